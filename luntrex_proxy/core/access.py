@@ -1,0 +1,16 @@
+"""Who is calling and what they may: `Caller` comes from the key ring, `Permit` only from `gateway/authorise.py`."""
+
+import msgspec
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """A live key as the way of a request sees it. Times are unix seconds; 0.0 means no bound."""
+
+    account_id: int
+    key_id: str
+    not_before: float = 0.0
+    expires_at: float = 0.0
+
+    def valid_at(self, now: float) -> bool:
+        """Whether the key may be used at `now` (unix seconds)."""
+        return now >= self.not_before and (self.expires_at == 0.0 or now < self.expires_at)

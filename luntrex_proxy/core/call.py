@@ -1,0 +1,52 @@
+"""What can be asked of the gateway: dialects, stream grammars and the one table of inference routes."""
+
+import enum
+from dataclasses import dataclass
+
+
+class Dialect(enum.Enum):
+    """Whose API a client or an upstream speaks."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+class Grammar(enum.Enum):
+    """How an SSE stream of a route is framed and how it ends (wire formats 1.2, 1.4, 2.3)."""
+
+    CHAT = "chat"  # data-only events, ends with `data: [DONE]`
+    RESPONSES = "responses"  # named events, ends with response.completed | incomplete | failed | error
+    MESSAGES = "messages"  # named events, ends with message_stop | error
+    NONE = "none"  # never streams
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One inference route. `upstream_path` is appended to the upstream's base path; nothing of the client's path is."""
+
+    name: str
+    method: str
+    path: str
+    dialect: Dialect
+    grammar: Grammar
+    upstream_path: bytes
+
+
+def _row(name: str, path: str, dialect: Dialect, grammar: Grammar, method: str = "POST") -> Route:
+    return Route(name, method, "/v1" + path, dialect, grammar, path.encode())
+
+
+ROUTES: tuple[Route, ...] = (
+    _row("chat.completions", "/chat/completions", Dialect.OPENAI, Grammar.CHAT),
+    _row("completions", "/completions", Dialect.OPENAI, Grammar.CHAT),
+    _row("embeddings", "/embeddings", Dialect.OPENAI, Grammar.NONE),
+    _row("responses", "/responses", Dialect.OPENAI, Grammar.RESPONSES),
+    _row("moderations", "/moderations", Dialect.OPENAI, Grammar.NONE),
+    _row("messages", "/messages", Dialect.ANTHROPIC, Grammar.MESSAGES),
+    _row("messages.count_tokens", "/messages/count_tokens", Dialect.ANTHROPIC, Grammar.NONE),
+)
+# `GET /v1/models` exists in both dialects; a request that carries `anthropic-version` gets Anthropic's form.
+MODELS_OPENAI = _row("models", "/models", Dialect.OPENAI, Grammar.NONE, "GET")
+MODELS_ANTHROPIC = _row("models", "/models", Dialect.ANTHROPIC, Grammar.NONE, "GET")
+
+ROUTE_NAMES: tuple[str, ...] = (*(route.name for route in ROUTES), "models", "none")

@@ -1,0 +1,1 @@
+"""The dialects on the wire: scanners that accept bytes in any cut, and splices of single fields."""
