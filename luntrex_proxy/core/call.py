@@ -50,3 +50,45 @@ MODELS_OPENAI = _row("models", "/models", Dialect.OPENAI, Grammar.NONE, "GET")
 MODELS_ANTHROPIC = _row("models", "/models", Dialect.ANTHROPIC, Grammar.NONE, "GET")
 
 ROUTE_NAMES: tuple[str, ...] = (*(route.name for route in ROUTES), "models", "none")
+
+
+def _spellings(path: str) -> tuple[bytes, ...]:
+    """A base URL with a missing or doubled /v1 still reaches the route."""
+    bare = path.removeprefix("/v1")
+    return path.encode(), bare.encode(), ("/v1" + path).encode()
+
+
+_BY_PATH: dict[bytes, Route] = {spelling: route for route in ROUTES for spelling in _spellings(route.path)}
+_MODELS_PATHS = frozenset(_spellings("/v1/models"))
+_MODEL_PREFIXES = tuple(spelling + b"/" for spelling in sorted(_MODELS_PATHS, key=len, reverse=True))
+
+
+class NoRouteError(Exception):
+    """No route has this path (`known_path` False) or this method on it (True)."""
+
+    def __init__(self, known_path: bool) -> None:
+        super().__init__()
+        self.known_path = known_path
+
+
+def find_route(method: bytes, path: bytes, speaks_anthropic: bool) -> tuple[Route, str]:
+    """The route of a path (without query) and, for `/models/{id}`, the id asked for. Raises NoRouteError.
+
+    The match is exact on the raw bytes: nothing is decoded or normalised, so no spelling of `..` reaches another path.
+    """
+    route = _BY_PATH.get(path)
+    if route is not None:
+        if method == b"POST":
+            return route, ""
+        raise NoRouteError(known_path=True)
+    models = MODELS_ANTHROPIC if speaks_anthropic else MODELS_OPENAI
+    if path in _MODELS_PATHS:
+        if method in (b"GET", b"HEAD"):
+            return models, ""
+        raise NoRouteError(known_path=True)
+    for prefix in _MODEL_PREFIXES:
+        if path.startswith(prefix) and len(path) > len(prefix):
+            if method in (b"GET", b"HEAD"):
+                return models, path[len(prefix) :].decode("latin-1")
+            raise NoRouteError(known_path=True)
+    raise NoRouteError(known_path=False)

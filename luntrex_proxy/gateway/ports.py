@@ -1,10 +1,16 @@
 """What the way of a request needs from outside. Each port has one to three methods; none of them awaits."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.catalogue import Candidate, Resolution
+from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.core.outcome import Opening, Outcome
+from luntrex_proxy.core.pricing import Price
+
+__all__ = ["KeyRing", "Ledger", "LedgerFullError", "Sink"]
 
 
 class KeyRing(Protocol):
@@ -27,8 +33,22 @@ class Ledger(Protocol):
         """Append the outcome. Room for it was reserved by `open`; never raises for lack of it."""
 
 
-class LedgerFullError(Exception):
-    """The ledger has no room for another request; nothing may be forwarded."""
+class Prices(Protocol):
+    """What tokens cost."""
+
+    def price(self, resolution: Resolution, candidate: Candidate, asked: str) -> Price:
+        """The price, and the name to record, of the model the client `asked` for when `candidate` serves it."""
 
 
 Sink = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """All ports together; only `daemon` fills this in."""
+
+    keys: KeyRing
+    ledger: Ledger
+    sinks: tuple[Sink, ...]
+    is_ready: Callable[[], bool]
+    on_bug: Callable[[BaseException], None]  # told of an exception of ours; must not say its text

@@ -1,0 +1,79 @@
+"""The `luntrex-proxy` command: which verbs there are, and how failures are said.
+
+Each verb is one module of this package with a click command of the same name; it is imported when it is used, so that
+`--help` is quick. Exit status: 0 good, 1 refused or failed, 2 wrong use or configuration.
+"""
+
+import importlib
+import os
+from typing import Any, Final
+
+import click
+
+from luntrex_proxy import __version__
+from luntrex_proxy.cli.options import add_config_option, config_option
+from luntrex_proxy.settings.errors import ConfigError
+
+VERBS: Final = {
+    "serve": "Run the gateway.",
+    "config": "Check and show the configuration.",
+    "accounts": "Who keys and usage belong to.",
+    "keys": "API keys of accounts.",
+    "usage": "What was used, and what it cost.",
+    "ledger": "Records on their way to the database.",
+    "db": "The database's schema.",
+}
+DEBUG_VARIABLE: Final = "LUNTREX_DEBUG"
+
+
+class LazyGroup(click.Group):
+    """Knows its verbs' names and one-line helps; imports a verb when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
+        """The verbs, in the order in which people meet them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 -- as above
+        """Import one verb."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"luntrex_proxy.cli.{cmd_name}"), cmd_name)
+        add_config_option(command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 -- as above
+        """Write the list of verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; what fails becomes sentences on stderr and an exit status, never a traceback."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click says these itself
+        except ConfigError as error:
+            click.echo("\n".join(error.lines), err=True)
+            raise click.exceptions.Exit(2) from None
+        except Exception as error:
+            if os.environ.get(DEBUG_VARIABLE):
+                raise
+            click.echo(_sentence(error), err=True)
+            raise click.exceptions.Exit(1) from None
+
+
+def _sentence(error: Exception) -> str:
+    from luntrex_proxy.core.listening import ListenError  # noqa: PLC0415 -- --help needs neither
+    from luntrex_proxy.store.errors import StoreError  # noqa: PLC0415 -- as above
+
+    if isinstance(error, StoreError | ListenError):
+        return str(error)
+    # Any other text may quote what it stumbled over, a key for example.
+    return f"luntrex-proxy failed with an unexpected {type(error).__name__}. {DEBUG_VARIABLE}=1 shows where."
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="luntrex-proxy")
+@config_option
+def main() -> None:
+    """Reverse proxy for language-model APIs: keys, routing, exact usage, and no trace of what was said."""

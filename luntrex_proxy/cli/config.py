@@ -1,0 +1,70 @@
+"""`luntrex-proxy config ...`: is it right, what is in force and why, and the schema for editors."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from luntrex_proxy.cli.printing import print_json
+
+if TYPE_CHECKING:
+    from luntrex_proxy.settings.loading import Loaded
+
+# The settings package is imported inside the verbs: pydantic is slow and `--help` must be quick.
+
+
+@click.group()
+def config() -> None:
+    """Check and show the configuration."""
+
+
+@config.command()
+@click.pass_context
+def check(context: click.Context) -> None:
+    """Say everything that is wrong, as `serve` would see it; exit status 2 if anything is."""
+    from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- see above
+
+    click.echo(_summary(load(context.obj["config"], serving=True)))
+
+
+@config.command()
+@click.option("--origin", is_flag=True, help="Say for each key which file line or variable set it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def show(context: click.Context, origin: bool, as_json: bool) -> None:
+    """Print the settings in force; secrets appear as *** or as the reference that the file has."""
+    from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- see above
+
+    loaded = load(context.obj["config"])
+    values = loaded.settings.model_dump(mode="json")
+    if as_json:
+        print_json({"settings": values, "origins": loaded.origins} if origin else values)
+    elif origin:
+        _print_origins(loaded, values)
+    else:
+        import yaml  # noqa: PLC0415 -- only here
+
+        click.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), nl=False)
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    from luntrex_proxy.settings.model import Settings  # noqa: PLC0415 -- see above
+
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()})
+
+
+def _summary(loaded: "Loaded") -> str:
+    settings = loaded.settings
+    where = loaded.file or "No configuration file; the environment"
+    listens = ", ".join((*settings.gateway.listen, *settings.control.listen))
+    return f"{where}: good. {len(settings.upstreams)} upstreams, {len(settings.models)} models; listens on {listens}."
+
+
+def _print_origins(loaded: "Loaded", values: object) -> None:
+    import orjson  # noqa: PLC0415 -- only here
+
+    from luntrex_proxy.settings.section import find_value  # noqa: PLC0415 -- see above
+
+    for key, origin in loaded.origins.items():
+        click.echo(f"{key}: {orjson.dumps(find_value(values, key)).decode()}  # {origin}")

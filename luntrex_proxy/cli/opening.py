@@ -1,0 +1,98 @@
+"""What verbs on the database share: settings read, database reached (the daemon's, or one of their own), errors said.
+
+Exit status: 1 refused or failed, 2 wrong use or configuration.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import click
+
+from luntrex_proxy.store.database import Pool, opened_pool
+from luntrex_proxy.store.embedded import EmbeddedPostgres, running_dsn
+from luntrex_proxy.store.errors import StateInUseError, StoreError, StoreUnavailableError
+from luntrex_proxy.store.migrate import migrate, require_current
+
+if TYPE_CHECKING:
+    from luntrex_proxy.settings.model import Settings
+
+_DAEMON_READY_WAIT_S: Final = 15.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a verb works with."""
+
+    pool: Pool
+    settings: "Settings"
+    state_directory: Path
+
+
+class ConfigurationFailure(click.ClickException):
+    """A wrong configuration: exit status 2."""
+
+    exit_code = 2
+
+
+def run_verb(context: click.Context, body: Callable[[Opened], Awaitable[T]], *, needs_schema: bool = True) -> T:
+    """Run `body` on the configured database. `needs_schema` False is for the verbs that migrate."""
+    from luntrex_proxy.settings.errors import ConfigError  # noqa: PLC0415 pydantic is slow and --help needs none
+    from luntrex_proxy.settings.loading import load  # noqa: PLC0415 as above
+    from luntrex_proxy.settings.state import find_state_directory  # noqa: PLC0415 as above
+
+    try:
+        settings = load((context.find_root().obj or {}).get("config")).settings
+        state = find_state_directory(settings.state)
+        url = settings.database.url.reveal() if settings.database.url else None
+    except ConfigError as error:
+        raise ConfigurationFailure(str(error)) from None
+    if state.note and url is None:
+        click.echo(state.note, err=True)
+    try:
+        return asyncio.run(_run(settings, state.path, url, body, needs_schema))
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+
+
+async def _run(
+    settings: "Settings", directory: Path, url: str | None, body: Callable[[Opened], Awaitable[T]], needs_schema: bool
+) -> T:
+    async with opened(directory, url, needs_schema=needs_schema) as pool:
+        return await body(Opened(pool, settings, directory))
+
+
+@contextlib.asynccontextmanager
+async def opened(state_directory: Path, database_url: str | None, *, needs_schema: bool = True) -> AsyncIterator[Pool]:
+    """A pool on the configured database, or on the embedded one: the daemon's when it runs, else started meanwhile."""
+    server = EmbeddedPostgres(state_directory)
+    try:
+        dsn = database_url or await _reach_embedded(server, state_directory)
+        async with opened_pool(dsn, application_name="luntrex-proxy cli", max_size=2) as pool:
+            if needs_schema and server.pid is not None:
+                await migrate(pool, post=True)  # we are the only process on it
+            elif needs_schema:
+                await require_current(pool)
+            yield pool
+    finally:
+        server.stop()
+
+
+async def _reach_embedded(server: EmbeddedPostgres, state_directory: Path) -> str:
+    deadline = asyncio.get_running_loop().time() + _DAEMON_READY_WAIT_S
+    while True:
+        try:
+            return server.start("verb")
+        except StateInUseError:
+            dsn = running_dsn(state_directory)
+        if dsn is not None:
+            return dsn
+        if asyncio.get_running_loop().time() > deadline:
+            raise StoreUnavailableError(
+                f"A daemon uses {state_directory}, but its database is not ready; wait for it, or see its log."
+            )
+        await asyncio.sleep(0.05)

@@ -1,0 +1,37 @@
+"""How verbs print: JSON for programs, tables for people. Nothing is looked up here."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+import orjson
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout; times in UTC."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+    click.echo(orjson.dumps(value, option=options).decode())
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on stdout; without colour and without a width when stdout is not a terminal."""
+    from rich.console import Console  # noqa: PLC0415 slow to import, and most verbs print no table
+    from rich.table import Table  # noqa: PLC0415 as above
+
+    width = None if sys.stdout.isatty() else 10_000  # into a pipe, a line is never broken
+    console = Console(width=width, markup=False, highlight=False, emoji=False)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if hasattr(value, "strftime"):
+        return str(value.strftime("%Y-%m-%d %H:%M:%SZ"))
+    return str(value)

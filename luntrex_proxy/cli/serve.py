@@ -1,0 +1,71 @@
+"""`serve`: runs the daemon in the foreground and tells the person at the terminal how to reach it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from luntrex_proxy.cli.options import config_option
+
+if TYPE_CHECKING:
+    from luntrex_proxy.daemon import Started
+
+_DEMO_ACCOUNT = "demo"
+_OWN_ACCOUNT = "default"
+
+
+@click.command()
+@config_option
+@click.option("--demo", is_flag=True, help="Try it without a provider: a simulated upstream and a key of its own.")
+@click.option(
+    "--plane",
+    type=click.Choice(["all", "gateway", "control"]),
+    default="all",
+    show_default=True,
+    help="gateway: the inference API; control: health, metrics and console.",
+)
+@click.pass_context
+def serve(context: click.Context, demo: bool, plane: str) -> None:
+    """Run the gateway until Ctrl-C or SIGTERM; SIGHUP reads models and upstreams again."""
+    from luntrex_proxy import daemon  # noqa: PLC0415 -- --help must not load the server
+    from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- as above
+    from luntrex_proxy.settings.state import find_state_directory  # noqa: PLC0415 -- as above
+
+    path: Path | None = context.obj["config"]
+    loaded = load(path, serving=not demo)
+    state = find_state_directory(loaded.settings.state)
+    if state.note:
+        click.echo(state.note, err=True)
+    own_key = demo or loaded.from_environment
+    plan = daemon.Plan(
+        settings=loaded.settings,
+        state_directory=state.path / "demo" if demo else state.path,
+        gateway=plane != "control",
+        control=plane != "gateway",
+        demo=demo,
+        first_account=(_DEMO_ACCOUNT if demo else _OWN_ACCOUNT) if own_key and plane != "control" else "",
+        reload=None if demo else lambda: load(path, serving=True).settings,
+    )
+    daemon.serve(plan, lambda started: _tell(started, demo=demo, state=plan.state_directory))
+
+
+def _tell(started: "Started", *, demo: bool, state: Path) -> None:
+    lines = [f"Base URL     {started.gateway_url}/v1   (anthropic SDKs: {started.gateway_url})"]
+    if started.control_url:
+        lines.append(f"Control      {started.control_url}   (/readyz, /metrics)")
+    lines.append(f"State        {state}")
+    if started.key:
+        lines += [
+            f"Key          {started.key}",
+            "             It is shown this once and stored nowhere in plain text.",
+            "",
+            "Try it:",
+            f"  curl -N {started.gateway_url}/v1/chat/completions -H 'Authorization: Bearer {started.key}' \\",
+            "    -H 'Content-Type: application/json' \\",
+            f'    -d \'{{"model":"{started.model}","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}\'',
+        ]
+    elif started.key_id:
+        rotate = f"luntrex-proxy keys rotate {started.key_id}"
+        where = f"LUNTREX_STATE__DIRECTORY={state} " if demo else ""
+        lines += [f"Key id       {started.key_id}   (the key itself was shown once)", f"New key      {where}{rotate}"]
+    click.echo("\n".join(lines))

@@ -1,0 +1,110 @@
+"""Which upstreams can serve a model name, and in what order to ask them.
+
+    Catalogue(entries).resolve(name, dialect) -> Resolution -> choose_order(candidates, random01)
+
+An exact name wins over wildcards, a longer wildcard prefix over a shorter one. The most specific entry decides
+alone: when none of its targets speaks the caller's dialect the model does not exist for that caller, and no
+broader wildcard is asked. Health, policies and retries belong to other files.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from luntrex_proxy.core.call import Dialect
+from luntrex_proxy.core.pricing import Rates
+
+WILDCARD = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One upstream of an entry. `*` in `model` stands for what the entry's wildcard matched."""
+
+    upstream: str
+    dialect: Dialect
+    model: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One model of the configuration: an exact name, or a prefix that ends in `*`."""
+
+    name: str
+    targets: tuple[Target, ...]
+    rates: Rates | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An upstream that can be asked. `model` None: the name the client sent is right and its bytes can stay."""
+
+    upstream: str
+    model: str | None
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a model name means. `name` None: a wildcard matched, so the price book says what to record."""
+
+    name: str | None
+    candidates: tuple[Candidate, ...]
+    rates: Rates | None  # the configuration's own price, if it has one
+
+
+class Catalogue:
+    """All models of the configuration; frozen after construction."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._exact: dict[str, Entry] = {}
+        self._prefixes: list[tuple[str, Entry]] = []
+        for entry in entries:
+            if entry.name.endswith(WILDCARD):
+                self._prefixes.append((entry.name.removesuffix(WILDCARD), entry))
+            else:
+                self._exact[entry.name] = entry
+        self._prefixes.sort(key=lambda item: len(item[0]), reverse=True)
+        self._resolved = {
+            (name, dialect): _resolution(name, entry, name, "", dialect)
+            for name, entry in self._exact.items()
+            for dialect in Dialect
+        }
+
+    def resolve(self, name: str, dialect: Dialect) -> Resolution | None:
+        """What `name` means to a caller of `dialect`; None when it means nothing."""
+        if name in self._exact:
+            return self._resolved[name, dialect]
+        for prefix, entry in self._prefixes:
+            if name.startswith(prefix) and len(name) > len(prefix):
+                return _resolution(None, entry, name, name[len(prefix) :], dialect)
+        return None
+
+    def list_models(self, dialect: Dialect) -> tuple[str, ...]:
+        """The exact names a caller of `dialect` can use, in the configuration's order."""
+        return tuple(name for name in self._exact if self._resolved[name, dialect] is not None)
+
+
+def _resolution(recorded: str | None, entry: Entry, asked: str, matched: str, dialect: Dialect) -> Resolution | None:
+    candidates = []
+    for target in entry.targets:
+        if target.dialect is dialect:
+            model = target.model.replace(WILDCARD, matched)
+            candidates.append(Candidate(target.upstream, None if model == asked else model, target.weight))
+    return Resolution(recorded, tuple(candidates), entry.rates) if candidates else None
+
+
+def choose_order(candidates: Sequence[Candidate], random01: float) -> tuple[Candidate, ...]:
+    """All candidates, drawn by weight without replacement from one number in [0, 1)."""
+    left = list(candidates)
+    order: list[Candidate] = []
+    while len(left) > 1:
+        point = random01 * sum(candidate.weight for candidate in left)
+        index = 0
+        while index < len(left) - 1 and point >= left[index].weight:
+            point -= left[index].weight
+            index += 1
+        # Where the point fell inside the chosen share is again uniform: it draws the next one.
+        random01 = point / left[index].weight
+        order.append(left.pop(index))
+    return (*order, *left)

@@ -1,0 +1,102 @@
+"""What tokens cost: rates per token class in integer pico-dollars, and the sum over one request's counts.
+
+    Rates (base classes, subsets, larger-input tiers) x Tokens -> cost_pico
+
+One dollar per million tokens is 1,000,000 pico-dollars per token. Only integers here: no float, no Decimal.
+Where rates come from (price tables, overrides) belongs to `settings/prices.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from luntrex_proxy.core.outcome import Tokens
+
+PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION = 1_000_000
+
+# A class that a price list does not name is charged as the class it belongs to. Read in this order: the hour
+# falls back to the five minutes, which by then has a rate.
+_FALLBACKS = (
+    ("cached_input", "input"),
+    ("cache_write_5m", "input"),
+    ("cache_write_1h", "cache_write_5m"),
+    ("input_audio", "input"),
+    ("reasoning", "output"),
+    ("output_audio", "output"),
+)
+CLASSES = ("input", "output", *(name for name, _ in _FALLBACKS))
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """Pico-dollars per token of each class. `tiers` ascend; the last one exceeded replaces all rates of the request."""
+
+    input: int
+    output: int
+    cached_input: int
+    cache_write_5m: int
+    cache_write_1h: int
+    input_audio: int
+    reasoning: int
+    output_audio: int
+    tiers: "tuple[Tier, ...]" = ()
+
+
+class Tier(msgspec.Struct, frozen=True):
+    """Rates of requests with more than `above_input_tokens` input tokens."""
+
+    above_input_tokens: int
+    rates: Rates
+
+
+class Price(msgspec.Struct, frozen=True):
+    """What is known of one model's price: `rates` None means unknown (cost 0, version "")."""
+
+    rates: Rates | None
+    model: str  # the name to record: the catalogue's, the price table's, or "other"; never the client's string
+    version: str  # of the price list: "config", "genai-<version>" or ""
+
+    def cost_pico(self, tokens: Tokens) -> int:
+        """What `tokens` cost in pico-dollars; 0 when the price is unknown."""
+        return 0 if self.rates is None else cost_pico(self.rates, tokens)
+
+
+def fill_rates(listed: Mapping[str, int], tiers: Sequence[Tier] = ()) -> Rates:
+    """Complete a price list (class name -> pico-dollars per token); missing base classes are free."""
+    rates = {"input": 0, "output": 0, **listed}
+    for name, base in _FALLBACKS:
+        rates.setdefault(name, rates[base])
+    return Rates(**rates, tiers=tuple(sorted(tiers, key=lambda tier: tier.above_input_tokens)))
+
+
+def cost_pico(rates: Rates, tokens: Tokens) -> int:
+    """Each subset at its own rate, what is left at the base rate. Never more tokens than `input` and `output` say."""
+    for tier in reversed(rates.tiers):
+        if tokens.input > tier.above_input_tokens:
+            rates = tier.rates
+            break
+    return _split(
+        tokens.input,
+        rates.input,
+        (tokens.cached_input, rates.cached_input),
+        (tokens.cache_write_5m, rates.cache_write_5m),
+        (tokens.cache_write_1h, rates.cache_write_1h),
+        (tokens.input_audio, rates.input_audio),
+    ) + _split(
+        tokens.output,
+        rates.output,
+        (tokens.reasoning, rates.reasoning),
+        (tokens.output_audio, rates.output_audio),
+    )
+
+
+def _split(total: int, base_rate: int, *subsets: tuple[int, int]) -> int:
+    # Subsets can overlap (cached audio) or be nonsense from an upstream: a token is charged once, by the first
+    # class that claims it.
+    left = max(total, 0)
+    cost = 0
+    for count, rate in subsets:
+        if count > 0:
+            part = min(count, left)
+            cost += part * rate
+            left -= part
+    return cost + left * base_rate

@@ -1,0 +1,79 @@
+"""Refusals in the words of a dialect: the JSON error body before the first byte, and types for errors inside a stream.
+
+SDKs choose the exception class by status; type and code are for programs that look closer (wire formats 1.5, 2.4).
+"""
+
+from typing import Any
+
+import msgspec
+
+from luntrex_proxy.core.call import Dialect
+from luntrex_proxy.core.refusals import Row
+from luntrex_proxy.core.wire.members import UNREADABLE
+
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    502: "api_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+class _Inner(msgspec.Struct, gc=False):
+    message: Any = None
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    type: Any = None
+    error: _Inner | None = None
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+
+
+def anthropic_type(status: int) -> str:
+    """Anthropic's error type for a status."""
+    return _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+
+
+def openai_error(row: Row, field: str | None = None) -> dict[str, str | None]:
+    """OpenAI's error object, all four keys."""
+    return {
+        "message": _sentence(row, field),
+        "type": "server_error" if row.status >= 500 else "invalid_request_error",
+        "param": field,
+        "code": "invalid_api_key" if row.status == 401 else row.code,
+    }
+
+
+def error_body(dialect: Dialect, row: Row, request_id: str, field: str | None = None) -> bytes:
+    """A refusal as the JSON body of an error answer."""
+    if dialect is Dialect.OPENAI:
+        return msgspec.json.encode({"error": openai_error(row, field)})
+    error = {"type": anthropic_type(row.status), "message": _sentence(row, field)}
+    return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
+
+
+def is_error_body(dialect: Dialect, body: bytes) -> bool:
+    """Whether an upstream's error body has the form this dialect's SDKs read, so that it can pass untouched."""
+    try:
+        envelope = _ENVELOPE.decode(body)
+        body.decode()  # msgspec skips strings it does not need, and what is not UTF-8 breaks the client's reader
+    except UNREADABLE:
+        return False
+    if envelope.error is None or type(envelope.error.message) is not str:
+        return False
+    return dialect is Dialect.OPENAI or envelope.type == "error"
+
+
+def _sentence(row: Row, field: str | None) -> str:
+    # SDKs show the message alone, so the field's name has to be in it.
+    return f"{field}: {row.sentence}" if field else row.sentence

@@ -1,0 +1,130 @@
+"""Usage and errors in answers that are not streamed. Only these two keys are decoded; the text is skipped."""
+
+import re
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from luntrex_proxy.core.call import Route
+from luntrex_proxy.core.outcome import Tokens
+from luntrex_proxy.core.wire.members import UNREADABLE
+from luntrex_proxy.core.wire.usage import is_billed, read_tokens
+
+HEAD_BYTES = 4096
+TAIL_BYTES = 65536
+
+_USAGE = re.compile(rb'"usage"[ \t\n\r]*:[ \t\n\r]*(?=\{)')
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]', re.DOTALL)
+_CANDIDATES = 4  # how many `"usage"` are looked at: a hostile upstream must not make this quadratic
+
+
+class _UsageKey(msgspec.Struct, gc=False):
+    usage: Any = None
+
+
+class _ErrorKey(msgspec.Struct, gc=False):
+    error: Any = None
+    object: Any = None
+
+
+_USAGE_KEY = msgspec.json.Decoder(_UsageKey)
+_ERROR_KEY = msgspec.json.Decoder(_ErrorKey)
+_VALUE = msgspec.json.Decoder()
+
+
+def usage_of(body: bytes, route: Route) -> Tokens | None:
+    """The counts of a whole answer; None when it has none. Zeros for routes that have no billable tokens."""
+    if not is_billed(route):
+        return Tokens()
+    try:
+        return read_tokens(route.grammar, _USAGE_KEY.decode(body).usage)
+    except UNREADABLE:
+        return None
+
+
+def has_error(body: bytes) -> bool:
+    """Whether an answer with status 200 is an error all the same; both SDKs would take it for an answer.
+
+    A `response` object with an `error` is a truthful answer: its status says failed.
+    """
+    try:
+        answer = _ERROR_KEY.decode(body)
+    except UNREADABLE:
+        return False
+    return bool(answer.error) and answer.object != "response"
+
+
+class JsonReader:
+    """Watches a large answer go by and keeps its first 4 KiB and last 64 KiB, in which the usage is found."""
+
+    __slots__ = ("_head", "_pieces", "_route", "_seen_bytes", "_tail_bytes")
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._head = b""
+        self._pieces: deque[bytes] = deque()
+        self._tail_bytes = 0
+        self._seen_bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take note of the next bytes of the body."""
+        if len(self._head) < HEAD_BYTES:
+            self._head += data[: HEAD_BYTES - len(self._head)]
+        self._seen_bytes += len(data)
+        self._tail_bytes += len(data)
+        pieces = self._pieces
+        pieces.append(data)
+        while self._tail_bytes - len(pieces[0]) >= TAIL_BYTES:
+            self._tail_bytes -= len(pieces.popleft())
+
+    def usage(self) -> Tokens | None:
+        """The counts, once the body is complete; None when none were seen."""
+        if not is_billed(self._route):
+            return Tokens()
+        tail = b"".join(self._pieces)
+        if len(tail) == self._seen_bytes:
+            return usage_of(tail, self._route)
+        grammar = self._route.grammar
+        return read_tokens(grammar, usage_near_end(tail, 1)) or read_tokens(grammar, _usage_near_start(self._head))
+
+
+def usage_near_end(tail: bytes, depth: int) -> Any:
+    """The usage object that stands `depth` levels deep in a JSON document of which `tail` is the end; else None."""
+    at = len(tail)
+    for _ in range(_CANDIDATES):
+        at = tail.rfind(b'"usage"', 0, at)
+        if at < 0:
+            break
+        key = _USAGE.match(tail, at)
+        # `"usage"` with bare quotes is never inside a string, so all that follows can be told apart from here.
+        if key is not None and tail[at - 1 : at] != b"\\" and _net_depth(tail[at:]) == -depth:
+            return _read_object(tail, key.end())
+    return None
+
+
+def _usage_near_start(head: bytes) -> Any:
+    for _, key in zip(range(_CANDIDATES), _USAGE.finditer(head), strict=False):
+        if head[key.start() - 1 : key.start()] != b"\\" and _net_depth(head[: key.start()]) == 1:
+            return _read_object(head, key.end())
+    return None
+
+
+def _net_depth(text: bytes) -> int:
+    """Brackets opened minus brackets closed, outside of strings."""
+    bare = _STRING.sub(b"", text)
+    return bare.count(b"{") + bare.count(b"[") - bare.count(b"}") - bare.count(b"]")
+
+
+def _read_object(text: bytes, start: int) -> Any:
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(text, start):
+        if token[0] in (b"{", b"}"):
+            depth += 1 if token[0] == b"{" else -1
+            if depth == 0:
+                try:
+                    return _VALUE.decode(text[start : token.end()])
+                except UNREADABLE:
+                    return None
+    return None

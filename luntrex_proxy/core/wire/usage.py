@@ -1,0 +1,105 @@
+"""Token counts from an upstream's usage object, by the rules of wire formats 1.3, 1.4 and 2.2.
+
+Absent and null details count as 0, an explicit zero stays zero; what is not a plausible count is treated as absent.
+"""
+
+from typing import Any, NamedTuple
+
+from luntrex_proxy.core.call import Grammar, Route
+from luntrex_proxy.core.outcome import Tokens
+
+COUNT_LIMIT = 10**12  # above it a number is a mistake, and could not be priced in 64 bits
+
+# Routes whose upstream works without billable tokens: count_tokens' `input_tokens` is the answer itself.
+_UNBILLED = frozenset({"moderations", "messages.count_tokens", "models"})
+
+
+class _Names(NamedTuple):
+    input: str
+    output: str
+    input_details: str
+    output_details: str
+
+
+_CHAT = _Names("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
+_RESPONSES = _Names("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
+
+
+def is_billed(route: Route) -> bool:
+    """Whether answers of this route have token usage at all."""
+    return route.name not in _UNBILLED
+
+
+def read_tokens(grammar: Grammar, usage: Any) -> Tokens | None:
+    """The counts of a decoded usage object; None when it says neither input nor output."""
+    if type(usage) is not dict:
+        return None
+    if grammar is Grammar.MESSAGES:
+        return _read_messages(usage)
+    return _read_openai(usage, _RESPONSES if grammar is Grammar.RESPONSES else _CHAT)
+
+
+def merge_usage(known: dict[str, Any], update: Any) -> dict[str, Any]:
+    """Anthropic's cumulative usage: what the update states overwrites, what it leaves out or garbles stays."""
+    if type(update) is not dict:
+        return known
+    return {**known, **{name: value for name, value in update.items() if type(value) is dict or _is_count(value)}}
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= COUNT_LIMIT
+
+
+def _count(counts: dict[str, Any], name: str) -> int:
+    value = counts.get(name)
+    return value if type(value) is int and 0 <= value <= COUNT_LIMIT else 0
+
+
+def _part(counts: dict[str, Any], name: str) -> dict[str, Any]:
+    value = counts.get(name)
+    return value if type(value) is dict else {}
+
+
+def _subset(details: dict[str, Any], name: str, whole: int) -> int:
+    value = details.get(name)
+    return min(value, whole) if type(value) is int and value > 0 else 0
+
+
+def _read_openai(usage: dict[str, Any], names: _Names) -> Tokens | None:
+    if not _is_count(usage.get(names.input)) and not _is_count(usage.get(names.output)):
+        return None
+    all_input = _count(usage, names.input)
+    all_output = _count(usage, names.output)
+    into = _part(usage, names.input_details)
+    out = _part(usage, names.output_details)
+    cached = _subset(into, "cached_tokens", all_input)
+    return Tokens(
+        input=all_input,
+        cached_input=cached,
+        cache_write_5m=_subset(into, "cache_write_tokens", all_input - cached),
+        input_audio=_subset(into, "audio_tokens", all_input),
+        output=all_output,
+        reasoning=_subset(out, "reasoning_tokens", all_output),
+        output_audio=_subset(out, "audio_tokens", all_output),
+    )
+
+
+def _read_messages(usage: dict[str, Any]) -> Tokens | None:
+    if not _is_count(usage.get("input_tokens")) and not _is_count(usage.get("output_tokens")):
+        return None
+    split = _part(usage, "cache_creation")
+    written_1h = _count(split, "ephemeral_1h_input_tokens")
+    written = written_1h + _count(split, "ephemeral_5m_input_tokens")
+    if _is_count(usage.get("cache_creation_input_tokens")):  # the total is authoritative, the split only divides it
+        written = usage["cache_creation_input_tokens"]
+        written_1h = min(written_1h, written)
+    cached = _count(usage, "cache_read_input_tokens")
+    all_output = _count(usage, "output_tokens")
+    return Tokens(
+        input=_count(usage, "input_tokens") + written + cached,
+        cached_input=cached,
+        cache_write_5m=written - written_1h,
+        cache_write_1h=written_1h,
+        output=all_output,
+        reasoning=_subset(_part(usage, "output_tokens_details"), "thinking_tokens", all_output),
+    )

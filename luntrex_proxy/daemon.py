@@ -1,0 +1,333 @@
+"""Builds the parts of `serve`, joins ports to what implements them, starts them in order and drains them in reverse.
+
+embedded Postgres -> pool, schema -> key ring -> ledger -> control plane -> gateway -> READY
+at the end: not ready -> gateway drains -> control -> key ring -> ledger -> database
+"""
+
+import asyncio
+import contextlib
+import gc
+import resource
+import signal
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from luntrex_proxy import __version__, systemd
+from luntrex_proxy.control.application import check_aiohttp, start_control
+from luntrex_proxy.control.listeners import open_listeners, remove_sockets
+from luntrex_proxy.gateway.http.listener import GatewayRunner
+from luntrex_proxy.gateway.http.ticker import Ticker
+from luntrex_proxy.gateway.pipeline import Pipeline
+from luntrex_proxy.gateway.ports import Outside
+from luntrex_proxy.gateway.route import Routing
+from luntrex_proxy.gateway.upstreams import UnusableUpstreamError, build_upstream
+from luntrex_proxy.observe import logs
+from luntrex_proxy.observe.metrics import Metrics
+from luntrex_proxy.observe.probes import LoopLag
+from luntrex_proxy.observe.requestlog import RequestLog
+from luntrex_proxy.settings.catalogue import build_catalogue
+from luntrex_proxy.settings.errors import ConfigError
+from luntrex_proxy.settings.model import Settings
+from luntrex_proxy.settings.prices import PriceBook
+from luntrex_proxy.simulator.demo import simulated
+from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store.database import Pool, opened_pool
+from luntrex_proxy.store.embedded import EmbeddedPostgres
+from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.migrate import migrate
+from luntrex_proxy.store.partitions import ensure_partitions
+from luntrex_proxy.store.pepper import Lookup, load_pepper, open_lookup
+from luntrex_proxy.store.shipper import Shipper
+from luntrex_proxy.store.spool import Spool
+
+_LOG_FLUSH_S = 0.2
+_PARTITIONS_EVERY_S = 3600.0
+_SHIP_AT_STOP_S = 10.0
+_FIRST_KEY = "first"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `serve` was asked to do."""
+
+    settings: Settings
+    state_directory: Path
+    gateway: bool = True
+    control: bool = True
+    demo: bool = False
+    first_account: str = ""  # make this account and a key in it when the account does not exist yet
+    reload: Callable[[], Settings] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What the person who started `serve` needs to know."""
+
+    gateway_url: str
+    control_url: str
+    key: str  # shown once: only at the start that made it
+    key_id: str
+    model: str
+
+
+def serve(plan: Plan, announce: Callable[[Started], None]) -> None:
+    """Run until SIGTERM or SIGINT. Raises ConfigError, StoreError, ListenError and the like with one sentence."""
+    check_aiohttp()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold prompts
+    output = logs.configure()
+    embedded = None
+    try:
+        url = plan.settings.database.url
+        if url is None:
+            embedded = EmbeddedPostgres(plan.state_directory)
+            dsn = embedded.start()  # in the main thread: its parent-death signal is bound to the thread
+        else:
+            dsn = url.reveal()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_Daemon(plan, dsn, embedded, output).run(announce))
+    finally:
+        if embedded is not None:
+            embedded.stop()
+        output.writer.close()
+
+
+class _Daemon:
+    """The parts of one process while it runs."""
+
+    def __init__(self, plan: Plan, dsn: str, embedded: EmbeddedPostgres | None, output: logs.Output) -> None:
+        self._plan = plan
+        self._settings = plan.settings
+        self._dsn = dsn
+        self._embedded = embedded
+        self._output = output
+        self._stopping = asyncio.Event()
+        self._ready = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # LiveState
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return self._ready and not self._stopping.is_set()
+
+    def checks(self) -> Mapping[str, bool]:
+        """Conditions by name. A lost database does not clear `ready`: known keys keep working."""
+        return {
+            "accepting": self.ready,
+            "database": self._keys.is_current(),
+            "ledger": self._spool.waiting == 0,
+        }
+
+    async def run(self, announce: Callable[[Started], None]) -> None:
+        """Start everything, wait for the signal, end everything."""
+        loop = asyncio.get_running_loop()
+        logs.install_exception_guards(loop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        async with contextlib.AsyncExitStack() as stack:
+            if self._plan.demo:
+                self._settings = await stack.enter_async_context(simulated(self._settings))
+            pool = await stack.enter_async_context(opened_pool(self._dsn, max_size=self._settings.database.pool_size))
+            await migrate(pool)
+            await ensure_partitions(pool, _today())
+            lookup = await open_lookup(pool, load_pepper(self._plan.state_directory))
+            key_id, key = await self._first_key(pool, lookup)
+            await stack.enter_async_context(self._kept_records(pool))
+            await stack.enter_async_context(self._kept_keys(pool, lookup))
+            self._build_pipeline(loop)
+            control_url = await stack.enter_async_context(self._control_plane())
+            gateway_url = await stack.enter_async_context(self._gateway_plane())
+            stack.callback(systemd.stopping, "draining")
+            self._start(self._flush_log(), self._watchdog(loop), self._keep_partitions(pool))
+            if self._embedded is not None:
+                self._start(self._embedded.watch())
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
+            gc.collect()
+            gc.freeze()  # what lives as long as the process need not be looked at again
+            self._ready = True
+            systemd.ready("serving")
+            log.info("luntrex.ready", version=__version__)
+            announce(Started(gateway_url, control_url, key, key_id, self._example_model()))
+            await self._stopping.wait()
+            log.info("luntrex.stopping")
+        for task in self._tasks:
+            task.cancel()
+        self._requests.flush(last=True)
+
+    # Parts, in the order of their start.
+
+    async def _first_key(self, pool: Pool, lookup: Lookup) -> tuple[str, str]:
+        """With --demo or no configuration file: an account and a key, made once."""
+        name = self._plan.first_account
+        if not name:
+            return "", ""
+        if await accounts.find(pool, name) is None:
+            await accounts.create(pool, name)
+        for known in await apikeys.list_all(pool, name):
+            if known.state == "active":
+                return known.key_id, ""
+        made = await apikeys.create(pool, lookup, name, _FIRST_KEY)
+        return made.info.key_id, made.key
+
+    @contextlib.asynccontextmanager
+    async def _kept_records(self, pool: Pool) -> AsyncIterator[None]:
+        """Spool and shipper."""
+        ledger = self._settings.ledger
+        root = self._plan.state_directory / "spool"
+        self._spool = Spool(root, uuid.uuid4(), ledger.segment_bytes, ledger.max_bytes)
+        self._shipper = Shipper(lambda: pool, root, self._spool)
+        self._shipper.start()
+        try:
+            yield
+        finally:
+            await self._shipper.drain(_SHIP_AT_STOP_S)
+            self._spool.close()
+
+    @contextlib.asynccontextmanager
+    async def _kept_keys(self, pool: Pool, lookup: Lookup) -> AsyncIterator[None]:
+        """The key ring: all live keys before READY, current afterwards."""
+        settings = self._settings
+        direct = settings.database.direct_url
+        self._keys = KeyRing(lookup.key, self._cut_keys, max_staleness_s=settings.keys.max_staleness_s)
+        await self._keys.load(pool)
+        task = asyncio.ensure_future(self._keys.run(direct.reveal() if direct is not None else self._dsn))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _build_pipeline(self, loop: asyncio.AbstractEventLoop) -> None:
+        settings = self._settings
+        self._ticker = Ticker(loop)
+        self._lag = LoopLag(loop)
+        self._requests = RequestLog(self._output)
+        self._metrics = Metrics(version=__version__, models=[m.name for m in settings.models if "*" not in m.name])
+        sinks = (self._metrics, self._requests) if settings.logging.requests else (self._metrics,)
+        outside = Outside(
+            keys=self._keys,
+            ledger=self._spool,
+            sinks=sinks,
+            is_ready=lambda: self.ready,
+            on_bug=lambda bug: log.error("luntrex.bug", **logs.describe(bug)),
+        )
+        self._pipeline = Pipeline(outside, settings.gateway.limits, settings.gateway.timeouts, self._routing(settings))
+        self._watch_values()
+
+    def _routing(self, settings: Settings) -> Routing:
+        loop = asyncio.get_running_loop()
+        upstreams = {u.name: build_upstream(u, self._ticker, loop) for u in settings.upstreams}
+        return Routing(build_catalogue(settings.models, settings.upstreams), PriceBook(settings.upstreams), upstreams)
+
+    def _watch_values(self) -> None:
+        watch, shipper, spool = self._metrics.watch, self._shipper, self._spool
+        watch("luntrex_inflight_requests", lambda: self._pipeline.inflight)
+        watch("luntrex_ledger_accepted_total", lambda: shipper.accepted)
+        watch("luntrex_ledger_stored_total", lambda: shipper.stored)
+        watch("luntrex_ledger_spooled_total", lambda: shipper.spooled)
+        watch("luntrex_ledger_quarantined_total", lambda: shipper.quarantined)
+        watch("luntrex_ledger_lost_total", lambda: spool.lost)
+        watch("luntrex_revocation_lag_seconds", self._keys.lag_s)
+        watch("luntrex_upstream_health", lambda: dict.fromkeys(self._pipeline.routing.upstreams, 1.0))
+        watch("luntrex_loop_lag_seconds", self._lag.seconds)
+        watch("luntrex_log_fields_unlisted_total", lambda: self._output.unlisted)
+        watch("luntrex_log_requests_dropped_total", lambda: self._requests.dropped)
+
+    @contextlib.asynccontextmanager
+    async def _control_plane(self) -> AsyncIterator[str]:
+        if not self._plan.control:
+            yield ""
+            return
+        control = await start_control(self._settings.control.listen, self, self._metrics)
+        try:
+            yield _url(control.addresses[0])
+        finally:
+            await control.stop()
+
+    @contextlib.asynccontextmanager
+    async def _gateway_plane(self) -> AsyncIterator[str]:
+        self._ticker.start()
+        self._lag.start()
+        gateway = self._settings.gateway
+        runner = GatewayRunner(self._pipeline, self._ticker, gateway.timeouts.drain_s)
+        await runner.setup()
+        addresses: tuple[str, ...] = ()
+        try:
+            if self._plan.gateway:
+                addresses = await open_listeners(runner, gateway.listen)
+            yield gateway.public_url or (_url(addresses[0]) if addresses else "")
+        finally:
+            await runner.cleanup()
+            remove_sockets(addresses)
+            self._pipeline.routing.close()
+            self._lag.stop()
+            self._ticker.stop()
+
+    # Beside the requests.
+
+    def _start(self, *coroutines: Coroutine[None, None, None]) -> None:
+        for coroutine in coroutines:
+            self._tasks.add(asyncio.ensure_future(coroutine))
+
+    async def _flush_log(self) -> None:
+        while True:
+            await asyncio.sleep(_LOG_FLUSH_S)
+            self._requests.flush()
+
+    async def _watchdog(self, loop: asyncio.AbstractEventLoop) -> None:
+        interval_s = systemd.watchdog_interval_s()
+        while interval_s is not None:
+            due = loop.time() + interval_s
+            await asyncio.sleep(interval_s)
+            if loop.time() - due < interval_s:  # a loop that hangs must not be vouched for
+                systemd.watchdog()
+
+    async def _keep_partitions(self, pool: Pool) -> None:
+        while True:
+            await asyncio.sleep(_PARTITIONS_EVERY_S)
+            try:
+                await ensure_partitions(pool, _today())
+            except Exception as error:  # noqa: BLE001 -- the shipper makes a missing day itself; the next hour tries again
+                log.warning("luntrex.partitions_failed", **logs.describe(error))
+
+    def _cut_keys(self, key_ids: set[str]) -> None:
+        self._pipeline.cut_keys(key_ids)
+
+    def _reload(self) -> None:
+        """SIGHUP: upstreams and models anew; the old ones stay when the configuration has an error."""
+        if self._plan.reload is None:
+            return
+        systemd.reloading()
+        try:
+            routing = self._routing(self._plan.reload())
+        except (ConfigError, UnusableUpstreamError) as error:
+            log.warning("luntrex.reload_refused", **logs.describe(error))
+            systemd.ready("serving; the last reload was refused, run `luntrex-proxy config check`")
+            return
+        old, self._pipeline.routing = self._pipeline.routing, routing
+        old.close()
+        log.info("luntrex.reloaded")
+        systemd.ready("serving")
+
+    def _example_model(self) -> str:
+        exact = [model.name for model in self._settings.models if "*" not in model.name]
+        return exact[0] if exact else "gpt-4o-mini"
+
+
+def _today() -> date:
+    return datetime.fromtimestamp(time.time(), UTC).date()
+
+
+def _url(address: str) -> str:
+    return address if address.startswith("unix:") else f"http://{address}"

@@ -1,0 +1,181 @@
+"""One upstream answer as it arrives: gathered until a decision can be made, then pushed to the client read by read.
+
+An answer is never assembled: at most `GATHER_BYTES` of a JSON reply or the first events of a stream are held. The last
+piece (the terminal event, or the end of a JSON body) stays in `last` until the request is on record.
+"""
+
+import asyncio
+
+from luntrex_proxy.core.call import Route
+from luntrex_proxy.core.outcome import Tokens
+from luntrex_proxy.core.wire.jsonbody import JsonReader
+from luntrex_proxy.core.wire.sse import End, StreamReader
+from luntrex_proxy.gateway.http.client import Exchange
+from luntrex_proxy.gateway.http.upstream import UpstreamConnection
+
+GATHER_BYTES = 65536
+FIRST_EVENT_GRACE_S = 1.0  # a head that came alone waits this long for its first event before the client sees it
+
+
+class Answer:
+    """Sink of an upstream connection; `decided` and `finished` are awaited by the pipeline, nothing else waits."""
+
+    __slots__ = (
+        "_connection", "_done", "_exchange", "_grace", "_loop", "_parts", "_ready", "_route", "_waiter",
+        "complete", "failure", "gathered_bytes", "headers", "is_stream", "json", "last", "reader", "status",
+        "usage",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        connection: UpstreamConnection,
+        loop: asyncio.AbstractEventLoop,
+        reader: StreamReader | None,
+        route: Route,
+    ) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._exchange: Exchange | None = None  # set while pushing
+        self._grace: asyncio.TimerHandle | None = None
+        self._parts: list[bytes] = []
+        self._ready = False
+        self._done = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.reader = reader  # None when the client asked for no stream
+        self.json: JsonReader | None = None  # only for an answer too large to be gathered
+        self._route = route
+        self.is_stream = False
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.gathered_bytes = 0
+        self.complete = False  # the upstream's message or stream ended as it should
+        self.failure = ""  # refusal code of what went wrong
+        self.last = b""
+        self.usage: Tokens | None = None  # the upstream's own numbers
+
+    # What the pipeline awaits.
+
+    async def decided(self) -> None:
+        """Until enough is here to decide what to send: a whole small body, a first event, or a failure."""
+        if not self._ready:
+            await self._wait()
+
+    async def finished(self) -> None:
+        """Until everything but `last` has been pushed."""
+        if not self._done:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # What the pipeline decides.
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come."""
+        return self._done
+
+    @property
+    def code(self) -> str:
+        """"ok", or the refusal code of what went wrong so far."""
+        return self.failure or "ok"
+
+    def gathered(self) -> bytes:
+        """What has come so far; taken out, so that it is held once."""
+        parts = self._parts
+        self._parts = []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def push_to(self, exchange: Exchange) -> None:
+        """From now on pieces go straight to the client, as fast as it reads."""
+        self._exchange = exchange
+        exchange.on_pause = self._connection.pause
+        if exchange.client_paused:
+            self._connection.pause(True)
+
+    def abandon(self) -> None:
+        """Nobody wants the rest: close the upstream connection now. Does nothing to an answer that has ended."""
+        self._exchange = None
+        if not self._done:
+            self._finish()
+            self._connection.abandon()
+
+    # AnswerSink
+
+    def head_arrived(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """Remember the head; a stream's head waits a moment for its first event, so that they go out together."""
+        self.status = status
+        self.headers = headers
+        if self.reader is not None and status == 200:
+            self.is_stream = headers.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+            if self.is_stream:
+                self._grace = self._loop.call_later(FIRST_EVENT_GRACE_S, self._decide)
+
+    def body_arrived(self, data: bytes) -> None:
+        """Push, or gather until a decision can be made."""
+        if self.reader is None or not self.is_stream:
+            self._plain_arrived(data)
+            return
+        reader = self.reader
+        out = reader.feed(data)
+        if out:
+            if self._exchange is not None:
+                self._exchange.send(out)
+            else:
+                self._parts.append(out)
+                if not self._ready:
+                    self._decide()
+        if reader.ended:
+            self.last = reader.held
+            self.complete = not reader.failed
+            if reader.failed:
+                self.failure = "upstream_error"
+            self._connection.detach()
+            self._finish()
+
+    def _plain_arrived(self, data: bytes) -> None:
+        if self._exchange is None:
+            self._parts.append(data)
+            self.gathered_bytes += len(data)
+            if self.gathered_bytes > GATHER_BYTES and not self._ready:
+                self._decide()
+            return
+        if self.json is None:
+            self.json = JsonReader(self._route)
+        self.json.feed(data)
+        if self.last:
+            self._exchange.send(self.last)
+        self.last = data
+
+    def ended(self) -> None:
+        """The upstream's message is complete; a stream must also have said so in its own grammar."""
+        if self._done:
+            return
+        if self.is_stream and self.reader is not None and self.reader.finish() is not End.COMPLETE:
+            self.failure = "upstream_cut"
+        else:
+            self.complete = True
+        self._finish()
+
+    def failed(self, code: str) -> None:
+        """The upstream broke off."""
+        if not self._done:
+            self.failure = code
+            self._finish()
+
+    def _decide(self) -> None:
+        self._ready = True
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        self._wake()
+
+    def _finish(self) -> None:
+        self._done = True
+        self._decide()

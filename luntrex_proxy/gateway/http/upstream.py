@@ -1,0 +1,306 @@
+"""The upstream's side of the relay: pooled connections, requests built from zero, answers handed on as they come.
+
+An upstream is trusted no more than a client: what it sends can become a status, a few listed headers and body bytes,
+never framing of ours.
+"""
+
+import asyncio
+import ssl
+from typing import Protocol, cast
+
+import httptools
+
+from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
+
+MAX_HEAD_BYTES = 65536
+MAX_INFORMATIONAL = 8
+_IDLE_S = 15.0  # an idle connection is closed before most servers do it, so that a request rarely meets a dead one
+_DRAIN_S = 2.0  # how long the end of an answer whose terminal event was seen may take before the connection is closed
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"})
+
+
+class AnswerSink(Protocol):
+    """Who receives an upstream's answer. Calls come in order: head, then body pieces, then one of ended or failed."""
+
+    def head_arrived(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """The final head (informational ones are skipped)."""
+
+    def body_arrived(self, data: bytes) -> None:
+        """All body bytes of one read."""
+
+    def ended(self) -> None:
+        """The message is complete."""
+
+    def failed(self, code: str) -> None:
+        """No more will come; `code` is a refusal code. The connection is already closed."""
+
+
+class Origin:
+    """One upstream's address, TLS settings and pool. Counts are kept, never re-scanned."""
+
+    __slots__ = (
+        "_free", "_loop", "_ticker", "connect_s", "first_byte_s", "host", "idle_s", "max_open", "name", "open",
+        "port", "tls",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 -- one value per setting, all by name
+        self,
+        *,
+        name: str,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        ticker: Ticker,
+        loop: asyncio.AbstractEventLoop,
+        connect_s: float = 10,
+        first_byte_s: float = 900,
+        idle_s: float = 300,
+        max_open: int = 2000,
+    ) -> None:
+        self.name = name
+        self.host = host
+        self.port = port
+        self.tls = tls
+        self.connect_s = connect_s
+        self.first_byte_s = first_byte_s
+        self.idle_s = idle_s
+        self.max_open = max_open
+        self.open = 0
+        self._free: list[UpstreamConnection] = []  # last in, first out: the warmest is used again
+        self._ticker = ticker
+        self._loop = loop
+
+    def take(self) -> "UpstreamConnection | None":
+        """A pooled connection that is alive as far as the loop knows, or None."""
+        while self._free:
+            connection = self._free.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    async def connect(self) -> "UpstreamConnection":
+        """A new connection. Raises OSError (TimeoutError and TLS failures included) when there is none to be had."""
+        if self.open >= self.max_open:
+            raise OSError
+        self.open += 1  # at the decision, so that a burst can't pass the bound
+        try:
+            async with asyncio.timeout(self.connect_s):
+                _, connection = await self._loop.create_connection(
+                    lambda: UpstreamConnection(self, self._ticker),
+                    self.host,
+                    self.port,
+                    ssl=self.tls,
+                    server_hostname=self.host if self.tls else None,
+                )
+        except BaseException:
+            self.open -= 1
+            raise
+        return connection
+
+    def give_back(self, connection: "UpstreamConnection") -> None:
+        """Keep a connection whose answer ended cleanly."""
+        self._free.append(connection)
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        for connection in self._free:
+            connection.abandon()
+        self._free.clear()
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to an upstream, for one request at a time."""
+
+    __slots__ = (
+        "_bad", "_complete", "_head_bytes", "_head_done", "_headers", "_informational", "_origin", "_parser",
+        "_pieces", "_reusable", "_sink", "_ticker", "_transport", "closed", "deadline",
+    )  # fmt: skip
+
+    _transport: asyncio.Transport
+
+    def __init__(self, origin: Origin, ticker: Ticker) -> None:
+        self._origin = origin
+        self._ticker = ticker
+        self._sink: AnswerSink | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = 0
+        self._head_done = False
+        self._informational = 0
+        self._pieces: list[bytes] = []
+        self._complete = False
+        self._reusable = False
+        self._bad = False  # the head broke a rule of ours
+        self.closed = False
+        self.deadline = NEVER
+
+    def send(self, request: bytes, sink: AnswerSink) -> None:
+        """Send a whole request; its answer goes to `sink`."""
+        self._sink = sink
+        self._headers = {}
+        self._head_bytes = 0
+        self._head_done = self._complete = self._reusable = self._bad = False
+        self._informational = 0
+        self._parser = httptools.HttpResponseParser(self)
+        self.deadline = self._ticker.now + self._origin.first_byte_s
+        self._transport.write(request)
+
+    def pause(self, paused: bool) -> None:
+        """Stop or resume reading, for a client that is slower than the upstream."""
+        if self.closed:
+            return
+        if paused:
+            self._transport.pause_reading()
+            self.deadline = NEVER  # the client's own stall clock runs now
+        else:
+            self._transport.resume_reading()
+            self.deadline = self._ticker.now + self._origin.idle_s
+
+    def unused(self) -> None:
+        """Nothing was sent after all: back to the pool."""
+        self.deadline = self._ticker.now + _IDLE_S
+        self._origin.give_back(self)
+
+    def detach(self) -> None:
+        """The sink has all it wants (a terminal event): read the message's end, then pool the connection."""
+        self._sink = None
+        if self.closed or self._parser is None:
+            return
+        self.deadline = self._ticker.now + _DRAIN_S
+
+    def abandon(self) -> None:
+        """Close at once, whatever is under way: upstream work stops here."""
+        self._sink = None
+        if not self.closed:
+            self.closed = True
+            self._transport.abort()
+
+    def expire(self) -> None:
+        """Ticker: nothing came in time."""
+        self.deadline = NEVER
+        self._break("upstream_timeout")
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Join the ticker."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._ticker.members.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature; the text may quote a peer
+        """Tell the sink, if it still waits."""
+        self.closed = True
+        self._origin.open -= 1
+        self._ticker.members.discard(self)
+        self._parser = None  # the parser holds this object
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.failed("upstream_cut" if self._head_done else "upstream_closed")
+
+    def eof_received(self) -> None:
+        """A body without length ends here; any other is cut, which `connection_lost` tells."""
+        if self._head_done and not self._complete and not self._framed():
+            self._complete = True
+            sink, self._sink = self._sink, None
+            if sink is not None:
+                sink.ended()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, then hand all body bytes of this read on in one call."""
+        parser = self._parser
+        if parser is None:
+            self.abandon()  # bytes nobody asked for: this connection can't be trusted with another request
+            return
+        self.deadline = self._ticker.now + self._origin.idle_s
+        if not self._head_done:
+            self._head_bytes += len(data)
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._reusable = False
+            self._bad = self._bad or not self._complete
+        if self._bad or (not self._head_done and self._head_bytes > MAX_HEAD_BYTES):
+            self._break("upstream_invalid")
+            return
+        pieces = self._pieces
+        if pieces:
+            self._pieces = []
+            if self._sink is not None:
+                self._sink.body_arrived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._complete:
+            self._finish()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        """A second message in one read is nobody's answer."""
+        if self._complete:
+            self._reusable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect the head; what comes after it is a trailer, and discarded."""
+        if self._head_done:
+            return
+        name = name.lower()
+        if name in self._headers and name in _FRAMING:
+            self._bad = True
+        self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        """Pass a final head on; skip informational ones."""
+        if self._complete or self._head_done or self._parser is None:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._informational += 1
+            self._headers = {}
+            self._bad = self._bad or self._informational > MAX_INFORMATIONAL
+            return
+        headers = self._headers
+        coding = headers.get(b"transfer-encoding")
+        encoding = headers.get(b"content-encoding")
+        if (
+            (coding is not None and (coding.lower() != b"chunked" or b"content-length" in headers))
+            or (encoding is not None and encoding.lower() != b"identity")
+            or self._bad
+        ):
+            self._bad = True
+            return
+        self._head_done = True
+        if self._sink is not None:
+            self._sink.head_arrived(status, headers)
+
+    def on_body(self, data: bytes) -> None:
+        """Gather the pieces of one read."""
+        if not self._complete:
+            self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        """The end of an informational head (llhttp says so for each) or of the answer."""
+        if self._head_done and not self._complete and self._parser is not None:
+            self._complete = True
+            self._reusable = self._parser.should_keep_alive() and self._framed()
+
+    # Ends
+
+    def _framed(self) -> bool:
+        return b"content-length" in self._headers or b"transfer-encoding" in self._headers
+
+    def _finish(self) -> None:
+        """The answer is complete: pool or close the connection, then tell the sink."""
+        self._parser = None
+        sink, self._sink = self._sink, None
+        if self._reusable and not self.closed and not self._transport.is_closing():
+            self.deadline = self._ticker.now + _IDLE_S
+            self._origin.give_back(self)
+        else:
+            self.abandon()
+        if sink is not None:
+            sink.ended()
+
+    def _break(self, code: str) -> None:
+        """Close because of what the upstream did or did not do."""
+        sink = self._sink
+        self.abandon()
+        if sink is not None:
+            sink.failed(code)

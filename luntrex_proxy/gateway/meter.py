@@ -1,0 +1,34 @@
+"""Station 8, meter: what was used. The upstream's own numbers; without them an estimate from counts, marked as such.
+
+Estimates come from counted events and bytes, never from reading text.
+"""
+
+from luntrex_proxy.core.outcome import Tokens, UsageSource
+from luntrex_proxy.gateway.answer import Answer
+
+BYTES_PER_TOKEN = 4
+_UNBILLED = frozenset({"models", "moderations", "messages.count_tokens"})
+
+
+def meter(
+    route_name: str, answer: Answer | None, request_bytes: int, response_bytes: int
+) -> tuple[Tokens, UsageSource]:
+    """Tokens and where they come from. `answer` is None when no upstream saw the request."""
+    if answer is None or answer.status >= 400 or route_name in _UNBILLED:
+        return Tokens(), UsageSource.NONE
+    reader = answer.reader if answer.is_stream else None
+    if answer.usage is not None and (reader is None or answer.complete):
+        return answer.usage, UsageSource.REPORTED
+    if answer.status == 0 or (reader is None and not answer.complete):
+        return Tokens(), UsageSource.UNKNOWN  # it may have worked; nothing is known of how much
+    said = answer.usage or Tokens()
+    output = reader.events if reader is not None else response_bytes // BYTES_PER_TOKEN
+    estimate = Tokens(
+        input=said.input or request_bytes // BYTES_PER_TOKEN,
+        cached_input=said.cached_input,
+        cache_write_5m=said.cache_write_5m,
+        cache_write_1h=said.cache_write_1h,
+        output=max(said.output, output),
+        reasoning=said.reasoning,
+    )
+    return estimate, UsageSource.ESTIMATED

@@ -1,0 +1,220 @@
+"""The way of a request, top to bottom (`_travel`). Each station is a file of its own, named by its verb.
+
+Nothing on this way awaits but the client's body and the upstream's answer; all else is in memory.
+"""
+
+import asyncio
+import time
+
+from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.call import Dialect
+from luntrex_proxy.core.outcome import Ending
+from luntrex_proxy.core.refusals import REFUSALS, Refusal
+from luntrex_proxy.core.wire.ends import error_event
+from luntrex_proxy.core.wire.errors import error_body
+from luntrex_proxy.gateway.accept import Call, accept, speaks
+from luntrex_proxy.gateway.authenticate import authenticate
+from luntrex_proxy.gateway.authorise import authorise
+from luntrex_proxy.gateway.body import HeldBodies, decode, expected_bytes
+from luntrex_proxy.gateway.forward import forward
+from luntrex_proxy.gateway.http.client import REASONS, ClientConnection, Exchange
+from luntrex_proxy.gateway.meter import meter
+from luntrex_proxy.gateway.models import ANY_MODEL, local_models
+from luntrex_proxy.gateway.openpaths import open_path
+from luntrex_proxy.gateway.ports import Outside
+from luntrex_proxy.gateway.record import OTHER, Draft
+from luntrex_proxy.gateway.relay import relay
+from luntrex_proxy.gateway.request_id import new_request_id
+from luntrex_proxy.gateway.route import Routing, choose
+from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
+
+_JSON = b"Content-Type: application/json\r\n"
+_SDKS_RETRY = frozenset({408, 409, 429})  # and every 5xx (wire formats 5.2)
+
+
+class Pipeline:
+    """Handles every request of the gateway's listeners."""
+
+    def __init__(self, outside: Outside, limits: GatewayLimits, timeouts: GatewayTimeouts, routing: Routing) -> None:
+        self._keys = outside.keys
+        self._ledger = outside.ledger
+        self._sinks = outside.sinks
+        self._is_ready = outside.is_ready
+        self._on_bug = outside.on_bug
+        self._body_limit_bytes = limits.body_bytes
+        self._held = HeldBodies(limits.bodies_held_bytes)
+        self.routing = routing  # replaced whole by a reload; a request keeps what it chose
+        self.console_url = ""
+        self.limits = limits
+        self.timeouts = timeouts
+        self.connections: set[ClientConnection] = set()
+        self.draining = False
+        self.inflight = 0
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request and put it on record, whatever happens."""
+        opened = open_path(exchange.head, self.console_url, self._is_ready)
+        if opened is not None:  # probes and the front page need no key and leave no record
+            exchange.respond(opened.status, opened.headers, opened.body)
+            exchange.close()
+            return
+        now = time.time()
+        draft = Draft(new_request_id(now), now, self._ledger, self._sinks)
+        self.inflight += 1
+        try:
+            await self._travel(exchange, draft, now)
+        except Refusal as refusal:
+            self._refuse(exchange, draft, refusal)
+        except asyncio.CancelledError:
+            self._break_off(exchange, draft)
+        except Exception as bug:  # noqa: BLE001 -- one request must not take the others with it
+            self._on_bug(bug)
+            self._refuse(exchange, draft, Refusal("internal_error"))
+        finally:
+            self.inflight -= 1
+            if draft.answer is not None:
+                draft.answer.abandon()  # whatever way we left by: no upstream works for nobody
+            self._record(exchange, draft)
+            exchange.close()
+
+    async def _travel(self, exchange: Exchange, draft: Draft, now: float) -> None:
+        # 1 accept: the head alone decides, nothing is read for a path that does not exist.
+        call = accept(exchange.head)
+        draft.route = call.route.name
+        if self.draining:
+            raise Refusal("draining")
+        # 2 authenticate: before the body, so that a wrong key never gets its body read.
+        caller = authenticate(call.headers, self._keys, now)
+        draft.account_id = caller.account_id
+        draft.key_id = exchange.key_id = caller.key_id
+        if call.route.method == "GET":
+            await self._travel_models(exchange, draft, call, caller)
+            return
+        expected = expected_bytes(exchange, self._body_limit_bytes)
+        self._held.take(expected)
+        try:
+            # 3 body: bounded bytes; the prompt never becomes a Python object.
+            body = await exchange.read_body(self._body_limit_bytes)
+            draft.request_bytes = len(body)
+            fields = decode(call.route, body)
+            draft.streamed = fields.stream
+            # 4 authorise: the only source of a permit.
+            permit = authorise(caller, fields.model, call.route.dialect, self.routing.catalogue)
+            draft.model = permit.resolution.name or OTHER
+            # 5 route: decided before anything is sent, so that a change of configuration can't split a request.
+            targets = choose(permit, self.routing.upstreams)
+            # 6 forward: recorded as open, sent, and awaited until there is something to decide on.
+            answer = await forward(call, permit, targets, body, fields, draft, self.routing.prices)
+        finally:
+            self._held.give_back(expected)
+        # 7 relay: everything but the last piece goes to the client as it comes.
+        relayed = await relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
+        draft.status = relayed.status or 200
+        draft.code = relayed.code
+        draft.ending = Ending.COMPLETE if relayed.status or relayed.code == "ok" else Ending.UPSTREAM_FAILED
+        # 8 meter, 9 record: before the last piece is released, because SDKs stop reading there.
+        self._record(exchange, draft, relayed.body_bytes)
+        relayed.release()
+
+    async def _travel_models(self, exchange: Exchange, draft: Draft, call: Call, caller: Caller) -> None:
+        """GET models: our own catalogue, or the upstream's list where every name passes."""
+        body = local_models(self.routing.catalogue, call)
+        if body is not None:
+            draft.status, draft.code, draft.ending = 200, "ok", Ending.COMPLETE
+            self._record(exchange, draft)
+            exchange.respond(200, _own_headers(draft) + _JSON, body)
+            return
+        permit = authorise(caller, call.model_id or ANY_MODEL, call.route.dialect, self.routing.catalogue)
+        answer = await forward(
+            call, permit, choose(permit, self.routing.upstreams), b"", None, draft, self.routing.prices
+        )
+        relayed = await relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
+        draft.status, draft.code, draft.ending = relayed.status or 200, relayed.code, Ending.COMPLETE
+        self._record(exchange, draft, relayed.body_bytes)
+        relayed.release()
+
+    def _record(self, exchange: Exchange, draft: Draft, unsent_bytes: int = 0) -> None:
+        """Stations 8 and 9; only the first call counts. `unsent_bytes` follow as soon as the request is on record."""
+        if draft.recorded:
+            return
+        answer = draft.answer
+        draft.response_bytes = exchange.response_bytes + unsent_bytes
+        draft.tokens, draft.usage_source = meter(draft.route, answer, draft.request_bytes, draft.response_bytes)
+        if answer is not None and answer.reader is not None:
+            draft.events = answer.reader.events
+        draft.first_byte_us = exchange.first_byte_us or (exchange.elapsed_us() if unsent_bytes else 0)
+        draft.settle()
+
+    def _refuse(self, exchange: Exchange, draft: Draft, refusal: Refusal) -> None:
+        """Answer with a row of the table; when the head is out already, only breaking off is truthful."""
+        row = refusal.row
+        if draft.ending is not Ending.UPSTREAM_FAILED or not row.code.startswith("upstream"):
+            draft.ending = Ending.REFUSED
+        draft.code = row.code
+        draft.status = 200 if exchange.head_sent else row.status
+        self._record(exchange, draft)
+        if exchange.head_sent:
+            exchange.abort()
+            return
+        body = error_body(speaks(exchange.head), row, draft.request_id, refusal.field)
+        exchange.respond(row.status, _own_headers(draft) + _JSON + _retry_headers(refusal), body)
+
+    def _break_off(self, exchange: Exchange, draft: Draft) -> None:
+        """The client left, or we cut the answer (key revoked, drain deadline passed)."""
+        draft.status = 200 if exchange.head_sent else 0
+        if exchange.gone:
+            draft.ending, draft.code = Ending.CLIENT_GONE, "client_gone"
+            return
+        code = exchange.cut_code or "draining"
+        answer = draft.answer
+        if not exchange.head_sent:
+            self._refuse(exchange, draft, Refusal(code))
+            draft.ending = Ending.CUT
+            return
+        draft.ending, draft.code = Ending.CUT, code
+        self._record(exchange, draft)
+        if answer is None or answer.reader is None or not answer.is_stream or answer.reader.mid_event:
+            exchange.abort()
+            return
+        exchange.head.keep_alive = False
+        grammar = accept(exchange.head).route.grammar
+        exchange.finish(error_event(grammar, code, REFUSALS[code].sentence, draft.request_id))
+
+    def refuse_bytes(self, code: str) -> bytes:
+        """A whole answer for bytes that never became a request. Counted by code; nothing of them is kept."""
+        row = REFUSALS[code]
+        now = time.time()
+        draft = Draft(new_request_id(now), now, self._ledger, self._sinks)
+        draft.code, draft.status = code, row.status
+        draft.settle()
+        body = error_body(Dialect.OPENAI, row, draft.request_id)
+        head = b"HTTP/1.1 %d %b\r\n" % (row.status, REASONS[row.status])
+        close = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        return b"".join((head, _own_headers(draft), _JSON, close, body))
+
+    def cut_keys(self, key_ids: set[str]) -> None:
+        """End every running answer of these keys: they were revoked."""
+        for connection in self.connections:
+            exchange = connection.exchange
+            if exchange is not None and exchange.key_id in key_ids:
+                exchange.cut("key_revoked")
+
+    def cut_all(self) -> None:
+        """End every running answer: the drain deadline has passed."""
+        for connection in self.connections:
+            if connection.exchange is not None:
+                connection.exchange.cut("draining")
+
+
+def _own_headers(draft: Draft) -> bytes:
+    request_id = draft.request_id.encode()
+    return b"x-request-id: %b\r\nrequest-id: %b\r\n" % (request_id, request_id)
+
+
+def _retry_headers(refusal: Refusal) -> bytes:
+    row = refusal.row
+    if refusal.retry_after_s is not None:
+        return b"Retry-After: %d\r\n" % refusal.retry_after_s
+    if not row.retryable and (row.status >= 500 or row.status in _SDKS_RETRY):
+        return b"x-should-retry: false\r\n"
+    return b""

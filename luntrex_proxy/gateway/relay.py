@@ -1,0 +1,121 @@
+"""Station 7, relay: decide what the client gets of an answer, and let everything but its last piece go.
+
+Before the first byte every failure is a real status. After it, only the stream itself can tell: an error event in the
+client's dialect, or a connection that breaks off.
+"""
+
+from luntrex_proxy.core.call import Route
+from luntrex_proxy.core.refusals import REFUSALS, Refusal
+from luntrex_proxy.core.wire.ends import error_event
+from luntrex_proxy.core.wire.errors import error_body, is_error_body
+from luntrex_proxy.core.wire.headers import TO_CLIENT, WAIT_HEADERS, copy_allowed
+from luntrex_proxy.core.wire.jsonbody import has_error, usage_of
+from luntrex_proxy.gateway.answer import Answer
+from luntrex_proxy.gateway.http.client import Exchange
+
+_STREAM_HEADERS = b"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
+_JSON = b"Content-Type: application/json\r\n"
+_OUR_CREDENTIALS_REFUSED = frozenset({401, 402, 403})
+
+
+class Relayed:
+    """What is left to send once the request is on record: the last piece, or the whole of a small answer."""
+
+    __slots__ = ("_body", "_exchange", "_headers", "code", "cut", "status")
+
+    def __init__(self, exchange: Exchange, code: str, body: bytes, status: int = 0, headers: bytes = b"") -> None:
+        self._exchange = exchange
+        self._body = body
+        self._headers = headers
+        self.code = code  # "ok" or a refusal code
+        self.status = status  # 0 when the head has gone out already
+        self.cut = False  # the answer can't be ended cleanly: break the connection
+
+    @property
+    def body_bytes(self) -> int:
+        """How much `release` will send."""
+        return 0 if self.cut else len(self._body)
+
+    def release(self) -> None:
+        """Let the client have the end of its answer."""
+        if self.cut:
+            self._exchange.abort()
+        elif self.status:
+            self._exchange.respond(self.status, self._headers, self._body)
+        else:
+            self._exchange.finish(self._body)
+
+
+async def relay(route: Route, request_id: str, own_headers: bytes, answer: Answer, exchange: Exchange) -> Relayed:
+    """Relay an answer that can be decided on. Raises Refusal while nothing has been sent."""
+    if answer.status >= 400:
+        return await _relay_refusal(route, request_id, own_headers, answer, exchange)
+    if answer.is_stream:
+        return await _relay_stream(route, request_id, own_headers, answer, exchange)
+    kind = answer.headers.get(b"content-type", b"").lower()
+    if answer.status == 200 and answer.reader is None and kind.startswith(b"application/json"):
+        return await _relay_body(route, own_headers, answer, exchange)
+    if answer.failure:
+        raise Refusal(answer.failure)
+    raise Refusal("upstream_invalid")  # HTML, a redirect, or no stream where one was asked for
+
+
+async def _relay_refusal(
+    route: Route, request_id: str, own_headers: bytes, answer: Answer, exchange: Exchange
+) -> Relayed:
+    """The upstream's own error keeps its status and, when it has the dialect's form, its words."""
+    if answer.status in _OUR_CREDENTIALS_REFUSED:
+        raise Refusal("upstream_auth")
+    lines = [own_headers, _JSON]
+    copy_allowed(WAIT_HEADERS, answer.headers, lines)
+    body = answer.gathered() if answer.complete else b""
+    if not is_error_body(route.dialect, body):
+        body = error_body(route.dialect, REFUSALS["upstream_error"], request_id)
+    return Relayed(exchange, "upstream_error", body, answer.status, b"".join(lines))
+
+
+async def _relay_stream(
+    route: Route, request_id: str, own_headers: bytes, answer: Answer, exchange: Exchange
+) -> Relayed:
+    first = answer.gathered()
+    if answer.failure and not first:
+        raise Refusal(answer.failure)
+    lines = [own_headers, _STREAM_HEADERS]
+    copy_allowed(TO_CLIENT, answer.headers, lines)
+    exchange.start_stream(200, b"".join(lines), first)
+    answer.push_to(exchange)
+    await answer.finished()
+    assert answer.reader is not None  # noqa: S101 -- a stream has a reader; narrows the type
+    answer.usage = answer.reader.usage
+    if not answer.failure:
+        return Relayed(exchange, "ok", answer.last)
+    last = answer.last or error_event(route.grammar, answer.failure, REFUSALS[answer.failure].sentence, request_id)
+    relayed = Relayed(exchange, answer.failure, last)
+    relayed.cut = answer.reader.mid_event  # a half-sent event can't be followed by another one
+    return relayed
+
+
+async def _relay_body(route: Route, own_headers: bytes, answer: Answer, exchange: Exchange) -> Relayed:
+    if answer.failure:
+        raise Refusal(answer.failure)
+    body = answer.gathered()
+    lines = [own_headers]
+    copy_allowed(TO_CLIENT, answer.headers, lines)
+    headers = b"".join(lines)
+    if answer.done:
+        if has_error(body):
+            raise Refusal("upstream_error")  # both SDKs would take an error with status 200 for an answer
+        answer.usage = usage_of(body, route)
+        return Relayed(exchange, "ok", body, 200, headers)
+    length = answer.headers.get(b"content-length")
+    if length is not None:
+        exchange.start_sized(200, headers, int(length))
+    else:
+        exchange.start_stream(200, headers, b"")
+    answer.push_to(exchange)
+    answer.body_arrived(body)  # through the same door as what follows
+    await answer.finished()
+    answer.usage = answer.json.usage() if answer.json is not None else None
+    relayed = Relayed(exchange, answer.code, answer.last)
+    relayed.cut = answer.code != "ok"  # JSON can't say that it was cut: an incomplete body does
+    return relayed

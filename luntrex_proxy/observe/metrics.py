@@ -1,0 +1,180 @@
+"""The metrics: what is counted, under which names and labels. A sink of outcomes, and callables read at scrape.
+
+Labels are bounded and never hold a key, an account, a request id or a client's text: routes, refusal codes and statuses
+come from fixed tables, upstreams from the configuration, models from the catalogue and at most MODEL_LIMIT of them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import NamedTuple
+
+from msgspec.structs import astuple
+
+from luntrex_proxy.core.call import ROUTE_NAMES
+from luntrex_proxy.core.outcome import Ending, Outcome, Tokens
+from luntrex_proxy.core.refusals import REFUSALS
+from luntrex_proxy.observe.exposition import Counter, Histogram, HistogramChild, header, label_set, samples
+
+MODEL_LIMIT = 200
+OTHER = "other"
+_JOINED_LIMIT = 4096
+_STATUSES = frozenset({0, 499, 520, 521, 522, 523, 524, 525, 526, 529, *(int(status) for status in HTTPStatus)})
+
+# Up to ten minutes, because long answers are normal here.
+_DURATION_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_FIRST_BYTE_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_OVERHEAD_BOUNDS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+
+
+class _Watchable(NamedTuple):
+    """A value that somebody else owns: type, label (None: a single number) and help text."""
+
+    kind: str
+    label: str | None
+    help_text: str
+
+
+_WATCHABLE = {
+    "luntrex_inflight_requests": _Watchable("gauge", None, "Requests being handled now."),
+    "luntrex_ledger_accepted_total": _Watchable("counter", None, "Ledger events accepted into the spool."),
+    "luntrex_ledger_stored_total": _Watchable("counter", None, "Ledger events stored in Postgres."),
+    # Goes down when the backlog drains, so its type is gauge; the name is part of the public contract.
+    "luntrex_ledger_spooled_total": _Watchable("gauge", None, "Ledger events in the spool and not in Postgres yet."),
+    "luntrex_ledger_quarantined_total": _Watchable("counter", None, "Ledger events set aside as unreadable."),
+    "luntrex_ledger_lost_total": _Watchable("counter", None, "Ledger events lost. Stays 0."),
+    "luntrex_revocation_lag_seconds": _Watchable("gauge", None, "How old the newest known state of the keys is."),
+    "luntrex_upstream_health": _Watchable("gauge", "upstream", "1 when requests are sent to the upstream, else 0."),
+    "luntrex_loop_lag_seconds": _Watchable("gauge", None, "Longest delay of the event loop in the last window."),
+    "luntrex_log_fields_unlisted_total": _Watchable("counter", None, "Log fields withheld: not on the allowlist."),
+    "luntrex_log_requests_dropped_total": _Watchable("counter", None, "Request lines not written: stderr too slow."),
+}
+WATCHED_NAMES = frozenset(_WATCHABLE)
+Reading = Callable[[], float | Mapping[str, float]]
+
+
+class _Joined(NamedTuple):
+    """The cells that outcomes of one kind count into, looked up once."""
+
+    requests: list[int]
+    ending: list[int]
+    denied: list[int] | None
+    duration: HistogramChild
+    first_byte: HistogramChild
+    tokens: list[list[int]]
+
+
+class Metrics:
+    """Sink that counts outcomes; `watch` adds values that others own; `render` is the text of a scrape."""
+
+    def __init__(self, *, version: str, models: Iterable[str] = ()) -> None:
+        self._build = f"luntrex_build_info{label_set(('version',), (version,))} 1\n"
+        self._watched: dict[str, Reading] = {}
+        self._models: set[str] = {OTHER}
+        self._joined: dict[tuple[str, str, str, int, str, Ending], _Joined] = {}
+        self._requests = Counter(
+            "luntrex_requests_total",
+            "Requests by what the client was answered; status 0: it left before an answer.",
+            ("route", "upstream", "model", "status"),
+        )
+        self._endings = Counter("luntrex_endings_total", "How requests ended.", ("ending",))
+        self._denied = Counter("luntrex_denied_total", "Requests refused by the gateway itself.", ("reason",))
+        self._tokens = Counter(
+            "luntrex_tokens_total",
+            "Tokens. Classes other than input and output are contained in one of those two: do not add them up.",
+            ("class", "model"),
+        )
+        self._duration = Histogram(
+            "luntrex_request_duration_seconds", "From accept to the end.", _DURATION_BOUNDS_S, ("route",)
+        )
+        self._first_byte = Histogram(
+            "luntrex_time_to_first_byte_seconds",
+            "From accept to the first byte of the answer.",
+            _FIRST_BYTE_BOUNDS_S,
+            ("route",),
+        )
+        self._overhead = Histogram(
+            "luntrex_overhead_seconds",
+            "The gateway's share of the time until the upstream was asked.",
+            _OVERHEAD_BOUNDS_S,
+        )
+        self._all_overhead = self._overhead.child()
+        self._start_at_zero(models)
+
+    def __call__(self, outcome: Outcome) -> None:
+        key = (outcome.route, outcome.upstream, outcome.model, outcome.status, outcome.code, outcome.ending)
+        joined = self._joined.get(key) or self._join(key)
+        joined.requests[0] += 1
+        joined.ending[0] += 1
+        if joined.denied is not None:
+            joined.denied[0] += 1
+        joined.duration.observe(outcome.duration_us)
+        if outcome.first_byte_us:
+            joined.first_byte.observe(outcome.first_byte_us)
+        if outcome.attempts:
+            self._all_overhead.observe(outcome.overhead_us)
+            for cell, count in zip(joined.tokens, astuple(outcome.tokens), strict=True):
+                if count:
+                    cell[0] += count
+
+    def watch(self, name: str, reading: Reading) -> None:
+        """Read `name` (one of WATCHED_NAMES) from `reading` at each scrape; without it the metric has no sample."""
+        if name not in _WATCHABLE:
+            raise ValueError(f"{name} is not a metric that can be watched")
+        self._watched[name] = reading
+
+    def render(self) -> bytes:
+        """The text of a scrape, Prometheus format 0.0.4 (exposition.CONTENT_TYPE)."""
+        pieces = [header("luntrex_build_info", "gauge", "The running version."), self._build]
+        families = (
+            self._requests, self._endings, self._denied, self._tokens, self._duration, self._first_byte, self._overhead
+        )  # fmt: skip
+        for family in families:
+            pieces.extend(family.render())
+        for name, watchable in _WATCHABLE.items():
+            reading = self._watched.get(name)
+            if reading is not None:
+                pieces.append(header(name, watchable.kind, watchable.help_text))
+                pieces.extend(samples(name, watchable.label, reading()))
+        return "".join(pieces).encode()
+
+    def _start_at_zero(self, models: Iterable[str]) -> None:
+        # A series that first appears at 1 loses its first increment in rate(). requests_total is the exception: which
+        # of its combinations can occur is not known before they do.
+        for route in ROUTE_NAMES:
+            self._duration.child(route)
+            self._first_byte.child(route)
+        for ending in Ending:
+            self._endings.cell(ending.value)
+        for reason in REFUSALS:
+            self._denied.cell(reason)
+        for model in (*models, OTHER):
+            self._token_cells(self._model_label(model))
+
+    def _join(self, key: tuple[str, str, str, int, str, Ending]) -> _Joined:
+        route, upstream, model, status, code, ending = key
+        # Models and statuses are the dimensions that others can stretch; both are folded below, this table is not.
+        if len(self._joined) >= _JOINED_LIMIT:
+            self._joined.clear()
+        route = route if route in ROUTE_NAMES else OTHER
+        model = self._model_label(model)
+        shown_status = str(status) if status in _STATUSES else f"{status // 100}xx"
+        reason = code if code in REFUSALS else OTHER
+        joined = self._joined[key] = _Joined(
+            requests=self._requests.cell(route, upstream, model, shown_status),
+            ending=self._endings.cell(ending.value),
+            denied=self._denied.cell(reason) if ending is Ending.REFUSED else None,
+            duration=self._duration.child(route),
+            first_byte=self._first_byte.child(route),
+            tokens=self._token_cells(model),
+        )
+        return joined
+
+    def _model_label(self, model: str) -> str:
+        if model not in self._models:
+            if len(self._models) > MODEL_LIMIT:
+                return OTHER
+            self._models.add(model)
+        return model
+
+    def _token_cells(self, model: str) -> list[list[int]]:
+        return [self._tokens.cell(name, model) for name in Tokens.__struct_fields__]

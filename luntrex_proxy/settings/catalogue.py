@@ -1,0 +1,106 @@
+"""The `models` of the configuration: names, targets and own prices, and building the pure `Catalogue` from them."""
+
+import re
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from luntrex_proxy.core.catalogue import WILDCARD, Catalogue, Entry, Target
+from luntrex_proxy.core.pricing import PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION, Rates, fill_rates
+from luntrex_proxy.settings.section import Count, Section, fault
+from luntrex_proxy.settings.upstreams import Upstream
+
+_VISIBLE = re.compile(r"[\x21-\x7e]{1,200}")
+_MAX_DOLLARS_PER_MILLION = 1_000_000
+
+
+def _check_name(name: str) -> str:
+    if not _VISIBLE.fullmatch(name):
+        raise fault("must be 1 to 200 visible ASCII characters without spaces")
+    if WILDCARD in name[:-1]:
+        raise fault("may have one * and only at its end")
+    return name
+
+
+def _check_target(name: str) -> str:
+    if not _VISIBLE.fullmatch(name):
+        raise fault("must be 1 to 200 visible ASCII characters without spaces")
+    if name.count(WILDCARD) > 1:
+        raise fault("may have only one *")
+    return name
+
+
+def _read_dollars(value: object) -> Decimal:
+    sentence = "must be dollars per million tokens: a number from 0 to 1000000 with at most 6 decimal places"
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise fault(sentence)
+    try:
+        # str() of a float is its shortest exact form, so 0.15 is read as it was written.
+        dollars = Decimal(str(value))
+    except InvalidOperation:
+        raise fault(sentence) from None
+    if not dollars.is_finite() or not 0 <= dollars <= _MAX_DOLLARS_PER_MILLION:
+        raise fault(sentence)
+    if dollars * PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION % 1:
+        raise fault(sentence)
+    return dollars
+
+
+ModelName = Annotated[str, AfterValidator(_check_name)]
+TargetModel = Annotated[str, AfterValidator(_check_target)]
+Dollars = Annotated[
+    Decimal, BeforeValidator(_read_dollars), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
+]
+
+
+class PriceOverride(Section):
+    """Dollars per million tokens. A class that is left out costs what the class it belongs to costs."""
+
+    input: Dollars = Field(description="Input tokens.")
+    output: Dollars = Field(description="Output tokens.")
+    cached_input: Dollars | None = Field(None, description="Input read from the provider's cache. null: as input.")
+    cache_write_5m: Dollars | None = Field(None, description="Input written to the cache. null: as input.")
+    cache_write_1h: Dollars | None = Field(None, description="The same for one hour. null: as cache_write_5m.")
+    input_audio: Dollars | None = Field(None, description="Audio input. null: as input.")
+    reasoning: Dollars | None = Field(None, description="Reasoning tokens. null: as output.")
+    output_audio: Dollars | None = Field(None, description="Audio output. null: as output.")
+
+    def rates(self) -> Rates:
+        """The same as pico-dollars per token."""
+        listed = {name: value for name, value in self if value is not None}
+        return fill_rates({name: int(value * PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION) for name, value in listed.items()})
+
+
+class ModelTarget(Section):
+    """One upstream that serves a model."""
+
+    upstream: str = Field(description="The name of an upstream.")
+    model: TargetModel = Field(
+        description="The model's name there. With a wildcard model, * stands for what the wildcard matched."
+    )
+    weight: Count = Field(1, description="Its share of the requests, relative to the other targets.")
+
+
+class Model(Section):
+    """A model name that clients may use."""
+
+    name: ModelName = Field(description="The name clients send; a * at the end stands for any rest, as in groq/*.")
+    targets: tuple[ModelTarget, ...] = Field(min_length=1, description="The upstreams that serve it.")
+    price: PriceOverride | None = Field(
+        None, description="Your own price in dollars per million tokens. null: the shipped price list."
+    )
+
+
+def build_catalogue(models: Iterable[Model], upstreams: Iterable[Upstream]) -> Catalogue:
+    """The catalogue of a checked configuration."""
+    dialects = {upstream.name: upstream.dialect for upstream in upstreams}
+    return Catalogue(
+        Entry(
+            model.name,
+            tuple(Target(to.upstream, dialects[to.upstream], to.model, to.weight) for to in model.targets),
+            model.price.rates() if model.price else None,
+        )
+        for model in models
+    )

@@ -1,0 +1,111 @@
+"""Rules that span several keys. They read the raw data, so they report next to type errors, not after them.
+
+Each rule yields (place, sentence) and skips what has the wrong shape: the model complains about that.
+"""
+
+import contextlib
+import difflib
+from collections.abc import Iterator, Mapping
+
+from luntrex_proxy.core.catalogue import WILDCARD
+from luntrex_proxy.core.listening import HostPort, ListenError, UnixPath, parse_listen
+from luntrex_proxy.settings.model import GatewayLimits, Ledger
+from luntrex_proxy.settings.section import Loc, Section
+
+Found = Iterator[tuple[Loc, str]]
+
+
+def contradictions(data: Mapping[str, object]) -> Found:
+    """Everything in `data` that does not fit together."""
+    yield from _open_listeners(data)
+    yield from _shared_listeners(data)
+    yield from _repeated_names(data, "upstreams")
+    yield from _repeated_names(data, "models")
+    yield from _lost_targets(data)
+    yield from _bounds(data)
+
+
+def suggest(word: str, known: list[str]) -> str:
+    """` (did you mean 'x'?)`, or nothing."""
+    close = difflib.get_close_matches(word, known, 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _listeners(data: Mapping[str, object]) -> Iterator[tuple[Loc, HostPort | UnixPath]]:
+    for plane in ("gateway", "control"):
+        for index, text in enumerate(_list(_mapping(data.get(plane)).get("listen"))):
+            with contextlib.suppress(ListenError):
+                if isinstance(text, str):
+                    yield (plane, "listen", index), parse_listen(text)
+
+
+def _open_listeners(data: Mapping[str, object]) -> Found:
+    for loc, listener in _listeners(data):
+        if _mapping(data.get(str(loc[0]))).get("tls") is None and not listener.is_loopback:
+            yield (
+                loc,
+                (
+                    "other machines could reach this over plain HTTP: listen on 127.0.0.1, or put a TLS proxy in front "
+                    f"and set {loc[0]}.tls to terminated_by_proxy"
+                ),
+            )
+
+
+def _shared_listeners(data: Mapping[str, object]) -> Found:
+    seen: set[object] = set()
+    for loc, listener in _listeners(data):
+        if isinstance(listener, HostPort) and listener.port == 0:
+            continue  # the kernel chooses another port each time
+        if listener in seen:
+            yield loc, "is already listened on"
+        seen.add(listener)
+
+
+def _repeated_names(data: Mapping[str, object], section: str) -> Found:
+    seen: set[str] = set()
+    for index, item in enumerate(_list(data.get(section))):
+        name = _mapping(item).get("name")
+        if isinstance(name, str):
+            if name in seen:
+                yield (section, index, "name"), f"is already used by another of the {section}"
+            seen.add(name)
+
+
+def _lost_targets(data: Mapping[str, object]) -> Found:
+    known = [_mapping(item).get("name") for item in _list(data.get("upstreams"))]
+    names = [name for name in known if isinstance(name, str)]
+    for index, model in enumerate(_list(data.get("models"))):
+        own_name = _mapping(model).get("name")
+        for number, target in enumerate(_list(_mapping(model).get("targets"))):
+            loc: Loc = ("models", index, "targets", number)
+            upstream, there = _mapping(target).get("upstream"), _mapping(target).get("model")
+            if isinstance(upstream, str) and upstream not in names:
+                yield (*loc, "upstream"), f"is not the name of an upstream{suggest(upstream, names)}"
+            if isinstance(there, str) and isinstance(own_name, str) and WILDCARD in there and WILDCARD not in own_name:
+                yield (*loc, "model"), "has a *, but the model's own name has none that it could stand for"
+
+
+def _bounds(data: Mapping[str, object]) -> Found:
+    limits = _mapping(_mapping(data.get("gateway")).get("limits"))
+    one, held = _number(limits, GatewayLimits, "body_bytes"), _number(limits, GatewayLimits, "bodies_held_bytes")
+    if one > held:
+        yield ("gateway", "limits", "bodies_held_bytes"), "must not be smaller than body_bytes"
+    ledger = _mapping(data.get("ledger"))
+    if _number(ledger, Ledger, "segment_bytes") * 2 > _number(ledger, Ledger, "max_bytes"):
+        yield ("ledger", "max_bytes"), "must hold at least two segments (2 x segment_bytes)"
+    database = _mapping(data.get("database"))
+    if database.get("direct_url") is not None and database.get("url") is None:
+        yield ("database", "direct_url"), "needs database.url as well"
+
+
+def _number(values: Mapping[str, object], section: type[Section], key: str) -> int:
+    value = values.get(key, section.model_fields[key].default)
+    return value if isinstance(value, int) else 0
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

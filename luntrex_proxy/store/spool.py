@@ -1,0 +1,283 @@
+"""The spool of this process: openings and outcomes, appended to segment files. The only writer; fits the Ledger port.
+
+What is promised. The death of the process loses nothing: each call returns after the bytes are in the page cache.
+A power cut loses at most the last commit window (20 ms and one fdatasync). After a failed fdatasync the kernel may
+have dropped pages of that segment, so it is never written again and the failure is counted; the shipper still stores
+what can be read of it. A settle the disk refuses stays in memory, and new requests are refused, until it is written.
+
+The first write to each segment begins with a copy of every opening that still waits for its settle. So any segment
+but the newest can be deleted once it is shipped, however long a request runs, and recovery needs no older one.
+"""
+
+import contextlib
+import os
+import threading
+import time
+import uuid
+from collections import deque
+from pathlib import Path
+
+from luntrex_proxy.core.ledger import LedgerFullError
+from luntrex_proxy.core.outcome import Opening, Outcome
+from luntrex_proxy.store.frames import encode_frame
+from luntrex_proxy.store.segments import Position, SpoolDirectory, sync_directory
+
+_MIB = 1024 * 1024
+# Kept free for each opening: its settle, and one more copy of itself when segments change.
+_RESERVE_BYTES = 1024
+_COMMIT_WINDOW_S = 0.02
+
+
+class Spool:
+    """Appends to `<root>/<boot id>/`. All methods run on the loop's thread; a thread of its own only syncs."""
+
+    def __init__(
+        self, root: Path, boot_id: uuid.UUID, segment_bytes: int = 16 * _MIB, max_bytes: int = 4096 * _MIB
+    ) -> None:
+        self.directory = SpoolDirectory.create(root, boot_id)
+        self.bytes = 0  # on disk, what `hold` added included
+        self.unrecorded = 0  # refusals (nothing was forwarded, nothing is owed) that came while the ledger was full
+        self.write_errors = 0
+        self.lost = 0  # accepted and neither written nor waiting; nothing adds to it
+        self._segment_bytes = segment_bytes
+        self._max_bytes = max_bytes
+        self._unsettled: dict[str, bytes] = {}  # request id -> frame of the opening
+        self._waiting: dict[str, bytes] = {}  # settles the disk refused
+        self._written = 0
+        self._written_through: dict[int, int] = {}  # closed segment -> settles written up to its end
+        self._closed = False
+        self._segment = 0
+        self._offset = 0
+        self._rotate_at = 0
+        self._must_rotate = True
+        self._complete_segment = 0
+        self._fd = -1
+        self._syncer = _Syncer(self.directory.path)
+
+    @property
+    def accepted(self) -> int:
+        """Settles taken, those still waiting for the disk included."""
+        return self._written + len(self._waiting)
+
+    @property
+    def unsettled(self) -> int:
+        """Requests opened and not settled, on disk at least."""
+        return len(self._unsettled)
+
+    @property
+    def waiting(self) -> int:
+        """Settles in memory because the disk refused them."""
+        return len(self._waiting)
+
+    @property
+    def fsync_errors(self) -> int:
+        """How often the disk failed to confirm; after a power cut that segment may lack records."""
+        return self._syncer.errors
+
+    @property
+    def end(self) -> Position:
+        """The place after the last written record."""
+        return Position(self._segment, self._offset)
+
+    @property
+    def deletable_below(self) -> int:
+        """Segments below this number are needed by the shipper only."""
+        return self._complete_segment
+
+    def open(self, opening: Opening) -> None:
+        """Append an opening. Raises LedgerFullError when there is no room: refuse the request."""
+        if self._closed or (self._waiting and not self.write_waiting()):
+            raise LedgerFullError
+        frame = encode_frame(opening)
+        if not self._has_room(len(frame) + _RESERVE_BYTES):
+            raise LedgerFullError
+        try:
+            self._write(frame)
+        except OSError:
+            self.write_errors += 1
+            raise LedgerFullError from None
+        self._unsettled[opening.request_id] = frame
+
+    def settle(self, outcome: Outcome) -> None:
+        """Append the outcome. Room for it was reserved by `open`; never raises for lack of it."""
+        if outcome.account_id == 0:
+            return
+        request_id = outcome.request_id
+        frame = encode_frame(outcome)
+        if request_id not in self._unsettled and (self._closed or self._waiting or not self._has_room(len(frame))):
+            # A refusal of ours: without this a flood of refused requests would outgrow the bound.
+            self.unrecorded += 1
+            return
+        try:
+            self._write(frame)
+        except OSError:
+            self.write_errors += 1
+            self._waiting[request_id] = frame
+            return
+        self._unsettled.pop(request_id, None)
+        self._written += 1
+
+    def write_waiting(self) -> bool:
+        """Try again to write settles the disk refused; whether none is left."""
+        while self._waiting:
+            request_id, frame = next(iter(self._waiting.items()))
+            try:
+                self._write(frame)
+            except OSError:
+                self.write_errors += 1
+                return False
+            del self._waiting[request_id]
+            self._unsettled.pop(request_id, None)
+            self._written += 1
+        return True
+
+    def start_segment(self) -> None:
+        """Let the next record begin a new segment: the shipper found the present one damaged."""
+        self._must_rotate = True
+
+    def written_through(self, segment: int) -> int:
+        """Settles written from the start to the end of a segment that is not the present one."""
+        return self._written_through.get(segment, self._written)
+
+    def hold(self, byte_count: int) -> None:
+        """Count bytes of adopted directories (negative: of deleted segments) against the bound."""
+        self.bytes += byte_count
+
+    def close(self) -> None:
+        """Sync and stop. The directory stays locked: ship and remove it, or unlock it."""
+        if self._closed:
+            return
+        self.write_waiting()
+        self._closed = True
+        self._retire()
+        self._syncer.stop()
+
+    def _has_room(self, byte_count: int) -> bool:
+        return self.bytes + len(self._unsettled) * _RESERVE_BYTES + byte_count <= self._max_bytes
+
+    def _write(self, frame: bytes) -> None:
+        """Append a frame here, else in a new segment; raises OSError when neither takes it."""
+        try:
+            self._append(frame)
+        except OSError:
+            if not self._offset:  # the new segment was refused too: no row of empty ones
+                raise
+            self._must_rotate = True
+            self._append(frame)
+
+    def _append(self, frame: bytes) -> None:
+        if self._must_rotate or self._offset >= self._rotate_at or self._fd == self._syncer.failed:
+            self._rotate()
+        data = frame if self._offset else b"".join([*self._unsettled.values(), frame])
+        try:
+            written = os.write(self._fd, data)
+        except OSError:
+            self._truncate()
+            raise
+        if written != len(data):
+            self._truncate()
+            raise OSError("short write")
+        if not self._offset:
+            self._complete_segment = self._segment
+            self._rotate_at = self._segment_bytes + written - len(frame)
+        self._offset += written
+        self.bytes += written
+        self._syncer.touch(self._fd)
+
+    def _truncate(self) -> None:
+        """Take back part of a frame. If that fails, the reader meets a torn end and goes on with the next segment."""
+        try:
+            os.ftruncate(self._fd, self._offset)
+        except OSError:
+            self._must_rotate = True
+
+    def _rotate(self) -> None:
+        number = self._segment + 1
+        fd = os.open(
+            self.directory.segment_path(number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, mode=0o600
+        )
+        self._retire()
+        self._fd = fd
+        self._segment, self._offset = number, 0
+        self._rotate_at = self._segment_bytes
+        self._must_rotate = False
+
+    def _retire(self) -> None:
+        if self._fd >= 0:
+            self._written_through[self._segment] = self._written
+            self._syncer.retire(self._fd)
+            self._fd = -1
+
+
+class _Syncer:
+    """The thread that makes written bytes durable: all that came within one window with one fdatasync."""
+
+    def __init__(self, directory: Path) -> None:
+        self.errors = 0
+        self.failed = -1  # a descriptor the spool must not write to any more
+        self._directory = directory
+        self._names_changed = False
+        self._retired: deque[int] = deque()
+        self._present = -1
+        self._dirty = False
+        self._stopping = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="spool-sync", daemon=True)
+        self._thread.start()
+
+    def touch(self, fd: int) -> None:
+        """Bytes were written to `fd`."""
+        if fd != self._present:
+            self._present = fd
+            self._names_changed = True
+        if not self._dirty:
+            self._dirty = True
+            self._wake.set()
+
+    def retire(self, fd: int) -> None:
+        """No more bytes come to `fd`: sync and close it. Only the thread closes, so it never syncs a reused number."""
+        self._present = -1
+        self._retired.append(fd)
+        self._dirty = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Sync all and end the thread."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._dirty or not self._stopping:
+            self._wake.wait()
+            if not self._stopping:
+                time.sleep(_COMMIT_WINDOW_S)
+            self._wake.clear()
+            self._dirty = False
+            self._sync_all()
+
+    def _sync_all(self) -> None:
+        if self._names_changed:
+            self._names_changed = False
+            try:
+                sync_directory(self._directory)
+            except OSError:
+                self.errors += 1
+        while self._retired:
+            fd = self._retired.popleft()
+            self._sync(fd)
+            if self.failed == fd:
+                self.failed = -1
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        if self._present >= 0:
+            self._sync(self._present)
+
+    def _sync(self, fd: int) -> None:
+        if fd == self.failed:
+            return  # a second fdatasync would succeed without the bytes being there
+        try:
+            os.fdatasync(fd)
+        except OSError:
+            self.errors += 1
+            self.failed = fd

@@ -1,0 +1,91 @@
+"""The state directory itself: made private, owned by one process at a time. What lies inside is not known here."""
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Final, Literal
+
+from luntrex_proxy.store.errors import StateInUseError, StoreError
+
+# A daemon keeps the directory as long as it runs; a command-line verb gives it back in a moment, so it is worth a wait.
+Role = Literal["serve", "verb"]
+_WAIT_FOR_VERB_S: Final = 30.0
+_PRIVATE_FILE: Final = 0o600
+
+
+def make_state_directory(directory: Path) -> None:
+    """Create the directory, mode 0700, when it is missing."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"The state directory {directory} cannot be created ({error.strerror}); "
+            "create it or set state.directory to a place this user may write."
+        ) from None
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open or create a 0600 file of the state directory, never through a link; the directory's owner owns it."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, _PRIVATE_FILE)
+    if os.geteuid() == 0:
+        # `sudo luntrex-proxy keys list` must not leave files behind that the service user cannot open.
+        owner = path.parent.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    return descriptor
+
+
+class StateLock:
+    """`daemon.lock`: held by flock for as long as the owner lives, so a killed owner never blocks the next one.
+
+    The file holds `<pid> <role>` for people and for the sentence of a second start.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "daemon.lock"
+        self._descriptor: int | None = None
+
+    def acquire(self, role: Role) -> None:
+        """Become the owner. Waits for a command-line verb to finish; a running daemon raises StateInUseError."""
+        try:
+            descriptor = open_private(self._path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise StoreError(
+                f"The lock file {self._path} cannot be opened ({error.strerror}); "
+                "run as the owner of the state directory or set state.directory."
+            ) from None
+        try:
+            self._wait_for_lock(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} {role}\n".encode(), 0)
+        self._descriptor = descriptor
+
+    def _wait_for_lock(self, descriptor: int) -> None:
+        deadline = time.monotonic() + _WAIT_FOR_VERB_S
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            pid, role = self._read_holder(descriptor)
+            if role == "serve" or time.monotonic() > deadline:
+                raise StateInUseError(
+                    f"The state directory {self._path.parent} is in use by process {pid}; "
+                    "stop that one first or give this one another state.directory."
+                )
+            time.sleep(0.02)
+
+    @staticmethod
+    def _read_holder(descriptor: int) -> tuple[str, str]:
+        pid, _, role = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip().partition(" ")
+        return pid or "(starting)", role
+
+    def release(self) -> None:
+        """Stop being the owner; harmless when it is not."""
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,137 @@
+"""Reading usage: sums from `usage_rollup`, single requests from `usage`. Nothing is written here.
+
+Money is integer pico-dollars; micro-dollars, rounded half to even, are for display only.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.errors import RefusedError
+
+_PICO_PER_MICRO = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotal:
+    """Sums of one key, model and upstream. Names are None when account or key are gone."""
+
+    account: str | None
+    key_id: str
+    key_name: str | None
+    model: str
+    upstream: str
+    requests: int
+    errors: int
+    input_tokens: int
+    cached_input_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    input_audio_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    output_audio_tokens: int
+    cost_pico: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRequest:
+    """One request of a known account: metadata, no content."""
+
+    request_id: UUID
+    started_at: datetime
+    account: str | None
+    key_id: str
+    key_name: str | None
+    route: str
+    status: int
+    code: str
+    ending: str
+    model: str
+    upstream: str
+    streamed: bool
+    usage_source: str
+    input_tokens: int
+    cached_input_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    input_audio_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    output_audio_tokens: int
+    cost_pico: int
+    price_version: str
+    request_bytes: int
+    response_bytes: int
+    events: int
+    attempts: int
+    duration_us: int
+    first_byte_us: int
+    overhead_us: int
+
+
+_TOTALS = """
+SELECT account.name AS account, key_id, api_key.name AS key_name, model, upstream,
+    sum(requests)::bigint AS requests, sum(errors)::bigint AS errors,
+    sum(input_tokens)::bigint AS input_tokens, sum(cached_input_tokens)::bigint AS cached_input_tokens,
+    sum(cache_write_5m_tokens)::bigint AS cache_write_5m_tokens,
+    sum(cache_write_1h_tokens)::bigint AS cache_write_1h_tokens,
+    sum(input_audio_tokens)::bigint AS input_audio_tokens, sum(output_tokens)::bigint AS output_tokens,
+    sum(reasoning_tokens)::bigint AS reasoning_tokens, sum(output_audio_tokens)::bigint AS output_audio_tokens,
+    sum(cost_pico)::text AS cost_pico
+FROM usage_rollup LEFT JOIN account USING (account_id) LEFT JOIN api_key USING (key_id)
+WHERE hour >= date_trunc('hour', $1::timestamptz, 'UTC') AND hour < $2
+    AND ($3::bigint IS NULL OR usage_rollup.account_id = $3)
+GROUP BY account.name, key_id, api_key.name, model, upstream
+ORDER BY account.name, api_key.name, key_id, model, upstream
+"""
+_REQUESTS = """
+SELECT request_id, started_at, account.name AS account, key_id, api_key.name AS key_name, route, usage.status, code,
+    ending, model, upstream, streamed, usage_source, input_tokens, cached_input_tokens, cache_write_5m_tokens,
+    cache_write_1h_tokens, input_audio_tokens, output_tokens, reasoning_tokens, output_audio_tokens, cost_pico,
+    price_version, request_bytes, response_bytes, events, attempts, duration_us, first_byte_us, overhead_us
+FROM usage LEFT JOIN account USING (account_id) LEFT JOIN api_key USING (key_id)
+WHERE started_at >= $1 AND started_at < $2 AND ($3::bigint IS NULL OR usage.account_id = $3)
+    AND ($4::text IS NULL OR key_id = $4)
+ORDER BY started_at DESC, request_id DESC LIMIT $5
+"""
+
+
+def micros(pico: int) -> int:
+    """Pico-dollars as micro-dollars, rounded half to even."""
+    whole, rest = divmod(pico, _PICO_PER_MICRO)
+    return whole + (2 * rest > _PICO_PER_MICRO or (2 * rest == _PICO_PER_MICRO and whole % 2 == 1))
+
+
+async def totals(pool: Pool, since: datetime, until: datetime, account: str | None = None) -> list[UsageTotal]:
+    """Sums by account, key, model and upstream over whole hours: from the hour of `since` to before `until`."""
+    with store_errors("read the usage"):
+        account_id = await _account_id(pool, account)
+        rows = await pool.fetch(_TOTALS, since, until, account_id)
+    return [UsageTotal(**{**row, "cost_pico": int(row["cost_pico"])}) for row in rows]
+
+
+async def requests(
+    pool: Pool,
+    since: datetime,
+    until: datetime,
+    limit: int,
+    *,
+    account: str | None = None,
+    key_id: str | None = None,
+) -> list[UsageRequest]:
+    """The newest requests that came from `since` to before `until`, newest first."""
+    with store_errors("read the usage"):
+        account_id = await _account_id(pool, account)
+        rows = await pool.fetch(_REQUESTS, since, until, account_id, key_id, limit)
+    return [UsageRequest(**dict(row)) for row in rows]
+
+
+async def _account_id(pool: Pool, account: str | None) -> int | None:
+    if account is None:
+        return None
+    account_id = await pool.fetchval("SELECT account_id FROM account WHERE name = $1", account)
+    if account_id is None:
+        raise RefusedError(f"There is no account {account!r}; `luntrex-proxy accounts list` shows all.")
+    return int(account_id)
