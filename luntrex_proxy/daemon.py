@@ -83,7 +83,7 @@ def serve(plan: Plan, announce: Callable[[Started], None]) -> None:
     """Run until SIGTERM or SIGINT. Raises ConfigError, StoreError, ListenError and the like with one sentence."""
     check_aiohttp()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold prompts
-    output = logs.configure()
+    output = logs.configure(level=plan.settings.logging.level)
     embedded = None
     try:
         url = plan.settings.database.url

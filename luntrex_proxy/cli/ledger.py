@@ -89,7 +89,7 @@ def replay(context: click.Context, wait_s: float, as_json: bool) -> None:
         click.echo(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))
     if not finished:
         raise click.ClickException(
-            f"Not everything could be stored ({_reason(shipper)}); nothing is lost: mend that and run the command again."
+            f"Not everything could be stored ({_reason(shipper)}); nothing is lost; mend it and run this again."
         )
 
 

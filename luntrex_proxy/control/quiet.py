@@ -69,9 +69,7 @@ class _QuietServer(web.Server):
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            response = await self._application(request)
-            if not isinstance(response, web.StreamResponse):
-                raise TypeError("a handler returned no response")
+            response = _checked(await self._application(request))
         except web.HTTPException as refusal:
             response = _fixed(refusal.status)
             if "Allow" in refusal.headers:
@@ -114,6 +112,12 @@ class _QuietHandler(web.RequestHandler):
         """The class of what went wrong on a connection; the message and its arguments quote the request."""
         error = options.get("exc_info")
         self._quiet_server.tell(error if isinstance(error, BaseException) else RuntimeError())
+
+
+def _checked(response: object) -> web.StreamResponse:
+    if not isinstance(response, web.StreamResponse):
+        raise TypeError("a handler returned no response")
+    return response
 
 
 def _fixed(status: int) -> web.Response:

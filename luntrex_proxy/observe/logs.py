@@ -135,7 +135,7 @@ class _Libraries(logging.Handler):
         emit("luntrex.library_message", **fields)
 
 
-def configure(*, strict: bool = False, descriptor: int = 2, console: bool | None = None) -> Output:
+def configure(*, level: str = "info", strict: bool = False, descriptor: int = 2, console: bool | None = None) -> Output:
     """Set logging up for the process: JSON lines to stderr, a readable form when stderr is a terminal."""
     output = Output(Writer(descriptor), console=os.isatty(descriptor) if console is None else console, strict=strict)
     atexit.register(output.writer.close)
@@ -146,7 +146,7 @@ def configure(*, strict: bool = False, descriptor: int = 2, console: bool | None
             output.allow,
             lambda _logger, _method, event: output.encode(dict(event)),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _Lines(output.writer),
         cache_logger_on_first_use=False,
     )

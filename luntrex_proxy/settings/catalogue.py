@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from luntrex_proxy.core.catalogue import WILDCARD, Catalogue, Entry, Target
 from luntrex_proxy.core.pricing import PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION, Rates, fill_rates
-from luntrex_proxy.settings.section import Count, Section, fault
+from luntrex_proxy.settings.section import AT_LEAST_ONE_ITEM, Count, NotEmpty, Section, fault
 from luntrex_proxy.settings.upstreams import Upstream
 
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,200}")
@@ -87,7 +87,9 @@ class Model(Section):
     """A model name that clients may use."""
 
     name: ModelName = Field(description="The name clients send; a * at the end stands for any rest, as in groq/*.")
-    targets: tuple[ModelTarget, ...] = Field(min_length=1, description="The upstreams that serve it.")
+    targets: Annotated[tuple[ModelTarget, ...], NotEmpty] = Field(
+        description="The upstreams that serve it.", json_schema_extra=AT_LEAST_ONE_ITEM
+    )
     price: PriceOverride | None = Field(
         None, description="Your own price in dollars per million tokens. null: the shipped price list."
     )

@@ -27,7 +27,6 @@ _SENTENCES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "greater_than_equal": lambda ctx: f"must be at least {ctx['ge']}",
     "less_than_equal": lambda ctx: f"must be at most {ctx['le']}",
     "tuple_type": "must be a list",
-    "too_short": "must not be empty",
     "model_type": "must be a mapping of keys and values",
     "path_type": "must be an absolute path",
     "enum": lambda ctx: f"must be {ctx['expected']}",
@@ -63,6 +62,7 @@ def _sentence(detail: ErrorDetails) -> str:
     if isinstance(found, str):
         return found
     sentence = found(detail.get("ctx", {}))
-    if kind in {"enum", "literal_error"} and isinstance(detail["input"], str):
-        return sentence + suggest(detail["input"].lower(), re.findall(r"'([^']+)'", sentence))
+    allowed = re.findall(r"'([^']+)'", sentence) if kind in {"enum", "literal_error"} else []
+    if len(allowed) > 1 and isinstance(detail["input"], str):
+        return sentence + suggest(detail["input"].lower(), allowed)
     return sentence

@@ -88,19 +88,20 @@ def _lost_targets(data: Mapping[str, object]) -> Found:
 def _bounds(data: Mapping[str, object]) -> Found:
     limits = _mapping(_mapping(data.get("gateway")).get("limits"))
     one, held = _number(limits, GatewayLimits, "body_bytes"), _number(limits, GatewayLimits, "bodies_held_bytes")
-    if one > held:
+    if one is not None and held is not None and one > held:
         yield ("gateway", "limits", "bodies_held_bytes"), "must not be smaller than body_bytes"
     ledger = _mapping(data.get("ledger"))
-    if _number(ledger, Ledger, "segment_bytes") * 2 > _number(ledger, Ledger, "max_bytes"):
+    segment, whole = _number(ledger, Ledger, "segment_bytes"), _number(ledger, Ledger, "max_bytes")
+    if segment is not None and whole is not None and segment * 2 > whole:
         yield ("ledger", "max_bytes"), "must hold at least two segments (2 x segment_bytes)"
     database = _mapping(data.get("database"))
     if database.get("direct_url") is not None and database.get("url") is None:
         yield ("database", "direct_url"), "needs database.url as well"
 
 
-def _number(values: Mapping[str, object], section: type[Section], key: str) -> int:
+def _number(values: Mapping[str, object], section: type[Section], key: str) -> int | None:
     value = values.get(key, section.model_fields[key].default)
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) else None
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from luntrex_proxy.core.listening import ListenError, parse_listen
-from luntrex_proxy.settings.section import fault
+from luntrex_proxy.settings.section import AT_LEAST_ONE_ITEM, NotEmpty, fault
 
 
 def _check(text: str) -> str:
@@ -19,3 +19,4 @@ def _check(text: str) -> str:
 
 
 Listen = Annotated[str, AfterValidator(_check)]
+Listens = Annotated[tuple[Listen, ...], NotEmpty, Field(json_schema_extra=AT_LEAST_ONE_ITEM)]

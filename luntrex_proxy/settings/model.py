@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from luntrex_proxy.settings.catalogue import Model
-from luntrex_proxy.settings.listeners import Listen
+from luntrex_proxy.settings.listeners import Listens
 from luntrex_proxy.settings.secrets import Secret
 from luntrex_proxy.settings.section import Count, Flag, Seconds, Section, fault
 from luntrex_proxy.settings.upstreams import AbsolutePath, Upstream
@@ -55,7 +55,7 @@ class GatewayTimeouts(Section):
 class Gateway(Section):
     """The inference API."""
 
-    listen: tuple[Listen, ...] = Field(("127.0.0.1:8080",), min_length=1, description=_LISTEN)
+    listen: Listens = Field(("127.0.0.1:8080",), description=_LISTEN)
     tls: Tls = Field(None, description=_TLS)
     public_url: HttpUrl | None = Field(
         None, description="The URL clients reach the gateway at, printed with new keys. null: the first listener."
@@ -67,7 +67,7 @@ class Gateway(Section):
 class Control(Section):
     """Health, metrics, and later the console and the admin API."""
 
-    listen: tuple[Listen, ...] = Field(("127.0.0.1:8081",), min_length=1, description=_LISTEN)
+    listen: Listens = Field(("127.0.0.1:8081",), description=_LISTEN)
     tls: Tls = Field(None, description=_TLS)
 
 

@@ -1,9 +1,9 @@
 """What all parts of the configuration share: the base model, number types, `fault`, finding a field by its place."""
 
 import re
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -13,6 +13,20 @@ Loc = tuple[str | int, ...]
 Count = Annotated[int, Field(strict=True, ge=1, le=2**53)]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
+
+
+Items = TypeVar("Items", bound=tuple[object, ...])
+
+
+def _check_not_empty(items: Items) -> Items:
+    if not items:
+        raise fault("must not be empty")
+    return items
+
+
+# Not pydantic's min_length: that also complains when items are there but wrong.
+NotEmpty = AfterValidator(_check_not_empty)
+AT_LEAST_ONE_ITEM: dict[str, JsonValue] = {"minItems": 1}
 
 
 class Section(BaseModel):

@@ -61,7 +61,7 @@ async def open_pool(
     with _connect_errors(dsn):
         return await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            min_size=0,  # with more, asyncpg logs a traceback per try while the database is away
             max_size=max_size,
             timeout=_CONNECT_WAIT_S,
             command_timeout=_COMMAND_WAIT_S,
@@ -99,6 +99,14 @@ async def connect_directly(
         command_timeout=command_timeout_s,
         server_settings=_server_settings(application_name),
     )
+
+
+async def has_table(connection: Connection, name: str) -> bool:
+    """Whether the current schema has this table, seen freshly also after a wait for a lock (to_regclass may be stale)."""
+    found = await connection.fetchval(
+        "SELECT true FROM pg_class WHERE relname = $1 AND relnamespace = current_schema()::regnamespace", name
+    )
+    return found is True
 
 
 async def _check_server(dsn: str, application_name: str, wait_s: float) -> None:

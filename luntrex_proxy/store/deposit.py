@@ -9,9 +9,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
+import asyncpg
+
 from luntrex_proxy.core.outcome import Outcome
 from luntrex_proxy.store.database import Connection, Pool
-from luntrex_proxy.store.failures import REFUSED_RECORD, on_files
+from luntrex_proxy.store.failures import REFUSED_RECORD, PositionMovedError, on_files
 from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.recovery import Waiting
 from luntrex_proxy.store.segments import Position, SpoolDirectory, set_aside
@@ -27,10 +29,6 @@ from luntrex_proxy.store.usage_rows import (
 )
 
 START = Position(0, 0)
-
-
-class PositionMovedError(Exception):
-    """The stored position is not the one known here: nothing was stored, read it again."""
 
 
 class Source:
@@ -130,16 +128,15 @@ class Deposit:
     def abort(self) -> None:
         """Drop the connection in use, so that whatever waits on it fails now."""
         if self._connection is not None:
-            self._connection.terminate()
+            _drop(self._connection)
 
     async def _commit_with_partitions(self, source: Source, rows: list[Row], after: Position, closed: bool) -> None:
         try:
             await self.commit(source, rows, after, closed)
-        except REFUSED_RECORD:
-            # Perhaps only the day's partition is missing; if one was made, that was it.
-            made = [await ensure_partitions(self._pool(), day, days_ahead=0) for day in days_of(rows)]
-            if not any(made):
-                raise
+        except asyncpg.CheckViolationError:
+            # A row without a partition fails like this too. Another process may make it first: always try again.
+            for day in days_of(rows):
+                await ensure_partitions(self._pool(), day, days_ahead=0)
             await self.commit(source, rows, after, closed)
 
     async def _park(self, source: Source, item: Item) -> None:
@@ -158,16 +155,21 @@ class Deposit:
         """A connection for one attempt. The driver has no deadline of its own for a peer that stopped answering."""
         pool = self._pool()
         connection = await pool.acquire(timeout=self._attempt_s)
-        watchdog = asyncio.get_running_loop().call_later(self._attempt_s, connection.terminate)
+        watchdog = asyncio.get_running_loop().call_later(self._attempt_s, _drop, connection)
         self._connection = connection
         try:
             yield connection
         except REFUSED_RECORD:
             raise
         except BaseException:
-            connection.terminate()  # a demoted primary, a half-dead socket: the next attempt connects anew
+            _drop(connection)  # a demoted primary, a half-dead socket: the next attempt connects anew
             raise
         finally:
             watchdog.cancel()
             self._connection = None
             await pool.release(connection, timeout=self._attempt_s)
+
+
+def _drop(connection: Connection) -> None:
+    with contextlib.suppress(asyncpg.InterfaceError):  # it broke meanwhile, so the pool took it back
+        connection.terminate()

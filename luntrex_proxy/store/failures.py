@@ -25,12 +25,17 @@ class Failure(StrEnum):
     LOCKED = "locked"
     ACCESS = "access"
     SCHEMA = "schema"
+    POSITION_MOVED = "position_moved"
     SPOOL_UNREADABLE = "spool_unreadable"
     OTHER = "other"
 
 
 class SpoolUnreadableError(Exception):
     """A spool file could not be read, copied or removed."""
+
+
+class PositionMovedError(Exception):
+    """The stored position is not the one known here: nothing was stored, read it again."""
 
 
 # These say nothing about the database: the other directories go on.
@@ -41,6 +46,7 @@ REFUSED_RECORD = (asyncpg.DataError, asyncpg.CheckViolationError, ValueError, Ov
 
 _WORDS: tuple[tuple[type[BaseException], Failure], ...] = (
     (SpoolUnreadableError, Failure.SPOOL_UNREADABLE),
+    (PositionMovedError, Failure.POSITION_MOVED),
     (TimeoutError, Failure.TIMEOUT),
     (asyncpg.QueryCanceledError, Failure.TIMEOUT),
     (asyncpg.TooManyConnectionsError, Failure.OUT_OF_CONNECTIONS),

@@ -14,7 +14,7 @@ from typing import Final
 
 import asyncpg
 
-from luntrex_proxy.store.database import Connection, Pool, store_errors
+from luntrex_proxy.store.database import Connection, Pool, has_table, store_errors
 from luntrex_proxy.store.errors import StoreError
 
 ADVISORY_LOCK: Final = 0x6C756E74_01  # "lunt", 1: one number per job that must run once at a time
@@ -122,7 +122,7 @@ async def require_current(pool: Pool) -> None:
 
 async def _read_state(connection: Connection, files: tuple[Migration, ...]) -> SchemaState:
     stored: dict[int, asyncpg.Record] = {}
-    if await connection.fetchval("SELECT to_regclass('schema_migration')") is not None:
+    if await has_table(connection, "schema_migration"):
         rows = await connection.fetch("SELECT version, name, sha256 FROM schema_migration ORDER BY version")
         stored = {row["version"]: row for row in rows}
     ours = {migration.version: migration for migration in files}
@@ -160,7 +160,7 @@ async def _apply(connection: Connection, migration: Migration) -> bool:
         await connection.execute("SET LOCAL lock_timeout = '120s'; SET LOCAL statement_timeout = '600s'")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK, timeout=_FILE_WAIT_S)
         await connection.execute("SET LOCAL lock_timeout = '5s'")
-        if await connection.fetchval("SELECT to_regclass('schema_migration')") is None:
+        if not await has_table(connection, "schema_migration"):
             await connection.execute(_OWN_TABLE)
         if await connection.fetchval("SELECT 1 FROM schema_migration WHERE version = $1", migration.version):
             return False

@@ -3,7 +3,7 @@
 import datetime
 from typing import Final
 
-from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.database import Pool, has_table, store_errors
 
 _ADVISORY_LOCK: Final = 0x6C756E74_02
 
@@ -24,7 +24,7 @@ async def ensure_partitions(pool: Pool, today: datetime.date, days_ahead: int = 
         for (name,) in missing:
             async with pool.acquire() as connection, connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", _ADVISORY_LOCK)
-                if await connection.fetchval("SELECT to_regclass($1)", name) is None:
+                if not await has_table(connection, name):
                     start, end = names[name], names[name] + datetime.timedelta(days=1)
                     await connection.execute(
                         f"CREATE TABLE {name} PARTITION OF usage"

@@ -5,7 +5,6 @@ Money is integer pico-dollars; micro-dollars, rounded half to even, are for disp
 
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
@@ -39,7 +38,7 @@ class UsageTotal:
 class UsageRequest:
     """One request of a known account: metadata, no content."""
 
-    request_id: UUID
+    request_id: str
     started_at: datetime
     account: str | None
     key_id: str
@@ -87,14 +86,14 @@ GROUP BY account.name, key_id, api_key.name, model, upstream
 ORDER BY account.name, api_key.name, key_id, model, upstream
 """
 _REQUESTS = """
-SELECT request_id, started_at, account.name AS account, key_id, api_key.name AS key_name, route, usage.status, code,
+SELECT request_id::text AS request_id, started_at, account.name AS account, key_id, api_key.name AS key_name, route, usage.status, code,
     ending, model, upstream, streamed, usage_source, input_tokens, cached_input_tokens, cache_write_5m_tokens,
     cache_write_1h_tokens, input_audio_tokens, output_tokens, reasoning_tokens, output_audio_tokens, cost_pico,
     price_version, request_bytes, response_bytes, events, attempts, duration_us, first_byte_us, overhead_us
 FROM usage LEFT JOIN account USING (account_id) LEFT JOIN api_key USING (key_id)
 WHERE started_at >= $1 AND started_at < $2 AND ($3::bigint IS NULL OR usage.account_id = $3)
     AND ($4::text IS NULL OR key_id = $4)
-ORDER BY started_at DESC, request_id DESC LIMIT $5
+ORDER BY started_at DESC, usage.request_id DESC LIMIT $5
 """
 
 

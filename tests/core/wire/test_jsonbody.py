@@ -1,0 +1,125 @@
+"""Usage and errors in whole and in large JSON answers."""
+
+import json
+from typing import Any
+
+import pytest
+
+from luntrex_proxy.core.call import ROUTES, Route
+from luntrex_proxy.core.outcome import Tokens
+from luntrex_proxy.core.wire.jsonbody import TAIL_BYTES, JsonReader, has_error, usage_of
+from luntrex_proxy.core.wire.usage import is_billed
+from tests.core.wire.samples import CHAT_TOKENS, CHAT_USAGE, RESPONSES_TOKENS, RESPONSES_USAGE
+
+ROUTE: dict[str, Route] = {route.name: route for route in ROUTES}
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "tokens"),
+    [
+        (
+            "chat.completions",
+            {"choices": [{"message": {"content": 'x "usage":{"prompt_tokens":1}'}}], "usage": CHAT_USAGE},
+            CHAT_TOKENS,
+        ),
+        ("completions", {"usage": CHAT_USAGE}, CHAT_TOKENS),
+        (
+            "embeddings",
+            {"data": [{"embedding": [0.1]}], "usage": {"prompt_tokens": 8, "total_tokens": 8}},
+            Tokens(input=8),
+        ),
+        ("responses", {"usage": RESPONSES_USAGE}, RESPONSES_TOKENS),
+        (
+            "messages",
+            {"usage": {"input_tokens": 3, "output_tokens": 4, "cache_read_input_tokens": 2}},
+            Tokens(input=5, cached_input=2, output=4),
+        ),
+        ("messages.count_tokens", {"input_tokens": 77}, Tokens()),
+        ("moderations", {"results": []}, Tokens()),
+        ("chat.completions", {"choices": []}, None),
+        ("chat.completions", {"usage": None}, None),
+        ("chat.completions", [], None),
+    ],
+)
+def test_usage_of(name: str, answer: Any, tokens: Tokens | None) -> None:
+    """Each route's own names; what a count_tokens answer says is not billed."""
+    assert usage_of(json.dumps(answer).encode(), ROUTE[name]) == tokens
+    assert is_billed(ROUTE[name]) is (name not in ("moderations", "messages.count_tokens"))
+
+
+def test_usage_of_garbage() -> None:
+    """HTML, an empty body and a depth bomb have no usage and no error."""
+    for body in (b"", b"<html>", b'{"usage":' + b"[" * 100_000):
+        assert usage_of(body, ROUTE["responses"]) is None
+        assert has_error(body) is False
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"error": {"message": "no", "code": 502}}, True),
+        ({"error": "no"}, True),
+        ({"type": "error", "error": {"type": "api_error"}}, True),
+        ({"error": None, "choices": []}, False),
+        ({"choices": [{"error": {"message": "x"}}]}, False),
+        ({"object": "response", "status": "failed", "error": {"code": "x"}}, False),
+    ],
+)
+def test_has_error(answer: Any, expected: bool) -> None:
+    """A 200 with a truthy top-level error is an error, except a response object, which says so itself."""
+    assert has_error(json.dumps(answer).encode()) is expected
+
+
+def embeddings(count: int, first: str = "", last: str = "") -> bytes:
+    row = json.dumps({"object": "embedding", "index": 0, "embedding": [0.0123456789] * 512})
+    rows = ", ".join([row] * count)
+    return f'{{"object": "list", {first}"data": [{rows}]{last}}}'.encode()
+
+
+USAGE = '"usage": {"prompt_tokens": 812, "total_tokens": 812, "details": {"a": "}{"}}'
+
+
+@pytest.mark.parametrize("step", [1, 1000, 65536, 10**9])
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        (embeddings(300, last=f', "model": "e", {USAGE}'), Tokens(input=812)),
+        (embeddings(300, first=f"{USAGE}, "), Tokens(input=812)),
+        (
+            embeddings(300, last=f', {USAGE}, "x": "\\"usage\\":{{", "n": {{"usage": {{"prompt_tokens": 1}}}}'),
+            Tokens(input=812),
+        ),
+        (embeddings(300, last=', "n": {"usage": {"prompt_tokens": 1}}'), None),
+        (embeddings(300), None),
+        (embeddings(1, last=f", {USAGE}"), Tokens(input=812)),
+    ],
+    ids=["end", "start", "decoys", "only nested", "none", "small"],
+)
+def test_large_answers(body: bytes, tokens: Tokens | None, step: int) -> None:
+    """The top-level usage is found near either end, whatever the reads were, in bounded memory."""
+    if step == 1:
+        pieces = [body[:1], body[1:2], body[2:-90], *(body[i : i + 1] for i in range(len(body) - 90, len(body)))]
+    else:
+        pieces = [body[i : i + step] for i in range(0, len(body), step)]
+    reader = JsonReader(ROUTE["embeddings"])
+    for piece in pieces:
+        reader.feed(piece)
+    assert reader.usage() == tokens
+
+
+def test_memory_is_bounded() -> None:
+    """Of 8 MB only the windows are kept."""
+    reader = JsonReader(ROUTE["chat.completions"])
+    for _ in range(2000):
+        reader.feed(b"x" * 4000)
+        assert sum(map(len, reader._pieces)) <= TAIL_BYTES + 4000
+        assert len(reader._head) <= 4096
+
+
+def test_hostile_repetition_is_cheap() -> None:
+    """Thousands of usage keys cost no more than a few looks."""
+    reader = JsonReader(ROUTE["chat.completions"])
+    reader.feed(b'{"a":[' + b'{"usage":{}},' * 20_000 + b"0]}")
+    assert reader.usage() is None
+    reader.feed(b" ")
+    assert reader.usage() is None

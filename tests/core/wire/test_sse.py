@@ -1,0 +1,196 @@
+"""The stream reader: the same bytes out and the same facts, however the upstream's bytes were cut."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from luntrex_proxy.core.call import Grammar
+from luntrex_proxy.core.outcome import Tokens
+from luntrex_proxy.core.wire.sse import EVENT_LIMIT_BYTES, End, StreamReader
+from luntrex_proxy.core.wire.streams import stream_reader
+from tests.core.wire.samples import (
+    CHAT_TOKENS,
+    CHAT_USAGE,
+    DONE,
+    RESPONSES_TOKENS,
+    RESPONSES_USAGE,
+    SAMPLES,
+    Sample,
+    chat,
+    compact,
+    named,
+)
+
+
+def read(sample: Sample, pieces: list[bytes], line_end: bytes = b"\n") -> StreamReader:
+    """Feed the pieces and check everything the sample promises."""
+    reader = stream_reader(sample.grammar, withhold_usage=sample.withhold)
+    out = b""
+    for piece in pieces:
+        out += reader.feed(piece)
+        assert not out.strip() or out.endswith(line_end * 2), "what was let go is not whole events"
+    end = reader.finish()
+    passed = sample.passed
+    if passed is None:
+        passed = sample.sent[: -len(sample.held + sample.after)] if sample.held else sample.sent
+        if sample.name == "messages, unnamed error gets its name":
+            passed = sample.events[0]
+    held = sample.held
+    if line_end != b"\n":
+        passed, held = passed.replace(b"\n", line_end), held.replace(b"\n", line_end)
+    assert out + reader.held == passed + held
+    assert reader.held.lstrip(b"\r\n") == held  # a blank line too many may stand on either side
+    assert reader.usage == sample.tokens
+    assert reader.failed is sample.failed
+    assert end is (End.COMPLETE if sample.complete else End.CUT)
+    assert reader.ended is sample.complete
+    assert reader.mid_event is False
+    return reader
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.name)
+def test_whole_and_event_by_event(sample: Sample) -> None:
+    """In one read, and in one read per event."""
+    whole = read(sample, [sample.sent])
+    single = read(sample, [*sample.events, sample.after])
+    assert whole.events == single.events
+    assert whole.output_bytes == single.output_bytes or "blank" in sample.name
+    if sample.count is not None:
+        assert whole.events == sample.count
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.name)
+def test_byte_by_byte_and_every_cut(sample: Sample) -> None:
+    """One byte per read, and every cut in two."""
+    sent = sample.sent
+    counts = {read(sample, [sent[i : i + 1] for i in range(len(sent))]).events}
+    for cut in range(len(sent) + 1):
+        counts.add(read(sample, [sent[:cut], sent[cut:]]).events)
+    assert len(counts) == 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_random_cuts(data: st.DataObject) -> None:
+    """Any number of cuts anywhere."""
+    sample = data.draw(st.sampled_from(SAMPLES))
+    sent = sample.sent
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=12)))
+    read(sample, [sent[a:b] for a, b in zip([0, *cuts], [*cuts, len(sent)], strict=True)])
+
+
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\r"])
+@pytest.mark.parametrize(
+    "sample", [s for s in SAMPLES if "line" not in s.name and "unnamed error" not in s.name], ids=lambda s: s.name
+)
+def test_other_line_ends(sample: Sample, line_end: bytes) -> None:
+    """CRLF and CR streams are read the same and pass as they are, at every cut."""
+    sent = sample.sent.replace(b"\n", line_end)
+    step = 1 if len(sent) < 900 else 7
+    read(sample, [sent], line_end)
+    read(sample, [sent[i : i + 1] for i in range(len(sent))], line_end)
+    for cut in range(0, len(sent), step):
+        read(sample, [sent[:cut], sent[cut:]], line_end)
+
+
+def test_the_plain_event_is_not_copied() -> None:
+    """A read that is one event of no interest is the very same object going out."""
+    for grammar, event in (
+        (Grammar.CHAT, chat({"content": "hi"})),
+        (Grammar.MESSAGES, named("content_block_delta", index=0, delta={"type": "text_delta", "text": "hi"})),
+        (Grammar.RESPONSES, named("response.output_text.delta", delta="hi")),
+    ):
+        assert stream_reader(grammar).feed(event) is event
+
+
+def test_flat_responses_error_gets_both_shapes() -> None:
+    """The documented flat error is not raised by openai-python; the nested shape is added, nothing is lost."""
+    flat = named("error", sequence_number=7, code="server_error", message="It broke", param=None)
+    reader = stream_reader(Grammar.RESPONSES)
+    assert reader.feed(named("response.created", sequence_number=0) + flat) == named(
+        "response.created", sequence_number=0
+    )
+    name, data = reader.held.split(b"\ndata: ")
+    event = json.loads(data)
+    assert name == b"event: error"
+    assert reader.held.endswith(b"\n\n")
+    assert event.pop("error") == {"type": "server_error", "code": "server_error", "message": "It broke", "param": None}
+    assert event == {
+        "type": "error",
+        "sequence_number": 7,
+        "code": "server_error",
+        "message": "It broke",
+        "param": None,
+    }
+    assert reader.failed
+
+
+def test_garbled_error_is_still_an_error() -> None:
+    """An error event whose data is no JSON ends the stream as an error the SDK raises on."""
+    reader = stream_reader(Grammar.RESPONSES)
+    assert reader.feed(b"event: error\ndata: boom\n\n") == b""
+    assert reader.failed
+    assert json.loads(reader.held.split(b"data: ")[1])["error"]["message"] == "The upstream reported an error."
+
+
+def large(kind: str, usage: object, size: int) -> bytes:
+    item = {"type": "message", "content": [{"type": "output_text", "text": 'x"{\\' * (size // 6)}]}
+    tools = [{"usage": {"input_tokens": 1}}]
+    return named(kind, response={"id": "resp_1", "output": [item], "tools": tools, "usage": usage})
+
+
+@pytest.mark.parametrize("step", [1000, 65536, 10**9])
+def test_very_large_terminal_event(step: int) -> None:
+    """More than 256 KiB streams through, but its end waits for the record, and its usage is found."""
+    event = large("response.completed", RESPONSES_USAGE, 600_000)
+    reader = stream_reader(Grammar.RESPONSES)
+    out = b""
+    for i in range(0, len(event), step):
+        out += reader.feed(event[i : i + step])
+        assert reader.mid_event is (len(out) > 0 and not reader.ended)
+    assert reader.ended
+    assert out + reader.held == event
+    assert len(reader.held) >= 1000
+    assert reader.usage == RESPONSES_TOKENS
+    assert reader.feed(b"more\n\n") == b""
+
+
+def test_very_large_event_in_the_middle() -> None:
+    """It streams through byte for byte and the stream goes on; a cut inside it is known."""
+    big = b"data: %b\n\n" % compact(
+        {"choices": [{"delta": {"content": "y" * 400_000}, "finish_reason": "stop"}], "usage": CHAT_USAGE}
+    )
+    sent = chat({"content": "a"}) + big + chat({"content": "b"}) + DONE
+    reader = stream_reader(Grammar.CHAT)
+    out = b""
+    for i in range(0, len(sent), 30_000):
+        out += reader.feed(sent[i : i + 30_000])
+        if 270_000 < i < 370_000:
+            assert reader.mid_event
+            assert reader.finish() is End.CUT
+    assert out == sent[: -len(DONE)]
+    assert reader.held == DONE
+    assert (reader.events, reader.usage) == (3, CHAT_TOKENS)
+    assert reader.output_bytes == len(out)
+
+
+def test_an_event_below_the_limit_is_held() -> None:
+    """Nothing of an unfinished event goes out before the limit, so an error event can always follow."""
+    reader = stream_reader(Grammar.CHAT)
+    assert reader.feed(b"data: " + b"x" * (EVENT_LIMIT_BYTES - 6)) == b""
+    assert not reader.mid_event
+    assert reader.feed(b"x") != b""
+    assert reader.mid_event
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([Grammar.CHAT, Grammar.RESPONSES, Grammar.MESSAGES]), st.lists(st.binary(max_size=40)))
+def test_garbage_never_raises(grammar: Grammar, pieces: list[bytes]) -> None:
+    """Whatever comes, the reader neither fails nor makes bytes up."""
+    reader = stream_reader(grammar, withhold_usage=True)
+    out = b"".join(map(reader.feed, pieces))
+    assert b"".join(pieces).startswith(out) or reader.failed
+    assert reader.finish() in End
+    assert reader.usage is None or isinstance(reader.usage, Tokens)

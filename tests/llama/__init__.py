@@ -1,0 +1,1 @@
+"""A real llama.cpp server on a tiny random model that the tests make in seconds."""

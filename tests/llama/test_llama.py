@@ -1,0 +1,28 @@
+"""The real llama.cpp server, asked directly: what `tests/whole/test_sdk_llama.py` compares the gateway with."""
+
+import pytest
+
+from tests.llama import steady
+from tests.whole import calls
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("call", steady.OPENAI_CALLS, ids=calls.name_of)
+async def test_openai_sdk(llama_url: str, call: calls.Call, kind: str) -> None:
+    """llama.cpp answers each OpenAI call it has, twice the same."""
+    client = calls.openai_client(llama_url, "none", kind)
+    first, second = await call(client, "tiny"), await call(client, "tiny")
+    await calls.close(client)
+    assert first.text
+    assert (first.text, first.tokens, first.finish) == (second.text, second.tokens, second.finish)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("call", steady.ANTHROPIC_CALLS, ids=calls.name_of)
+async def test_anthropic_sdk(llama_url: str, call: calls.Call, kind: str) -> None:
+    """llama.cpp answers each Anthropic call it has, twice the same."""
+    client = calls.anthropic_client(llama_url, "none", kind)
+    first, second = await call(client, "tiny"), await call(client, "tiny")
+    await calls.close(client)
+    assert first.text
+    assert (first.text, first.tokens, first.finish) == (second.text, second.tokens, second.finish)

@@ -1,0 +1,107 @@
+"""Ledger records for tests, and what tests ask of where they are kept. No tests here."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+from luntrex_proxy.core.outcome import Ending, Opening, Outcome, Record, Tokens, UsageSource
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.frames import Problem, parse_frames
+from luntrex_proxy.store.segments import segment_numbers
+from luntrex_proxy.store.shipper import Shipper
+from luntrex_proxy.store.spool import Spool
+
+SUMMED = (
+    *("input_tokens", "cached_input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "input_audio_tokens"),
+    *("output_tokens", "reasoning_tokens", "output_audio_tokens", "cost_pico"),
+)
+NOON_US = 1_790_000_000_000_000
+
+
+def request_id(number: int) -> str:
+    """The same id for the same number."""
+    return str(uuid.UUID(int=(7 << 76) | (2 << 62) | number))
+
+
+def opening(number: int, **changes: Any) -> Opening:
+    """An opening of account 1."""
+    values: dict[str, Any] = {
+        "request_id": request_id(number),
+        "started_us": NOON_US + number,
+        "account_id": 1,
+        "key_id": "abcdefghijkl",
+        "route": "chat_completions",
+        "model": "mock-model",
+        "upstream": "local",
+        "streamed": True,
+        "request_bytes": 100,
+    }
+    return Opening(**{**values, **changes})
+
+
+def outcome(number: int, **changes: Any) -> Outcome:
+    """A complete outcome of account 1 with numbers that differ by `number`."""
+    values: dict[str, Any] = {
+        "request_id": request_id(number),
+        "started_us": NOON_US + number,
+        "account_id": 1,
+        "key_id": "abcdefghijkl",
+        "route": "chat_completions",
+        "model": "mock-model",
+        "upstream": "local",
+        "status": 200,
+        "code": "ok",
+        "ending": Ending.COMPLETE,
+        "streamed": True,
+        "usage_source": UsageSource.REPORTED,
+        "tokens": Tokens(10 + number, 3, 2, 1, 0, 20 + number, 4, 0),
+        "cost_pico": 1_000_000 + number,
+        "price_version": "1",
+        "request_bytes": 100,
+        "response_bytes": 1000,
+        "events": 12,
+        "attempts": 1,
+        "duration_us": 5000,
+        "first_byte_us": 700,
+        "overhead_us": 60,
+    }
+    return Outcome(**{**values, **changes})
+
+
+def records_in(directory: Path) -> list[Record | None]:
+    """All records of a spool directory; fails when a byte is unreadable."""
+    found: list[Record | None] = []
+    for number in segment_numbers(directory):
+        data = (directory / f"{number:08d}.seg").read_bytes()
+        frames, consumed, problem = parse_frames(data)
+        assert (consumed, problem) == (len(data), Problem.NONE)
+        found += [frame.record for frame in frames]
+    return found
+
+
+async def ship(pool: Pool, root: Path, spool: Spool | None = None, **options: Any) -> Shipper:
+    """Ship everything under `root` that can be taken, and finish it."""
+    shipper = Shipper(lambda: pool, root, spool, **options)
+    assert await shipper.drain(30)
+    return shipper
+
+
+async def stored_numbers(pool: Pool) -> list[int]:
+    """The numbers of the stored requests, in order, as often as they are stored."""
+    rows = await pool.fetch("SELECT request_id FROM usage ORDER BY request_id")
+    return [row[0].int & 0xFFFFFFFF for row in rows]
+
+
+async def assert_sums_match(pool: Pool) -> None:
+    """The rollup is exactly the sum of the rows."""
+    sums = ", ".join(f"sum({column})::bigint" for column in SUMMED)
+    failed = "count(*) FILTER (WHERE NOT (ending = 'complete' AND status < 400))"
+    from_rows = await pool.fetch(
+        "SELECT account_id, date_trunc('hour', started_at, 'UTC'), key_id, model, upstream, count(*),"
+        f" {failed}, {sums} FROM usage GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5"
+    )
+    kept = await pool.fetch(
+        "SELECT account_id, hour, key_id, model, upstream, requests, errors,"
+        f" {', '.join(f'{column}::bigint' for column in SUMMED)} FROM usage_rollup ORDER BY 1, 2, 3, 4, 5"
+    )
+    assert [tuple(row) for row in kept] == [tuple(row) for row in from_rows]

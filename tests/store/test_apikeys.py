@@ -1,0 +1,172 @@
+"""Keys at rest: made, listed, rotated, revoked; the plain key is nowhere."""
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import bcrypt
+import pytest
+
+from luntrex_proxy.core.apikeys import bcrypt_input, lookup_hash, parse
+from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store.apikeys import NewKey
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.errors import RefusedError
+from tests.postgres import LOOKUP
+
+
+@pytest.fixture
+async def acme(database: Pool) -> AsyncIterator[Pool]:
+    """A database with one account."""
+    await accounts.create(database, "acme")
+    yield database
+
+
+async def make(pool: Pool, name: str = "main", **options: object) -> NewKey:
+    return await apikeys.create(pool, LOOKUP, "acme", name, bcrypt_cost=4, **options)  # type: ignore[arg-type]  # short
+
+
+async def test_stored_are_hashes_only(acme: Pool, postgres_dsn: str) -> None:
+    """In the table: `$2b$` of the key and its lookup hash. The plain key is in no row and in no file of the server."""
+    made = await make(acme)
+    key = made.key.encode()
+    row = await acme.fetchrow("SELECT * FROM api_key")
+    assert row is not None
+    assert row["bcrypt_hash"].startswith("$2b$04$")
+    assert bcrypt.checkpw(bcrypt_input(key), row["bcrypt_hash"].encode())
+    assert row["lookup_hash"] == lookup_hash(key, LOOKUP.key)
+    assert row["pepper_fingerprint"] == LOOKUP.fingerprint
+    assert parse(key) == row["key_id"] == made.info.key_id
+    dump = str([dict(row) for row in await acme.fetch("SELECT * FROM api_key")])
+    secret = made.key[16:59]
+    assert secret not in dump
+    assert secret not in repr(made)
+    await acme.execute("CHECKPOINT")
+    directory = Path(parse_qs(urlsplit(postgres_dsn).query)["host"][0])
+    files = [path for path in directory.parent.rglob("*") if path.is_file()]
+    assert any(made.info.key_id.encode() in path.read_bytes() for path in files), "the search finds what is there"
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
+
+
+async def test_default_cost_is_ten_and_the_loop_runs_on(acme: Pool) -> None:
+    """The shipped cost is 10; hashing happens in a thread."""
+    making = asyncio.create_task(apikeys.create(acme, LOOKUP, "acme", "main"))
+    ticks = 0
+    while not making.done():
+        await asyncio.sleep(0.005)
+        ticks += 1
+    await making
+    assert (await acme.fetchval("SELECT bcrypt_hash FROM api_key")).startswith("$2b$10$")
+    assert ticks >= 5
+
+
+async def test_list_shows_states(acme: Pool) -> None:
+    """The list says what works and what does not, by account; no secret is in it."""
+    await accounts.create(acme, "other")
+    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    live, ended, revoked = await make(acme, "live"), await make(acme, "ended", expires_at=past), await make(acme, "gone")
+    await apikeys.revoke(acme, revoked.info.key_id)
+    states = {key.name: key.state for key in await apikeys.list_all(acme, "acme")}
+    assert states == {"live": "active", "ended": "expired", "gone": "revoked"}
+    assert await apikeys.list_all(acme, "other") == []
+    await accounts.suspend(acme, "acme")
+    assert {key.state for key in await apikeys.list_all(acme)} == {"account suspended", "expired", "revoked"}
+    assert live.key[16:59] not in str(await apikeys.list_all(acme))
+    assert ended.info.expires_at == past
+
+
+async def test_names_are_unique_among_keys_in_use(acme: Pool) -> None:
+    """A name is taken while its key is in use, also by two creations at once, and free after revocation."""
+    results = await asyncio.gather(make(acme), make(acme), return_exceptions=True)
+    (made,) = [result for result in results if isinstance(result, NewKey)]
+    (refused,) = [result for result in results if isinstance(result, RefusedError)]
+    assert str(refused) == (
+        f"The key {made.info.key_id} of this account has this name; choose another, or rotate that key."
+    )
+    await apikeys.revoke(acme, made.info.key_id)
+    assert (await make(acme)).info.state == "active"
+    await accounts.create(acme, "other")
+    await apikeys.create(acme, LOOKUP, "other", "main", bcrypt_cost=4)
+
+
+async def test_rotation_overlaps(acme: Pool) -> None:
+    """The successor has account, name and planned end of the old key, which ends after the overlap."""
+    end = datetime.datetime(2040, 1, 1, tzinfo=datetime.UTC)
+    old = await make(acme, expires_at=end)
+    new = await apikeys.rotate(acme, LOOKUP, old.info.key_id, overlap_s=3600, bcrypt_cost=4)
+    assert new.key != old.key
+    assert (new.info.name, new.info.account, new.info.rotated_from) == ("main", "acme", old.info.key_id)
+    assert new.info.expires_at == end
+    left_s = await acme.fetchval(
+        "SELECT extract(epoch FROM expires_at - now())::float8 FROM api_key WHERE key_id = $1", old.info.key_id
+    )
+    assert 3590 < left_s <= 3600
+    with pytest.raises(RefusedError, match=f"rotate its successor {new.info.key_id}"):
+        await apikeys.rotate(acme, LOOKUP, old.info.key_id, overlap_s=0, bcrypt_cost=4)
+    with pytest.raises(RefusedError, match=f"The key {new.info.key_id} of this account has this name"):
+        await make(acme)
+
+
+async def test_rotation_without_overlap_and_early_end(acme: Pool) -> None:
+    """Overlap 0 ends the old key at once; an overlap never lengthens a key's life."""
+    old = await make(acme)
+    await apikeys.rotate(acme, LOOKUP, old.info.key_id, overlap_s=0, bcrypt_cost=4)
+    states = {key.key_id: key.state for key in await apikeys.list_all(acme)}
+    assert states[old.info.key_id] == "expired"
+    soon = await acme.fetchval("SELECT now() + interval '1 minute'")
+    short = await make(acme, "short", expires_at=soon)
+    await apikeys.rotate(acme, LOOKUP, short.info.key_id, overlap_s=86_400, bcrypt_cost=4)
+    assert {key.expires_at for key in await apikeys.list_all(acme) if key.name == "short"} == {soon}
+
+
+async def test_revoked_and_expired_keys_cannot_be_rotated(acme: Pool) -> None:
+    """What has ended gets no successor."""
+    made = await make(acme)
+    await apikeys.revoke(acme, made.info.key_id)
+    with pytest.raises(RefusedError, match="has ended; make a new one"):
+        await apikeys.rotate(acme, LOOKUP, made.info.key_id, overlap_s=60, bcrypt_cost=4)
+
+
+async def test_revoking_twice_keeps_the_first_time(acme: Pool) -> None:
+    """The time of revocation is that of the first."""
+    made = await make(acme)
+    first = await apikeys.revoke(acme, made.info.key_id)
+    again = await apikeys.revoke(acme, made.info.key_id)
+    assert first.state == "revoked"
+    assert first.revoked_at == again.revoked_at is not None
+
+
+async def test_unknown_ids_and_whole_keys(acme: Pool) -> None:
+    """An unknown id is refused; a whole key given as id is not repeated in the sentence."""
+    made = await make(acme)
+    with pytest.raises(RefusedError, match="no key of this id"):
+        await apikeys.revoke(acme, "0" * 12)
+    with pytest.raises(RefusedError, match="whole key, not a key id") as caught:
+        await apikeys.revoke(acme, made.key)
+    assert made.key[16:] not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "two words", "x" * 65])
+async def test_unusable_names_are_refused(acme: Pool, name: str) -> None:
+    """The rule for names is said."""
+    with pytest.raises(RefusedError, match="A key name is 1 to 64 letters"):
+        await make(acme, name)
+
+
+async def test_unknown_account(acme: Pool) -> None:
+    """The sentence says how to make one."""
+    with pytest.raises(RefusedError, match="no account 'nobody'; make it with"):
+        await apikeys.create(acme, LOOKUP, "nobody", "main", bcrypt_cost=4)
+
+
+async def test_each_change_is_announced_once_at_commit(acme: Pool) -> None:
+    """Create, rotate and revoke each take one version, and a refused change takes none."""
+    made = await make(acme)
+    await apikeys.rotate(acme, LOOKUP, made.info.key_id, overlap_s=60, bcrypt_cost=4)
+    await apikeys.revoke(acme, made.info.key_id)
+    with pytest.raises(RefusedError):
+        await make(acme)
+    assert await acme.fetchval("SELECT version FROM change_version") == 3
+    assert await acme.fetchval("SELECT version FROM api_key WHERE key_id = $1", made.info.key_id) == 3

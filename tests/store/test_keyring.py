@@ -1,0 +1,236 @@
+"""The key ring follows the store: changes within a second, dead and hung listeners noticed, outages survived."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from luntrex_proxy.gateway import ports
+from luntrex_proxy.store import accounts, apikeys, keyring
+from luntrex_proxy.store.apikeys import NewKey
+from luntrex_proxy.store.database import Pool, close_pool, open_pool
+from luntrex_proxy.store.embedded import EmbeddedPostgres
+from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.migrate import migrate
+from tests.postgres import LOOKUP
+
+
+@pytest.fixture
+async def acme(database: Pool) -> AsyncIterator[Pool]:
+    """A database with one account."""
+    await accounts.create(database, "acme")
+    yield database
+
+
+async def make(pool: Pool, name: str = "main") -> NewKey:
+    return await apikeys.create(pool, LOOKUP, "acme", name, bcrypt_cost=4)
+
+
+@contextlib.asynccontextmanager
+async def following(ring: KeyRing, pool: Pool, dsn: str) -> AsyncIterator[None]:
+    """The ring, loaded and running."""
+    await ring.load(pool)
+    running = asyncio.create_task(ring.run(dsn))
+    try:
+        assert await seconds_until(lambda: ring.lag_s() < 1) < 2
+        await asyncio.sleep(0.1)  # it listens
+        yield
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def seconds_until(condition: Callable[[], bool], wait_s: float = 8) -> float:
+    """How long it took until the condition held; infinite when it did not."""
+    started_at = time.monotonic()
+    while not condition():
+        if time.monotonic() - started_at > wait_s:
+            return float("inf")
+        await asyncio.sleep(0.01)
+    return time.monotonic() - started_at
+
+
+async def test_loads_live_keys(acme: Pool) -> None:
+    """After loading, live keys give their caller; others, and anything that is no key, give nothing."""
+    ring = KeyRing(LOOKUP.key)
+    fits: ports.KeyRing = ring
+    live, revoked = await make(acme, "live"), await make(acme, "revoked")
+    await apikeys.revoke(acme, revoked.info.key_id)
+    assert ring.find(live.key.encode()) is None
+    assert not ring.is_current()
+    await ring.load(acme)
+    caller = fits.find(live.key.encode())
+    assert caller is not None
+    assert caller.key_id == live.info.key_id
+    assert caller.account_id == (await accounts.list_all(acme))[0].account_id
+    assert (caller.not_before, caller.expires_at) == (0.0, 0.0)
+    assert ring.find(revoked.key.encode()) is None
+    assert ring.find(live.key.encode()[:-1] + b"!") is None
+    assert ring.find(b"sk-something") is None
+    assert fits.is_current()
+    assert len(ring) == 1
+
+
+async def test_another_lookup_key_finds_nothing(acme: Pool) -> None:
+    """The rows alone, without the pepper's key, recognise no key."""
+    made = await make(acme)
+    ring = KeyRing(bytes(32))
+    await ring.load(acme)
+    assert ring.find(made.key.encode()) is None
+
+
+async def test_holds_no_plain_key(acme: Pool) -> None:
+    """Nothing the ring keeps is a key or can be made one."""
+    made = await make(acme)
+    ring = KeyRing(LOOKUP.key)
+    await ring.load(acme)
+    assert ring.find(made.key.encode()) is not None
+    held = repr(ring._live) + repr(vars(ring))
+    assert made.info.key_id in held
+    assert made.key[16:59] not in held
+
+
+async def test_changes_arrive_within_a_second(acme: Pool, database_dsn: str) -> None:
+    """Create, revoke, rotate, suspend and resume of another connection are followed at once; `on_gone` hears who left."""
+    gone: set[str] = set()
+    ring = KeyRing(LOOKUP.key, gone.update)
+    async with following(ring, acme, database_dsn):
+        first = await make(acme, "first")
+        key = first.key.encode()
+        assert await seconds_until(lambda: ring.find(key) is not None) < 0.9
+        await accounts.suspend(acme, "acme")
+        assert await seconds_until(lambda: ring.find(key) is None) < 0.9
+        assert gone == {first.info.key_id}
+        await accounts.resume(acme, "acme")
+        assert await seconds_until(lambda: ring.find(key) is not None) < 0.9
+        gone.clear()
+        second = await apikeys.rotate(acme, LOOKUP, first.info.key_id, overlap_s=600, bcrypt_cost=4)
+        assert await seconds_until(lambda: ring.find(second.key.encode()) is not None) < 0.9
+        caller = ring.find(key)
+        assert caller is not None
+        assert caller.valid_at(time.time())
+        assert not caller.valid_at(time.time() + 601)
+        assert not gone
+        await apikeys.revoke(acme, first.info.key_id)
+        assert await seconds_until(lambda: ring.find(key) is None) < 0.9
+        assert gone == {first.info.key_id}
+        assert ring.find(second.key.encode()) is not None
+
+
+async def test_missed_notification_is_made_up(acme: Pool, database_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where NOTIFY does not arrive (a pooler in between) the heartbeat sees the change, within about a second."""
+    monkeypatch.setattr(keyring, "CHANNEL", "another_channel")
+    ring = KeyRing(LOOKUP.key)
+    async with following(ring, acme, database_dsn):
+        made = await make(acme)
+        assert await seconds_until(lambda: ring.find(made.key.encode()) is not None) < 1.5
+
+
+async def test_terminated_listener_still_sees_changes(acme: Pool, database_dsn: str) -> None:
+    """An administrator or a failover ends the listening connection: the next one reads what was missed."""
+    made = await make(acme)
+    ring = KeyRing(LOOKUP.key)
+    async with following(ring, acme, database_dsn):
+        assert await acme.fetchval(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE application_name = 'luntrex-proxy keyring' AND datname = current_database()"
+        )
+        await apikeys.revoke(acme, made.info.key_id)
+        assert await seconds_until(lambda: ring.find(made.key.encode()) is None) < 3
+
+
+async def test_hung_listener_is_noticed(acme: Pool, database_dsn: str) -> None:
+    """A connection that is open and silent (a lost machine, a stopped process) is replaced within 5 s."""
+    made = await make(acme)
+    ring = KeyRing(LOOKUP.key)
+    async with following(ring, acme, database_dsn):
+        pid = await acme.fetchval(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE application_name = 'luntrex-proxy keyring' AND datname = current_database()"
+        )
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await apikeys.revoke(acme, made.info.key_id)
+            assert await seconds_until(lambda: ring.find(made.key.encode()) is None) < 5
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_expired_key_leaves_the_ring(acme: Pool, database_dsn: str) -> None:
+    """At its end a key is dropped and announced, so that what runs with it can be cut."""
+    gone: set[str] = set()
+    ring = KeyRing(LOOKUP.key, gone.update)
+    made = await make(acme)
+    async with following(ring, acme, database_dsn):
+        await apikeys.rotate(acme, LOOKUP, made.info.key_id, overlap_s=1, bcrypt_cost=4)
+        assert await seconds_until(lambda: gone == {made.info.key_id}) < 4
+        assert ring.find(made.key.encode()) is None
+
+
+async def test_restored_database_is_read_anew(acme: Pool, database_dsn: str) -> None:
+    """A database put back to an older backup has lower versions: everything is read again."""
+    gone: set[str] = set()
+    ring = KeyRing(LOOKUP.key, gone.update)
+    made = await make(acme)
+    async with following(ring, acme, database_dsn):
+        await acme.execute("DELETE FROM api_key; UPDATE change_version SET version = 0")
+        assert await seconds_until(lambda: ring.find(made.key.encode()) is None) < 3
+        assert gone == {made.info.key_id}
+
+
+async def test_database_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the database known keys work on, the ring says it is not current, and after its return it is again."""
+    monkeypatch.setattr(keyring, "CURRENT_FOR_S", 1.5)
+    server = EmbeddedPostgres(tmp_path / "state")
+    dsn = server.start()
+    try:
+        pool = await open_pool(dsn)
+        await migrate(pool)
+        await accounts.create(pool, "acme")
+        made = await make(pool)
+        gone: set[str] = set()
+        ring = KeyRing(LOOKUP.key, gone.update, max_staleness_s=3)
+        async with following(ring, pool, dsn):
+            key = made.key.encode()
+            server.stop()
+            assert await seconds_until(lambda: not ring.is_current()) < 3
+            assert ring.find(key) is not None
+            assert not gone
+            assert await seconds_until(lambda: ring.find(key) is None) < 4
+            assert await seconds_until(lambda: gone == {made.info.key_id}) < 4
+            assert not ring.is_current()
+            assert server.start() == dsn
+            assert await seconds_until(ring.is_current) < 4
+            assert ring.find(key) is not None
+            await apikeys.revoke(pool, made.info.key_id)
+            assert await seconds_until(lambda: ring.find(key) is None) < 0.9
+        await close_pool(pool)
+    finally:
+        server.stop()
+
+
+async def test_loading_many_keys_holds_the_loop_briefly(acme: Pool) -> None:
+    """Keys are loaded in batches: 20,000 of them never hold the loop for long."""
+    await acme.execute(
+        "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, lookup_hash, pepper_fingerprint, version)"
+        " SELECT lpad(n::text, 12, '0'), 1, 'n' || n, '$2b$', sha256(n::text::bytea), 'f', 1"
+        " FROM generate_series(1, 20000) n"
+    )
+    ring = KeyRing(LOOKUP.key)
+    loading = asyncio.create_task(ring.load(acme))
+    longest, last = 0.0, time.monotonic()
+    while not loading.done():
+        await asyncio.sleep(0)
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+    await loading
+    assert len(ring) == 20_000
+    assert longest < 0.1
+
+

@@ -1,0 +1,329 @@
+"""The shipper: what settles reach the tables once, whatever the database, the files or a record do."""
+
+import asyncio
+import itertools
+import random
+import uuid
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from luntrex_proxy.core.outcome import Ending
+from luntrex_proxy.store.database import Pool, close_pool, open_pool
+from luntrex_proxy.store.failures import Failure
+from luntrex_proxy.store.segments import directories
+from luntrex_proxy.store.shipper import Shipper
+from luntrex_proxy.store.spool import Spool
+from luntrex_proxy.store.usage_rows import COLUMNS, row_of
+from tests.store.records import assert_sums_match, opening, outcome, ship, stored_numbers
+
+
+def put(spool: Spool, *numbers: int) -> None:
+    """Open and settle requests."""
+    for number in numbers:
+        spool.open(opening(number))
+        spool.settle(outcome(number))
+
+
+async def until(condition: Callable[[], bool], wait_s: float = 15.0) -> None:
+    """Wait for a condition; fails when it does not come."""
+    async with asyncio.timeout(wait_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def root(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+async def spool(root: Path) -> AsyncIterator[Spool]:
+    made = Spool(root, uuid.uuid4(), segment_bytes=2000)
+    yield made
+    made.close()
+    made.directory.unlock()
+
+
+async def test_rows_are_the_outcomes(database: Pool, root: Path, spool: Spool) -> None:
+    """Every field of an outcome arrives in its column; the missing day partition is made."""
+    sent = [outcome(1), outcome(2, ending=Ending.CLIENT_GONE, status=0, upstream="", model="other")]
+    for each in sent:
+        spool.settle(each)
+    shipper = await ship(database, root, spool)
+    rows = await database.fetch(f"SELECT {', '.join(COLUMNS)} FROM usage ORDER BY request_id")
+    assert [tuple(row) for row in rows] == [row_of(each) for each in sent]
+    assert (shipper.accepted, shipper.stored, shipper.spooled, shipper.quarantined) == (2, 2, 0, 0)
+    await assert_sums_match(database)
+
+
+async def test_draining_leaves_nothing_behind(database: Pool, root: Path, spool: Spool) -> None:
+    """When all is shipped and settled, neither a directory nor a position remains."""
+    put(spool, *range(30))
+    await ship(database, root, spool)
+    assert directories(root) == []
+    assert await database.fetchval("SELECT count(*) FROM spool_position") == 0
+    assert await stored_numbers(database) == list(range(30))
+
+
+async def test_an_open_request_keeps_the_directory(database: Pool, root: Path, spool: Spool) -> None:
+    """A drain that meets its deadline ships what is settled and leaves the rest for recovery."""
+    put(spool, *range(20))
+    spool.open(opening(99))
+    shipper = Shipper(lambda: database, root, spool)
+    assert not await shipper.drain(1.0)
+    assert await stored_numbers(database) == list(range(20))
+    assert directories(root) == [spool.directory.path]
+
+
+async def test_live_records_arrive_and_segments_go(database: Pool, root: Path, spool: Spool) -> None:
+    """While requests run, settles are stored within moments, counters add up, shipped segments are deleted."""
+    shipper = Shipper(lambda: database, root, spool)
+    shipper.start()
+    spool.open(opening(9999))  # a long stream, open all the while
+    for start in range(0, 200, 20):
+        put(spool, *range(start, start + 20))
+        assert shipper.accepted == shipper.stored + shipper.spooled + shipper.quarantined
+        await until(lambda start=start: shipper.stored == start + 20)
+    await until(lambda: len(spool.directory.segments()) <= 2 and spool.bytes == spool.directory.size())
+    assert spool.end.segment > 10
+    spool.settle(outcome(9999))
+    assert await shipper.drain(10)
+    assert await stored_numbers(database) == [*range(200), 9999]
+    await assert_sums_match(database)
+
+
+async def test_the_same_spool_twice_counts_once(database: Pool, root: Path, spool: Spool) -> None:
+    """With the position wiped, every record comes again: rows stay single and sums unchanged."""
+    spool.open(opening(999))
+    put(spool, *range(50))
+    for _ in range(2):
+        shipper = Shipper(lambda: database, root, spool)
+        assert not await shipper.drain(0.6)
+        assert shipper.stored > 0
+        await database.execute("DELETE FROM spool_position")
+    assert await stored_numbers(database) == list(range(50))
+    await assert_sums_match(database)
+
+
+async def test_dropped_rows_stay_dropped(database: Pool, root: Path, spool: Spool) -> None:
+    """When retention or erasure removed rows, a replay of their records does not bring them back."""
+    spool.open(opening(999))
+    put(spool, *range(3))
+    assert not await Shipper(lambda: database, root, spool).drain(0.6)
+    await database.execute("DELETE FROM usage")
+    await database.execute("DELETE FROM usage_rollup")
+    put(spool, 500)
+    spool.settle(outcome(999))
+    await ship(database, root, spool)
+    assert await stored_numbers(database) == [500, 999]
+    await assert_sums_match(database)
+
+
+async def test_a_position_wiped_while_running_is_read_again(database: Pool, root: Path, spool: Spool) -> None:
+    """A database that forgets the position (brought back from a backup) is served again from what is on disk."""
+    shipper = Shipper(lambda: database, root, spool)
+    shipper.start()
+    put(spool, 1, 2, 3)
+    await until(lambda: shipper.stored == 3)
+    await database.execute("TRUNCATE usage, usage_rollup, spool_position")
+    put(spool, 4)
+    await until(lambda: shipper.stored == 4)
+    assert await stored_numbers(database) == [1, 2, 3, 4]
+    assert await shipper.drain(10)
+
+
+async def test_two_processes_share_a_state_directory(database: Pool, root: Path, spool: Spool) -> None:
+    """Each ships its own directory; a live one of another process is never touched."""
+    other = Spool(root, uuid.uuid4())
+    put(other, *range(100, 110))
+    put(spool, *range(10))
+    before = {path.name: path.read_bytes() for path in other.directory.path.glob("*.seg")}
+    await ship(database, root, spool)
+    assert await stored_numbers(database) == list(range(10))
+    assert {path.name: path.read_bytes() for path in other.directory.path.glob("*.seg")} == before
+    await ship(database, root, other)
+    assert await stored_numbers(database) == [*range(10), *range(100, 110)]
+    await assert_sums_match(database)
+
+
+POISON = [
+    outcome(7, model="a\x00b"),
+    outcome(7, request_id="not-a-uuid"),
+    outcome(7, status=70_000),
+    outcome(7, cost_pico=2**63 - 1 + 2**62),
+    outcome(7, started_us=2**62),
+    outcome(7, events=-(2**40)),
+]
+
+
+@pytest.mark.parametrize("poison", POISON, ids=["nul", "uuid", "smallint", "bigint", "date", "integer"])
+async def test_a_refused_record_is_set_aside_alone(
+    database: Pool, root: Path, spool: Spool, poison: object
+) -> None:
+    """One record that cannot be a row is quarantined byte for byte; all around it are stored, once."""
+    put(spool, *range(5))
+    spool.settle(poison)  # type: ignore[arg-type]  # parametrize hides the type
+    put(spool, *range(10, 15))
+    shipper = await ship(database, root, spool)
+    assert await stored_numbers(database) == [*range(5), *range(10, 15)]
+    assert (shipper.accepted, shipper.stored, shipper.quarantined, shipper.spooled) == (11, 10, 1, 0)
+    assert len(list((root / "quarantine").iterdir())) == 1
+    await assert_sums_match(database)
+
+
+async def test_damage_in_the_present_segment(database: Pool, root: Path, spool: Spool) -> None:
+    """A flipped bit costs the rest of that segment, which is kept aside and counted; later records are stored."""
+    put(spool, 1, 2)
+    at = spool.end.offset
+    put(spool, 3)
+    path = spool.directory.segment_path(spool.end.segment)
+    data = bytearray(path.read_bytes())
+    data[at + 12] ^= 1
+    path.write_bytes(data)
+    shipper = Shipper(lambda: database, root, spool)
+    shipper.start()
+    await until(lambda: shipper.damaged_segments == 1)
+    put(spool, 4)
+    await until(lambda: shipper.stored == 3)
+    assert await shipper.drain(10)
+    assert await stored_numbers(database) == [1, 2, 4]
+    assert (shipper.accepted, shipper.quarantined, shipper.spooled) == (4, 1, 0)
+    (aside,) = (root / "quarantine").iterdir()
+    assert aside.read_bytes() == bytes(data[at:])
+
+
+async def test_a_database_that_is_away_loses_nothing(database: Pool, root: Path, spool: Spool) -> None:
+    """Without a pool the shipper waits, says why in one word, and stores all when the database is back."""
+    pools: list[Pool | None] = [None]
+    shipper = Shipper(lambda: pools[0], root, spool)
+    shipper.start()
+    put(spool, *range(10))
+    await until(lambda: shipper.failures >= 2)
+    assert shipper.last_error_code is Failure.UNREACHABLE
+    assert (shipper.stored, shipper.spooled) == (0, 10)
+    pools[0] = database
+    await until(lambda: shipper.stored == 10)
+    assert shipper.last_error_code is Failure.NONE
+    assert await shipper.drain(10)
+    assert await stored_numbers(database) == list(range(10))
+
+
+async def test_a_read_only_database_is_waited_for(
+    database: Pool, database_dsn: str, root: Path, spool: Spool
+) -> None:
+    """A demoted primary accepts connections and refuses writes; the backlog drains when it is writable again."""
+    name = database_dsn.partition("@/")[2].partition("?")[0]
+    await database.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    pool = await open_pool(database_dsn)
+    try:
+        shipper = Shipper(lambda: pool, root, spool)
+        shipper.start()
+        put(spool, 1, 2)
+        await until(lambda: shipper.last_error_code is Failure.READ_ONLY)
+        await database.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+        await until(lambda: shipper.stored == 2)
+        assert await shipper.drain(10)
+    finally:
+        await close_pool(pool)
+    assert await stored_numbers(database) == [1, 2]
+
+
+async def test_killed_connections_change_nothing(database: Pool, root: Path, spool: Spool) -> None:
+    """Connections cut at random instants while records come: each is stored once, sums are exact."""
+    shipper = Shipper(lambda: database, root, spool)
+    shipper.start()
+    chance = random.Random(2)
+    direct = await database.acquire()
+    own = direct.get_server_pid()
+    numbers = itertools.count()
+    for _ in range(25):
+        put(spool, *itertools.islice(numbers, 40))
+        await asyncio.sleep(chance.random() * 0.03)
+        await direct.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> $1",
+            own,
+        )
+    await database.release(direct)
+    await until(lambda: shipper.stored == 1000, 30)
+    assert await shipper.drain(20)
+    assert shipper.failures > 0
+    assert await stored_numbers(database) == list(range(1000))
+    await assert_sums_match(database)
+
+
+async def test_a_commit_whose_answer_is_lost_counts_once(database: Pool, root: Path, spool: Spool) -> None:
+    """The transaction commits, the shipper never hears of it, and rows are then dropped: nothing comes back."""
+    state = {"commits": 0}
+
+    def fail_once(step: str) -> None:
+        if step == "committed":
+            state["commits"] += 1
+            if state["commits"] == 1:
+                raise ConnectionResetError
+
+    shipper = Shipper(lambda: database, root, spool, on_step=fail_once)
+    put(spool, 1, 2, 3)
+    shipper.start()
+    await until(lambda: shipper.failures == 1)
+    await database.execute("TRUNCATE usage, usage_rollup")
+    await until(lambda: shipper.stored == 3)
+    put(spool, 4)
+    assert await shipper.drain(10)
+    assert await stored_numbers(database) == [4]
+    assert (shipper.accepted, shipper.stored) == (4, 4)
+
+
+async def test_a_hung_server_is_given_up_after_a_bounded_time(database: Pool, root: Path, spool: Spool) -> None:
+    """A transaction that waits on a lock for ever is dropped at the attempt's limit, and the drain meets its deadline."""
+    put(spool, 1)
+    async with database.acquire() as blocker, blocker.transaction():
+        await blocker.execute("LOCK TABLE usage IN ACCESS EXCLUSIVE MODE")
+        shipper = Shipper(lambda: database, root, spool, attempt_s=0.5)
+        shipper.start()
+        await until(lambda: shipper.failures >= 1)
+        started = asyncio.get_running_loop().time()
+        assert not await shipper.drain(0.3)
+        assert asyncio.get_running_loop().time() - started < 2
+    await ship(database, root, spool)
+    assert await stored_numbers(database) == [1]
+
+
+async def test_a_position_moved_by_another_stops_the_batch(database: Pool, root: Path, spool: Spool) -> None:
+    """Who finds the stored position elsewhere stores nothing, reads it again and skips what it covers."""
+    put(spool, 1, 2)
+    shipper = Shipper(lambda: database, root, spool)
+    shipper.start()
+    await until(lambda: shipper.stored == 2)
+    await database.execute("UPDATE spool_position SET byte_offset = byte_offset + $1", spool.bytes // 2)
+    put(spool, 3)
+    await until(lambda: shipper.stored == 3)
+    put(spool, 4)
+    assert await shipper.drain(10)
+    assert shipper.failures == 1
+    assert await stored_numbers(database) == [1, 2, 4]
+
+
+async def test_rows_on_both_sides_of_midnight(database: Pool, root: Path, spool: Spool) -> None:
+    """A batch over three days makes the partitions it needs."""
+    day_us = int(timedelta(days=1) / timedelta(microseconds=1))
+    for number in range(3):
+        spool.settle(outcome(number, started_us=outcome(0).started_us + number * day_us))
+    await ship(database, root, spool)
+    assert await stored_numbers(database) == [0, 1, 2]
+    days = await database.fetch("SELECT DISTINCT tableoid::regclass::text FROM usage")
+    assert len(days) == 3
+
+
+async def test_two_shippers_at_once_share_the_sums(database: Pool, database_dsn: str, root: Path, spool: Spool) -> None:
+    """Two processes adding to the same hours at the same time neither deadlock nor lose."""
+    other = Spool(root, uuid.uuid4(), segment_bytes=100_000)
+    for number in range(2000):
+        model = f"model-{number * 7919 % 50}"
+        (spool if number % 2 else other).settle(outcome(number, model=model))
+    await asyncio.gather(ship(database, root, spool), ship(database, root, other))
+    assert await stored_numbers(database) == list(range(2000))
+    await assert_sums_match(database)

@@ -1,0 +1,1 @@
+"""The whole daemon, from outside: real SDKs, scripted and simulated and real upstreams, its own Postgres."""
