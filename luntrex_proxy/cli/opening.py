@@ -1,6 +1,6 @@
-"""What verbs on the database share: settings read, database reached (the daemon's, or one of their own), errors said.
+"""What verbs on the database share: settings read, database reached (the daemon's, or one of their own).
 
-Exit status: 1 refused or failed, 2 wrong use or configuration.
+Errors (ConfigError, StoreError) pass through: `cli/__init__.py` says them and chooses the exit status.
 """
 
 import asyncio
@@ -14,13 +14,14 @@ import click
 
 from luntrex_proxy.store.database import Pool, opened_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres, running_dsn
-from luntrex_proxy.store.errors import StateInUseError, StoreError, StoreUnavailableError
+from luntrex_proxy.store.errors import StateInUseError, StoreUnavailableError
 from luntrex_proxy.store.migrate import migrate, require_current
 
 if TYPE_CHECKING:
     from luntrex_proxy.settings.model import Settings
 
 _DAEMON_READY_WAIT_S: Final = 15.0
+_PATIENCE_S: Final = 3.0  # for a configured database: somebody is waiting at the terminal
 T = TypeVar("T")
 
 
@@ -33,30 +34,17 @@ class Opened:
     state_directory: Path
 
 
-class ConfigurationFailure(click.ClickException):
-    """A wrong configuration: exit status 2."""
-
-    exit_code = 2
-
-
 def run_verb(context: click.Context, body: Callable[[Opened], Awaitable[T]], *, needs_schema: bool = True) -> T:
     """Run `body` on the configured database. `needs_schema` False is for the verbs that migrate."""
-    from luntrex_proxy.settings.errors import ConfigError  # noqa: PLC0415 pydantic is slow and --help needs none
-    from luntrex_proxy.settings.loading import load  # noqa: PLC0415 as above
+    from luntrex_proxy.settings.loading import load  # noqa: PLC0415 pydantic is slow and --help needs none
     from luntrex_proxy.settings.state import find_state_directory  # noqa: PLC0415 as above
 
-    try:
-        settings = load((context.find_root().obj or {}).get("config")).settings
-        state = find_state_directory(settings.state)
-        url = settings.database.url.reveal() if settings.database.url else None
-    except ConfigError as error:
-        raise ConfigurationFailure(str(error)) from None
+    settings = load((context.find_root().obj or {}).get("config")).settings
+    state = find_state_directory(settings.state)
+    url = settings.database.url.reveal() if settings.database.url else None
     if state.note and url is None:
         click.echo(state.note, err=True)
-    try:
-        return asyncio.run(_run(settings, state.path, url, body, needs_schema))
-    except StoreError as error:
-        raise click.ClickException(str(error)) from None
+    return asyncio.run(_run(settings, state.path, url, body, needs_schema))
 
 
 async def _run(
@@ -72,7 +60,7 @@ async def opened(state_directory: Path, database_url: str | None, *, needs_schem
     server = EmbeddedPostgres(state_directory)
     try:
         dsn = database_url or await _reach_embedded(server, state_directory)
-        async with opened_pool(dsn, application_name="luntrex-proxy cli", max_size=2) as pool:
+        async with opened_pool(dsn, application_name="luntrex-proxy cli", max_size=2, wait_s=_PATIENCE_S) as pool:
             if needs_schema and server.pid is not None:
                 await migrate(pool, post=True)  # we are the only process on it
             elif needs_schema:

@@ -17,7 +17,7 @@ _QUOTABLE_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,23}")
 _SENTENCES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "missing": "is missing",
     "string_type": "must be text; put it in quotes if it looks like a number, a date or yes/no",
-    "string_too_short": lambda ctx: f"must have at least {ctx['min_length']} characters",
+    "string_too_short": "must not be empty",
     "string_too_long": lambda ctx: f"must have at most {ctx['max_length']} characters",
     "int_type": "must be a whole number",
     "float_type": "must be a number",

@@ -125,6 +125,11 @@ class Upstream(Section):
     timeouts: UpstreamTimeouts = Field(UpstreamTimeouts(), description="How long to wait for it.")
     max_connections: Count = Field(2_000, description="Connections to it at the same time, busy and idle.")
 
+    @field_validator("training", mode="before")
+    @classmethod
+    def _yes_is_a_word(cls, value: object) -> object:
+        return Training.YES if value is True else value  # YAML reads an unquoted yes as true
+
     @field_validator("api_key")
     @classmethod
     def _key_is_sendable(cls, key: Secret | None) -> Secret | None:

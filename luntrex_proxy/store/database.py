@@ -71,9 +71,11 @@ async def open_pool(
 
 
 @contextlib.asynccontextmanager
-async def opened_pool(dsn: str, *, application_name: str = "luntrex-proxy", max_size: int = 8) -> AsyncIterator[Pool]:
+async def opened_pool(
+    dsn: str, *, application_name: str = "luntrex-proxy", max_size: int = 8, wait_s: float = 10.0
+) -> AsyncIterator[Pool]:
     """`open_pool` for a block; closes in bounded time."""
-    pool = await open_pool(dsn, application_name=application_name, max_size=max_size)
+    pool = await open_pool(dsn, application_name=application_name, max_size=max_size, wait_s=wait_s)
     try:
         yield pool
     finally:
@@ -102,7 +104,7 @@ async def connect_directly(
 
 
 async def has_table(connection: Connection, name: str) -> bool:
-    """Whether the current schema has this table, seen freshly also after a wait for a lock (to_regclass may be stale)."""
+    """Whether the current schema has this table; right also after waiting for a lock (to_regclass may be stale)."""
     found = await connection.fetchval(
         "SELECT true FROM pg_class WHERE relname = $1 AND relnamespace = current_schema()::regnamespace", name
     )

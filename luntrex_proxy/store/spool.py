@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from luntrex_proxy.core.ledger import LedgerFullError
@@ -35,7 +36,6 @@ class Spool:
         self, root: Path, boot_id: uuid.UUID, segment_bytes: int = 16 * _MIB, max_bytes: int = 4096 * _MIB
     ) -> None:
         self.directory = SpoolDirectory.create(root, boot_id)
-        self.bytes = 0  # on disk, what `hold` added included
         self.unrecorded = 0  # refusals (nothing was forwarded, nothing is owed) that came while the ledger was full
         self.write_errors = 0
         self.lost = 0  # accepted and neither written nor waiting; nothing adds to it
@@ -43,16 +43,21 @@ class Spool:
         self._max_bytes = max_bytes
         self._unsettled: dict[str, bytes] = {}  # request id -> frame of the opening
         self._waiting: dict[str, bytes] = {}  # settles the disk refused
+        self._held = 0  # bytes on disk outside the present segment
         self._written = 0
         self._written_through: dict[int, int] = {}  # closed segment -> settles written up to its end
         self._closed = False
         self._segment = 0
         self._offset = 0
         self._rotate_at = 0
-        self._must_rotate = True
         self._complete_segment = 0
         self._fd = -1
-        self._syncer = _Syncer(self.directory.path)
+        self._syncer = _Syncer(self.directory.path, self._sync_failed)
+
+    @property
+    def bytes(self) -> int:
+        """On disk, what `hold` added included."""
+        return self._held + self._offset
 
     @property
     def accepted(self) -> int:
@@ -133,7 +138,7 @@ class Spool:
 
     def start_segment(self) -> None:
         """Let the next record begin a new segment: the shipper found the present one damaged."""
-        self._must_rotate = True
+        self._rotate_at = 0
 
     def written_through(self, segment: int) -> int:
         """Settles written from the start to the end of a segment that is not the present one."""
@@ -141,7 +146,7 @@ class Spool:
 
     def hold(self, byte_count: int) -> None:
         """Count bytes of adopted directories (negative: of deleted segments) against the bound."""
-        self.bytes += byte_count
+        self._held += byte_count
 
     def close(self) -> None:
         """Sync and stop. The directory stays locked: ship and remove it, or unlock it."""
@@ -153,22 +158,28 @@ class Spool:
         self._syncer.stop()
 
     def _has_room(self, byte_count: int) -> bool:
-        return self.bytes + len(self._unsettled) * _RESERVE_BYTES + byte_count <= self._max_bytes
+        return self._held + self._offset + len(self._unsettled) * _RESERVE_BYTES + byte_count <= self._max_bytes
 
     def _write(self, frame: bytes) -> None:
         """Append a frame here, else in a new segment; raises OSError when neither takes it."""
-        try:
-            self._append(frame)
-        except OSError:
-            if not self._offset:  # the new segment was refused too: no row of empty ones
-                raise
-            self._must_rotate = True
-            self._append(frame)
+        if 0 < self._offset < self._rotate_at:  # the way of nearly every record: one call, few steps
+            try:
+                if os.write(self._fd, frame) == len(frame):
+                    self._offset += len(frame)
+                    if not self._syncer.dirty:
+                        self._syncer.touch(self._fd)
+                    return
+            except OSError:
+                pass
+            self._truncate()
+            self._rotate_at = 0
+        self._write_slowly(frame)
 
-    def _append(self, frame: bytes) -> None:
-        if self._must_rotate or self._offset >= self._rotate_at or self._fd == self._syncer.failed:
+    def _write_slowly(self, frame: bytes) -> None:
+        """The first frame of a segment, behind the openings that wait. Tries one new segment, never a row of them."""
+        if self._offset or self._fd < 0:
             self._rotate()
-        data = frame if self._offset else b"".join([*self._unsettled.values(), frame])
+        data = b"".join([*self._unsettled.values(), frame])
         try:
             written = os.write(self._fd, data)
         except OSError:
@@ -177,11 +188,9 @@ class Spool:
         if written != len(data):
             self._truncate()
             raise OSError("short write")
-        if not self._offset:
-            self._complete_segment = self._segment
-            self._rotate_at = self._segment_bytes + written - len(frame)
-        self._offset += written
-        self.bytes += written
+        self._complete_segment = self._segment
+        self._rotate_at = self._segment_bytes + written - len(frame)
+        self._offset = written
         self._syncer.touch(self._fd)
 
     def _truncate(self) -> None:
@@ -189,7 +198,8 @@ class Spool:
         try:
             os.ftruncate(self._fd, self._offset)
         except OSError:
-            self._must_rotate = True
+            if not self._offset:
+                self._retire()  # never append behind the torn bytes
 
     def _rotate(self) -> None:
         number = self._segment + 1
@@ -197,29 +207,34 @@ class Spool:
             self.directory.segment_path(number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, mode=0o600
         )
         self._retire()
-        self._fd = fd
-        self._segment, self._offset = number, 0
-        self._rotate_at = self._segment_bytes
-        self._must_rotate = False
+        self._fd, self._segment = fd, number
 
     def _retire(self) -> None:
         if self._fd >= 0:
             self._written_through[self._segment] = self._written
             self._syncer.retire(self._fd)
-            self._fd = -1
+        self._fd = -1
+        self._held += self._offset
+        self._offset = 0
+
+    def _sync_failed(self, fd: int) -> None:
+        """Called in the thread: the next record goes to a new segment."""
+        if fd == self._fd:
+            self._rotate_at = 0
 
 
 class _Syncer:
     """The thread that makes written bytes durable: all that came within one window with one fdatasync."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, on_failure: Callable[[int], None]) -> None:
         self.errors = 0
-        self.failed = -1  # a descriptor the spool must not write to any more
+        self.dirty = False  # bytes came since the last sync began; `touch` need not be called again
+        self._on_failure = on_failure
+        self._failed = -1
         self._directory = directory
         self._names_changed = False
         self._retired: deque[int] = deque()
         self._present = -1
-        self._dirty = False
         self._stopping = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spool-sync", daemon=True)
@@ -230,15 +245,15 @@ class _Syncer:
         if fd != self._present:
             self._present = fd
             self._names_changed = True
-        if not self._dirty:
-            self._dirty = True
+        if not self.dirty:
+            self.dirty = True
             self._wake.set()
 
     def retire(self, fd: int) -> None:
         """No more bytes come to `fd`: sync and close it. Only the thread closes, so it never syncs a reused number."""
         self._present = -1
         self._retired.append(fd)
-        self._dirty = True
+        self.dirty = True
         self._wake.set()
 
     def stop(self) -> None:
@@ -248,12 +263,12 @@ class _Syncer:
         self._thread.join()
 
     def _run(self) -> None:
-        while self._dirty or not self._stopping:
+        while self.dirty or not self._stopping:
             self._wake.wait()
             if not self._stopping:
                 time.sleep(_COMMIT_WINDOW_S)
             self._wake.clear()
-            self._dirty = False
+            self.dirty = False
             self._sync_all()
 
     def _sync_all(self) -> None:
@@ -266,18 +281,19 @@ class _Syncer:
         while self._retired:
             fd = self._retired.popleft()
             self._sync(fd)
-            if self.failed == fd:
-                self.failed = -1
+            if self._failed == fd:
+                self._failed = -1
             with contextlib.suppress(OSError):
                 os.close(fd)
         if self._present >= 0:
             self._sync(self._present)
 
     def _sync(self, fd: int) -> None:
-        if fd == self.failed:
+        if fd == self._failed:
             return  # a second fdatasync would succeed without the bytes being there
         try:
             os.fdatasync(fd)
         except OSError:
             self.errors += 1
-            self.failed = fd
+            self._failed = fd
+            self._on_failure(fd)

@@ -78,7 +78,9 @@ def test_dialect_filters_targets() -> None:
 
 def test_the_most_specific_entry_decides_alone() -> None:
     """A named model without a target in the caller's dialect does not leak through to a broader wildcard."""
-    catalogue = Catalogue([Entry("gpt", (to("gpt"),)), Entry("g/*", (to("*"),)), Entry("*", (to("*", "x", ANTHROPIC),))])
+    catalogue = Catalogue(
+        [Entry("gpt", (to("gpt"),)), Entry("g/*", (to("*"),)), Entry("*", (to("*", "x", ANTHROPIC),))]
+    )
     assert catalogue.resolve("gpt", ANTHROPIC) is None
     assert catalogue.resolve("g/x", ANTHROPIC) is None
     assert catalogue.resolve("other", ANTHROPIC) is not None

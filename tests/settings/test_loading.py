@@ -9,6 +9,7 @@ from luntrex_proxy.settings import loading
 from luntrex_proxy.settings.errors import ConfigError
 from luntrex_proxy.settings.loading import Loaded, load
 from luntrex_proxy.settings.model import Settings
+from luntrex_proxy.settings.upstreams import Training
 
 Load = Callable[..., Loaded]
 Complain = Callable[..., list[str]]
@@ -70,15 +71,15 @@ DOLLARS = "must be dollars per million tokens: a number from 0 to 1000000 with a
         ("upstreams:\n  - {name: a b, dialect: openai, base_url: 'http://h'}\n", "F:2:12: upstreams[0].name: must be 1 to 63 letters, digits, '.', '_' or '-', and begin with a letter or digit"),
         ("upstreams: [{name: a, dialect: OpenIA, base_url: 'http://h'}]\n", "F:1:32: upstreams[0].dialect: must be 'openai' or 'anthropic' (did you mean 'openai'?)"),
         (f"upstreams:\n  - {UPSTREAM}\n  - {UPSTREAM}\n", "F:3:12: upstreams[1].name: is already used by another of the upstreams"),
-        (f"upstreams: [{UPSTREAM[:-1]}, region: no}}]\n", "F:1:81: upstreams[0].region: must be text; put it in quotes if it looks like a number, a date or yes/no"),
-        (f"upstreams: [{UPSTREAM[:-1]}, region: ''}}]\n", "F:1:81: upstreams[0].region: must have at least 1 characters"),
-        (f"upstreams: [{UPSTREAM[:-1]}, training: no}}]\n", "F:1:83: upstreams[0].training: must be 'never', 'unless_opted_out', 'yes' or 'unknown'"),
-        (f"upstreams: [{UPSTREAM[:-1]}, retention: forever}}]\n", "F:1:84: upstreams[0].retention.kind: must be 'none', 'abuse_monitoring', 'application_state' or 'unknown'"),
-        (f"upstreams: [{UPSTREAM[:-1]}, retention: abuse_monitoring}}]\n", "F:1:84: upstreams[0].retention: needs the days as well: {kind: abuse_monitoring, days: 30}"),
-        (f"upstreams: [{UPSTREAM[:-1]}, retention: {{kind: none, days: 3}}}}]\n", "F:1:84: upstreams[0].retention: days fit only the kinds abuse_monitoring and application_state"),
-        (f"upstreams: [{UPSTREAM[:-1]}, ca_file: ca.pem}}]\n", "F:1:82: upstreams[0].ca_file: must be an absolute path"),
-        (f"upstreams: [{UPSTREAM[:-1]}, api_key: lx_secret}}]\n", "F:1:82: upstreams[0].api_key: is a luntrex key (lx_...): put the provider's own key here"),
-        (f"upstreams: [{UPSTREAM[:-1]}, api_key: 'a b'}}]\n", "F:1:82: upstreams[0].api_key: has a space or another character that an HTTP header cannot carry"),
+        (f"upstreams: [{UPSTREAM[:-1]}, region: no}}]\n", "F:1:83: upstreams[0].region: must be text; put it in quotes if it looks like a number, a date or yes/no"),
+        (f"upstreams: [{UPSTREAM[:-1]}, region: ''}}]\n", "F:1:83: upstreams[0].region: must not be empty"),
+        (f"upstreams: [{UPSTREAM[:-1]}, training: no}}]\n", "F:1:85: upstreams[0].training: must be 'never', 'unless_opted_out', 'yes' or 'unknown'"),
+        (f"upstreams: [{UPSTREAM[:-1]}, retention: forever}}]\n", "F:1:86: upstreams[0].retention.kind: must be 'none', 'abuse_monitoring', 'application_state' or 'unknown'"),
+        (f"upstreams: [{UPSTREAM[:-1]}, retention: abuse_monitoring}}]\n", "F:1:86: upstreams[0].retention: needs the days as well: {kind: abuse_monitoring, days: 30}"),
+        (f"upstreams: [{UPSTREAM[:-1]}, retention: {{kind: none, days: 3}}}}]\n", "F:1:86: upstreams[0].retention: days fit only the kinds abuse_monitoring and application_state"),
+        (f"upstreams: [{UPSTREAM[:-1]}, ca_file: ca.pem}}]\n", "F:1:84: upstreams[0].ca_file: must be an absolute path"),
+        (f"upstreams: [{UPSTREAM[:-1]}, api_key: lx_secret}}]\n", "F:1:84: upstreams[0].api_key: is a luntrex key (lx_...): put the provider's own key here"),
+        (f"upstreams: [{UPSTREAM[:-1]}, api_key: 'a b'}}]\n", "F:1:84: upstreams[0].api_key: has a space or another character that an HTTP header cannot carry"),
         (ONE + "models: [{name: m, targets: [{upstream: b, model: m}]}]\n", "F:2:41: models[0].targets[0].upstream: is not the name of an upstream"),
         (ONE + "models: [{name: m, targets: [{upstream: aa, model: m}]}]\n", "F:2:41: models[0].targets[0].upstream: is not the name of an upstream (did you mean 'a'?)"),
         (ONE + "models: [{name: m, targets: [{upstream: a, model: '*'}]}]\n", "F:2:51: models[0].targets[0].model: has a *, but the model's own name has none that it could stand for"),
@@ -173,6 +174,12 @@ def test_empty_file_and_empty_sections_are_defaults(loaded: Load) -> None:
     """A section whose lines are all commented out is an empty section."""
     for text in ("", "# nothing\n", "gateway:\nmodels:\nupstreams:\n", "{}\n", "\ufeffgateway:\n"):
         assert loaded(text).settings == Settings()
+
+
+def test_an_unquoted_yes(loaded: Load) -> None:
+    """YAML reads `yes` as true; here it is one of the words."""
+    text = f"upstreams: [{UPSTREAM[:-1]}, training: yes}}]"
+    assert loaded(text).settings.upstreams[0].training is Training.YES
 
 
 def test_open_listener_with_a_tls_proxy(loaded: Load) -> None:

@@ -76,7 +76,9 @@ def _listed() -> list[tuple[str, ModelPrice]]:
     found = []
     for provider in get_snapshot().providers:
         if provider.id in {"openai", "anthropic", "google", "groq", "mistral", "deepseek"}:
-            found += [(f"{provider.id}/{m.id}", m.get_prices(datetime.fromtimestamp(NOON, UTC))) for m in provider.models]
+            found += [
+                (f"{provider.id}/{m.id}", m.get_prices(datetime.fromtimestamp(NOON, UTC))) for m in provider.models
+            ]
     return found
 
 

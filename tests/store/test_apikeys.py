@@ -2,7 +2,6 @@
 
 import asyncio
 import datetime
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,10 +17,10 @@ from tests.postgres import LOOKUP
 
 
 @pytest.fixture
-async def acme(database: Pool) -> AsyncIterator[Pool]:
+async def acme(database: Pool) -> Pool:
     """A database with one account."""
     await accounts.create(database, "acme")
-    yield database
+    return database
 
 
 async def make(pool: Pool, name: str = "main", **options: object) -> NewKey:
@@ -66,7 +65,11 @@ async def test_list_shows_states(acme: Pool) -> None:
     """The list says what works and what does not, by account; no secret is in it."""
     await accounts.create(acme, "other")
     past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    live, ended, revoked = await make(acme, "live"), await make(acme, "ended", expires_at=past), await make(acme, "gone")
+    live, ended, revoked = (
+        await make(acme, "live"),
+        await make(acme, "ended", expires_at=past),
+        await make(acme, "gone"),
+    )
     await apikeys.revoke(acme, revoked.info.key_id)
     states = {key.name: key.state for key in await apikeys.list_all(acme, "acme")}
     assert states == {"live": "active", "ended": "expired", "gone": "revoked"}

@@ -197,7 +197,7 @@ def test_half_made_data_is_made_again(state: Path) -> None:
 
 
 def test_stale_pid_file_with_a_reused_pid(state: Path) -> None:
-    """After a power cut postmaster.pid may name a process that is somebody else's by now; the server starts all the same."""
+    """After a power cut postmaster.pid may name a process that is somebody else's by now; the server starts anyway."""
     server = EmbeddedPostgres(state)
     server.start()
     server.stop()

@@ -21,10 +21,10 @@ from tests.postgres import LOOKUP
 
 
 @pytest.fixture
-async def acme(database: Pool) -> AsyncIterator[Pool]:
+async def acme(database: Pool) -> Pool:
     """A database with one account."""
     await accounts.create(database, "acme")
-    yield database
+    return database
 
 
 async def make(pool: Pool, name: str = "main") -> NewKey:
@@ -97,7 +97,7 @@ async def test_holds_no_plain_key(acme: Pool) -> None:
 
 
 async def test_changes_arrive_within_a_second(acme: Pool, database_dsn: str) -> None:
-    """Create, revoke, rotate, suspend and resume of another connection are followed at once; `on_gone` hears who left."""
+    """Create, revoke, rotate, suspend and resume elsewhere are followed at once; `on_gone` hears who left."""
     gone: set[str] = set()
     ring = KeyRing(LOOKUP.key, gone.update)
     async with following(ring, acme, database_dsn):
@@ -232,5 +232,3 @@ async def test_loading_many_keys_holds_the_loop_briefly(acme: Pool) -> None:
     await loading
     assert len(ring) == 20_000
     assert longest < 0.1
-
-

@@ -89,9 +89,7 @@ async def test_partitions_by_day(database: Pool, database_dsn: str) -> None:
     """Partitions of the next days appear once, whoever asks; a day without one can be made when it is needed."""
     today = datetime.date(2026, 12, 30)
     other = await open_pool(database_dsn)
-    made = await asyncio.gather(
-        *(ensure_partitions(pool, today) for pool in (database, other, database, other))
-    )
+    made = await asyncio.gather(*(ensure_partitions(pool, today) for pool in (database, other, database, other)))
     await close_pool(other)
     names = sorted(name for part in made for name in part)
     assert names == [

@@ -27,9 +27,7 @@ def test_processes_that_start_together_agree(tmp_path: Path) -> None:
     """Several processes make the file at once: all end with the same pepper."""
     code = "import sys; from pathlib import Path; from luntrex_proxy.store.pepper import load_pepper; "
     code += "print(load_pepper(Path(sys.argv[1])).hex())"
-    started = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) for _ in range(4)
-    ]
+    started = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) for _ in range(4)]
     assert len({process.communicate()[0] for process in started}) == 1
 
 

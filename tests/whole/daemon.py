@@ -207,15 +207,11 @@ class Daemon:
                 return rows
             time.sleep(0.05)
 
-    def newest_row(self, before: set[str], timeout_seconds: float = 10) -> dict[str, Any]:
-        """The row that was not among `before`, for requests whose id the client never saw."""
-        rows = self.rows_where("request_id::text <> ALL($1::text[])", list(before), timeout_seconds=timeout_seconds)
+    def row_since(self, moment: float, timeout_seconds: float = 10) -> dict[str, Any]:
+        """The one row of a request accepted since `moment` (time.time()), when the client never saw its id."""
+        rows = self.rows_where("started_at >= to_timestamp($1)", moment, timeout_seconds=timeout_seconds)
         assert len(rows) == 1, f"{len(rows)} new rows"
         return rows[0]
-
-    def row_ids(self) -> set[str]:
-        """All request ids that are in the usage table now."""
-        return {row["id"] for row in self.query("SELECT request_id::text AS id FROM usage")}
 
     def postgres_pids(self) -> list[int]:
         """Processes whose working directory is our data directory: PostgreSQL and its children, and nobody else."""

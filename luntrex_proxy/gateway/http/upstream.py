@@ -219,15 +219,14 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._reusable = False
             self._bad = self._bad or not self._complete
-        if self._bad or (not self._head_done and self._head_bytes > MAX_HEAD_BYTES):
-            self._break("upstream_invalid")
-            return
         pieces = self._pieces
         if pieces:
             self._pieces = []
             if self._sink is not None:
                 self._sink.body_arrived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if self._complete:
+        if self._bad or (not self._head_done and self._head_bytes > MAX_HEAD_BYTES):
+            self._break("upstream_invalid")  # after what came whole before it
+        elif self._complete:
             self._finish()
 
     # httptools

@@ -1,0 +1,247 @@
+"""kill -9 at the worst moments: what a client saw complete is on record after the restart, once."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.upstreams import bodies
+from tests.upstreams.loop_thread import LoopThread
+from tests.upstreams.scripted import HANG, ScriptedUpstream, chunk, reply, sse_head
+from tests.whole.daemon import Daemon, model, running, upstream
+from tests.whole.raw import RawClient, Reply, ask, post
+from tests.whole.scene import Scene, chat_request, message_request
+
+VERSION = "anthropic-version: 2026-10-21"
+
+
+@pytest.fixture
+def own_scene(servers: LoopThread) -> Iterator[Scene]:
+    """A daemon nobody else uses, because it is going to be killed."""
+    scripted = ScriptedUpstream(servers)
+    configuration = {
+        "upstreams": [
+            upstream("oai", "openai", f"{scripted.url}/v1"),
+            upstream("ant", "anthropic", f"{scripted.url}/v1"),
+        ],
+        "models": [model("plain", "oai"), model("claude", "ant")],
+    }
+    with running(servers, configuration) as daemon:
+        scene = Scene(daemon, scripted)
+        scene.reset()
+        yield scene
+    scripted.stop()
+
+
+def chat_stream(scene: Scene) -> str:
+    """A streamed chat, left at the moment `[DONE]` was read; its request id."""
+    return _until(scene, post(scene.daemon, "/v1/chat/completions", chat_request(stream=True)), b"data: [DONE]\n\n")
+
+
+def message_stream(scene: Scene) -> str:
+    """A streamed message, left at the moment `message_stop` was read; its request id."""
+    mark = b"event: message_stop\n"
+    return _until(scene, post(scene.daemon, "/v1/messages", message_request(stream=True), VERSION), mark)
+
+
+def response_stream(scene: Scene) -> str:
+    """A streamed response, left at the moment `response.completed` was read; its request id."""
+    body = b'{"model":"plain","stream":true,"input":"hi"}'
+    return _until(scene, post(scene.daemon, "/v1/responses", body), b"event: response.completed\n")
+
+
+def chat_whole(scene: Scene) -> str:
+    """A JSON chat, left when its last byte was read; its request id."""
+    return _until(scene, post(scene.daemon, "/v1/chat/completions", chat_request()), bodies.chat_body()[-40:])
+
+
+def big_chat(scene: Scene) -> str:
+    """A JSON chat of 300 KB, which streams through, left when its last byte was read; its request id."""
+    scene.answer(reply(200, bodies.chat_body("x" * 300_000)))
+    return _until(scene, post(scene.daemon, "/v1/chat/completions", chat_request()), bodies.chat_body()[-40:])
+
+
+def _until(scene: Scene, request: bytes, mark: bytes) -> str:
+    with RawClient(scene.daemon.port) as client:
+        received = client.send(request).read_until(mark)
+        return Reply(received).headers["x-request-id"]
+
+
+def freeze(pids: list[int]) -> list[int]:
+    """Stop these processes of ours where they are; those that were stopped."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    return pids
+
+
+def thaw(pids: list[int]) -> None:
+    """Let them go on, those that are still there."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGCONT)
+        except ProcessLookupError:
+            pass
+
+
+def rows_of(daemon: Daemon, request_id: str) -> int:
+    """How many rows the usage table has for a request."""
+    counted: int = daemon.query("SELECT count(*) AS n FROM usage WHERE request_id::text = $1", request_id)[0]["n"]
+    return counted
+
+
+@pytest.mark.parametrize(
+    "asked", [chat_stream, message_stream, response_stream, chat_whole, big_chat], ids=lambda asked: asked.__name__
+)
+def test_killed_right_after_the_end(own_scene: Scene, asked: Callable[[Scene], str]) -> None:
+    """kill -9 the moment the client has its last event, with a database that cannot take the record before that."""
+    daemon = own_scene.daemon
+    stopped = freeze(daemon.postgres_pids())
+    try:
+        assert stopped
+        request_id = asked(own_scene)
+        daemon.kill()
+    finally:
+        thaw(stopped)
+    daemon.wait_no_postgres()
+    daemon.start()
+    row = daemon.row(request_id)
+    assert (row["status"], row["ending"], row["usage_source"]) == (200, "complete", "reported")
+    assert (row["input_tokens"], row["output_tokens"]) == (bodies.INPUT_TOKENS, bodies.OUTPUT_TOKENS)
+    time.sleep(0.5)
+    assert rows_of(daemon, request_id) == 1
+    rollup = daemon.query("SELECT sum(requests) AS n, sum(output_tokens) AS t FROM usage_rollup")[0]
+    assert (rollup["n"], rollup["t"]) == (1, bodies.OUTPUT_TOKENS)
+
+
+def test_killed_many_times_while_shipping(own_scene: Scene) -> None:
+    """kill -9 at moments that fall before, in and after shipping: every request that ended is there once."""
+    daemon = own_scene.daemon
+    seen: list[str] = []
+    for delay_s in (0.0, 0.03, 0.1, 0.2, 0.4):
+        seen += [chat_stream(own_scene), chat_whole(own_scene), message_stream(own_scene)]
+        time.sleep(delay_s)
+        daemon.kill()
+        daemon.wait_no_postgres()
+        daemon.start()
+    for request_id in seen:
+        assert daemon.row(request_id)["ending"] == "complete"
+    assert [rows_of(daemon, request_id) for request_id in seen] == [1] * len(seen)
+    total = daemon.query("SELECT count(*) AS n FROM usage")[0]["n"]
+    rollup = daemon.query("SELECT sum(requests) AS n, sum(input_tokens) AS t FROM usage_rollup")[0]
+    assert (total, rollup["n"], rollup["t"]) == (len(seen), len(seen), bodies.INPUT_TOKENS * len(seen))
+
+
+def test_a_stream_under_way_becomes_interrupted(own_scene: Scene) -> None:
+    """An answer that was still running when the process died is on record as interrupted, and never again."""
+    daemon = own_scene.daemon
+    own_scene.answer(sse_head(), chunk(bodies.chat_events()[0]), HANG)
+    with RawClient(daemon.port) as client:
+        received = client.send(post(daemon, "/v1/chat/completions", chat_request(stream=True))).read_until(b"word0")
+        request_id = Reply(received).headers["x-request-id"]
+        daemon.kill()
+        assert b"[DONE]" not in client.read_all()
+    daemon.wait_no_postgres()
+    daemon.start()
+    row = daemon.row(request_id)
+    assert row["ending"] == "interrupted"
+    assert row["usage_source"] == "unknown"
+    assert (row["model"], row["upstream"], row["streamed"]) == ("plain", "oai", True)
+    daemon.stop()
+    daemon.start()
+    time.sleep(0.5)
+    assert rows_of(daemon, request_id) == 1
+
+
+def test_killed_before_the_upstream_answers(own_scene: Scene) -> None:
+    """A request that was with the upstream when the process died is on record too: it may cost money."""
+    daemon = own_scene.daemon
+    own_scene.answer(HANG)
+    with RawClient(daemon.port) as client:
+        client.send(post(daemon, "/v1/chat/completions", chat_request()))
+        own_scene.upstream.wait()
+        daemon.kill()
+    daemon.wait_no_postgres()
+    daemon.start()
+    rows = daemon.rows_where("ending = 'interrupted'")
+    assert len(rows) == 1
+
+
+def test_kill_leaves_no_postgres(own_scene: Scene) -> None:
+    """After kill -9 no PostgreSQL of ours runs on; the next start needs no help."""
+    daemon = own_scene.daemon
+    assert daemon.postgres_pids()
+    daemon.kill()
+    daemon.wait_no_postgres()
+    daemon.start()
+    assert ask(daemon, post(daemon, "/v1/chat/completions", chat_request())).status == 200
+
+
+def test_requests_do_not_notice_a_database_that_hangs(own_scene: Scene) -> None:
+    """With PostgreSQL stopped dead, requests are answered; their records drain by themselves afterwards."""
+    daemon = own_scene.daemon
+    stopped = freeze(daemon.postgres_pids())
+    try:
+        started = time.monotonic()
+        seen = [chat_stream(own_scene) for _ in range(5)] + [chat_whole(own_scene) for _ in range(5)]
+        assert time.monotonic() - started < 5
+        assert daemon.metric("luntrex_ledger_spooled_total") >= len(seen)
+    finally:
+        thaw(stopped)
+    for request_id in seen:
+        assert daemon.row(request_id, timeout_seconds=20)["ending"] == "complete"
+    assert daemon.metric("luntrex_ledger_lost_total") == 0
+
+
+def test_requests_do_not_notice_a_database_that_died(own_scene: Scene) -> None:
+    """PostgreSQL killed under the daemon: requests go on, and every record is there once it is back."""
+    daemon = own_scene.daemon
+    before = daemon.postgres_pids()
+    leader = int((daemon.state / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    assert leader in before or before
+    for pid in before:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    seen = [chat_stream(own_scene) for _ in range(3)]
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            rows = [daemon.row(request_id, timeout_seconds=2) for request_id in seen]
+            break
+        except (AssertionError, OSError, Exception):
+            assert time.monotonic() < deadline, "the records never arrived"
+            time.sleep(0.3)
+    assert [row["ending"] for row in rows] == ["complete"] * 3
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_clean_stop_lets_answers_end_and_ships_all(own_scene: Scene, sign: signal.Signals) -> None:
+    """SIGTERM and Ctrl-C: a running answer ends whole, everything is shipped, the exit status is 0, nothing stays."""
+    daemon = own_scene.daemon
+    events = bodies.chat_events()
+    own_scene.answer(*bodies.stream(events, gap_seconds=0.15))
+    with RawClient(daemon.port) as client:
+        client.send(post(daemon, "/v1/chat/completions", chat_request(stream=True))).read_until(b"word0")
+        assert daemon.process is not None
+        daemon.process.send_signal(sign)
+        answer = Reply(client.read_all())
+    assert answer.complete
+    assert answer.body.endswith(b"data: [DONE]\n\n")
+    assert daemon.process.wait(30) == 0
+    daemon.wait_no_postgres(5)
+    assert not [path for path in (daemon.state / "spool").rglob("*.seg") if path.stat().st_size > 0]
+    daemon.start()
+    assert rows_of(daemon, answer.headers["x-request-id"]) == 1
+
+
+def test_verbs_work_without_the_daemon(own_scene: Scene) -> None:
+    """The command line starts the database itself when no daemon runs, and leaves nothing running."""
+    daemon = own_scene.daemon
+    request_id = chat_whole(own_scene)
+    daemon.row(request_id)
+    daemon.stop()
+    assert request_id in daemon.usage()
+    daemon.wait_no_postgres(5)

@@ -1,0 +1,140 @@
+"""Keys from the command line to the gateway: made, rotated, revoked while the daemon runs."""
+
+import json
+import re
+import threading
+import time
+from typing import Any
+
+import openai
+import pytest
+
+from tests.upstreams import bodies
+from tests.upstreams.scripted import LAST_CHUNK, chunk, sse_head
+from tests.whole import calls
+from tests.whole.daemon import unique
+from tests.whole.raw import RawClient, Reply, ask, post
+from tests.whole.scene import Scene, chat_request
+
+REVOKED_SECONDS = 1.0
+KEY = re.compile(r"lx_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
+
+
+def status(scene: Scene, key: str) -> int:
+    """What a request with this key gets."""
+    return ask(scene.daemon, post(scene.daemon, "/v1/chat/completions", chat_request(), key=key)).status
+
+
+def wait_for(scene: Scene, key: str, wanted: int, seconds: float = 5) -> float:
+    """Seconds until a key gets this status."""
+    started = time.monotonic()
+    while status(scene, key) != wanted:
+        assert time.monotonic() - started < seconds, f"still not {wanted}"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def test_a_new_key_works_at_once_and_is_shown_once(scene: Scene) -> None:
+    """A key works moments after `keys create`; no verb ever shows it again."""
+    made = scene.daemon.make_key(unique("new"))
+    assert KEY.fullmatch(made["key"])
+    assert made["id"] == made["key"].split("_")[1]
+    wait_for(scene, made["key"], 200)
+    listed = scene.daemon.cli("keys", "list", "--json").stdout
+    assert made["id"] in listed
+    assert made["key"] not in listed
+    assert made["key"].split("_")[2] not in listed
+
+
+def test_a_revoked_key_is_refused_within_a_second(scene: Scene) -> None:
+    """`keys revoke` reaches the running daemon through NOTIFY."""
+    made = scene.daemon.make_key(unique("revoked"))
+    wait_for(scene, made["key"], 200)
+    scene.daemon.cli("keys", "revoke", made["id"])
+    assert wait_for(scene, made["key"], 401) < REVOKED_SECONDS
+
+
+def test_a_running_stream_of_a_revoked_key_is_cut(scene: Scene) -> None:
+    """A stream under way when its key is revoked ends in an error event, and the row says cut."""
+    made = scene.daemon.make_key(unique("cut"))
+    wait_for(scene, made["key"], 200)
+    scene.upstream.forget()
+    many: list[Any] = [step for n in range(200) for step in (chunk(bodies.chat_delta(f"word{n} ")), 0.05)]
+    scene.answer(sse_head(), *many, LAST_CHUNK)
+    request = post(scene.daemon, "/v1/chat/completions", chat_request(stream=True), key=made["key"])
+    with RawClient(scene.daemon.port, timeout_seconds=20) as client:
+        client.send(request).read_until(b"word0")
+        scene.daemon.cli("keys", "revoke", made["id"])
+        revoked_at = time.monotonic()
+        answer = Reply(client.read_all())
+    assert time.monotonic() - revoked_at < REVOKED_SECONDS + 0.5
+    assert b"[DONE]" not in answer.body
+    assert b'"error"' in answer.body.split(b"\n\n")[-2]
+    assert scene.upstream.wait().closed.wait(1)
+    row = scene.daemon.row(answer.headers["x-request-id"])
+    assert (row["ending"], row["code"]) == ("cut", "key_revoked")
+
+
+def test_rotation_overlaps_and_then_ends_the_old_key(scene: Scene) -> None:
+    """After `keys rotate` both keys work for the overlap; with none the old one ends."""
+    made = scene.daemon.make_key(unique("rotated"))
+    wait_for(scene, made["key"], 200)
+    second = json.loads(scene.daemon.cli("keys", "rotate", made["id"], "--json").stdout)
+    wait_for(scene, second["key"], 200)
+    assert status(scene, made["key"]) == 200
+    third = json.loads(scene.daemon.cli("keys", "rotate", second["id"], "--overlap-hours", "0", "--json").stdout)
+    wait_for(scene, third["key"], 200)
+    wait_for(scene, second["key"], 401)
+
+
+def test_a_suspended_accounts_keys_stop(scene: Scene) -> None:
+    """`accounts suspend` stops every key of the account, and no other."""
+    name = unique("acct")
+    scene.daemon.cli("accounts", "create", name, "--json")
+    made = json.loads(scene.daemon.cli("keys", "create", "--account", name, "--name", "k", "--json").stdout)
+    wait_for(scene, made["key"], 200)
+    scene.daemon.cli("accounts", "suspend", name)
+    wait_for(scene, made["key"], 401)
+    assert status(scene, scene.daemon.key) == 200
+
+
+def test_usage_is_the_accounts_own(scene: Scene) -> None:
+    """Requests are on the account and key that made them, in the table and in the totals."""
+    name = unique("acct")
+    scene.daemon.cli("accounts", "create", name, "--json")
+    made = json.loads(scene.daemon.cli("keys", "create", "--account", name, "--name", "k", "--json").stdout)
+    wait_for(scene, made["key"], 200)
+    answer = ask(scene.daemon, post(scene.daemon, "/v1/chat/completions", chat_request(), key=made["key"]))
+    row = scene.daemon.row(answer.headers["x-request-id"])
+    assert row["key_id"] == made["id"]
+    totals = json.loads(scene.daemon.cli("usage", "--json").stdout)
+    mine = [total for total in totals if total["key_id"] == made["id"]]
+    assert sum(total["requests"] for total in mine) >= 1
+    assert {total["model"] for total in mine} == {"plain"}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known key", "unknown key"])
+def test_known_keys_work_on_without_the_database(scene: Scene, known: bool) -> None:
+    """A good key needs no database; a flood of wrong ones in parallel does not slow it down."""
+    wrong = [scene.daemon.key[:-1] + ("x" if scene.daemon.key[-1] != "x" else "y")] * 30
+    threads = [threading.Thread(target=status, args=(scene, key)) for key in wrong]
+    for thread in threads:
+        thread.start()
+    expected = 200 if known else 401
+    assert status(scene, scene.daemon.key if known else wrong[0]) == expected
+    for thread in threads:
+        thread.join()
+
+
+def test_environment_lines_are_ready_to_paste(scene: Scene) -> None:
+    """`keys create` prints lines for each client, with the key and the gateway's own address in them."""
+    printed = scene.daemon.cli("keys", "create", "--account", scene.daemon.account, "--name", unique("env")).stdout
+    key = KEY.findall(printed)[0]
+    for word in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "curl", "LangChain",
+                 "Claude Code", "Codex"):  # fmt: skip
+        assert word in printed, word
+    assert f"http://127.0.0.1:{scene.daemon.port}" in printed
+    wait_for(scene, key, 200)
+    url = re.findall(r"OPENAI_BASE_URL=(\S+)", printed)[0]
+    with pytest.raises(openai.NotFoundError):
+        calls.openai_client(url, key).models.retrieve("no-such-model")
