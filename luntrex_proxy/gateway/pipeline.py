@@ -10,7 +10,6 @@ from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.outcome import Ending
 from luntrex_proxy.core.refusals import REFUSALS, Refusal
-from luntrex_proxy.core.wire.ends import error_event
 from luntrex_proxy.core.wire.errors import error_body
 from luntrex_proxy.gateway.accept import Call, accept, speaks
 from luntrex_proxy.gateway.authenticate import authenticate
@@ -23,7 +22,7 @@ from luntrex_proxy.gateway.models import ANY_MODEL, local_models
 from luntrex_proxy.gateway.openpaths import open_path
 from luntrex_proxy.gateway.ports import Outside
 from luntrex_proxy.gateway.record import OTHER, Draft
-from luntrex_proxy.gateway.relay import relay
+from luntrex_proxy.gateway.relay import broken_end, relay
 from luntrex_proxy.gateway.request_id import new_request_id
 from luntrex_proxy.gateway.route import Routing, choose
 from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
@@ -177,8 +176,7 @@ class Pipeline:
             exchange.abort()
             return
         exchange.head.keep_alive = False
-        grammar = accept(exchange.head).route.grammar
-        exchange.finish(error_event(grammar, code, REFUSALS[code].sentence, draft.request_id))
+        exchange.finish(broken_end(accept(exchange.head).route, answer.reader, code, draft.request_id))
 
     def refuse_bytes(self, code: str) -> bytes:
         """A whole answer for bytes that never became a request. Counted by code; nothing of them is kept."""

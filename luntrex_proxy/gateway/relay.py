@@ -10,6 +10,7 @@ from luntrex_proxy.core.wire.ends import error_event
 from luntrex_proxy.core.wire.errors import error_body, is_error_body
 from luntrex_proxy.core.wire.headers import TO_CLIENT, WAIT_HEADERS, copy_allowed
 from luntrex_proxy.core.wire.jsonbody import has_error, usage_of
+from luntrex_proxy.core.wire.sse import StreamReader
 from luntrex_proxy.gateway.answer import Answer
 from luntrex_proxy.gateway.http.client import Exchange
 
@@ -89,10 +90,15 @@ async def _relay_stream(
     answer.usage = answer.reader.usage
     if not answer.failure:
         return Relayed(exchange, "ok", answer.last)
-    last = answer.last or error_event(route.grammar, answer.failure, REFUSALS[answer.failure].sentence, request_id)
+    last = answer.last or broken_end(route, answer.reader, answer.failure, request_id)
     relayed = Relayed(exchange, answer.failure, last)
     relayed.cut = answer.reader.mid_event  # a half-sent event can't be followed by another one
     return relayed
+
+
+def broken_end(route: Route, reader: StreamReader, code: str, request_id: str) -> bytes:
+    """The error event that ends a stream after what `reader` has let go."""
+    return error_event(route.grammar, code, REFUSALS[code].sentence, request_id, sequence_number=reader.events)
 
 
 async def _relay_body(route: Route, own_headers: bytes, answer: Answer, exchange: Exchange) -> Relayed:

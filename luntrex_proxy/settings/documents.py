@@ -39,7 +39,7 @@ def parse_document(text: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        document.faults.append((place, (), _harmless(error.problem or "")))
+        document.faults.append((place, (), _harmless(error)))
     except yaml.reader.ReaderError as error:
         document.faults.append((_place_of(text, error.position), (), "there is a character that YAML does not allow"))
     except (_TooMuchError, RecursionError):
@@ -114,9 +114,12 @@ def _place_of(text: str, position: int) -> Place:
     return before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1
 
 
-def _harmless(problem: str) -> str:
+def _harmless(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or ""
     if "\\t" in problem:
         return "not valid YAML: a tab cannot stand here; indent with spaces"
     if any(word in problem for word in _QUOTING_PROBLEMS):
         return "not valid YAML: a word that begins with *, & or ! must be in quotes, or stands where it cannot"
+    if problem.startswith("but "):
+        problem = f"{error.context}, {problem}"
     return f"not valid YAML: {problem}"

@@ -55,7 +55,7 @@ class Spool:
         self._syncer = _Syncer(self.directory.path, self._sync_failed)
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """On disk, what `hold` added included."""
         return self._held + self._offset
 

@@ -32,12 +32,15 @@ def failing(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (ConfigError(["F:1:1: a: is wrong", "F:2:1: b: is wrong"]), 2, "F:1:1: a: is wrong\nF:2:1: b: is wrong\n"),
         (RefusedError("There is no such account."), 1, "There is no such account.\n"),
-        (ListenError("Cannot listen on 127.0.0.1:80: permission is denied."), 1,
-         "Cannot listen on 127.0.0.1:80: permission is denied.\n"),
-        (ValueError(f"bad {CANARY}"), 1, "luntrex-proxy failed with an unexpected ValueError. LUNTREX_DEBUG=1 shows where.\n"),
+        (ListenError("Cannot listen on x:80."), 1, "Cannot listen on x:80.\n"),
+        (
+            ValueError(f"bad {CANARY}"),
+            1,
+            "luntrex-proxy failed with an unexpected ValueError. LUNTREX_DEBUG=1 shows where.\n",
+        ),
         (click.UsageError("no"), 2, "Usage: main verb [OPTIONS]\nTry 'main verb --help' for help.\n\nError: no\n"),
     ],
-)  # fmt: skip
+)
 def test_failures(error: Exception, status: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Configuration 2, refusals 1, bugs 1 without their text."""
     failing(error, monkeypatch)

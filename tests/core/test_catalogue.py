@@ -149,7 +149,12 @@ def test_weights_decide_first_and_second_place() -> None:
     steps = 10_000
     orders = Counter("".join(c.upstream for c in choose_order(candidates, step / steps)) for step in range(steps))
     expected = {
-        "abc": 0.6 * 3 / 4, "acb": 0.6 * 1 / 4, "bac": 0.3 * 6 / 7, "bca": 0.3 * 1 / 7, "cab": 0.1 * 6 / 9, "cba": 0.1 * 3 / 9,
-    }  # fmt: skip
+        "abc": 0.6 * 3 / 4,
+        "acb": 0.6 * 1 / 4,
+        "bac": 0.3 * 6 / 7,
+        "bca": 0.3 * 1 / 7,
+        "cab": 0.1 * 6 / 9,
+        "cba": 0.1 * 3 / 9,
+    }
     for order, share in expected.items():
         assert orders[order] / steps == pytest.approx(share, abs=0.002), order

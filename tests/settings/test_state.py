@@ -53,6 +53,6 @@ def test_a_file_in_its_place_is_not_writable(system: Path) -> None:
 
 def test_no_place_at_all(system: Path) -> None:
     """One sentence that says what to set."""
-    with pytest.raises(ConfigError, match="Set state.directory") as caught:
+    with pytest.raises(ConfigError, match=r"Set state\.directory") as caught:
         find_state_directory(State(), {})
     assert str(system) in str(caught.value)

@@ -70,7 +70,7 @@ async def test_a_running_daemon_adopts_beside_its_own(database: Pool, tmp_path: 
     assert sorted(await endings(database)) == [*range(10), 100, 101, 600]
     assert directories(tmp_path) == [alive.directory.path]
     assert shipper.accepted == shipper.stored == 13
-    assert own.bytes == own.end.offset
+    assert own.size_bytes == own.end.offset
     alive.close()
     alive.directory.unlock()
 
@@ -144,7 +144,7 @@ WRITER = """
 
 
 async def test_kill_of_a_writer_loses_nothing_it_told(database: Pool, tmp_path: Path) -> None:
-    """SIGKILL mid-stream: each settle the process reported is stored once, each opening without one is interrupted once."""
+    """SIGKILL mid-stream: each settle the process told of is stored once, each opening without one interrupted once."""
     told: set[int] = set()
     for round_number in range(2):
         root = tmp_path / str(round_number)
@@ -208,7 +208,10 @@ async def test_damage_in_the_middle_costs_the_rest_of_one_segment(database: Pool
     shipper = await ship(database, tmp_path)
     assert shipper.damaged_segments == 1
     (aside,) = (tmp_path / "quarantine").iterdir()
-    assert aside.read_bytes() == data[hit.start : hit.start + 9] + bytes([data[hit.start + 9] ^ 4]) + data[hit.start + 10 :]
+    assert (
+        aside.read_bytes()
+        == data[hit.start : hit.start + 9] + bytes([data[hit.start + 9] ^ 4]) + data[hit.start + 10 :]
+    )
     found = await endings(database)
     complete = {number for number, ending in found.items() if ending == "complete"}
     assert complete == {number for number in range(30) if outcome(number).request_id not in behind}
@@ -232,7 +235,8 @@ async def test_a_closed_directory_is_only_removed(database: Pool, tmp_path: Path
     """When the database says closed, nothing of a directory that came back is stored again."""
     path = leave_dead(tmp_path, range(3), range(5, 6))
     await database.execute(
-        "INSERT INTO spool_position (boot_id, segment, byte_offset, closed) VALUES ($1, 1, 0, true)", uuid.UUID(path.name)
+        "INSERT INTO spool_position (boot_id, segment, byte_offset, closed) VALUES ($1, 1, 0, true)",
+        uuid.UUID(path.name),
     )
     await ship(database, tmp_path)
     assert await endings(database) == {}
@@ -249,7 +253,7 @@ async def test_status_names_live_and_dead(database: Pool, tmp_path: Path) -> Non
         by_id = {each.boot_id: each for each in status.directories}
         first, second = by_id[uuid.UUID(dead.name)], by_id[alive.directory.boot_id]
         assert (first.live, first.unsettled, first.damaged, first.stored_segment) == (False, 2, False, None)
-        assert (second.live, second.unsettled, second.segments, second.bytes) == (True, 1, 1, alive.bytes)
+        assert (second.live, second.unsettled, second.segments, second.bytes) == (True, 1, 1, alive.size_bytes)
     await ship(database, tmp_path)
     assert [each.boot_id for each in (await status_of(database, tmp_path)).directories] == [alive.directory.boot_id]
     alive.close()

@@ -87,7 +87,7 @@ async def test_live_records_arrive_and_segments_go(database: Pool, root: Path, s
         put(spool, *range(start, start + 20))
         assert shipper.accepted == shipper.stored + shipper.spooled + shipper.quarantined
         await until(lambda start=start: shipper.stored == start + 20)
-    await until(lambda: len(spool.directory.segments()) <= 2 and spool.bytes == spool.directory.size())
+    await until(lambda: len(spool.directory.segments()) <= 2 and spool.size_bytes == spool.directory.size())
     assert spool.end.segment > 10
     spool.settle(outcome(9999))
     assert await shipper.drain(10)
@@ -160,9 +160,7 @@ POISON = [
 
 
 @pytest.mark.parametrize("poison", POISON, ids=["nul", "uuid", "smallint", "bigint", "date", "integer"])
-async def test_a_refused_record_is_set_aside_alone(
-    database: Pool, root: Path, spool: Spool, poison: object
-) -> None:
+async def test_a_refused_record_is_set_aside_alone(database: Pool, root: Path, spool: Spool, poison: object) -> None:
     """One record that cannot be a row is quarantined byte for byte; all around it are stored, once."""
     put(spool, *range(5))
     spool.settle(poison)  # type: ignore[arg-type]  # parametrize hides the type
@@ -211,9 +209,7 @@ async def test_a_database_that_is_away_loses_nothing(database: Pool, root: Path,
     assert await stored_numbers(database) == list(range(10))
 
 
-async def test_a_read_only_database_is_waited_for(
-    database: Pool, database_dsn: str, root: Path, spool: Spool
-) -> None:
+async def test_a_read_only_database_is_waited_for(database: Pool, database_dsn: str, root: Path, spool: Spool) -> None:
     """A demoted primary accepts connections and refuses writes; the backlog drains when it is writable again."""
     name = database_dsn.partition("@/")[2].partition("?")[0]
     await database.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -243,8 +239,7 @@ async def test_killed_connections_change_nothing(database: Pool, root: Path, spo
         put(spool, *itertools.islice(numbers, 40))
         await asyncio.sleep(chance.random() * 0.03)
         await direct.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> $1",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> $1",
             own,
         )
     await database.release(direct)
@@ -278,7 +273,7 @@ async def test_a_commit_whose_answer_is_lost_counts_once(database: Pool, root: P
 
 
 async def test_a_hung_server_is_given_up_after_a_bounded_time(database: Pool, root: Path, spool: Spool) -> None:
-    """A transaction that waits on a lock for ever is dropped at the attempt's limit, and the drain meets its deadline."""
+    """A transaction that waits for ever is dropped at the attempt's limit, and the drain meets its deadline."""
     put(spool, 1)
     async with database.acquire() as blocker, blocker.transaction():
         await blocker.execute("LOCK TABLE usage IN ACCESS EXCLUSIVE MODE")
@@ -298,7 +293,7 @@ async def test_a_position_moved_by_another_stops_the_batch(database: Pool, root:
     shipper = Shipper(lambda: database, root, spool)
     shipper.start()
     await until(lambda: shipper.stored == 2)
-    await database.execute("UPDATE spool_position SET byte_offset = byte_offset + $1", spool.bytes // 2)
+    await database.execute("UPDATE spool_position SET byte_offset = byte_offset + $1", spool.size_bytes // 2)
     put(spool, 3)
     await until(lambda: shipper.stored == 3)
     put(spool, 4)

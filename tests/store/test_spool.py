@@ -1,7 +1,6 @@
 """The spool: frames that survive any cut, appends that survive a full disk, segments that stand alone."""
 
 import os
-import resource
 import subprocess
 import sys
 import textwrap
@@ -113,7 +112,7 @@ def test_open_and_settle_are_in_the_file_on_return(spool: Spool) -> None:
     spool.settle(outcome(1))
     assert records_in(spool.directory.path) == [opening(1), outcome(1)]
     assert (spool.unsettled, spool.accepted, spool.waiting) == (0, 1, 0)
-    assert spool.end == Position(1, spool.bytes)
+    assert spool.end == Position(1, spool.size_bytes)
 
 
 def test_directory_and_files_are_private(spool: Spool) -> None:
@@ -128,7 +127,7 @@ def test_directory_and_files_are_private(spool: Spool) -> None:
 def test_unknown_callers_are_not_in_the_ledger(spool: Spool) -> None:
     """An outcome without account leaves no trace on disk, so a flood of wrong keys fills nothing."""
     spool.settle(outcome(1, account_id=0))
-    assert (spool.accepted, spool.bytes) == (0, 0)
+    assert (spool.accepted, spool.size_bytes) == (0, 0)
 
 
 def test_a_refused_request_needs_no_opening(spool: Spool) -> None:
@@ -161,19 +160,21 @@ def test_a_full_spool_refuses_openings_and_still_takes_their_settles(tmp_path: P
     """At the bound new requests are refused; whatever was opened can be settled within it."""
     spool = Spool(tmp_path, uuid.uuid4(), max_bytes=20_000)
     opened = []
-    with pytest.raises(LedgerFullError):
+    try:
         for number in range(10_000):
             spool.open(opening(number))
             opened.append(number)
-    assert opened
+    except LedgerFullError:
+        pass
+    assert 0 < len(opened) < 10_000
     for number in range(100):
         spool.settle(outcome(20_000 + number, status=503, code="ledger_full"))
     assert spool.unrecorded > 90
     for number in opened:
         spool.settle(outcome(number))
-    assert spool.bytes <= 20_000
+    assert spool.size_bytes <= 20_000
     assert (spool.accepted, spool.unsettled, spool.lost) == (len(opened) + 100 - spool.unrecorded, 0, 0)
-    spool.hold(-spool.bytes)
+    spool.hold(-spool.size_bytes)
     spool.open(opening(20_000))
     spool.close()
     spool.directory.unlock()
@@ -279,7 +280,7 @@ def test_a_failed_sync_is_never_repeated_on_the_same_file(spool: Spool, monkeypa
 
 
 def test_file_size_limit_in_a_real_process(tmp_path: Path) -> None:
-    """With RLIMIT_FSIZE the kernel itself cuts writes short: every record is there, whole, once, in further segments."""
+    """With RLIMIT_FSIZE the kernel itself cuts writes short: every record is there, whole, once."""
     script = """
         import resource, sys, uuid
         from pathlib import Path
@@ -293,10 +294,9 @@ def test_file_size_limit_in_a_real_process(tmp_path: Path) -> None:
         assert (spool.accepted, spool.waiting, spool.lost) == (100, 0, 0), spool.accepted
         spool.close()
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], check=True, cwd=Path.cwd())
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], check=True)
     settled = [record for record in records_in(tmp_path / str(uuid.UUID(int=5))) if isinstance(record, Outcome)]
     assert settled == [outcome(number) for number in range(100)]
-    assert resource.RLIMIT_FSIZE  # the limit was the child's, not ours
 
 
 def test_closing_syncs_and_takes_nothing_more(tmp_path: Path) -> None:

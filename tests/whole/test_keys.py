@@ -1,8 +1,8 @@
 """Keys from the command line to the gateway: made, rotated, revoked while the daemon runs."""
 
+import concurrent.futures
 import json
 import re
-import threading
 import time
 from typing import Any
 
@@ -113,17 +113,15 @@ def test_usage_is_the_accounts_own(scene: Scene) -> None:
     assert {total["model"] for total in mine} == {"plain"}
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["known key", "unknown key"])
-def test_known_keys_work_on_without_the_database(scene: Scene, known: bool) -> None:
-    """A good key needs no database; a flood of wrong ones in parallel does not slow it down."""
-    wrong = [scene.daemon.key[:-1] + ("x" if scene.daemon.key[-1] != "x" else "y")] * 30
-    threads = [threading.Thread(target=status, args=(scene, key)) for key in wrong]
-    for thread in threads:
-        thread.start()
-    expected = 200 if known else 401
-    assert status(scene, scene.daemon.key if known else wrong[0]) == expected
-    for thread in threads:
-        thread.join()
+def test_a_flood_of_wrong_keys_hurts_nobody(scene: Scene) -> None:
+    """Many wrong keys at once are all 401, and a good key between them is served."""
+    wrong = [f"{scene.daemon.key[:-6]}{number:06d}" for number in range(30)]
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        refused = pool.map(lambda key: status(scene, key), wrong)
+        started = time.monotonic()
+        assert status(scene, scene.daemon.key) == 200
+        assert time.monotonic() - started < 2
+    assert set(refused) == {401}
 
 
 def test_environment_lines_are_ready_to_paste(scene: Scene) -> None:

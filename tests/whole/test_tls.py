@@ -31,6 +31,13 @@ def misnamed(servers: LoopThread, authority: Authority) -> Iterator[ScriptedUpst
 
 
 @pytest.fixture(scope="module")
+def no_tls(servers: LoopThread) -> Iterator[ScriptedUpstream]:
+    server = ScriptedUpstream(servers)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("ca"))
 
@@ -45,6 +52,7 @@ def daemon(
     servers: LoopThread,
     good: ScriptedUpstream,
     misnamed: ScriptedUpstream,
+    no_tls: ScriptedUpstream,
     authority: Authority,
     other_ca: Path,
 ) -> Iterator[Daemon]:
@@ -56,7 +64,7 @@ def daemon(
             upstream("misnamed", "openai", f"https://localhost:{misnamed.port}/v1", ca_file=ca),
             upstream("other-ca", "openai", f"https://localhost:{good.port}/v1", ca_file=str(other_ca)),
             upstream("system-ca", "openai", f"https://localhost:{good.port}/v1"),
-            upstream("plain-port", "openai", f"https://localhost:{_plain(servers)}/v1", ca_file=ca),
+            upstream("plain-port", "openai", f"https://localhost:{no_tls.port}/v1", ca_file=ca),
         ],
         "models": [
             model(name, name) for name in ("good", "by-address", "misnamed", "other-ca", "system-ca", "plain-port")
@@ -64,11 +72,6 @@ def daemon(
     }
     with running(servers, configuration) as started:
         yield started
-
-
-def _plain(servers: LoopThread) -> int:
-    server = ScriptedUpstream(servers)
-    return server.port
 
 
 @pytest.mark.parametrize("name", ["good", "by-address"])

@@ -121,7 +121,7 @@ def test_not_json(body: bytes) -> None:
         b'{"x":12,"x":1}',
         b'{"x":12,"x":1,"y":2}',
         b'{"a":{"p":1,"b":2},"b":2,"a":111111}',
-        b'{"a":0,"b":"xxxx","a":{"z":0,          "b":"xxx"}}',
+        b'{"a":0,"b":"xxxx","a":{"z":0,      "b":"xxx"}}',  # lengths that lead a careless walk to the very end
         b'{"":1,"":2}',
         b'\xef\xbb\xbf{"model":"a"}',
         b'{"model":"\xff"}',

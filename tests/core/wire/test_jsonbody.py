@@ -90,10 +90,11 @@ USAGE = '"usage": {"prompt_tokens": 812, "total_tokens": 812, "details": {"a": "
             Tokens(input=812),
         ),
         (embeddings(300, last=', "n": {"usage": {"prompt_tokens": 1}}'), None),
+        (embeddings(300, first='"n": {"usage": {"prompt_tokens": 1}}, '), None),
         (embeddings(300), None),
         (embeddings(1, last=f", {USAGE}"), Tokens(input=812)),
     ],
-    ids=["end", "start", "decoys", "only nested", "none", "small"],
+    ids=["end", "start", "decoys", "only nested", "only nested, start", "none", "small"],
 )
 def test_large_answers(body: bytes, tokens: Tokens | None, step: int) -> None:
     """The top-level usage is found near either end, whatever the reads were, in bounded memory."""

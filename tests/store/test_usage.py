@@ -1,0 +1,162 @@
+"""Reading usage: totals and single requests, as functions and as the verbs print them."""
+
+import asyncio
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from luntrex_proxy.cli import main
+from luntrex_proxy.core.outcome import Ending, Tokens, UsageSource
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.spool import Spool
+from luntrex_proxy.store.usage import micros, requests, totals
+from tests.store.records import NOON_US, opening, outcome, request_id, ship
+
+SINCE, UNTIL = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+KEY = "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, lookup_hash, pepper_fingerprint, version)"
+
+
+async def fill(database: Pool, root: Path, started_us: int = NOON_US) -> None:
+    """Two accounts, two keys, two models; one failed request."""
+    for name in ("acme", "other"):
+        await database.execute("INSERT INTO account (name) VALUES ($1)", name)
+    await database.execute(f"{KEY} VALUES ('abcdefghijkl', 1, 'main', '$2b$x', $1, 'f', 1)", bytes(32))
+    spool = Spool(root, uuid.uuid4())
+    for number in range(4):
+        spool.settle(outcome(number, started_us=started_us + number, cost_pico=2_500_000))
+    spool.settle(
+        outcome(
+            4,
+            started_us=started_us + 4,
+            model="other",
+            status=502,
+            code="upstream_failed",
+            ending=Ending.UPSTREAM_FAILED,
+            usage_source=UsageSource.UNKNOWN,
+            tokens=Tokens(),
+            cost_pico=0,
+        )
+    )
+    spool.settle(outcome(5, started_us=started_us + 5, account_id=2, key_id="mnopqrstuvwx"))
+    await ship(database, root, spool)
+
+
+@pytest.mark.parametrize(
+    ("pico", "expected"),
+    [
+        (0, 0),
+        (499_999, 0),
+        (500_000, 0),
+        (500_001, 1),
+        (1_500_000, 2),
+        (2_500_000, 2),
+        (2_500_001, 3),
+        (10**25, 10**19),
+    ],
+)
+def test_micro_dollars_round_half_to_even(pico: int, expected: int) -> None:
+    """Display rounding is exact on integers of any size."""
+    assert micros(pico) == expected
+
+
+async def test_totals_by_key_model_and_upstream(database: Pool, tmp_path: Path) -> None:
+    """Sums come by account, key, model and upstream, with names where they exist."""
+    await fill(database, tmp_path / "spool")
+    found = await totals(database, SINCE, UNTIL)
+    assert [(t.account, t.key_name, t.model, t.upstream, t.requests, t.errors) for t in found] == [
+        ("acme", "main", "mock-model", "local", 4, 0),
+        ("acme", "main", "other", "local", 1, 1),
+        ("other", None, "mock-model", "local", 1, 0),
+    ]
+    assert (found[0].input_tokens, found[0].output_tokens, found[0].cost_pico) == (46, 86, 10_000_000)
+    assert await totals(database, SINCE, UNTIL, "other") == found[2:]
+    assert await totals(database, UNTIL, UNTIL + timedelta(days=1)) == []
+    with pytest.raises(RefusedError):
+        await totals(database, SINCE, UNTIL, "nobody")
+
+
+async def test_requests_newest_first(database: Pool, tmp_path: Path) -> None:
+    """Single requests come newest first, bounded, by account and by key."""
+    await fill(database, tmp_path / "spool")
+    found = await requests(database, SINCE, UNTIL, 4)
+    assert [str(request.request_id) for request in found] == [request_id(number) for number in (5, 4, 3, 2)]
+    assert len(await requests(database, SINCE, UNTIL, 100, account="acme")) == 5
+    assert len(await requests(database, SINCE, UNTIL, 100, key_id="mnopqrstuvwx")) == 1
+    assert len(await requests(database, SINCE, UNTIL, 100, account="acme", key_id="mnopqrstuvwx")) == 0
+
+
+async def invoke(arguments: list[str], database_dsn: str, tmp_path: Path) -> Result:
+    """Run a verb with a configuration that names this test's database."""
+    config = tmp_path / "luntrex-proxy.yaml"
+    (tmp_path / "dsn").write_text(database_dsn)
+    config.write_text(
+        json.dumps(
+            {
+                "state": {"directory": str(tmp_path)},
+                "database": {"url": {"file": str(tmp_path / "dsn")}},
+                "upstreams": [{"name": "local", "dialect": "openai", "base_url": "http://127.0.0.1:9001/v1"}],
+                "models": [{"name": "mock-model", "targets": [{"upstream": "local", "model": "mock-model"}]}],
+            }
+        )
+    )
+    return await asyncio.to_thread(CliRunner().invoke, main, ["--config", str(config), *arguments])
+
+
+async def test_the_verb_prints_totals(database: Pool, database_dsn: str, tmp_path: Path) -> None:
+    """`usage --json` is a list of totals; without it a table."""
+    await fill(database, tmp_path / "spool")
+    result = await invoke(["usage", "--json", "--days", "3650"], database_dsn, tmp_path)
+    assert result.exit_code == 0, result.output
+    first = json.loads(result.stdout)[0]
+    assert (first["account"], first["key_name"], first["requests"]) == ("acme", "main", 4)
+    assert (first["cost_pico"], first["cost_micros"]) == (10_000_000, 10)
+    result = await invoke(["usage", "--days", "3650"], database_dsn, tmp_path)
+    assert "mock-model" in result.stdout
+    assert "0.000010" in result.stdout
+    result = await invoke(["usage", "--account", "nobody"], database_dsn, tmp_path)
+    assert (result.exit_code, "no account" in result.output) == (1, True)
+
+
+async def test_the_verb_prints_requests(database: Pool, database_dsn: str, tmp_path: Path) -> None:
+    """`usage --requests --json` is a list of requests with the promised fields and RFC 3339 times in UTC."""
+    await fill(database, tmp_path / "spool")
+    result = await invoke(["usage", "--json", "--requests", "--days", "3650", "--limit", "2"], database_dsn, tmp_path)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert len(found) == 2
+    assert {
+        *("request_id", "started_at", "account", "key_id", "key_name", "route", "status", "code", "ending", "model"),
+        *("upstream", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost_micros"),
+        *("cost_pico", "usage_source", "streamed"),
+    } <= set(found[0])
+    assert found[1]["request_id"] == request_id(4)
+    assert found[1]["started_at"] == "2026-09-21T14:13:20.000004Z"
+    result = await invoke(["usage", "--requests", "--days", "3650"], database_dsn, tmp_path)
+    assert request_id(3) in result.stdout
+
+
+async def test_the_verbs_of_the_ledger(database: Pool, database_dsn: str, tmp_path: Path) -> None:
+    """`ledger status` shows a dead directory, `ledger replay` stores it and says what it did; then nothing is left."""
+    spool = Spool(tmp_path / "spool", uuid.uuid4())
+    for number in range(3):
+        spool.open(opening(number))
+    spool.settle(outcome(0))
+    spool.close()
+    spool.directory.unlock()
+    result = await invoke(["ledger", "status", "--json"], database_dsn, tmp_path)
+    assert result.exit_code == 0, result.output
+    (directory,) = json.loads(result.stdout)["directories"]
+    assert (directory["boot_id"], directory["live"], directory["unsettled"]) == (str(spool.directory.boot_id), False, 2)
+    assert "dead" in (await invoke(["ledger", "status"], database_dsn, tmp_path)).stdout
+    result = await invoke(["ledger", "replay", "--json"], database_dsn, tmp_path)
+    assert result.exit_code == 0, result.output
+    counts = json.loads(result.stdout)
+    assert (counts["stored"], counts["interrupted"], counts["finished"]) == (1, 2, True)
+    result = await invoke(["ledger", "replay"], database_dsn, tmp_path)
+    assert (result.exit_code, "stored 0" in result.stdout) == (0, True)
+    assert await database.fetchval("SELECT count(*) FROM usage") == 3
