@@ -194,9 +194,7 @@ def wait_for(port: int) -> None:
 def measure(proxy: Proxy, *, stream: bool, connections: int, seconds: float) -> tuple[float, float, int]:
     """Microseconds of CPU per request or event of the proxy, and of its helpers, and how many there were."""
     before = proxy.read()
-    requests, events = uvloop.run(
-        load(proxy.port, proxy.key, stream=stream, connections=connections, seconds=seconds)
-    )
+    requests, events = uvloop.run(load(proxy.port, proxy.key, stream=stream, connections=connections, seconds=seconds))
     time.sleep(0.5)  # what was put off (log, shipping) belongs to this run
     after = proxy.read()
     count = events if stream else requests

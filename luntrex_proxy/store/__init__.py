@@ -1,1 +1,1 @@
-"""THE TABLES: the only room with SQL, and the files beside them (embedded Postgres, spool). Fits the gateway's ports by shape."""
+"""THE TABLES: the only SQL, and the files beside it (embedded Postgres, spool). Fits the gateway's ports by shape."""

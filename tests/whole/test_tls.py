@@ -64,7 +64,9 @@ def daemon(
             upstream("misnamed", "openai", f"https://localhost:{misnamed.port}/v1", ca_file=ca),
             upstream("other-ca", "openai", f"https://localhost:{good.port}/v1", ca_file=str(other_ca)),
             upstream("system-ca", "openai", f"https://localhost:{good.port}/v1"),
-            upstream("plain-port", "openai", f"https://localhost:{no_tls.port}/v1", ca_file=ca),
+            upstream(
+                "plain-port", "openai", f"https://localhost:{no_tls.port}/v1", ca_file=ca, timeouts={"connect_s": 1}
+            ),
         ],
         "models": [
             model(name, name) for name in ("good", "by-address", "misnamed", "other-ca", "system-ca", "plain-port")
