@@ -33,12 +33,14 @@ daemon off; worker_processes 1; pid {dir}/nginx.pid; error_log stderr warn;
 events {{ worker_connections 8192; }}
 http {{
   access_log off; client_max_body_size 64m; client_body_buffer_size 1m;
-  client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+  client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;
+  fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
   map $http_authorization $upkey {{ default ""; "Bearer {key}" "Bearer upstream-secret"; }}
   upstream up {{ server 127.0.0.1:{upstream}; keepalive 512; }}
   server {{ listen 127.0.0.1:{port}; keepalive_requests 100000000;
     location / {{ if ($upkey = "") {{ return 401; }}
-      proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Authorization $upkey;
+      proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_set_header Authorization $upkey;
       proxy_buffering off; proxy_read_timeout 600s; }} }} }}
 """
 OURS = """
@@ -99,7 +101,7 @@ class Client(asyncio.Protocol):
         self.transport = transport
         transport.write(self.request)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
         if not self.done.done():
             self.done.set_exception(ConnectionError("the proxy closed a connection"))
 

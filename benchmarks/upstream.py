@@ -1,4 +1,4 @@
-"""A fast pretend provider for benchmarks: `upstream.py PORT`. Raw sockets, constant answers, events as providers send them."""
+"""A fast pretend provider for benchmarks: `upstream.py PORT`. Constant answers, events as providers send them."""
 
 import asyncio
 import sys
@@ -21,7 +21,8 @@ _STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encod
 
 def _event(delta: bytes, usage: bytes) -> bytes:
     data = (
-        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"bench","service_tier":"default",'
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"bench",'
+        b'"service_tier":"default",'
         b'"system_fingerprint":"fp_0123456789","choices":[%b]%b,"obfuscation":"abcdefghij"}\n\n' % (delta, usage)
     )
     return b"%x\r\n%b\r\n" % (len(data), data)

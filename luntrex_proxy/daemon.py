@@ -138,7 +138,7 @@ class _Daemon:
             if self._plan.demo:
                 self._settings = await stack.enter_async_context(simulated(self._settings))
             pool = await stack.enter_async_context(opened_pool(self._dsn, max_size=self._settings.database.pool_size))
-            await migrate(pool)
+            await migrate(pool, post=self._embedded is not None)  # nobody else is on an embedded one
             await ensure_partitions(pool, _today())
             lookup = await open_lookup(pool, load_pepper(self._plan.state_directory))
             key_id, key = await self._first_key(pool, lookup)

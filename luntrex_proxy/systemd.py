@@ -75,5 +75,14 @@ def listen_fds() -> dict[str, int]:
     return found
 
 
+def stdout_is_journal() -> bool:
+    """Whether stdout goes to the journal, where a key must not be printed (systemd.exec(5), $JOURNAL_STREAM)."""
+    try:
+        there = os.fstat(1)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"
+
+
 def _status_line(text: str) -> str:
     return "STATUS=" + " ".join(text.split())

@@ -63,10 +63,12 @@ class LazyGroup(click.Group):
 
 
 def _sentence(error: Exception) -> str:
-    from luntrex_proxy.core.listening import ListenError  # noqa: PLC0415 -- --help needs neither
+    from luntrex_proxy.control.application import UnfitInstallError  # noqa: PLC0415 -- --help needs none of these
+    from luntrex_proxy.core.listening import ListenError  # noqa: PLC0415 -- as above
+    from luntrex_proxy.gateway.upstreams import UnusableUpstreamError  # noqa: PLC0415 -- as above
     from luntrex_proxy.store.errors import StoreError  # noqa: PLC0415 -- as above
 
-    if isinstance(error, StoreError | ListenError):
+    if isinstance(error, StoreError | ListenError | UnfitInstallError | UnusableUpstreamError):
         return str(error)
     # Any other text may quote what it stumbled over, a key for example.
     return f"luntrex-proxy failed with an unexpected {type(error).__name__}. {DEBUG_VARIABLE}=1 shows where."

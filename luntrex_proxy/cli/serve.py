@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from luntrex_proxy.cli.options import config_option
-
 if TYPE_CHECKING:
     from luntrex_proxy.daemon import Started
 
@@ -15,7 +13,6 @@ _OWN_ACCOUNT = "default"
 
 
 @click.command()
-@config_option
 @click.option("--demo", is_flag=True, help="Try it without a provider: a simulated upstream and a key of its own.")
 @click.option(
     "--plane",
@@ -30,20 +27,22 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
     from luntrex_proxy import daemon  # noqa: PLC0415 -- --help must not load the server
     from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- as above
     from luntrex_proxy.settings.state import find_state_directory  # noqa: PLC0415 -- as above
+    from luntrex_proxy.systemd import stdout_is_journal  # noqa: PLC0415 -- as above
 
     path: Path | None = context.obj["config"]
     loaded = load(path, serving=not demo)
     state = find_state_directory(loaded.settings.state)
     if state.note:
         click.echo(state.note, err=True)
-    own_key = demo or loaded.from_environment
+    # A key in the journal would be a key at rest in plain text: there `keys create` is the way.
+    own_key = (demo or loaded.from_environment) and plane != "control" and not stdout_is_journal()
     plan = daemon.Plan(
         settings=loaded.settings,
         state_directory=state.path / "demo" if demo else state.path,
         gateway=plane != "control",
         control=plane != "gateway",
         demo=demo,
-        first_account=(_DEMO_ACCOUNT if demo else _OWN_ACCOUNT) if own_key and plane != "control" else "",
+        first_account=(_DEMO_ACCOUNT if demo else _OWN_ACCOUNT) if own_key else "",
         reload=None if demo else lambda: load(path, serving=True).settings,
     )
     daemon.serve(plan, lambda started: _tell(started, demo=demo, state=plan.state_directory))

@@ -83,7 +83,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """ "ok", or the refusal code of what went wrong so far."""
+        """The refusal code of what went wrong so far, else ok."""
         return self.failure or "ok"
 
     def gathered(self) -> bytes:
