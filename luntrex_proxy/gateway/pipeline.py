@@ -144,10 +144,12 @@ class Pipeline:
         draft.first_byte_us = exchange.first_byte_us or (exchange.elapsed_us() if unsent_bytes else 0)
         draft.settle()
 
-    def _refuse(self, exchange: Exchange, draft: Draft, refusal: Refusal) -> None:
+    def _refuse(self, exchange: Exchange, draft: Draft, refusal: Refusal, *, cut: bool = False) -> None:
         """Answer with a row of the table; when the head is out already, only breaking off is truthful."""
         row = refusal.row
-        if draft.ending is not Ending.UPSTREAM_FAILED or not row.code.startswith("upstream"):
+        if cut:
+            draft.ending = Ending.CUT
+        elif draft.ending is not Ending.UPSTREAM_FAILED or not row.code.startswith("upstream"):
             draft.ending = Ending.REFUSED
         draft.code = row.code
         draft.status = 200 if exchange.head_sent else row.status
@@ -167,8 +169,7 @@ class Pipeline:
         code = exchange.cut_code or "draining"
         answer = draft.answer
         if not exchange.head_sent:
-            self._refuse(exchange, draft, Refusal(code))
-            draft.ending = Ending.CUT
+            self._refuse(exchange, draft, Refusal(code), cut=True)
             return
         draft.ending, draft.code = Ending.CUT, code
         self._record(exchange, draft)

@@ -88,8 +88,9 @@ ORDER BY account.name, api_key.name, key_id, model, upstream
 _REQUESTS = """
 SELECT request_id::text AS request_id, started_at, account.name AS account, key_id, api_key.name AS key_name,
     route, usage.status, code, ending, model, upstream, streamed, usage_source, input_tokens, cached_input_tokens,
-    cache_write_5m_tokens, cache_write_1h_tokens, input_audio_tokens, output_tokens, reasoning_tokens, output_audio_tokens,
-    cost_pico, price_version, request_bytes, response_bytes, events, attempts, duration_us, first_byte_us, overhead_us
+    cache_write_5m_tokens, cache_write_1h_tokens, input_audio_tokens, output_tokens, reasoning_tokens,
+    output_audio_tokens, cost_pico, price_version, request_bytes, response_bytes, events, attempts, duration_us,
+    first_byte_us, overhead_us
 FROM usage LEFT JOIN account USING (account_id) LEFT JOIN api_key USING (key_id)
 WHERE started_at >= $1 AND started_at < $2 AND ($3::bigint IS NULL OR usage.account_id = $3)
     AND ($4::text IS NULL OR key_id = $4)

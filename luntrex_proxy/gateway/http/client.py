@@ -138,6 +138,8 @@ class Exchange:
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body."""
+        if self.head.method == b"HEAD":
+            return
         self.response_bytes += len(data)
         if self.streaming and self.head.version != "1.0":
             data = b"%x\r\n%b\r\n" % (len(data), data)
@@ -145,6 +147,8 @@ class Exchange:
 
     def finish(self, last: bytes = b"") -> None:
         """Send the last piece together with the end of the body."""
+        if self.head.method == b"HEAD":
+            return
         self.response_bytes += len(last)
         if self.streaming and self.head.version != "1.0":
             last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
@@ -190,7 +194,7 @@ class ClientConnection(asyncio.Protocol):
     """Reads requests of one client connection, one at a time, in order."""
 
     __slots__ = (
-        "_buffer", "_chunked", "_lingering", "_scanned", "_served", "deadline", "exchange", "handler", "loop",
+        "_buffer", "_chunked", "_lingering", "_scanned", "deadline", "exchange", "handler", "loop",
         "ticker", "transport", "write_paused",
     )  # fmt: skip
 
@@ -206,7 +210,6 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = b""  # an unfinished head, or what came while an answer was pending
         self._scanned = 0
         self._chunked: ChunkedBody | None = None
-        self._served = False
         self._lingering = False
 
     # asyncio.Protocol
@@ -265,7 +268,7 @@ class ClientConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is not None and not exchange.body_complete and not exchange.head_sent:
             exchange.break_body("request_timeout")
-        elif exchange is None and not self._lingering and not (self._served and not self._buffer):
+        elif exchange is None and self._buffer:
             self._refuse("request_timeout")
         else:
             self.transport.abort()
@@ -337,7 +340,6 @@ class ClientConnection(asyncio.Protocol):
         if not exchange.head.keep_alive:
             self._linger(clean=exchange.body_complete)
             return
-        self._served = True
         self.deadline = self.ticker.now + self.handler.timeouts.keep_alive_s
         if self._buffer:
             data, self._buffer = self._buffer, b""

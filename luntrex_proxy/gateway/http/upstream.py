@@ -39,8 +39,8 @@ class Origin:
     """One upstream's address, TLS settings and pool. Counts are kept, never re-scanned."""
 
     __slots__ = (
-        "_free", "_loop", "_ticker", "connect_s", "first_byte_s", "host", "idle_s", "max_open", "name", "open",
-        "port", "tls",
+        "_connecting", "_free", "_loop", "_ticker", "connect_s", "first_byte_s", "host", "idle_s", "max_open", "name",
+        "open", "port", "tls",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 -- one value per setting, all by name
@@ -66,6 +66,7 @@ class Origin:
         self.idle_s = idle_s
         self.max_open = max_open
         self.open = 0
+        self._connecting = 0
         self._free: list[UpstreamConnection] = []  # last in, first out: the warmest is used again
         self._ticker = ticker
         self._loop = loop
@@ -80,9 +81,9 @@ class Origin:
 
     async def connect(self) -> "UpstreamConnection":
         """A new connection. Raises OSError (TimeoutError and TLS failures included) when there is none to be had."""
-        if self.open >= self.max_open:
+        if self.open + self._connecting >= self.max_open:
             raise OSError
-        self.open += 1  # at the decision, so that a burst can't pass the bound
+        self._connecting += 1  # at the decision, so that a burst can't pass the bound
         try:
             async with asyncio.timeout(self.connect_s):
                 _, connection = await self._loop.create_connection(
@@ -92,9 +93,8 @@ class Origin:
                     ssl=self.tls,
                     server_hostname=self.host if self.tls else None,
                 )
-        except BaseException:
-            self.open -= 1
-            raise
+        finally:
+            self._connecting -= 1
         return connection
 
     def give_back(self, connection: "UpstreamConnection") -> None:
@@ -185,6 +185,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the ticker."""
         self._transport = cast(asyncio.Transport, transport)
+        self._origin.open += 1
         self._ticker.members.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature; the text may quote a peer
