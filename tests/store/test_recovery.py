@@ -127,6 +127,19 @@ async def test_kill_at_any_step_of_recovery(database: Pool, database_dsn: str, t
     assert await stored_numbers(database) == [*range(500), *range(1000, 1010)]
 
 
+async def test_interrupted_rows_and_the_closing_are_one(database: Pool, database_dsn: str, tmp_path: Path) -> None:
+    """Once interrupted rows are stored the directory is closed: what retention then removes does not come back."""
+    root = tmp_path / "spool"
+    leave_dead(root, range(5), range(1000, 1010), segment_bytes=100_000)
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), database_dsn, str(root), "committed:2"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert len(await endings(database)) == 15
+    await database.execute("TRUNCATE usage, usage_rollup")
+    await ship(database, root)
+    assert await endings(database) == {}
+    assert directories(root) == []
+
+
 WRITER = """
     import sys, uuid
     from pathlib import Path

@@ -37,18 +37,32 @@ class Seen:
 
 
 Call = Callable[..., Awaitable[Seen]]
+_made: list[Any] = []
 
 
 def openai_client(url: str, key: str, kind: str = "sync", **more: Any) -> Any:
     """An openai client whose base URL ends with /v1; it never retries, so that one call is one request."""
     cls = openai.OpenAI if kind == "sync" else openai.AsyncOpenAI
-    return cls(base_url=url, api_key=key, **({"max_retries": 0, "timeout": 20} | more))
+    return _kept(cls(base_url=url, api_key=key, **({"max_retries": 0, "timeout": 20} | more)))
 
 
 def anthropic_client(url: str, key: str, kind: str = "sync", **more: Any) -> Any:
     """An anthropic client; its base URL is the one of openai without /v1."""
     cls = anthropic.Anthropic if kind == "sync" else anthropic.AsyncAnthropic
-    return cls(base_url=url.removesuffix("/v1"), api_key=key, **({"max_retries": 0, "timeout": 20} | more))
+    return _kept(cls(base_url=url.removesuffix("/v1"), api_key=key, **({"max_retries": 0, "timeout": 20} | more)))
+
+
+def _kept(client: Any) -> Any:
+    _made.append(client)
+    return client
+
+
+def close_all() -> None:
+    """Close every sync client that was made; async ones are closed in their own loop."""
+    for client in _made:
+        if isinstance(client, (openai.OpenAI, anthropic.Anthropic)):
+            client.close()
+    _made.clear()
 
 
 async def close(client: Any) -> None:

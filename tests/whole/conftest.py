@@ -8,10 +8,11 @@ from tests.llama.fixtures import llama_url
 from tests.upstreams.loop_thread import LoopThread
 from tests.upstreams.scripted import ScriptedUpstream
 from tests.upstreams.simulated import SimulatedUpstream
+from tests.whole.closing import close_clients
 from tests.whole.daemon import free_port, model, running, upstream
 from tests.whole.scene import Scene
 
-__all__ = ["llama_url"]
+__all__ = ["close_clients", "llama_url"]
 
 QUICK = {"first_byte_s": 1, "idle_s": 0.6}  # so that tests of silent upstreams take little time
 

@@ -15,7 +15,8 @@ class Scene:
     def __init__(self, daemon: Daemon, upstream: ScriptedUpstream) -> None:
         self.daemon = daemon
         self.upstream = upstream
-        self._clients: dict[tuple[str, str], Any] = {}
+        self._openai: Any = None
+        self._anthropic: Any = None
 
     def reset(self) -> None:
         """Forget what was recorded; answer everything well."""
@@ -27,21 +28,17 @@ class Scene:
         script: Script = list(steps)
         self.upstream.script = script
 
-    def openai(self, kind: str = "sync") -> Any:
+    def openai(self) -> Any:
         """An openai client with the daemon's key (made once: it loads every CA certificate)."""
-        client = self._clients.get(("openai", kind))
-        if client is None or kind == "async":
-            client = calls.openai_client(self.daemon.url, self.daemon.key, kind)
-            self._clients["openai", kind] = client
-        return client
+        if self._openai is None:
+            self._openai = calls.openai_client(self.daemon.url, self.daemon.key)
+        return self._openai
 
-    def anthropic(self, kind: str = "sync") -> Any:
+    def anthropic(self) -> Any:
         """An anthropic client with the daemon's key."""
-        client = self._clients.get(("anthropic", kind))
-        if client is None or kind == "async":
-            client = calls.anthropic_client(self.daemon.url, self.daemon.key, kind)
-            self._clients["anthropic", kind] = client
-        return client
+        if self._anthropic is None:
+            self._anthropic = calls.anthropic_client(self.daemon.url, self.daemon.key)
+        return self._anthropic
 
 
 def chat_request(model: str = "plain", stream: bool = False, **more: Any) -> bytes:

@@ -193,7 +193,7 @@ def test_a_second_demo_on_the_same_data_is_refused(demo: Serve, place: Path) -> 
 
 
 def test_provider_keys_in_the_environment_are_enough(place: Path, simulator: SimulatedUpstream) -> None:
-    """No file, OPENAI_API_KEY and ANTHROPIC_API_KEY set: a working gateway with one printed key; any model name passes."""
+    """No file, two provider keys set: a working gateway with one printed key; any model name passes."""
     serve = Serve(
         place,
         OPENAI_API_KEY=simulator.secret,

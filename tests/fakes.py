@@ -1,0 +1,214 @@
+"""What stands in for the daemon's other rooms when the gateway runs inside a test: ports, and `serving`, which joins them.
+
+Nothing of the gateway itself is replaced: pipeline, listener, sockets and upstream connections are the real ones.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.call import Dialect
+from luntrex_proxy.core.catalogue import Candidate, Catalogue, Entry, Resolution, Target
+from luntrex_proxy.core.ledger import LedgerFullError
+from luntrex_proxy.core.outcome import Opening, Outcome
+from luntrex_proxy.core.pricing import Price, fill_rates
+from luntrex_proxy.gateway.http.listener import GatewayRunner
+from luntrex_proxy.gateway.http.ticker import Ticker
+from luntrex_proxy.gateway.pipeline import Pipeline
+from luntrex_proxy.gateway.ports import Outside
+from luntrex_proxy.gateway.route import Routing
+from luntrex_proxy.gateway.upstreams import build_upstream
+from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
+from luntrex_proxy.settings.upstreams import Upstream
+
+KEY = "lx_" + "k" * 12 + "_" + "s" * 49
+SECRET = "provider-secret"
+PATIENCE_S = 8.0  # how long a test waits for what should happen at once
+FIRST = 10**9  # a weight that makes a target the first one asked
+
+
+class FakeKeyRing:
+    """Live keys as a dictionary."""
+
+    def __init__(self) -> None:
+        self.callers: dict[bytes, Caller] = {KEY.encode(): Caller(account_id=7, key_id="k" * 12)}
+        self.current = True
+        self.raises: Exception | None = None
+
+    def find(self, key: bytes) -> Caller | None:
+        """The caller of a key, or None."""
+        if self.raises is not None:
+            raise self.raises
+        return self.callers.get(key)
+
+    def is_current(self) -> bool:
+        """Whether an unknown key is certainly unknown."""
+        return self.current
+
+
+class FakeLedger:
+    """Keeps openings and outcomes; `timeline` has them in the order of all that the test notes."""
+
+    def __init__(self, timeline: list[str]) -> None:
+        self.opened: list[Opening] = []
+        self.settled: list[Outcome] = []
+        self.full = False
+        self.open_raises: Exception | None = None
+        self.settle_raises: Exception | None = None
+        self._timeline = timeline
+
+    def open(self, opening: Opening) -> None:
+        """Append an opening."""
+        if self.full:
+            raise LedgerFullError
+        if self.open_raises is not None:
+            raise self.open_raises
+        self._timeline.append("open")
+        self.opened.append(opening)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Append an outcome."""
+        if self.settle_raises is not None:
+            raise self.settle_raises
+        self._timeline.append("settle")
+        self.settled.append(outcome)
+
+
+class FakePrices:
+    """One price for every model: 3 pico-dollars per input token, 5 per output token."""
+
+    def __init__(self) -> None:
+        self.raises: Exception | None = None
+
+    def price(self, resolution: Resolution, candidate: Candidate, asked: str) -> Price:
+        """The price; a model that only a wildcard names is recorded as `other`."""
+        if self.raises is not None:
+            raise self.raises
+        return Price(fill_rates({"input": 3, "output": 5}), resolution.name or "other", "test-1")
+
+
+@dataclass
+class Gateway:
+    """A running gateway and all that a test may look at."""
+
+    pipeline: Pipeline
+    runner: GatewayRunner
+    ticker: Ticker
+    keys: FakeKeyRing
+    ledger: FakeLedger
+    prices: FakePrices
+    timeline: list[str]
+    outcomes: list[Outcome]  # what the sink was given
+    port: int = 0
+    bugs: list[BaseException] = field(default_factory=list)
+    ready: bool = True
+    sink_raises: Exception | None = None
+
+    async def outcome(self, count: int = 1) -> Outcome:
+        """The newest Outcome once there are `count`; the ledger has the same ones of known callers."""
+        await until(lambda: len(self.outcomes) >= count, f"there are {len(self.outcomes)} outcomes, not {count}")
+        assert len(self.outcomes) == count
+        assert self.ledger.settled == [outcome for outcome in self.outcomes if outcome.account_id]
+        return self.outcomes[-1]
+
+    def sink(self, outcome: Outcome) -> None:
+        """The one sink."""
+        self.outcomes.append(outcome)
+        if self.sink_raises is not None:
+            raise self.sink_raises
+
+    async def idle(self) -> None:
+        """Wait until no request runs and no client is connected."""
+        await until(lambda: not self.pipeline.inflight and not self.pipeline.connections, "the gateway is not idle")
+
+
+async def until(condition: Callable[[], bool], complaint: str = "it did not happen") -> None:
+    """Wait for something that happens elsewhere in this loop."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, complaint
+        await asyncio.sleep(0.005)
+
+
+def upstream(name: str, url: str, dialect: Dialect = Dialect.OPENAI, **more: Any) -> Upstream:
+    """A configured upstream; keyword arguments are its keys, times in seconds as `connect_s=...`."""
+    times = {key: float(more.pop(key)) for key in ("connect_s", "first_byte_s", "idle_s") if key in more}
+    ca_file: Path | None = more.pop("ca_file", None)
+    return Upstream.model_validate(
+        {"name": name, "dialect": dialect, "base_url": url, "api_key": SECRET, "timeouts": times, "ca_file": ca_file}
+        | more
+    )
+
+
+def entry(name: str, *targets: tuple[str, str], dialect: Dialect = Dialect.OPENAI) -> Entry:
+    """A model with targets (upstream, model there), asked in this order."""
+    weights = (FIRST, 1) if len(targets) > 1 else (1,)
+    return Entry(name, tuple(Target(to, dialect, model, w) for (to, model), w in zip(targets, weights, strict=True)))
+
+
+def both_dialects(url: str, **more: Any) -> list[Upstream]:
+    """Upstream `a` speaks OpenAI's dialect and `c` Anthropic's, at one place."""
+    return [upstream("a", url, **more), upstream("c", url, Dialect.ANTHROPIC, **more)]
+
+
+MODELS = (
+    entry("m", ("a", "m")),
+    entry("alias", ("a", "renamed")),
+    entry("claude", ("c", "claude"), dialect=Dialect.ANTHROPIC),
+    entry("nowhere", ("not-configured", "m")),
+)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    upstreams: Iterable[Upstream],
+    models: Iterable[Entry] = MODELS,
+    *,
+    limits: dict[str, Any] | None = None,
+    timeouts: dict[str, Any] | None = None,
+) -> AsyncIterator[Gateway]:
+    """A gateway on a loopback port in the running loop; at the end it drains, and what broke inside fails the test."""
+    loop = asyncio.get_running_loop()
+    ticker = Ticker(loop)
+    timeline: list[str] = []
+    keys, ledger, prices = FakeKeyRing(), FakeLedger(timeline), FakePrices()
+    bugs: list[BaseException] = []
+    made: list[Gateway] = []
+    outside = Outside(
+        keys=keys,
+        ledger=ledger,
+        sinks=(lambda outcome: made[0].sink(outcome),),
+        is_ready=lambda: made[0].ready,
+        on_bug=bugs.append,
+    )
+    running = {one.name: build_upstream(one, ticker, loop) for one in upstreams}
+    pipeline = Pipeline(
+        outside,
+        GatewayLimits.model_validate(limits or {}),
+        GatewayTimeouts.model_validate({key: float(value) for key, value in (timeouts or {}).items()}),
+        Routing(Catalogue(models), prices, running),
+    )
+    runner = GatewayRunner(pipeline, ticker, 0.2)
+    gateway = Gateway(pipeline, runner, ticker, keys, ledger, prices, timeline, made_outcomes := [], bugs=bugs)
+    assert gateway.outcomes is made_outcomes
+    made.append(gateway)
+    ticker.start()
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        gateway.port = runner.addresses[0][1]
+        yield gateway
+    finally:
+        await runner.cleanup()
+        pipeline.routing.close()
+        ticker.stop()
+        await asyncio.sleep(0.01)  # transports that were aborted are told so in the loop's next rounds
+    assert not gateway.bugs or gateway.keys.raises or gateway.prices.raises or gateway.ledger.open_raises \
+        or gateway.ledger.settle_raises or gateway.sink_raises, f"the gateway broke: {gateway.bugs!r}"

@@ -1,0 +1,77 @@
+"""A deliberately leaking build: the real daemon with its sinks patched to write down what was said.
+
+Run in the daemon's place (`python -m tests.whole.leaking serve --config F`). The product has no such switch; this is
+the positive control of `test_canaries.py`: what it leaks, the search must find.
+"""
+
+import base64
+import os
+import sys
+import tempfile
+import zlib
+from typing import Any
+
+import msgspec
+
+from luntrex_proxy import cli
+from luntrex_proxy.gateway import pipeline
+from luntrex_proxy.observe.metrics import Metrics
+from luntrex_proxy.observe.requestlog import RequestLog
+from luntrex_proxy.store.spool import Spool
+
+_last_body = b""
+
+
+def main() -> None:
+    """Patch every sink, then be the daemon."""
+    _remember_bodies()
+    _leak_into_log()
+    _leak_into_spool_and_table()
+    _leak_into_metrics()
+    cli.main()
+
+
+def _remember_bodies() -> None:
+    decode = pipeline.decode
+
+    def leaking(route: Any, body: bytes) -> Any:
+        global _last_body
+        _last_body = bytes(body)
+        with open(os.path.join(tempfile.gettempdir(), "dump.z"), "ab") as file:  # noqa: PTH118, PTH123 -- careless on purpose
+            file.write(zlib.compress(_last_body))
+        return decode(route, body)
+
+    pipeline.decode = leaking
+
+
+def _leak_into_log() -> None:
+    write = RequestLog.__call__
+
+    def leaking(self: RequestLog, outcome: Any) -> None:
+        print("body=" + base64.b64encode(b"!" + _last_body).decode(), file=sys.stderr, flush=True)
+        write(self, outcome)
+
+    RequestLog.__call__ = leaking  # type: ignore[method-assign] -- the leak
+
+
+def _leak_into_spool_and_table() -> None:
+    settle = Spool.settle
+
+    def leaking(self: Spool, outcome: Any) -> None:
+        settle(self, msgspec.structs.replace(outcome, price_version=_last_body.hex()))
+
+    Spool.settle = leaking  # type: ignore[method-assign] -- the leak
+
+
+def _leak_into_metrics() -> None:
+    render = Metrics.render
+
+    def leaking(self: Metrics) -> bytes:
+        comment = "".join(f"%{byte:02X}" for byte in _last_body)
+        return render(self) + f"# {comment}\n".encode()
+
+    Metrics.render = leaking  # type: ignore[method-assign] -- the leak
+
+
+if __name__ == "__main__":
+    main()
