@@ -3,7 +3,7 @@
     python benchmarks/relay.py            needs nginx: apt install nginx-light
 
 Everything is on in ours: keys, usage injection and withholding, metering, ledger, metrics, one log line per request.
-The proxies run on core 0, one after the other and interleaved; upstream and client run on core 1. CPU is user + system
+The proxies run on core 0, one after the other and interleaved; upstream, client and Postgres run on core 1. CPU is user + system
 time of the proxy's process; what the embedded Postgres uses beside it is printed in a column of its own.
 """
 
@@ -167,12 +167,16 @@ def start_ours(stack: ExitStack, directory: Path, upstream: int) -> Proxy:
     config.write_text(OURS.format(dir=directory, port=port, control=free_port(), upstream=upstream))
     program = [sys.executable, "-m", "luntrex_proxy"]
     log = stack.enter_context((directory / "log").open("wb"))
-    process = start(stack, ["taskset", "-c", "0", *program, "serve", "--config", str(config)], stderr=log)
+    command = ["taskset", "-c", "0", *program, "serve", "--config", str(config)]
+    process = start(stack, command, stderr=log, stdout=subprocess.DEVNULL)
     wait_for(port)
+    for helper in children(process.pid):
+        os.sched_setaffinity(helper, os.sched_getaffinity(0))  # Postgres beside the client, not beside the proxy
     run = [*program, "accounts", "create", "bench", "--config", str(config)]
     subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
     run = [*program, "keys", "create", "--account", "bench", "--name", "bench", "--json", "--config", str(config)]
-    key = json.loads(subprocess.run(run, check=True, stdout=subprocess.PIPE).stdout)["key"]
+    made = subprocess.run(run, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    key = json.loads(made.stdout)["key"]
     time.sleep(1.5)
     return Proxy("luntrex-proxy", port, key, process.pid, [1])
 

@@ -29,7 +29,7 @@ from luntrex_proxy.settings.upstreams import Upstream
 
 KEY = "lx_" + "k" * 12 + "_" + "s" * 49
 SECRET = "provider-secret"
-PATIENCE_S = 8.0  # how long a test waits for what should happen at once
+PATIENCE_S = 5.0  # how long a test waits for what should happen at once
 FIRST = 10**9  # a weight that makes a target the first one asked
 
 

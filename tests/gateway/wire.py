@@ -72,6 +72,7 @@ class LoopUpstream:
 
     async def wait_closed(self, index: int = -1) -> None:
         """Wait until the gateway has closed the connection under a request."""
+        await self.wait()
         await until(lambda: self.requests[index].peer_closed, "the upstream connection is still open")
 
 

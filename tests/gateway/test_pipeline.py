@@ -1,0 +1,496 @@
+"""The way of a request as a whole: every refusal, the order of record and answer, one Outcome per request, drain."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.outcome import Ending, Outcome, Tokens, UsageSource
+from luntrex_proxy.core.refusals import REFUSALS
+from tests.fakes import KEY, Gateway, both_dialects, serving, until
+from tests.gateway.wire import (
+    BODY,
+    CLOSE,
+    HANG,
+    LAST_CHUNK,
+    STREAM_BODY,
+    Reply,
+    Step,
+    ask,
+    chunk,
+    connected,
+    get,
+    head,
+    post,
+    reply,
+    sse_head,
+    upstream_server,
+)
+from tests.upstreams.bodies import (
+    DONE,
+    chat_body,
+    chat_delta,
+    chat_events,
+    message_body,
+    message_events,
+    openai_error,
+    response_body,
+    response_events,
+    stream,
+)
+
+CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
+VERSION = "anthropic-version: 2026-10-21"
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 405: "invalid_request_error",
+    413: "request_too_large", 415: "invalid_request_error", 500: "api_error", 502: "api_error",
+    503: "overloaded_error", 504: "timeout_error", 408: "invalid_request_error",
+}  # fmt: skip
+
+
+@dataclass
+class Case:
+    """How a client meets one refusal: what it sends, what is set up before, what the upstream does."""
+
+    request: bytes = BODY
+    headers: tuple[str, ...] = ()
+    key: str = KEY
+    path: str = ""
+    method: str = "POST"
+    param: str | None = None
+    prepare: Callable[[Gateway], object] = lambda gateway: None
+    script: list[Step] = field(default_factory=lambda: [HANG])
+    settings: dict[str, Any] = field(default_factory=dict)
+    cut_bytes: int = 0  # how much of the request is never sent
+
+
+def setting(name: str, value: object) -> Callable[[Gateway], object]:
+    """Prepare by setting one attribute, such as `ledger.full`."""
+    *path, last = name.split(".")
+
+    def prepare(gateway: Gateway) -> None:
+        target: Any = gateway
+        for part in path:
+            target = getattr(target, part)
+        setattr(target, last, value)
+
+    return prepare
+
+
+def no_upstreams(gateway: Gateway) -> None:
+    """Every upstream left the configuration."""
+    gateway.pipeline.routing.upstreams.clear()
+
+
+def revoke_soon(gateway: Gateway) -> None:
+    """The key is revoked while the upstream thinks."""
+    asyncio.get_running_loop().call_later(0.15, gateway.pipeline.cut_keys, {"k" * 12})
+
+
+REFUSED: dict[str, Case] = {
+    "request_timeout": Case(cut_bytes=5, settings={"timeouts": {"body_idle_s": 0.2}}),
+    "unknown_url": Case(path="/v1/messages/unknown/chat"),
+    "method_not_allowed": Case(method="PUT"),
+    "missing_api_key": Case(key=""),
+    "invalid_api_key": Case(key="lx_" + "x" * 62),
+    "provider_api_key": Case(key="sk-proj-abc"),
+    "conflicting_api_keys": Case(headers=("x-api-key: other",)),
+    "keys_unavailable": Case(key="lx_" + "x" * 62, prepare=setting("keys.current", False)),
+    "body_too_large": Case(settings={"limits": {"body_bytes": 10}}),
+    "body_capacity": Case(settings={"limits": {"bodies_held_bytes": 10}}),
+    "encoded_body": Case(headers=("Content-Encoding: gzip",)),
+    "not_json": Case(request=b"not json"),
+    "ambiguous_json": Case(request=b'{"model":"m","model":"claude"}'),
+    "wrong_type": Case(request=b'{"model":5}', param="model"),
+    "missing_model": Case(request=b"{}", param="model"),
+    "model_not_found": Case(request=b'{"model":"unknown-name"}', param="model"),
+    "no_upstream": Case(prepare=no_upstreams),
+    "upstream_auth": Case(script=[reply(401, openai_error("no"))]),
+    "upstream_unreachable": Case(settings={"dead": True}),
+    "upstream_closed": Case(script=[CLOSE]),
+    "upstream_invalid": Case(script=[b"junk\r\n"]),
+    "upstream_error": Case(script=[reply(200, openai_error("no"))]),
+    "upstream_cut": Case(script=[head(200, "Content-Type: application/json", "Content-Length: 9"), b"{", CLOSE]),
+    "upstream_timeout": Case(settings={"first_byte_s": 0.2}),
+    "ledger_full": Case(prepare=setting("ledger.full", True)),
+    "draining": Case(prepare=setting("pipeline.draining", True)),
+    "key_revoked": Case(prepare=revoke_soon),
+    "internal_error": Case(prepare=setting("prices.raises", RuntimeError("CANARYcanary"))),
+}
+# These meet bytes that never became a request: tests/gateway/test_head.py and the connection cap in test_client.py.
+# A stateful field exists on /v1/responses alone and has a test of its own.
+ELSEWHERE = {
+    "invalid_http", "header_too_large", "uri_too_long", "expectation_failed", "upgrade_refused", "overloaded",
+    "field_not_allowed",
+}  # fmt: skip
+DEAD = "http://127.0.0.1:1"
+
+
+def test_every_refusal_has_a_case() -> None:
+    """A new row of the table needs a case here or a test elsewhere."""
+    assert set(REFUSED) | ELSEWHERE == set(REFUSALS)
+    assert not set(REFUSED) & ELSEWHERE
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+@pytest.mark.parametrize("code", REFUSED)
+async def test_every_refusal(code: str, path: str) -> None:
+    """Status, sentence and form of each refusal in both dialects, its record, and that nothing else went upstream."""
+    case, row = REFUSED[code], REFUSALS[code]
+    settings = dict(case.settings)
+    dead = settings.pop("dead", False)
+    times = {"first_byte_s": settings.pop("first_byte_s", 5)}
+    body = case.request.replace(b'"m"', b'"claude"') if path == MESSAGES else case.request
+    where = case.path or path
+    version = (VERSION,) if path == MESSAGES else ()
+    request = post(body, *case.headers, *version, path=where, key=case.key, method=case.method)
+    if case.path and path == CHAT:
+        request = request.replace(case.path.encode(), b"/v1/unknown")
+    async with upstream_server(case.script) as up:
+        async with serving(both_dialects(DEAD if dead else up.url, **times), **settings) as gateway:
+            case.prepare(gateway)
+            answer = await ask(gateway.port, request[: len(request) - case.cut_bytes])
+            outcome = await gateway.outcome()
+            check_form(answer, path, code, case.param)
+            assert b"CANARY" not in answer.body + answer.head
+            assert (outcome.status, outcome.code, outcome.request_id) == (row.status, code, answer.headers["request-id"])
+            asked = code.startswith("upstream") and not dead
+            assert len(up.requests) == (asked or code == "key_revoked")
+            assert len(gateway.ledger.opened) == len(up.requests)
+            if code == "key_revoked":
+                assert outcome.ending is Ending.CUT
+            else:
+                assert outcome.ending is (Ending.UPSTREAM_FAILED if code.startswith("upstream") else Ending.REFUSED)
+            assert len(gateway.bugs) == (code == "internal_error")
+
+
+def check_form(answer: Reply, path: str, code: str, param: str | None) -> None:
+    """The error has the dialect's form and says what the table says."""
+    row = REFUSALS[code]
+    assert answer.status == row.status
+    error = answer.json()["error"]
+    sentence = f"{param}: {row.sentence}" if param else row.sentence
+    assert error["message"] == sentence
+    if path == MESSAGES:
+        assert answer.json()["type"] == "error"
+        assert error["type"] == ANTHROPIC_TYPES[row.status]
+        assert answer.json()["request_id"] == answer.headers["request-id"]
+    else:
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["code"] == ("invalid_api_key" if row.status == 401 else code)
+        assert error["param"] == param
+    if row.status == 503:
+        assert int(answer.headers["retry-after"]) >= 1
+    if not row.retryable and row.status >= 500:
+        assert answer.headers["x-should-retry"] == "false"
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("name", ["previous_response_id", "conversation", "background", "prompt"])
+async def test_fields_that_need_state_are_refused_by_name(name: str) -> None:
+    """The refused field is named from our list, its value never."""
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway:
+        body = json.dumps({"model": "m", name: {"CANARY": 1}}).encode()
+        answer = await ask(gateway.port, post(body, path=RESPONSES))
+        assert (answer.status, answer.code, answer.json()["error"]["param"]) == (400, "field_not_allowed", name)
+        assert b"CANARY" not in answer.body
+        assert up.connections == 0
+
+
+@dataclass
+class Flow:
+    """One kind of answer and the bytes that end it for an SDK."""
+
+    path: str
+    request: bytes
+    steps: list[Step]
+    terminal: bytes
+
+
+FLOWS = {
+    "chat stream": Flow(CHAT, STREAM_BODY, stream(chat_events(2), 0.02), DONE),
+    "chat stream in one read": Flow(CHAT, STREAM_BODY, [b"".join(s for s in stream(chat_events(2)) if type(s) is bytes)], DONE),
+    "chat stream that leaves out [DONE]": Flow(
+        CHAT, STREAM_BODY, [sse_head(), chunk(chat_delta("a", "stop")), 0.02, LAST_CHUNK], b"0\r\n\r\n"
+    ),
+    "messages stream": Flow(
+        MESSAGES, b'{"model":"claude","stream":true}', stream(message_events(2), 0.02), b"event: message_stop"
+    ),
+    "responses stream": Flow(
+        RESPONSES, b'{"model":"m","stream":true}', stream(response_events(2), 0.02), b"event: response.completed"
+    ),
+    "chat": Flow(CHAT, BODY, [reply(200, chat_body())], chat_body()[-1:]),
+    "messages": Flow(MESSAGES, b'{"model":"claude"}', [reply(200, message_body())], message_body()[-1:]),
+    "responses": Flow(RESPONSES, b'{"model":"m"}', [reply(200, response_body())], response_body()[-1:]),
+    "large": Flow(
+        CHAT, BODY, [head(200, "Content-Type: application/json", "Content-Length: 200003"), b"x" * 200_000, 0.05, b"END"], b"END"
+    ),
+    "error of the upstream": Flow(CHAT, BODY, [reply(429, openai_error("slow down"))], b"slow down"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FLOWS)
+async def test_the_record_is_written_first(name: str) -> None:
+    """Opening before the upstream sees a byte, Outcome before the client sees what its SDK stops reading at."""
+    flow = FLOWS[name]
+    async with upstream_server(flow.steps) as up, serving(both_dialects(up.url)) as gateway:
+        seen: list[tuple[int, int]] = []
+        up.on_bytes = lambda: seen.append((len(gateway.ledger.opened), len(gateway.ledger.settled)))
+        settled_at_end = None
+        async with connected(gateway.port) as client:
+            await client.send(post(flow.request, path=flow.path))
+            while settled_at_end is None:
+                # One loop: nothing can settle between this read and the look at the ledger.
+                data = await client.read(256)
+                assert data
+                client.received += data
+                if flow.terminal in client.received.partition(b"\r\n\r\n")[2]:
+                    settled_at_end = len(gateway.ledger.settled)
+        assert settled_at_end == 1
+        assert seen[0] == (1, 0)
+        assert gateway.timeline == ["open", "settle"]
+        outcome = await gateway.outcome()
+        assert outcome.request_id == gateway.ledger.opened[0].request_id
+        assert outcome.ending is Ending.COMPLETE
+
+
+async def test_a_full_ledger_stops_everything() -> None:
+    """No room for a record: 503 before a byte goes upstream, and the connection made for it serves the next request."""
+    async with upstream_server([reply(200, chat_body())]) as up, serving(both_dialects(up.url)) as gateway:
+        gateway.ledger.full = True
+        for _ in range(3):
+            answer = await ask(gateway.port, post())
+            assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "ledger_full", "1")
+        assert bytes(up.raw) == b""
+        gateway.ledger.full = False
+        assert (await ask(gateway.port, post())).status == 200
+        assert up.connections == 1
+        assert gateway.timeline == ["settle"] * 3 + ["open", "settle"]
+
+
+async def test_the_outcome_of_a_good_request() -> None:
+    """What is recorded of a whole stream, field by field."""
+    async with upstream_server(stream(chat_events(3), 0.01)) as up, serving(both_dialects(up.url)) as gateway:
+        answer = await ask(gateway.port, post(STREAM_BODY.replace(b'"m"', b'"alias"')))
+        outcome = await gateway.outcome()
+        assert outcome.request_id == answer.headers["x-request-id"] == answer.headers["request-id"]
+        assert outcome == Outcome(
+            request_id=outcome.request_id, started_us=outcome.started_us, account_id=7, key_id="k" * 12,
+            route="chat.completions", model="alias", upstream="a", status=200, code="ok", ending=Ending.COMPLETE,
+            streamed=True, usage_source=UsageSource.REPORTED,
+            tokens=Tokens(input=21, cached_input=4, output=9, reasoning=3), cost_pico=21 * 3 + 9 * 5,
+            price_version="test-1", request_bytes=len(STREAM_BODY) + 4, response_bytes=len(answer.body), events=4,
+            attempts=1, duration_us=outcome.duration_us, first_byte_us=outcome.first_byte_us,
+            overhead_us=outcome.overhead_us,
+        )  # fmt: skip
+        assert 0 < outcome.overhead_us <= outcome.duration_us
+        assert 0 < outcome.first_byte_us <= outcome.duration_us
+        opening = gateway.ledger.opened[0]
+        same = ("request_id", "started_us", "account_id", "key_id", "route", "model", "upstream", "streamed", "request_bytes")
+        assert all(getattr(opening, name) == getattr(outcome, name) for name in same)
+
+
+async def test_request_ids_are_uuid7_and_ascend() -> None:
+    """Every response has the same id in both headers, a UUIDv7 of its own."""
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway:
+        requests = [post(), post(b"junk"), get("/v1/models"), get("/nowhere"), post(key="lx_wrong"), b"junk\r\n\r\n"]
+        ids = []
+        for request in requests:
+            answer = await ask(gateway.port, request)
+            assert answer.headers["x-request-id"] == answer.headers["request-id"]
+            ids.append(uuid.UUID(answer.headers["x-request-id"]))
+            await asyncio.sleep(0.002)
+        assert {(one.version, one.variant) for one in ids} == {(7, uuid.RFC_4122)}
+        assert ids == sorted(set(ids))
+        assert [outcome.request_id for outcome in gateway.outcomes] == [str(one) for one in ids]
+
+
+# Our own bugs.
+
+
+@pytest.mark.parametrize("where", ["keys.raises", "prices.raises", "ledger.open_raises", "ledger.settle_raises"])
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+async def test_a_bug_of_ours_is_a_500_without_words(where: str, path: str) -> None:
+    """An exception inside becomes one fixed 500 and one Outcome; its text goes nowhere; the next request works."""
+    body = BODY.replace(b'"m"', b'"claude"') if path == MESSAGES else BODY
+    async with upstream_server() as up, serving(both_dialects(up.url, max_connections=2)) as gateway:
+        for count in range(1, 5):
+            setting(where, RuntimeError("CANARYcanary"))(gateway)
+            answer = await ask(gateway.port, post(body, path=path))
+            assert answer.status == 500
+            check_form(answer, path, "internal_error", None)
+            assert b"CANARY" not in answer.body
+            assert len(gateway.bugs) == count
+        if where != "ledger.settle_raises":
+            assert [outcome.code for outcome in gateway.outcomes] == ["internal_error"] * 4
+        setting(where, None)(gateway)
+        assert (await ask(gateway.port, post(body, path=path))).status == 200
+        assert up.connections <= 2, "connections were lost on the way"
+        setting(where, RuntimeError("for the fixture: bugs were expected"))(gateway)
+
+
+@pytest.mark.parametrize("request_bytes", [post(), post(b"junk"), post(STREAM_BODY), b"junk\r\n\r\n"], ids=["good", "refused", "stream", "not HTTP"])  # fmt: skip
+async def test_a_sink_that_breaks_leaves_nobody_waiting(request_bytes: bytes) -> None:
+    """When a sink raises, the client still gets an answer or the end of its connection; never silence."""
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway:
+        gateway.sink_raises = RuntimeError("CANARYcanary")
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+        async with connected(gateway.port) as client:
+            await client.send(request_bytes)
+            data = await client.read()
+            assert data == b"" or data.startswith(b"HTTP/1.1 ")
+            assert b"CANARY" not in data
+        await gateway.idle()
+
+
+# Cut by us.
+
+
+async def test_revocation_cuts_a_running_stream() -> None:
+    """A revoked key ends its running stream with an error event; other keys' streams go on."""
+    go_on = asyncio.Event()
+    steps: list[Step] = [sse_head(), chunk(chat_delta("a")), go_on, chunk(chat_delta("", "stop") + DONE), LAST_CHUNK]
+    other = KEY.replace("k", "o")
+    async with upstream_server(steps) as up, serving(both_dialects(up.url)) as gateway:
+        gateway.keys.callers[other.encode()] = Caller(account_id=8, key_id="o" * 12)
+        async with connected(gateway.port) as revoked, connected(gateway.port) as kept:
+            await revoked.send(post(STREAM_BODY))
+            await revoked.read_until(b"\n\n")
+            await kept.send(post(STREAM_BODY, key=other))
+            await kept.read_until(b"\n\n")
+            gateway.pipeline.cut_keys({"k" * 12})
+            answer = await revoked.reply()
+            assert answer.body.startswith(chat_delta("a"))
+            error = json.loads(answer.body.split(b"data: ")[-1])["error"]
+            assert error["message"] == REFUSALS["key_revoked"].sentence
+            assert b"[DONE]" not in answer.body
+            assert await revoked.read_all() == b""
+            await up.wait_closed(0)
+            outcome = await gateway.outcome()
+            assert (outcome.code, outcome.ending, outcome.status) == ("key_revoked", Ending.CUT, 200)
+            assert outcome.usage_source is UsageSource.ESTIMATED
+            go_on.set()
+            assert (await kept.reply()).body.endswith(DONE)
+
+
+@pytest.mark.parametrize(("path", "body", "event"), [
+    (MESSAGES, b'{"model":"claude","stream":true}', message_events()[0]),
+    (RESPONSES, b'{"model":"m","stream":true}', response_events()[0]),
+])  # fmt: skip
+async def test_revocation_speaks_the_dialect(path: str, body: bytes, event: bytes) -> None:
+    """The cut's error event has the form of the stream's grammar."""
+    async with upstream_server([sse_head(), chunk(event), HANG]) as up, serving(both_dialects(up.url)) as gateway:
+        async with connected(gateway.port) as client:
+            await client.send(post(body, path=path))
+            await client.read_until(b"\n\n")
+            gateway.pipeline.cut_keys({"k" * 12})
+            answer = await client.reply()
+        last = answer.body.removesuffix(b"\n\n").split(b"\n\n")[-1]
+        assert last.startswith(b"event: error\ndata: ")
+        said = json.loads(last.partition(b"data: ")[2])
+        assert (said["type"], said["error"]["message"]) == ("error", REFUSALS["key_revoked"].sentence)
+
+
+async def test_revocation_between_request_and_body() -> None:
+    """A key revoked while its body arrives gets 401, and nothing goes upstream."""
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway:
+        async with connected(gateway.port) as client:
+            await client.send(post()[:-3])
+            await until(lambda: gateway.pipeline.inflight == 1)
+            gateway.pipeline.cut_keys({"k" * 12})
+            answer = await client.reply()
+            assert (answer.status, answer.json()["error"]["message"]) == (401, REFUSALS["key_revoked"].sentence)
+            assert await client.read_all() == b""
+        assert up.connections == 0
+        assert (await gateway.outcome()).ending is Ending.CUT
+
+
+async def test_revocation_inside_a_large_json_breaks_it_off() -> None:
+    """JSON can't carry an error event: its body stays incomplete."""
+    steps: list[Step] = [head(200, "Content-Type: application/json", "Content-Length: 300000"), b"x" * 200_000, HANG]
+    async with upstream_server(steps) as up, serving(both_dialects(up.url)) as gateway:
+        async with connected(gateway.port) as client:
+            await client.send(post())
+            await client.read_until(b"\r\n\r\n")
+            gateway.pipeline.cut_keys({"k" * 12})
+            await client.read_all()
+            assert len(client.received.partition(b"\r\n\r\n")[2]) < 300_000
+        outcome = await gateway.outcome()
+        assert (outcome.code, outcome.ending) == ("key_revoked", Ending.CUT)
+
+
+async def test_drain_lets_streams_end() -> None:
+    """At shutdown idle connections close, new requests are refused, running streams finish."""
+    go_on = asyncio.Event()
+    steps: list[Step] = [sse_head(), chunk(chat_delta("a")), go_on, chunk(chat_delta("", "stop") + DONE), LAST_CHUNK]
+    async with upstream_server(steps) as up, serving(both_dialects(up.url)) as gateway:
+        gateway.runner._shutdown_timeout = 4.0
+        async with connected(gateway.port) as idle, connected(gateway.port) as running, connected(gateway.port) as late:
+            await idle.send(get("/livez"))
+            assert (await idle.reply()).status == 200
+            await late.send(post()[:40])
+            await running.send(post(STREAM_BODY))
+            await running.read_until(b"\n\n")
+            cleanup = asyncio.ensure_future(gateway.runner.cleanup())
+            assert await idle.read_all() == b""
+            with pytest.raises(OSError):
+                await ask(gateway.port, post())
+            await running.send(post())  # pipelined behind the stream
+            go_on.set()
+            answer = await running.reply()
+            assert answer.body.endswith(DONE)
+            rest = await running.read_all()
+            assert rest == b"" or Reply(rest).status == 503
+            await asyncio.wait_for(cleanup, 3)
+            assert b"200 OK" not in await late.read_all()
+        assert gateway.ledger.settled[0].ending is Ending.COMPLETE
+        assert not gateway.pipeline.connections
+
+
+async def test_the_drain_deadline_cuts_with_an_error_event() -> None:
+    """What still runs at the deadline ends with the dialect's error event."""
+    async with upstream_server([sse_head(), chunk(chat_delta("a")), HANG]) as up, serving(both_dialects(up.url)) as gateway:
+        async with connected(gateway.port) as client:
+            await client.send(post(STREAM_BODY))
+            await client.read_until(b"\n\n")
+            await asyncio.wait_for(gateway.runner.cleanup(), 4)
+            answer = await client.reply()
+            assert json.loads(answer.body.split(b"data: ")[-1])["error"]["code"] == "draining"
+        outcome = await gateway.outcome()
+        assert (outcome.code, outcome.ending) == ("draining", Ending.CUT)
+
+
+async def test_a_slow_reader_gets_the_end_of_its_answer_when_we_stop() -> None:
+    """A drain waits for bytes that are still on their way to a client, up to its deadline."""
+    body = b"x" * 6_000_000
+    async with upstream_server([reply(200, body)]) as up, serving(both_dialects(up.url)) as gateway:
+        gateway.runner._shutdown_timeout = 4.0
+        async with connected(gateway.port, receive_bytes=4096) as client:
+            await client.send(post())
+            await client.read_until(b"\r\n\r\n")
+            cleanup = asyncio.ensure_future(gateway.runner.cleanup())
+            answer = await client.reply()
+            assert len(answer.body) == len(body)
+            await asyncio.wait_for(cleanup, 5)
+
+
+# Open paths.
+
+
+async def test_open_paths_need_no_key_and_leave_no_record() -> None:
+    """Probes and the front page."""
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway:
+        gateway.pipeline.console_url = "http://console.test"
+        for path, status, said in (("/livez", 200, "alive"), ("/readyz", 200, "ready"), ("/", 200, "console.test")):
+            answer = await ask(gateway.port, get(path, key="none"))
+            assert (answer.status, said in answer.body.decode()) == (status, True)
+        gateway.ready = False
+        assert (await ask(gateway.port, get("/readyz"))).status == 503
+        assert (await ask(gateway.port, get("/livez"))).status == 200
+        assert gateway.outcomes == []
