@@ -92,7 +92,7 @@ def serve(plan: Plan, announce: Callable[[Started], None]) -> None:
             dsn = embedded.start()  # in the main thread: its parent-death signal is bound to the thread
         else:
             dsn = url.reveal()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(debug=False, loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_Daemon(plan, dsn, embedded, output).run(announce))
     finally:
         if embedded is not None:

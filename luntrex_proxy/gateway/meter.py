@@ -17,7 +17,7 @@ def meter(
     if answer is None or answer.status >= 400 or route_name in _UNBILLED:
         return Tokens(), UsageSource.NONE
     reader = answer.reader if answer.is_stream else None
-    if answer.usage is not None and (reader is None or answer.complete):
+    if answer.usage is not None and (reader is None or (answer.complete and not reader.usage_partial)):
         return answer.usage, UsageSource.REPORTED
     if answer.status == 0 or (reader is None and not answer.complete):
         return Tokens(), UsageSource.UNKNOWN  # it may have worked; nothing is known of how much

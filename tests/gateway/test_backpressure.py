@@ -1,4 +1,4 @@
-"""Slow and stalled readers: the upstream is held back, memory stays bounded, and nobody else's connection is touched."""
+"""Slow and stalled readers: the upstream is held back, memory stays bounded, nobody else's connection is touched."""
 
 import asyncio
 import contextlib
@@ -123,35 +123,44 @@ TWO_PARTS = [
 
 async def test_a_slow_reader_leaves_no_paused_connection_in_the_pool() -> None:
     """The end of an answer meets a full client buffer: the upstream connection goes back to the pool able to read."""
-    async with upstream_server(TWO_PARTS) as upstream, serving(both_dialects(upstream.url)) as gateway:
-        async with narrow(gateway) as client:
-            await client.send(post())
-            await asyncio.sleep(0.6)
-            answer = await client.reply()
-            assert answer.body == LARGE
-            await second_request_works(gateway, upstream)
+    async with (
+        upstream_server(TWO_PARTS) as upstream,
+        serving(both_dialects(upstream.url)) as gateway,
+        narrow(gateway) as client,
+    ):
+        await client.send(post())
+        await asyncio.sleep(0.6)
+        answer = await client.reply()
+        assert answer.body == LARGE
+        await second_request_works(gateway, upstream)
 
 
 async def test_a_slow_reader_of_a_streams_end_leaves_no_paused_connection() -> None:
     """The same when a stream's last events come in one read."""
     end = chunk(EVENT * 40) + chunk(chat_delta("", "stop") + DONE) + LAST_CHUNK
-    async with upstream_server([sse_head(), chunk(EVENT), 0.2, end]) as upstream:
-        async with serving(both_dialects(upstream.url)) as gateway, narrow(gateway) as client:
-            await client.send(post(STREAM_BODY))
-            await asyncio.sleep(0.6)
-            answer = await client.reply()
-            assert answer.body.endswith(DONE)
-            await second_request_works(gateway, upstream)
+    async with (
+        upstream_server([sse_head(), chunk(EVENT), 0.2, end]) as upstream,
+        serving(both_dialects(upstream.url)) as gateway,
+        narrow(gateway) as client,
+    ):
+        await client.send(post(STREAM_BODY))
+        await asyncio.sleep(0.6)
+        answer = await client.reply()
+        assert answer.body.endswith(DONE)
+        await second_request_works(gateway, upstream)
 
 
 async def test_a_slow_reader_does_not_pause_the_next_client() -> None:
     """While one client has not read the end of its answer, another one gets answers over the same pooled connection."""
-    async with upstream_server(TWO_PARTS) as upstream, serving(both_dialects(upstream.url)) as gateway:
-        async with narrow(gateway) as client:
-            await client.send(post())
-            await asyncio.sleep(0.6)
-            await second_request_works(gateway, upstream)
-            assert (await client.reply()).body == LARGE
+    async with (
+        upstream_server(TWO_PARTS) as upstream,
+        serving(both_dialects(upstream.url)) as gateway,
+        narrow(gateway) as client,
+    ):
+        await client.send(post())
+        await asyncio.sleep(0.6)
+        await second_request_works(gateway, upstream)
+        assert (await client.reply()).body == LARGE
 
 
 async def test_an_idle_connection_is_closed_after_a_slow_answer() -> None:
@@ -167,25 +176,43 @@ async def test_an_idle_connection_is_closed_after_a_slow_answer() -> None:
         assert await client.read_all() == b""
 
 
+async def test_we_do_not_stop_before_a_slow_reader_has_its_answer() -> None:
+    """A drain waits, up to its deadline, for bytes that are still on their way to a client."""
+    async with upstream_server(TWO_PARTS) as upstream, serving(both_dialects(upstream.url)) as gateway:
+        gateway.runner._shutdown_timeout = 5.0
+        async with narrow(gateway) as client:
+            await client.send(post())
+            await asyncio.sleep(0.6)
+            stopping = asyncio.ensure_future(gateway.runner.cleanup())
+            await asyncio.sleep(0.4)
+            stopped_early = stopping.done()
+            assert (await client.reply()).body == LARGE
+            await asyncio.wait_for(stopping, 4)
+            assert not stopped_early, "the loop would have ended with the answer in its buffers"
+
+
 @pytest.mark.parametrize("inject", [True, False])
 async def test_a_prompt_is_not_held_while_its_answer_streams(inject: bool) -> None:
     """Once the upstream has the request, nothing of ours keeps the body: a long stream must not hold megabytes."""
     go_on = asyncio.Event()
     steps = [sse_head(), chunk(EVENT), go_on, chunk(DONE), LAST_CHUNK]
-    async with upstream_server(steps) as upstream:
-        async with serving(both_dialects(upstream.url, inject_usage=inject)) as gateway, connected(gateway.port) as client:
-            body = b'{"model":"m","stream":true,"messages":[],"pad":"%b"}' % (b"x" * 8 * MIB)
-            tracemalloc.start()
-            try:
-                await client.send(post(body))
-                await client.read_until(b"\n\n")
-                snapshot = tracemalloc.take_snapshot()
-            finally:
-                tracemalloc.stop()
-            ours = snapshot.filter_traces([tracemalloc.Filter(True, "*/luntrex_proxy/*")])
-            held = [(stat.size, str(stat.traceback)) for stat in ours.statistics("lineno") if stat.size > MIB]
-            go_on.set()
-            assert not held
+    async with (
+        upstream_server(steps) as upstream,
+        serving(both_dialects(upstream.url, inject_usage=inject)) as gateway,
+        connected(gateway.port) as client,
+    ):
+        body = b'{"model":"m","stream":true,"messages":[],"pad":"%b"}' % (b"x" * 8 * MIB)
+        tracemalloc.start()
+        try:
+            await client.send(post(body))
+            await client.read_until(b"\n\n")
+            snapshot = tracemalloc.take_snapshot()
+        finally:
+            tracemalloc.stop()
+        ours = snapshot.filter_traces([tracemalloc.Filter(True, "*/luntrex_proxy/*")])
+        held = [(stat.size, str(stat.traceback)) for stat in ours.statistics("lineno") if stat.size > MIB]
+        go_on.set()
+        assert not held
 
 
 async def test_a_full_house_of_bodies_refuses_the_next_one() -> None:

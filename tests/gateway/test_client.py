@@ -109,31 +109,39 @@ async def test_too_much_sent_ahead_ends_the_connection() -> None:
 async def test_a_chunked_body_arrives_whole(size: int) -> None:
     """A chunked request goes upstream framed by its length; the next request on the connection works."""
     body = json.dumps({"model": "m", "n": 1, "text": "ü" * 3000}).encode()
-    async with upstream_server(echo) as upstream, serving(both_dialects(upstream.url)) as gateway:
-        async with connected(gateway.port) as client:
-            assert (await (await client.send(chunked(body, size))).reply()).status == 200
-            assert upstream.requests[0].body == body
-            assert ("content-length", str(len(body))) in upstream.requests[0].headers
-            assert (await (await client.send(numbered(2))).reply()).json() == {"n": 2}
+    async with (
+        upstream_server(echo) as upstream,
+        serving(both_dialects(upstream.url)) as gateway,
+        connected(gateway.port) as client,
+    ):
+        assert (await (await client.send(chunked(body, size))).reply()).status == 200
+        assert upstream.requests[0].body == body
+        assert ("content-length", str(len(body))) in upstream.requests[0].headers
+        assert (await (await client.send(numbered(2))).reply()).json() == {"n": 2}
 
 
 @pytest.mark.parametrize("data", [chunked(b'{"model":"m","n":3}'), numbered(3)], ids=["chunked", "length"])
 async def test_a_request_may_come_byte_by_byte(data: bytes) -> None:
     """Where reads are cut changes nothing."""
-    async with upstream_server(echo) as upstream, serving(both_dialects(upstream.url)) as gateway:
-        async with connected(gateway.port) as client:
-            for at in range(len(data)):
-                await client.send(data[at : at + 1])
-                await asyncio.sleep(0)
-            assert (await client.reply()).json() == {"n": 3}
+    async with (
+        upstream_server(echo) as upstream,
+        serving(both_dialects(upstream.url)) as gateway,
+        connected(gateway.port) as client,
+    ):
+        for at in range(len(data)):
+            await client.send(data[at : at + 1])
+            await asyncio.sleep(0)
+        assert (await client.reply()).json() == {"n": 3}
 
 
 BAD_CHUNKS = {
     "not hex": b"xyz\r\n", "minus": b"-1\r\n", "0x": b"0x5\r\nhello\r\n", "space first": b" 5\r\nhello\r\n",
     "plus": b"+5\r\nhello\r\n", "underscore": b"1_0\r\n", "empty": b"\r\n", "overflow": b"F" * 17 + b"\r\n",
-    "overflow by zeros": b"1" + b"0" * 16 + b"\r\n", "LF": b"5\nhello\n", "CR": b"5\rhello\r", "no end": b"5\r\nhelloX\r\n",
+    "overflow by zeros": b"1" + b"0" * 16 + b"\r\n",
+    "LF": b"5\nhello\n", "CR": b"5\rhello\r", "no end": b"5\r\nhelloX\r\n",
     "LF after data": b"5\r\nhello\n0\r\n\r\n", "NUL": b"5\0\r\nhello\r\n", "LF in extension": b"5;a\nb\r\nhello\r\n",
-    "CR in extension": b"5;a\rb\r\nhello\r\n", "NUL in extension": b"5;a\0b\r\nhello\r\n", "space after": b"5 \r\nhello\r\n",
+    "CR in extension": b"5;a\rb\r\nhello\r\n", "NUL in extension": b"5;a\0b\r\nhello\r\n",
+    "space after": b"5 \r\nhello\r\n",
     "comma": b"5,5\r\nhello\r\n", "huge extension": b"5;" + b"e" * 100_000 + b"\r\nhello\r\n",
 }  # fmt: skip
 
@@ -152,7 +160,13 @@ async def test_bad_chunks_are_refused(bad: bytes) -> None:
 
 
 TRAILERS = (f"Authorization: Bearer {KEY}\r\n", "Content-Encoding: gzip\r\nx-api-key: a\r\nX-Sum: 1\r\nHost: b\r\n")
-FRAMING_TRAILERS = ("Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n", "X\0: a\r\n", " folded\r\n", "X: a\nY: b\r\n")
+FRAMING_TRAILERS = (
+    "Content-Length: 5\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "X\0: a\r\n",
+    " folded\r\n",
+    "X: a\nY: b\r\n",
+)
 
 
 @pytest.mark.parametrize("trailer", TRAILERS)
@@ -172,17 +186,20 @@ async def test_trailers_decide_nothing(trailer: str) -> None:
 
 @pytest.mark.parametrize("trailer", FRAMING_TRAILERS)
 async def test_trailers_never_frame(trailer: str) -> None:
-    """A trailer that speaks of framing, or is none, is discarded or ends the connection; no second request comes of it."""
+    """A trailer that speaks of framing, or is none, is dropped or ends the connection; no second request comes of it."""
     data = CHUNKED_HEAD + chunk(b'{"model":"m","n":1}') + b"0\r\n" + trailer.encode() + b"\r\n" + numbered(2)
-    async with upstream_server(echo) as upstream, serving(both_dialects(upstream.url)) as gateway:
-        async with connected(gateway.port) as client:
-            answer = await (await client.send(data)).reply()
-            assert answer.status in (200, 400)
-            if answer.headers.get("connection") == "close":
-                assert await client.read_all() == b""
-                assert len(upstream.requests) == (answer.status == 200)
-            else:
-                assert (await client.reply()).json() == {"n": 2}
+    async with (
+        upstream_server(echo) as upstream,
+        serving(both_dialects(upstream.url)) as gateway,
+        connected(gateway.port) as client,
+    ):
+        answer = await (await client.send(data)).reply()
+        assert answer.status in (200, 400)
+        if answer.headers.get("connection") == "close":
+            assert await client.read_all() == b""
+            assert len(upstream.requests) == (answer.status == 200)
+        else:
+            assert (await client.reply()).json() == {"n": 2}
 
 
 async def test_endless_trailers_are_refused() -> None:
@@ -264,14 +281,17 @@ async def test_a_client_that_is_still_sending_gets_its_413(framing: str) -> None
 
 async def test_a_refused_client_that_never_stops_sending_is_cut() -> None:
     """The linger after a refusal ends, whatever the client does."""
-    async with upstream_server() as upstream, serving(both_dialects(upstream.url)) as gateway:
-        async with connected(gateway.port) as client:
-            await client.send(post(b"x", key="lx_wrong").replace(b"Content-Length: 1", b"Content-Length: 99999999"))
-            assert (await client.reply()).status == 401
-            with pytest.raises(OSError):  # noqa: PT012 -- the reset may meet any of the writes
-                for _ in range(400):
-                    await client.send(b"x" * 1000)
-                    await asyncio.sleep(0.01)
+    async with (
+        upstream_server() as upstream,
+        serving(both_dialects(upstream.url)) as gateway,
+        connected(gateway.port) as client,
+    ):
+        await client.send(post(b"x", key="lx_wrong").replace(b"Content-Length: 1", b"Content-Length: 99999999"))
+        assert (await client.reply()).status == 401
+        with pytest.raises(OSError):  # noqa: PT012 -- the reset may meet any of the writes
+            for _ in range(400):
+                await client.send(b"x" * 1000)
+                await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/chat", post()[:-30]], ids=["nothing", "half a line", "half a head"])
@@ -336,13 +356,16 @@ async def test_head_has_no_body(wildcard: bool, size: int) -> None:
     models = [entry("*", ("a", "*"))] if wildcard else [entry("m", ("a", "m"))]
     listing = reply(200, b'{"object":"list","data":["%b"]}' % (b"x" * size))
     script: list[Step] = [listing[:70_000], 0.1, listing[70_000:]] if size > 70_000 else [listing]
-    async with upstream_server(script) as upstream, serving(both_dialects(upstream.url), models) as gateway:
-        async with connected(gateway.port) as client:
-            await client.send(get("/v1/models", method="HEAD"))
-            assert (await client.reply(bodyless=True)).status == 200
-            await client.send(get("/livez", method="HEAD") + get("/livez"))
-            assert (await client.reply(bodyless=True)).status == 200
-            assert (await client.reply()).json() == {"status": "alive"}
+    async with (
+        upstream_server(script) as upstream,
+        serving(both_dialects(upstream.url), models) as gateway,
+        connected(gateway.port) as client,
+    ):
+        await client.send(get("/v1/models", method="HEAD"))
+        assert (await client.reply(bodyless=True)).status == 200
+        await client.send(get("/livez", method="HEAD") + get("/livez"))
+        assert (await client.reply(bodyless=True)).status == 200
+        assert (await client.reply()).json() == {"status": "alive"}
 
 
 async def test_a_body_on_get_is_never_read_as_a_request() -> None:
@@ -407,7 +430,10 @@ async def test_a_client_that_leaves_stops_the_upstream(how: str, when: str) -> N
 
 async def test_the_connection_cap() -> None:
     """One connection too many gets 503 with a Retry-After and is closed; when others leave there is room again."""
-    async with upstream_server() as upstream, serving(both_dialects(upstream.url), limits={"connections": 2}) as gateway:
+    async with (
+        upstream_server() as upstream,
+        serving(both_dialects(upstream.url), limits={"connections": 2}) as gateway,
+    ):
         async with connected(gateway.port) as one, connected(gateway.port) as two:
             assert (await (await one.send(post())).reply()).status == 200
             assert (await (await two.send(post())).reply()).status == 200

@@ -1,4 +1,4 @@
-"""Heads that two readers could read in two ways: a fixed text, a closed connection, nothing echoed, nothing upstream."""
+"""Heads that can be read in two ways: a fixed text, a closed connection, nothing echoed, nothing upstream."""
 
 import pytest
 

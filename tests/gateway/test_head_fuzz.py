@@ -1,4 +1,4 @@
-"""Mutated heads against a strict reading of RFC 9112 that shares no code with ours: what we accept, it must accept too."""
+"""Mutated heads against a strict reading of RFC 9112 that shares no code with ours: what we accept, it accepts too."""
 
 import random
 import re
@@ -22,7 +22,8 @@ SEEDS = (
 )
 PIECES = (
     b"\r", b"\n", b"\r\n", b"\0", b":", b" ", b"\t", b",", b";", b"chunked", b"Content-Length: 5\r\n", b"0", b"\x0b",
-    b"Transfer-Encoding: chunked\r\n", b"Host: b\r\n", b"HTTP/2.0", b"\xff", b"\x7f", b"//", b"http://b", b"#", b"\r\n ",
+    b"Transfer-Encoding: chunked\r\n", b"Host: b\r\n", b"HTTP/2.0", b"\xff", b"\x7f", b"//", b"http://b", b"#",
+    b"\r\n ",
     b"RTSP/1.0", b"ICE/1.0", b"Upgrade: h2c\r\n", b"_", b"-", b"+", b"0x", b"Connection: upgrade\r\n", b"*", b"\\",
 )  # fmt: skip
 

@@ -46,15 +46,18 @@ SECOND = reply(200, b'{"canary":"CANARYcanary"}')
 
 async def answered(script: Script, request: bytes | None = None) -> tuple[Reply, int]:
     """The client's answer to one request, and how many connections two more requests made upstream."""
-    async with upstream_server(script) as up, serving(both_dialects(up.url, idle_s=1, first_byte_s=1)) as gateway:
-        async with connected(gateway.port) as client:
-            answer = await (await client.send(request or post())).reply()
-            assert answer.headers["x-request-id"] == (await gateway.outcome()).request_id
-            up.script = [reply(200, b'{"after":1}')]
-            for _ in range(2):
-                after = await (await client.send(post())).reply()
-                assert (after.status, after.json()) == (200, {"after": 1}), "the next request suffered"
-            return answer, up.connections
+    async with (
+        upstream_server(script) as up,
+        serving(both_dialects(up.url, idle_s=1, first_byte_s=1)) as gateway,
+        connected(gateway.port) as client,
+    ):
+        answer = await (await client.send(request or post())).reply()
+        assert answer.headers["x-request-id"] == (await gateway.outcome()).request_id
+        up.script = [reply(200, b'{"after":1}')]
+        for _ in range(2):
+            after = await (await client.send(post())).reply()
+            assert (after.status, after.json()) == (200, {"after": 1}), "the next request suffered"
+        return answer, up.connections
 
 
 GOOD: dict[str, tuple[list[Step], bool]] = {  # script, whether the connection can be used again
@@ -277,43 +280,6 @@ async def test_a_stream_that_ends_early_is_cut_cleanly() -> None:
         assert connections <= 2
 
 
-async def test_a_pooled_connection_is_used_again() -> None:
-    """Requests one after the other share a connection, requests at the same time do not, and all of them are kept."""
-    gate = asyncio.Event()
-    async with upstream_server([gate, reply(200, BODY)]) as up, serving(both_dialects(up.url)) as gateway:
-        together = [asyncio.ensure_future(ask(gateway.port, post())) for _ in range(4)]
-        await up.wait(4)
-        assert up.connections == 4
-        gate.set()
-        assert [answer.status for answer in await asyncio.gather(*together)] == [200] * 4
-        for _ in range(6):
-            assert (await ask(gateway.port, post())).status == 200
-        assert up.connections == 4
-
-
-async def test_a_connection_that_died_while_idle_is_replaced() -> None:
-    """The upstream closes an idle connection: the next request goes over a new one, and is sent once."""
-    async with upstream_server([reply(200, BODY)]) as up, serving(both_dialects(up.url)) as gateway:
-        for how in ("close", "abort", "close"):
-            assert (await ask(gateway.port, post())).status == 200
-            for transport in list(up.open):
-                getattr(transport, how)()
-            await until(lambda: not up.open)
-            await asyncio.sleep(0.02)
-        assert (await ask(gateway.port, post())).status == 200
-        assert up.connections == len(up.requests) == 4
-
-
-async def test_a_request_is_never_sent_twice() -> None:
-    """A pooled connection that dies under a request: 502, because the upstream may already work on it."""
-    async with upstream_server([reply(200, BODY)]) as up, serving(both_dialects(up.url)) as gateway:
-        assert (await ask(gateway.port, post())).status == 200
-        up.script = [CLOSE]
-        answer = await ask(gateway.port, post())
-        assert (answer.status, answer.code) == (502, "upstream_closed")
-        assert len(up.requests) == 2
-
-
 async def test_the_end_after_the_terminal_event_is_drained() -> None:
     """The chunked end that follows `[DONE]` is read before the connection serves another request."""
     script: list[Step] = [sse_head(), *map(chunk, [chat_delta("a", "stop"), DONE]), 0.1, LAST_CHUNK]
@@ -502,7 +468,14 @@ async def test_the_number_of_connections_is_bounded() -> None:
 
 async def test_connections_are_counted_right_after_every_end() -> None:
     """However a request ends, its place among an upstream's connections becomes free."""
-    ends: list[list[Step]] = [[CLOSE], [RESET], [b"junk\r\n"], [reply(200, BODY) + b"x"], [head(204)], [reply(500, b"")]]
+    ends: list[list[Step]] = [
+        [CLOSE],
+        [RESET],
+        [b"junk\r\n"],
+        [reply(200, BODY) + b"x"],
+        [head(204)],
+        [reply(500, b"")],
+    ]
     async with upstream_server() as up, serving(both_dialects(up.url, max_connections=1)) as gateway:
         for end in ends * 2:
             up.script = end
@@ -520,6 +493,7 @@ async def test_connections_are_counted_right_after_every_end() -> None:
 
 async def test_usage_asked_for_by_us_is_withheld() -> None:
     """The usage chunk that the client did not ask for is counted and not passed on."""
+
     def script(request: Request) -> list[Step]:
         assert json.loads(request.body)["stream_options"] == {"include_usage": True}
         return [sse_head(), chunk(chat_delta("a", "stop")), chunk(chat_usage()), chunk(DONE), LAST_CHUNK]

@@ -25,7 +25,7 @@ from tests.upstreams.scripted import CLOSE, HANG, LAST_CHUNK, RESET, chunk, head
 
 __all__ = ["CLOSE", "HANG", "LAST_CHUNK", "RESET", "chunk", "head", "reply", "sse_head"]
 
-Step = bytes | float | asyncio.Event | str
+Step = Any  # bytes | float | asyncio.Event | str; lists of one of them have to fit too
 
 
 class Request:
@@ -55,7 +55,7 @@ class LoopUpstream:
         self.requests: list[Request] = []
         self.raw = bytearray()  # everything received
         self.connections = 0  # ever accepted
-        self.open: set[asyncio.Transport] = set()
+        self.open: set[Any] = set()  # transports
         self.written_bytes = 0  # taken from the scripts and given to a transport whose buffer was not full
         self.on_bytes: Callable[[], None] = lambda: None
         self.port = 0
@@ -291,10 +291,10 @@ async def connected(port: int, *, receive_bytes: int = 0) -> AsyncIterator[Clien
     sock.setblocking(False)
     if receive_bytes:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client = Client(sock)
     try:
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield client
     finally:
         client.close()

@@ -210,6 +210,9 @@ class _MessageEvent(msgspec.Struct, gc=False):
 _MESSAGE_EVENT = msgspec.json.Decoder(_MessageEvent)
 
 
+_BOTH_COUNTS: Final = frozenset(("input_tokens", "output_tokens"))
+
+
 class _MessagesReader(StreamReader):
     """messages: named events; the last one is message_stop or error. Usage is cumulative."""
 
@@ -243,6 +246,7 @@ class _MessagesReader(StreamReader):
         if kind in (b"message_start", b"message_delta"):
             self._known = merge_usage(self._known, said.usage if said.message is None else said.message.usage)
             self.usage = read_tokens(Grammar.MESSAGES, self._known)
+            self.usage_partial = not self._known.keys() >= _BOTH_COUNTS
         return self._let_go(event)
 
     def _take_large(self, kind: bytes, tail: bytes) -> bytes:  # noqa: ARG002 -- none of the large events is watched
