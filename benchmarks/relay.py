@@ -3,9 +3,8 @@
     python benchmarks/relay.py            needs nginx: apt install nginx-light
 
 Everything is on in ours: keys, usage injection and withholding, metering, ledger, metrics, one log line per request.
-The proxies run on core 0, one after the other and interleaved; upstream, client and Postgres run on core 1. CPU is user + system
-time
-of the proxy's process; what the embedded Postgres uses beside it is printed in a column of its own.
+The proxies run on core 0, one after the other and interleaved; upstream, client and Postgres run on core 1. CPU is user
+and system time of the proxy's process; what the embedded Postgres uses beside it is printed in a column of its own.
 """
 
 import argparse

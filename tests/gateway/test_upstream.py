@@ -3,24 +3,20 @@
 import asyncio
 import gzip
 import json
-import socket
-from pathlib import Path
 
 import pytest
 
 from luntrex_proxy.core.outcome import Ending, Tokens, UsageSource
 from luntrex_proxy.core.refusals import REFUSALS
-from tests.fakes import MODELS, SECRET, both_dialects, entry, serving, until, upstream
+from tests.fakes import both_dialects, serving, until
 from tests.gateway.wire import (
     CLOSE,
     HANG,
     LAST_CHUNK,
     RESET,
     STREAM_BODY,
-    Reply,
-    Request,
-    Script,
     Step,
+    answered,
     ask,
     chunk,
     connected,
@@ -30,8 +26,7 @@ from tests.gateway.wire import (
     sse_head,
     upstream_server,
 )
-from tests.upstreams.bodies import DONE, chat_body, chat_delta, chat_events, chat_usage, openai_error, stream
-from tests.upstreams.certificates import Authority
+from tests.upstreams.bodies import DONE, chat_body, chat_delta, chat_events, stream
 from tests.upstreams.scripted import split_everywhere
 
 JSON = "Content-Type: application/json"
@@ -42,22 +37,6 @@ TE = "Transfer-Encoding: chunked"
 CANARY = b"CANARYcanary"
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 SECOND = reply(200, b'{"canary":"CANARYcanary"}')
-
-
-async def answered(script: Script, request: bytes | None = None) -> tuple[Reply, int]:
-    """The client's answer to one request, and how many connections two more requests made upstream."""
-    async with (
-        upstream_server(script) as up,
-        serving(both_dialects(up.url, idle_s=1, first_byte_s=1)) as gateway,
-        connected(gateway.port) as client,
-    ):
-        answer = await (await client.send(request or post())).reply()
-        assert answer.headers["x-request-id"] == (await gateway.outcome()).request_id
-        up.script = [reply(200, b'{"after":1}')]
-        for _ in range(2):
-            after = await (await client.send(post())).reply()
-            assert (after.status, after.json()) == (200, {"after": 1}), "the next request suffered"
-        return answer, up.connections
 
 
 GOOD: dict[str, tuple[list[Step], bool]] = {  # script, whether the connection can be used again
@@ -201,23 +180,6 @@ async def test_what_is_not_an_answer_is_not_charged(name: str) -> None:
         assert outcome.usage_source in (UsageSource.NONE, UsageSource.UNKNOWN)
 
 
-async def test_only_listed_headers_come_back() -> None:
-    """Of an upstream's headers the client gets the listed ones, and of these no value with control bytes."""
-    leaks = ["Set-Cookie: a=CANARYcanary", "Server: CANARYcanary", "X-RateLimit-Remaining: 5", "CF-Ray: CANARYcanary",
-             "Alt-Svc: h3", "X-Request-Id: CANARYcanary", "Connection: keep-alive, x-a", "Location: /CANARYcanary",
-             "Retry-After: 5\x01CANARYcanary", "X-Should-Retry: \xe9"]  # fmt: skip
-    answer, _ = await answered([reply(200, BODY, *leaks, "OpenAI-Processing-Ms: 12")])
-    if answer.status == 200:
-        assert answer.body == BODY
-        assert answer.headers["openai-processing-ms"] == "12"
-        assert set(answer.headers) == {
-            "x-request-id", "request-id", "content-type", "openai-processing-ms", "content-length"
-        }  # fmt: skip
-    else:
-        assert answer.code == "upstream_invalid"
-    assert CANARY not in answer.head
-
-
 EARLY_ENDS: dict[str, tuple[list[Step], int, str]] = {
     "close at once": ([CLOSE], 502, "upstream_closed"),
     "reset at once": ([RESET], 502, "upstream_closed"),
@@ -280,25 +242,6 @@ async def test_a_stream_that_ends_early_is_cut_cleanly() -> None:
         assert connections <= 2
 
 
-async def test_the_end_after_the_terminal_event_is_drained() -> None:
-    """The chunked end that follows `[DONE]` is read before the connection serves another request."""
-    script: list[Step] = [sse_head(), *map(chunk, [chat_delta("a", "stop"), DONE]), 0.1, LAST_CHUNK]
-    async with upstream_server(script) as up, serving(both_dialects(up.url)) as gateway:
-        for _ in range(3):
-            assert (await ask(gateway.port, post(STREAM_BODY))).body.endswith(DONE)
-            await asyncio.sleep(0.2)
-        assert up.connections == 1
-
-
-@pytest.mark.parametrize("tail", [[HANG], [b"1\r\nx\r\n", 0.3] * 40], ids=["silence", "dribble"])
-async def test_an_upstream_that_does_not_end_is_left(tail: list[Step]) -> None:
-    """After the terminal event the upstream has a moment to end its message; then the connection is closed."""
-    script: list[Step] = [sse_head(), chunk(chat_delta("a", "stop") + DONE), *tail]
-    async with upstream_server(script) as up, serving(both_dialects(up.url)) as gateway:
-        assert (await ask(gateway.port, post(STREAM_BODY))).body.endswith(DONE)
-        await up.wait_closed()
-
-
 ENDLESS: dict[str, bytes] = {
     "trailer": head(200, JSON, TE) + chunk(BODY) + b"0\r\nX-Endless: ",
     "trailer after the terminal event": sse_head() + chunk(chat_delta("a", "stop") + DONE) + b"0\r\nX-Endless: ",
@@ -315,190 +258,3 @@ async def test_nothing_of_an_upstream_is_gathered_without_bound(name: str) -> No
             await client.send(post(STREAM_BODY if "terminal" in name else b'{"model":"m"}'))
             await up.wait_closed()
         assert up.written_bytes < 10 * 1024 * 1024
-
-
-async def test_the_next_target_is_asked_when_one_cannot_be_reached() -> None:
-    """Connection refused: nothing was sent, so the next target serves the request; with none left it is 502."""
-    models = [entry("m", ("dead", "m"), ("b", "other")), entry("dead", ("dead", "m"))]
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        dead = upstream("dead", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        async with upstream_server([reply(200, BODY)]) as up, serving([dead, upstream("b", up.url)], models) as gateway:
-            assert (await ask(gateway.port, post())).status == 200
-            outcome = await gateway.outcome()
-            assert (outcome.upstream, outcome.attempts) == ("b", 2)
-            assert json.loads(up.requests[0].body)["model"] == "other"
-            answer = await ask(gateway.port, post(b'{"model":"dead"}'))
-            assert (answer.status, answer.code) == (502, "upstream_unreachable")
-            outcome = await gateway.outcome(2)
-            assert (outcome.ending, outcome.attempts, outcome.tokens) == (Ending.UPSTREAM_FAILED, 1, Tokens())
-            assert len(gateway.ledger.opened) == 1
-
-
-@pytest.mark.parametrize("status", [400, 404, 408, 409, 422, 429, 500, 503, 529])
-async def test_an_upstreams_error_keeps_its_status_and_words(status: int) -> None:
-    """An error before the first byte passes with its status, its body and when to come back."""
-    body = openai_error("the words of the provider", code="their_code")
-    for request in (post(), post(STREAM_BODY)):
-        answer, connections = await answered([reply(status, body, "Retry-After: 7", "X-RateLimit-Limit: 3")], request)
-        assert (answer.status, answer.body, answer.headers["retry-after"]) == (status, body, "7")
-        assert "x-ratelimit-limit" not in answer.headers
-        assert connections == 1
-
-
-@pytest.mark.parametrize("status", [401, 402, 403])
-async def test_our_own_credentials_refused_is_not_the_clients_fault(status: int) -> None:
-    """The upstream's 401, 402 and 403 become 502 without its words."""
-    answer, _ = await answered([reply(status, openai_error("CANARYcanary " + SECRET))])
-    assert (answer.status, answer.code) == (502, "upstream_auth")
-    assert answer.headers["x-should-retry"] == "false"
-    assert CANARY not in answer.body
-
-
-@pytest.mark.parametrize("body", [b"<html>CANARYcanary", b'{"detail":"CANARYcanary"}', b"", b'{"error":"x"}', b"\xff"])
-async def test_an_error_in_foreign_words_gets_ours(body: bytes) -> None:
-    """An error body that SDKs can't read is replaced; the status stays."""
-    answer, _ = await answered([reply(500, body)])
-    assert (answer.status, answer.code) == (500, "upstream_error")
-    assert CANARY not in answer.body
-
-
-async def test_a_large_error_is_not_gathered() -> None:
-    """An error body beyond the bound is left: own words, and the connection closed."""
-    answer, connections = await answered([reply(500, openai_error("x" * 300_000))])
-    assert (answer.status, answer.code) == (500, "upstream_error")
-    assert connections == 2
-
-
-async def test_an_error_with_status_200_is_an_error() -> None:
-    """SDKs would take it for an answer."""
-    answer, _ = await answered([reply(200, openai_error("CANARYcanary"))])
-    assert (answer.status, answer.code) == (502, "upstream_error")
-
-
-async def test_an_error_as_first_event_is_a_real_status() -> None:
-    """A stream that begins with an error never becomes a 200."""
-    script: list[Step] = [sse_head(), chunk(b'data: {"error":{"message":"CANARYcanary"}}\n\n'), LAST_CHUNK]
-    answer, _ = await answered(script, post(STREAM_BODY))
-    assert (answer.status, answer.code) == (502, "upstream_error")
-
-
-@pytest.mark.parametrize("size", [70_000, 5_000_000])
-@pytest.mark.parametrize("framing", ["length", "chunks", "close"])
-async def test_a_large_answer_streams_through(framing: str, size: int) -> None:
-    """Megabytes of embeddings pass byte for byte, and the usage at their end is found."""
-    data = b'{"object":"list","data":[{"embedding":"%b"}],"model":"m","usage":{"prompt_tokens":5,"total_tokens":5}}'
-    body = data % (b"QUJD" * (size // 4))
-    pieces = [body[at : at + 61_111] for at in range(0, len(body), 61_111)]
-    scripts: dict[str, list[Step]] = {
-        "length": [head(200, JSON, f"Content-Length: {len(body)}"), *pieces],
-        "chunks": [head(200, JSON, TE), *map(chunk, pieces), LAST_CHUNK],
-        "close": [head(200, JSON, "Connection: close"), *pieces, CLOSE],
-    }
-    request = post(b'{"model":"m","input":"x"}', path="/v1/embeddings")
-    async with upstream_server(scripts[framing]) as up, serving(both_dialects(up.url)) as gateway:
-        assert (await ask(gateway.port, request)).body == body
-        outcome = await gateway.outcome()
-        assert (outcome.tokens, outcome.usage_source) == (Tokens(input=5), UsageSource.REPORTED)
-        assert (outcome.response_bytes, outcome.cost_pico) == (len(body), 15)
-
-
-@pytest.mark.parametrize("framing", ["length", "chunks"])
-async def test_a_large_answer_that_is_cut_looks_cut(framing: str) -> None:
-    """JSON can't say that it broke off: the body stays incomplete and the connection ends."""
-    first = head(200, JSON, "Content-Length: 500000") if framing == "length" else head(200, JSON, TE)
-    piece = b"x" * 100_000 if framing == "length" else chunk(b"x" * 100_000)
-    async with upstream_server([first, piece, 0.1, piece, CLOSE]) as up, serving(both_dialects(up.url)) as gateway:
-        async with connected(gateway.port) as client:
-            received = await (await client.send(post())).read_all()
-        assert received.startswith(b"HTTP/1.1 200 ")
-        assert not received.endswith(LAST_CHUNK)
-        assert len(received) < 300_000
-        outcome = await gateway.outcome()
-        assert (outcome.code, outcome.ending) == ("upstream_cut", Ending.UPSTREAM_FAILED)
-
-
-async def test_tls_upstreams_are_verified(tmp_path: Path) -> None:
-    """An own CA file works and connections are reused; a wrong CA or a wrong name is 502, and nothing is sent."""
-    authority, stranger = Authority(tmp_path), Authority(_made(tmp_path / "stranger"))
-    good = authority.server_context("127.0.0.1")
-    wrong_name = authority.server_context("other.test")
-    models = [*MODELS, entry("bad-ca", ("bad-ca", "m")), entry("bad-name", ("bad-name", "m")), entry("os", ("os", "m"))]
-    async with (
-        upstream_server([reply(200, BODY)], tls=good) as up,
-        upstream_server([reply(200, BODY)], tls=wrong_name) as other,
-    ):
-        https = up.url.replace("http:", "https:")
-        upstreams = [
-            upstream("a", https, ca_file=authority.ca_file),
-            upstream("bad-ca", https, ca_file=stranger.ca_file),
-            upstream("os", https),
-            upstream("bad-name", other.url.replace("http:", "https:"), ca_file=authority.ca_file),
-        ]
-        async with serving(upstreams, models) as gateway:
-            for model in ("bad-ca", "bad-name", "os"):
-                answer = await ask(gateway.port, post(b'{"model":"%b"}' % model.encode()))
-                assert (answer.status, answer.code) == (502, "upstream_unreachable")
-            assert bytes(up.raw) == bytes(other.raw) == b""
-            assert gateway.ledger.opened == []
-            refused = up.connections
-            for _ in range(2):
-                answer = await ask(gateway.port, post())
-                assert (answer.status, answer.body) == (200, BODY)
-            assert up.connections <= refused + 1
-
-
-def _made(directory: Path) -> Path:
-    directory.mkdir()
-    return directory
-
-
-async def test_the_number_of_connections_is_bounded() -> None:
-    """An upstream at its maximum counts as unreachable; when a connection is free again it serves."""
-    gate = asyncio.Event()
-    async with upstream_server([gate, reply(200, BODY)]) as up, serving(both_dialects(up.url, max_connections=2)) as gw:
-        running = [asyncio.ensure_future(ask(gw.port, post())) for _ in range(2)]
-        await up.wait(2)
-        assert (await ask(gw.port, post())).code == "upstream_unreachable"
-        gate.set()
-        assert [answer.status for answer in await asyncio.gather(*running)] == [200, 200]
-        assert (await ask(gw.port, post())).status == 200
-        assert up.connections == 2
-
-
-async def test_connections_are_counted_right_after_every_end() -> None:
-    """However a request ends, its place among an upstream's connections becomes free."""
-    ends: list[list[Step]] = [
-        [CLOSE],
-        [RESET],
-        [b"junk\r\n"],
-        [reply(200, BODY) + b"x"],
-        [head(204)],
-        [reply(500, b"")],
-    ]
-    async with upstream_server() as up, serving(both_dialects(up.url, max_connections=1)) as gateway:
-        for end in ends * 2:
-            up.script = end
-            assert b"upstream_unreachable" not in (await ask(gateway.port, post())).body
-            await asyncio.sleep(0.03)
-        up.script = [HANG]
-        async with connected(gateway.port) as client:
-            await client.send(post())
-            await up.wait(len(up.requests) + 1)
-        await gateway.idle()
-        await until(lambda: not up.open)
-        up.script = [reply(200, BODY)]
-        assert (await ask(gateway.port, post())).status == 200
-
-
-async def test_usage_asked_for_by_us_is_withheld() -> None:
-    """The usage chunk that the client did not ask for is counted and not passed on."""
-
-    def script(request: Request) -> list[Step]:
-        assert json.loads(request.body)["stream_options"] == {"include_usage": True}
-        return [sse_head(), chunk(chat_delta("a", "stop")), chunk(chat_usage()), chunk(DONE), LAST_CHUNK]
-
-    async with upstream_server(script) as up, serving(both_dialects(up.url)) as gateway:
-        assert (await ask(gateway.port, post(STREAM_BODY))).body == chat_delta("a", "stop") + DONE
-        outcome = await gateway.outcome()
-        assert (outcome.tokens.input, outcome.tokens.output, outcome.usage_source) == (21, 9, UsageSource.REPORTED)

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from tests.fakes import KEY, PATIENCE_S, until
+from tests.fakes import KEY, PATIENCE_S, both_dialects, serving, until
 from tests.upstreams.scripted import CLOSE, HANG, LAST_CHUNK, RESET, chunk, head, reply, sse_head
 
 __all__ = ["CLOSE", "HANG", "LAST_CHUNK", "RESET", "chunk", "head", "reply", "sse_head"]
@@ -300,12 +300,13 @@ async def connected(port: int, *, receive_bytes: int = 0) -> AsyncIterator[Clien
         client.close()
 
 
+CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 BODY = b'{"model":"m","messages":[]}'
 STREAM_BODY = b'{"model":"m","stream":true,"messages":[]}'
 
 
 def post(
-    body: bytes = BODY, *headers: str, path: str = "/v1/chat/completions", key: str = KEY, method: str = "POST",
+    body: bytes = BODY, *headers: str, path: str = CHAT, key: str = KEY, method: str = "POST",
     version: str = "1.1",
 ) -> bytes:  # fmt: skip
     """One well-formed request with a length."""
@@ -331,3 +332,29 @@ async def ask(port: int, request: bytes) -> Reply:
     """One request on a connection of its own."""
     async with connected(port) as client:
         return await (await client.send(request)).reply()
+
+
+def echo(request: Request) -> list[Step]:
+    """An answer that says which request it belongs to."""
+    return [reply(200, json.dumps({"n": json.loads(request.body)["n"]}).encode())]
+
+
+def numbered(n: int) -> bytes:
+    """A chat request that `echo` can tell from others."""
+    return post(b'{"model":"m","n":%d}' % n)
+
+
+async def answered(script: Script, request: bytes | None = None) -> tuple[Reply, int]:
+    """The client's answer to one request, and how many connections two more requests made upstream."""
+    async with (
+        upstream_server(script) as up,
+        serving(both_dialects(up.url, idle_s=1, first_byte_s=1)) as gateway,
+        connected(gateway.port) as client,
+    ):
+        answer = await (await client.send(request or post())).reply()
+        assert answer.headers["x-request-id"] == (await gateway.outcome()).request_id
+        up.script = [reply(200, b'{"after":1}')]
+        for _ in range(2):
+            after = await (await client.send(post())).reply()
+            assert (after.status, after.json()) == (200, {"after": 1}), "the next request suffered"
+        return answer, up.connections
