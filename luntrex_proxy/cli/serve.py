@@ -1,5 +1,8 @@
 """`serve`: runs the daemon in the foreground and tells the person at the terminal how to reach it."""
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +67,15 @@ def _tell(started: "Started", *, demo: bool, state: Path) -> None:
             f'    -d \'{{"model":"{started.model}","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}\'',
         ]
     elif started.key_id:
-        rotate = f"luntrex-proxy keys rotate {started.key_id}"
-        where = f"LUNTREX_STATE__DIRECTORY={state} " if demo else ""
-        lines += [f"Key id       {started.key_id}   (the key itself was shown once)", f"New key      {where}{rotate}"]
+        where = f"LUNTREX_STATE__DIRECTORY={shlex.quote(str(state))} " if demo else ""
+        lines += [
+            f"Key id       {started.key_id}   (the key itself was shown once)",
+            f"New key      {where}{_program()} keys rotate {started.key_id}",
+        ]
     click.echo("\n".join(lines))
+
+
+def _program() -> str:
+    """How this program can be called from here: by name, or by its path when it is not on PATH."""
+    beside = Path(sys.executable).with_name("luntrex-proxy")
+    return "luntrex-proxy" if shutil.which("luntrex-proxy") or not beside.exists() else shlex.quote(str(beside))

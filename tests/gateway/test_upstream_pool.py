@@ -1,0 +1,178 @@
+"""Connections to upstreams: reused when safe, replaced when dead, bounded, verified, and the next target when none is to be had."""
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from luntrex_proxy.core.outcome import Ending, Tokens
+from tests.fakes import MODELS, both_dialects, entry, serving, until, upstream
+from tests.gateway.wire import (
+    CLOSE,
+    HANG,
+    LAST_CHUNK,
+    RESET,
+    STREAM_BODY,
+    Step,
+    ask,
+    chunk,
+    connected,
+    head,
+    post,
+    reply,
+    sse_head,
+    upstream_server,
+)
+from tests.upstreams.bodies import DONE, chat_body, chat_delta
+from tests.upstreams.certificates import Authority
+
+BODY = chat_body()
+
+
+async def test_a_pooled_connection_is_used_again() -> None:
+    """Requests one after the other share a connection, requests at the same time do not, and all of them are kept."""
+    gate = asyncio.Event()
+    async with upstream_server([gate, reply(200, BODY)]) as up, serving(both_dialects(up.url)) as gateway:
+        together = [asyncio.ensure_future(ask(gateway.port, post())) for _ in range(4)]
+        await up.wait(4)
+        assert up.connections == 4
+        gate.set()
+        assert [answer.status for answer in await asyncio.gather(*together)] == [200] * 4
+        for _ in range(6):
+            assert (await ask(gateway.port, post())).status == 200
+        assert up.connections == 4
+
+
+async def test_a_connection_that_died_while_idle_is_replaced() -> None:
+    """The upstream closes an idle connection: the next request goes over a new one, and is sent once."""
+    async with upstream_server([reply(200, BODY)]) as up, serving(both_dialects(up.url)) as gateway:
+        for how in ("close", "abort", "close"):
+            assert (await ask(gateway.port, post())).status == 200
+            for transport in list(up.open):
+                getattr(transport, how)()
+            await until(lambda: not up.open)
+            await asyncio.sleep(0.02)
+        assert (await ask(gateway.port, post())).status == 200
+        assert up.connections == len(up.requests) == 4
+
+
+async def test_a_request_is_never_sent_twice() -> None:
+    """A pooled connection that dies under a request: 502, because the upstream may already work on it."""
+    async with upstream_server([reply(200, BODY)]) as up, serving(both_dialects(up.url)) as gateway:
+        assert (await ask(gateway.port, post())).status == 200
+        up.script = [CLOSE]
+        answer = await ask(gateway.port, post())
+        assert (answer.status, answer.code) == (502, "upstream_closed")
+        assert len(up.requests) == 2
+
+
+async def test_the_end_after_the_terminal_event_is_drained() -> None:
+    """The chunked end that follows `[DONE]` is read before the connection serves another request."""
+    script: list[Step] = [sse_head(), *map(chunk, [chat_delta("a", "stop"), DONE]), 0.1, LAST_CHUNK]
+    async with upstream_server(script) as up, serving(both_dialects(up.url)) as gateway:
+        for _ in range(3):
+            assert (await ask(gateway.port, post(STREAM_BODY))).body.endswith(DONE)
+            await asyncio.sleep(0.2)
+        assert up.connections == 1
+
+
+@pytest.mark.parametrize("tail", [[HANG], [b"1\r\nx\r\n", 0.3] * 40], ids=["silence", "dribble"])
+async def test_an_upstream_that_does_not_end_is_left(tail: list[Step]) -> None:
+    """After the terminal event the upstream has a moment to end its message; then the connection is closed."""
+    script: list[Step] = [sse_head(), chunk(chat_delta("a", "stop") + DONE), *tail]
+    async with upstream_server(script) as up, serving(both_dialects(up.url)) as gateway:
+        assert (await ask(gateway.port, post(STREAM_BODY))).body.endswith(DONE)
+        await up.wait_closed()
+
+
+async def test_the_number_of_connections_is_bounded() -> None:
+    """An upstream at its maximum counts as unreachable; when a connection is free again it serves."""
+    gate = asyncio.Event()
+    async with upstream_server([gate, reply(200, BODY)]) as up, serving(both_dialects(up.url, max_connections=2)) as gw:
+        running = [asyncio.ensure_future(ask(gw.port, post())) for _ in range(2)]
+        await up.wait(2)
+        assert (await ask(gw.port, post())).code == "upstream_unreachable"
+        gate.set()
+        assert [answer.status for answer in await asyncio.gather(*running)] == [200, 200]
+        assert (await ask(gw.port, post())).status == 200
+        assert up.connections == 2
+
+
+async def test_connections_are_counted_right_after_every_end() -> None:
+    """However a request ends, its place among an upstream's connections becomes free."""
+    ends: list[list[Step]] = [
+        [CLOSE],
+        [RESET],
+        [b"junk\r\n"],
+        [reply(200, BODY) + b"x"],
+        [head(204)],
+        [reply(500, b"")],
+    ]
+    async with upstream_server() as up, serving(both_dialects(up.url, max_connections=1)) as gateway:
+        for end in ends * 2:
+            up.script = end
+            assert b"upstream_unreachable" not in (await ask(gateway.port, post())).body
+            await asyncio.sleep(0.03)
+        up.script = [HANG]
+        async with connected(gateway.port) as client:
+            await client.send(post())
+            await up.wait(len(up.requests) + 1)
+        await gateway.idle()
+        await until(lambda: not up.open)
+        up.script = [reply(200, BODY)]
+        assert (await ask(gateway.port, post())).status == 200
+
+
+async def test_the_next_target_is_asked_when_one_cannot_be_reached() -> None:
+    """Connection refused: nothing was sent, so the next target serves the request; with none left it is 502."""
+    models = [entry("m", ("dead", "m"), ("b", "other")), entry("dead", ("dead", "m"))]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        dead = upstream("dead", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        async with upstream_server([reply(200, BODY)]) as up, serving([dead, upstream("b", up.url)], models) as gateway:
+            assert (await ask(gateway.port, post())).status == 200
+            outcome = await gateway.outcome()
+            assert (outcome.upstream, outcome.attempts) == ("b", 2)
+            assert json.loads(up.requests[0].body)["model"] == "other"
+            answer = await ask(gateway.port, post(b'{"model":"dead"}'))
+            assert (answer.status, answer.code) == (502, "upstream_unreachable")
+            outcome = await gateway.outcome(2)
+            assert (outcome.ending, outcome.attempts, outcome.tokens) == (Ending.UPSTREAM_FAILED, 1, Tokens())
+            assert len(gateway.ledger.opened) == 1
+
+
+async def test_tls_upstreams_are_verified(tmp_path: Path) -> None:
+    """An own CA file works and connections are reused; a wrong CA or a wrong name is 502, and nothing is sent."""
+    authority, stranger = Authority(tmp_path), Authority(_made(tmp_path / "stranger"))
+    good = authority.server_context("127.0.0.1")
+    wrong_name = authority.server_context("other.test")
+    models = [*MODELS, entry("bad-ca", ("bad-ca", "m")), entry("bad-name", ("bad-name", "m")), entry("os", ("os", "m"))]
+    async with (
+        upstream_server([reply(200, BODY)], tls=good) as up,
+        upstream_server([reply(200, BODY)], tls=wrong_name) as other,
+    ):
+        https = up.url.replace("http:", "https:")
+        upstreams = [
+            upstream("a", https, ca_file=authority.ca_file),
+            upstream("bad-ca", https, ca_file=stranger.ca_file),
+            upstream("os", https),
+            upstream("bad-name", other.url.replace("http:", "https:"), ca_file=authority.ca_file),
+        ]
+        async with serving(upstreams, models) as gateway:
+            for model in ("bad-ca", "bad-name", "os"):
+                answer = await ask(gateway.port, post(b'{"model":"%b"}' % model.encode()))
+                assert (answer.status, answer.code) == (502, "upstream_unreachable")
+            assert bytes(up.raw) == bytes(other.raw) == b""
+            assert gateway.ledger.opened == []
+            refused = up.connections
+            for _ in range(2):
+                answer = await ask(gateway.port, post())
+                assert (answer.status, answer.body) == (200, BODY)
+            assert up.connections <= refused + 1
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
