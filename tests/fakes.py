@@ -1,4 +1,4 @@
-"""What stands in for the daemon's other rooms when the gateway runs inside a test: ports, and `serving`, which joins all.
+"""What stands in for the daemon's other rooms when the gateway runs inside a test: ports, and `serving` to join them.
 
 Nothing of the gateway itself is replaced: pipeline, listener, sockets and upstream connections are the real ones.
 """

@@ -1,4 +1,4 @@
-"""The documented allowlist: what is kept of a request. A new field is a privacy decision; it has to be made here too."""
+"""The documented allowlist: what is kept of a request. A new field is a privacy decision, to be made here too."""
 
 import enum
 

@@ -106,7 +106,7 @@ async def test_trailers_decide_nothing(trailer: str) -> None:
 
 @pytest.mark.parametrize("trailer", FRAMING_TRAILERS)
 async def test_trailers_never_frame(trailer: str) -> None:
-    """A trailer that speaks of framing, or is none, is dropped or ends the connection; no second request comes of it."""
+    """A trailer that speaks of framing, or is none, is dropped or ends the connection; no request comes of it."""
     data = CHUNKED_HEAD + chunk(b'{"model":"m","n":1}') + b"0\r\n" + trailer.encode() + b"\r\n" + numbered(2)
     async with (
         upstream_server(echo) as upstream,

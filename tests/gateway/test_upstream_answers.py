@@ -1,4 +1,4 @@
-"""What becomes of an upstream's whole answers: errors keep their status, large bodies stream through, usage is found."""
+"""What becomes of an upstream's whole answers: errors keep their status, large bodies stream through, usage is seen."""
 
 import json
 
