@@ -13,6 +13,9 @@ import msgspec
 from luntrex_proxy.core.outcome import Tokens
 
 PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION = 1_000_000
+# What a record and a bigint column hold: nine million dollars. A dearer request is a mistake in a price or a count, and
+# must still be recorded, not fail to be.
+COST_LIMIT_PICO = 2**63 - 1
 
 # A class that a price list does not name is charged as the class it belongs to. Read in this order: the hour
 # falls back to the five minutes, which by then has a rate.
@@ -69,12 +72,15 @@ def fill_rates(listed: Mapping[str, int], tiers: Sequence[Tier] = ()) -> Rates:
 
 
 def cost_pico(rates: Rates, tokens: Tokens) -> int:
-    """Each subset at its own rate, what is left at the base rate. Never more tokens than `input` and `output` say."""
+    """Each subset at its own rate, what is left at the base rate; never more tokens than `input` and `output` say.
+
+    At most COST_LIMIT_PICO.
+    """
     for tier in reversed(rates.tiers):
         if tokens.input > tier.above_input_tokens:
             rates = tier.rates
             break
-    return _split(
+    cost = _split(
         tokens.input,
         rates.input,
         (tokens.cached_input, rates.cached_input),
@@ -87,6 +93,7 @@ def cost_pico(rates: Rates, tokens: Tokens) -> int:
         (tokens.reasoning, rates.reasoning),
         (tokens.output_audio, rates.output_audio),
     )
+    return min(cost, COST_LIMIT_PICO)
 
 
 def _split(total: int, base_rate: int, *subsets: tuple[int, int]) -> int:

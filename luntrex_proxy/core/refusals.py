@@ -81,7 +81,7 @@ REFUSALS: dict[str, Row] = {row.code: row for row in _ROWS}
 FIELDS = frozenset(
     {
         "model", "stream", "stream_options", "store", "previous_response_id", "conversation",
-        "background", "prompt", "messages", "input", "max_tokens",
+        "background", "prompt", "messages", "input", "max_tokens", "tools", "container",
     }
 )  # fmt: skip
 

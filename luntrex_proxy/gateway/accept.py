@@ -1,24 +1,38 @@
 """Station 1, accept: a head becomes a `Call`, or a refusal with a fixed text."""
 
+import re
+from urllib.parse import unquote
+
 from luntrex_proxy.core.call import Dialect, NoRouteError, Route, find_route
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.gateway.http.head import RequestHead
 
+# The one query that is passed on: where in a provider's list of models a page begins.
+_PAGE = re.compile(rb"(?:limit=[0-9]{1,4}|(?:after|before)_id=[A-Za-z0-9._:@-]{1,200})")
+
 
 class Call:
-    """What is asked for: the route, and for `/models/{id}` the id."""
+    """What is asked for: the route, for `/models/{id}` the id, for a list of models the page."""
 
-    __slots__ = ("headers", "model_id", "route")
+    __slots__ = ("headers", "model_id", "page", "route")
 
-    def __init__(self, route: Route, model_id: str, headers: dict[bytes, bytes]) -> None:
+    def __init__(self, route: Route, model_id: str, page: bytes, headers: dict[bytes, bytes]) -> None:
         self.route = route
         self.model_id = model_id
+        self.page = page
         self.headers = headers
 
 
 def speaks(head: RequestHead) -> Dialect:
     """Whose error form the client reads, also when no route matches."""
     if b"anthropic-version" in head.headers or b"/messages" in head.path:
+        return Dialect.ANTHROPIC
+    return Dialect.OPENAI
+
+
+def guess_dialect(received: bytes) -> Dialect:
+    """The same for bytes that never became a head: their first line or a header may still tell."""
+    if b"/messages" in received[:256] or b"anthropic-version:" in received[:8192].lower():
         return Dialect.ANTHROPIC
     return Dialect.OPENAI
 
@@ -32,4 +46,7 @@ def accept(head: RequestHead) -> Call:
     encoding = head.headers.get(b"content-encoding")
     if encoding is not None and encoding.lower() != b"identity":
         raise Refusal("encoded_body")
-    return Call(route, model_id, head.headers)
+    page = b""
+    if route.method == "GET" and head.query:
+        page = b"&".join(part for part in head.query.split(b"&") if _PAGE.fullmatch(part) is not None)
+    return Call(route, unquote(model_id), page, head.headers)  # SDKs send the slash in a name as %2F

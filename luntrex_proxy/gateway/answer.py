@@ -22,8 +22,8 @@ class Answer:
 
     __slots__ = (
         "_connection", "_done", "_exchange", "_grace", "_loop", "_parts", "_ready", "_route", "_waiter",
-        "complete", "failure", "gathered_bytes", "headers", "is_stream", "json", "last", "reader", "status",
-        "usage",
+        "complete", "failure", "gathered_bytes", "headers", "is_stream", "json", "last", "reader", "relayed",
+        "status", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -51,7 +51,8 @@ class Answer:
         self.complete = False  # the upstream's message or stream ended as it should
         self.failure = ""  # refusal code of what went wrong
         self.last = b""
-        self.usage: Tokens | None = None  # the upstream's own numbers
+        self.relayed = False  # the client was given some of it
+        self.usage: Tokens | None = None  # the upstream's own numbers, for what is not a stream
 
     # What the pipeline awaits.
 
@@ -157,8 +158,10 @@ class Answer:
         """The upstream's message is complete; a stream must also have said so in its own grammar."""
         if self._done:
             return
-        if self.is_stream and self.reader is not None and self.reader.finish() is not End.COMPLETE:
-            self.failure = "upstream_cut"
+        if self.is_stream and self.reader is not None:
+            self.complete = self.reader.finish() is End.COMPLETE
+            self.last = self.reader.held
+            self.failure = "" if self.complete else "upstream_cut"
         else:
             self.complete = True
         self._finish()
@@ -178,4 +181,6 @@ class Answer:
 
     def _finish(self) -> None:
         self._done = True
+        if self._exchange is not None:
+            self._exchange.on_pause = None  # the connection may already serve another request
         self._decide()

@@ -27,11 +27,11 @@ def _key_of(headers: dict[bytes, bytes]) -> bytes:
     if authorization is None:
         if not given:
             raise Refusal("missing_api_key")
-        return given
+        return given.strip()
     scheme, _, bearer = authorization.partition(b" ")
     bearer = bearer.strip()
     if scheme.lower() != b"bearer" or not bearer:
         raise Refusal("invalid_api_key" if authorization else "missing_api_key")
-    if given is not None and given != bearer:
+    if given is not None and given.strip() != bearer:
         raise Refusal("conflicting_api_keys")
     return bearer

@@ -10,7 +10,7 @@ from luntrex_proxy.core.wire.streams import stream_reader
 from luntrex_proxy.gateway.accept import Call
 from luntrex_proxy.gateway.answer import Answer
 from luntrex_proxy.gateway.authorise import Permit
-from luntrex_proxy.gateway.http.upstream import UpstreamConnection
+from luntrex_proxy.gateway.http.upstream import OriginFullError, UpstreamConnection
 from luntrex_proxy.gateway.ports import Prices
 from luntrex_proxy.gateway.record import Draft
 from luntrex_proxy.gateway.route import Target
@@ -25,17 +25,18 @@ async def forward(
     """
     draft.ending = Ending.UPSTREAM_FAILED
     target, connection = await _connect(targets, draft)
-    draft.upstream = target.upstream.name
-    draft.price = prices.price(permit.resolution, target.candidate, permit.model)
-    draft.model = draft.price.model
-    request = target.request(call.route, call.headers, body, fields, call.model_id)
-    # On record before the first byte goes out: an upstream that works is never unaccounted for.
     try:
+        draft.price = prices.price(permit.resolution, target.candidate, permit.model)
+        draft.model = draft.price.model
+        request = target.request(call, body, fields)
+        # On record before the first byte goes out: an upstream that works is never unaccounted for.
         draft.open()
-    except LedgerFullError:
+    except BaseException as error:
         connection.unused()
         draft.ending = Ending.REFUSED
-        raise Refusal("ledger_full") from None
+        if isinstance(error, LedgerFullError):
+            raise Refusal("ledger_full") from None
+        raise
     reader = None
     if fields is not None and fields.stream:
         reader = stream_reader(call.route.grammar, withhold_usage=target.injects_usage(call.route, fields))
@@ -46,14 +47,18 @@ async def forward(
 
 
 async def _connect(targets: list[Target], draft: Draft) -> tuple[Target, UpstreamConnection]:
+    full = False
     for target in targets:
         draft.attempts += 1
+        draft.upstream = target.upstream.name
         origin = target.upstream.origin
         connection = origin.take()
         if connection is not None:
             return target, connection
         try:
             return target, await origin.connect()
+        except OriginFullError:
+            full = True
         except OSError:  # DNS, TCP, TLS or timeout: nothing was sent, so the next target may have it
             continue
-    raise Refusal("upstream_unreachable")
+    raise Refusal("overloaded" if full else "upstream_unreachable")

@@ -14,14 +14,15 @@ def meter(
     route_name: str, answer: Answer | None, request_bytes: int, response_bytes: int
 ) -> tuple[Tokens, UsageSource]:
     """Tokens and where they come from. `answer` is None when no upstream saw the request."""
-    if answer is None or answer.status >= 400 or route_name in _UNBILLED:
+    if answer is None or route_name in _UNBILLED or answer.status not in (0, 200):
         return Tokens(), UsageSource.NONE
     reader = answer.reader if answer.is_stream else None
-    if answer.usage is not None and (reader is None or (answer.complete and not reader.usage_partial)):
-        return answer.usage, UsageSource.REPORTED
-    if answer.status == 0 or (reader is None and not answer.complete):
+    usage = answer.usage if reader is None else reader.usage
+    if usage is not None and (reader is None or (reader.ended and not reader.usage_partial)):
+        return usage, UsageSource.REPORTED
+    if not answer.relayed:
         return Tokens(), UsageSource.UNKNOWN  # it may have worked; nothing is known of how much
-    said = answer.usage or Tokens()
+    said = usage or Tokens()
     output = reader.events if reader is not None else response_bytes // BYTES_PER_TOKEN
     estimate = Tokens(
         input=said.input or request_bytes // BYTES_PER_TOKEN,

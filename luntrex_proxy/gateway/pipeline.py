@@ -7,11 +7,10 @@ import asyncio
 import time
 
 from luntrex_proxy.core.access import Caller
-from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.outcome import Ending
 from luntrex_proxy.core.refusals import REFUSALS, Refusal
 from luntrex_proxy.core.wire.errors import error_body
-from luntrex_proxy.gateway.accept import Call, accept, speaks
+from luntrex_proxy.gateway.accept import Call, accept, guess_dialect, speaks
 from luntrex_proxy.gateway.authenticate import authenticate
 from luntrex_proxy.gateway.authorise import authorise
 from luntrex_proxy.gateway.body import HeldBodies, decode, expected_bytes
@@ -36,8 +35,7 @@ class Pipeline:
 
     def __init__(self, outside: Outside, limits: GatewayLimits, timeouts: GatewayTimeouts, routing: Routing) -> None:
         self._keys = outside.keys
-        self._ledger = outside.ledger
-        self._sinks = outside.sinks
+        self._outside = outside
         self._is_ready = outside.is_ready
         self._on_bug = outside.on_bug
         self._body_limit_bytes = limits.body_bytes
@@ -58,7 +56,7 @@ class Pipeline:
             exchange.close()
             return
         now = time.time()
-        draft = Draft(new_request_id(now), now, self._ledger, self._sinks)
+        draft = Draft(new_request_id(now), now, self._outside, exchange.elapsed_us)
         self.inflight += 1
         try:
             await self._travel(exchange, draft, now)
@@ -73,7 +71,7 @@ class Pipeline:
             self.inflight -= 1
             if draft.answer is not None:
                 draft.answer.abandon()  # whatever way we left by: no upstream works for nobody
-            self._record(exchange, draft)
+            self._record_anyway(exchange, draft)
             exchange.close()
 
     async def _travel(self, exchange: Exchange, draft: Draft, now: float) -> None:
@@ -87,6 +85,7 @@ class Pipeline:
         draft.account_id = caller.account_id
         draft.key_id = exchange.key_id = caller.key_id
         if call.route.method == "GET":
+            exchange.discard_body()
             await self._travel_models(exchange, draft, call, caller)
             return
         expected = expected_bytes(exchange, self._body_limit_bytes)
@@ -94,7 +93,8 @@ class Pipeline:
         try:
             # 3 body: bounded bytes; the prompt never becomes a Python object.
             body = await exchange.read_body(self._body_limit_bytes)
-            draft.request_bytes = len(body)
+            self._held.give_back(expected - len(body))
+            expected = draft.request_bytes = len(body)
             fields = decode(call.route, body)
             draft.streamed = fields.stream
             # 4 authorise: the only source of a permit.
@@ -106,6 +106,7 @@ class Pipeline:
             answer = await forward(call, permit, targets, body, fields, draft, self.routing.prices)
         finally:
             self._held.give_back(expected)
+        del body, fields  # an answer may take an hour; its prompt is not needed for it
         # 7 relay: everything but the last piece goes to the client as it comes.
         relayed = await relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
         draft.status = relayed.status or 200
@@ -128,7 +129,8 @@ class Pipeline:
             call, permit, choose(permit, self.routing.upstreams), b"", None, draft, self.routing.prices
         )
         relayed = await relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
-        draft.status, draft.code, draft.ending = relayed.status or 200, relayed.code, Ending.COMPLETE
+        draft.status, draft.code = relayed.status or 200, relayed.code
+        draft.ending = Ending.COMPLETE if relayed.status or relayed.code == "ok" else Ending.UPSTREAM_FAILED
         self._record(exchange, draft, relayed.body_bytes)
         relayed.release()
 
@@ -144,6 +146,13 @@ class Pipeline:
         draft.first_byte_us = exchange.first_byte_us or (exchange.elapsed_us() if unsent_bytes else 0)
         draft.settle()
 
+    def _record_anyway(self, exchange: Exchange, draft: Draft) -> None:
+        """The same where no answer depends on it any more: a bug is told, the client gets what it gets."""
+        try:
+            self._record(exchange, draft)
+        except Exception as bug:  # noqa: BLE001 -- see above
+            self._on_bug(bug)
+
     def _refuse(self, exchange: Exchange, draft: Draft, refusal: Refusal, *, cut: bool = False) -> None:
         """Answer with a row of the table; when the head is out already, only breaking off is truthful."""
         row = refusal.row
@@ -153,7 +162,7 @@ class Pipeline:
             draft.ending = Ending.REFUSED
         draft.code = row.code
         draft.status = 200 if exchange.head_sent else row.status
-        self._record(exchange, draft)
+        self._record_anyway(exchange, draft)
         if exchange.head_sent:
             exchange.abort()
             return
@@ -172,24 +181,24 @@ class Pipeline:
             self._refuse(exchange, draft, Refusal(code), cut=True)
             return
         draft.ending, draft.code = Ending.CUT, code
-        self._record(exchange, draft)
+        self._record_anyway(exchange, draft)
         if answer is None or answer.reader is None or not answer.is_stream or answer.reader.mid_event:
             exchange.abort()
             return
         exchange.head.keep_alive = False
         exchange.finish(broken_end(accept(exchange.head).route, answer.reader, code, draft.request_id))
 
-    def refuse_bytes(self, code: str) -> bytes:
+    def refuse_bytes(self, code: str, received: bytes) -> bytes:
         """A whole answer for bytes that never became a request. Counted by code; nothing of them is kept."""
         row = REFUSALS[code]
         now = time.time()
-        draft = Draft(new_request_id(now), now, self._ledger, self._sinks)
+        draft = Draft(new_request_id(now), now, self._outside, lambda: 0)
         draft.code, draft.status = code, row.status
         draft.settle()
-        body = error_body(Dialect.OPENAI, row, draft.request_id)
+        body = error_body(guess_dialect(received), row, draft.request_id)
         head = b"HTTP/1.1 %d %b\r\n" % (row.status, REASONS[row.status])
         close = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
-        return b"".join((head, _own_headers(draft), _JSON, close, body))
+        return b"".join((head, _own_headers(draft), _JSON, _retry_headers(Refusal(code)), close, body))
 
     def cut_keys(self, key_ids: set[str]) -> None:
         """End every running answer of these keys: they were revoked."""

@@ -1,11 +1,11 @@
 """Station 9, record: one Outcome per request to every sink, exactly once. No other log or metric is on the way."""
 
-import time
+from collections.abc import Callable
 
 from luntrex_proxy.core.outcome import Ending, Opening, Outcome, Tokens, UsageSource
 from luntrex_proxy.core.pricing import Price
 from luntrex_proxy.gateway.answer import Answer
-from luntrex_proxy.gateway.ports import Ledger, Sink
+from luntrex_proxy.gateway.ports import Outside
 
 OTHER = "other"
 NO_PRICE = Price(rates=None, model=OTHER, version="")
@@ -15,15 +15,14 @@ class Draft:
     """The outcome in the making: what each station has found out so far."""
 
     __slots__ = (
-        "_ledger", "_sinks", "_started_ns", "account_id", "answer", "attempts", "code", "ending", "events",
+        "_elapsed_us", "_outside", "account_id", "answer", "attempts", "code", "ending", "events",
         "first_byte_us", "key_id", "model", "overhead_us", "price", "recorded", "request_bytes", "request_id",
         "response_bytes", "route", "started_us", "status", "streamed", "tokens", "upstream", "usage_source",
     )  # fmt: skip
 
-    def __init__(self, request_id: str, now: float, ledger: Ledger, sinks: tuple[Sink, ...]) -> None:
-        self._ledger = ledger
-        self._sinks = sinks
-        self._started_ns = time.perf_counter_ns()
+    def __init__(self, request_id: str, now: float, outside: Outside, elapsed_us: Callable[[], int]) -> None:
+        self._outside = outside
+        self._elapsed_us = elapsed_us
         self.recorded = False
         self.request_id = request_id
         self.started_us = int(now * 1e6)
@@ -47,14 +46,10 @@ class Draft:
         self.first_byte_us = 0
         self.overhead_us = 0
 
-    def elapsed_us(self) -> int:
-        """Microseconds since the request was accepted."""
-        return (time.perf_counter_ns() - self._started_ns) // 1000
-
     def open(self) -> None:
         """Put the request on record before an upstream sees it. Raises LedgerFullError."""
-        self.overhead_us = self.elapsed_us()
-        self._ledger.open(
+        self.overhead_us = self._elapsed_us()
+        self._outside.ledger.open(
             Opening(
                 request_id=self.request_id,
                 started_us=self.started_us,
@@ -93,11 +88,14 @@ class Draft:
             response_bytes=self.response_bytes,
             events=self.events,
             attempts=self.attempts,
-            duration_us=self.elapsed_us(),
+            duration_us=self._elapsed_us(),
             first_byte_us=self.first_byte_us,
             overhead_us=self.overhead_us,
         )
+        for sink in self._outside.sinks:
+            try:
+                sink(outcome)
+            except Exception as bug:  # noqa: BLE001 -- a sink that breaks must not cost the client its answer
+                self._outside.on_bug(bug)
         if self.account_id:
-            self._ledger.settle(outcome)
-        for sink in self._sinks:
-            sink(outcome)
+            self._outside.ledger.settle(outcome)

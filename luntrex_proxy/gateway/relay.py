@@ -7,16 +7,16 @@ client's dialect, or a connection that breaks off.
 from luntrex_proxy.core.call import Route
 from luntrex_proxy.core.refusals import REFUSALS, Refusal
 from luntrex_proxy.core.wire.ends import error_event
-from luntrex_proxy.core.wire.errors import error_body, is_error_body
+from luntrex_proxy.core.wire.errors import upstream_error_body
 from luntrex_proxy.core.wire.headers import TO_CLIENT, WAIT_HEADERS, copy_allowed
-from luntrex_proxy.core.wire.jsonbody import has_error, usage_of
+from luntrex_proxy.core.wire.jsonbody import usage_of, verdict
 from luntrex_proxy.core.wire.sse import StreamReader
 from luntrex_proxy.gateway.answer import Answer
 from luntrex_proxy.gateway.http.client import Exchange
 
 _STREAM_HEADERS = b"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
 _JSON = b"Content-Type: application/json\r\n"
-_OUR_CREDENTIALS_REFUSED = frozenset({401, 402, 403})
+_OUR_CREDENTIALS_REFUSED = frozenset({401, 402, 403, 407})
 
 
 class Relayed:
@@ -70,8 +70,7 @@ async def _relay_refusal(
     lines = [own_headers, _JSON]
     copy_allowed(WAIT_HEADERS, answer.headers, lines)
     body = answer.gathered() if answer.complete else b""
-    if not is_error_body(route.dialect, body):
-        body = error_body(route.dialect, REFUSALS["upstream_error"], request_id)
+    body = upstream_error_body(route.dialect, answer.status, body, request_id)
     return Relayed(exchange, "upstream_error", body, answer.status, b"".join(lines))
 
 
@@ -83,11 +82,11 @@ async def _relay_stream(
         raise Refusal(answer.failure)
     lines = [own_headers, _STREAM_HEADERS]
     copy_allowed(TO_CLIENT, answer.headers, lines)
+    assert answer.reader is not None  # noqa: S101 -- a stream has a reader; narrows the type
+    answer.relayed = True
     exchange.start_stream(200, b"".join(lines), first)
     answer.push_to(exchange)
     await answer.finished()
-    assert answer.reader is not None  # noqa: S101 -- a stream has a reader; narrows the type
-    answer.usage = answer.reader.usage
     if not answer.failure:
         return Relayed(exchange, "ok", answer.last)
     last = answer.last or broken_end(route, answer.reader, answer.failure, request_id)
@@ -109,10 +108,13 @@ async def _relay_body(route: Route, own_headers: bytes, answer: Answer, exchange
     copy_allowed(TO_CLIENT, answer.headers, lines)
     headers = b"".join(lines)
     if answer.done:
-        if has_error(body):
-            raise Refusal("upstream_error")  # both SDKs would take an error with status 200 for an answer
+        wrong = verdict(body)
+        if wrong:
+            raise Refusal(wrong)  # both SDKs would take an error with status 200 for an answer
+        answer.relayed = True
         answer.usage = usage_of(body, route)
         return Relayed(exchange, "ok", body, 200, headers)
+    answer.relayed = True
     length = answer.headers.get(b"content-length")
     if length is not None:
         exchange.start_sized(200, headers, int(length))
@@ -121,7 +123,10 @@ async def _relay_body(route: Route, own_headers: bytes, answer: Answer, exchange
     answer.push_to(exchange)
     answer.body_arrived(body)  # through the same door as what follows
     await answer.finished()
-    answer.usage = answer.json.usage() if answer.json is not None else None
+    if answer.json is not None:
+        answer.usage = answer.json.usage()
+        if answer.json.has_error():
+            answer.failure = "upstream_error"
     relayed = Relayed(exchange, answer.code, answer.last)
     relayed.cut = answer.code != "ok"  # JSON can't say that it was cut: an incomplete body does
     return relayed

@@ -9,6 +9,7 @@ from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.headers import TO_UPSTREAM, copy_allowed
 from luntrex_proxy.core.wire.splice import Changes, rewrite
+from luntrex_proxy.gateway.accept import Call
 from luntrex_proxy.gateway.authorise import Permit
 from luntrex_proxy.gateway.http.upstream import Origin
 from luntrex_proxy.gateway.ports import Prices
@@ -30,14 +31,18 @@ class Upstream:
         self.inject_usage = inject_usage
         self._fixed_headers = fixed_headers  # Host, credentials and constants, as complete lines
 
-    def request(self, route: Route, headers: dict[bytes, bytes], body: bytes, model_id: str = "") -> bytes:
+    def request(
+        self, route: Route, headers: dict[bytes, bytes], body: bytes, model_id: str = "", page: bytes = b""
+    ) -> bytes:
         """A whole request, built from zero."""
         parts = [route.method.encode(), b" ", self.base_path, route.upstream_path]
         if model_id:
             name = model_id.encode()
-            if _MODEL_PATH.fullmatch(name) is None or b".." in name:
+            if _MODEL_PATH.fullmatch(name) is None or b".." in name or b"." in name.split(b"/"):
                 raise Refusal("model_not_found")
             parts += (b"/", name)
+        if page:
+            parts += (b"?", page)
         parts += (b" HTTP/1.1\r\n", self._fixed_headers)
         copy_allowed(TO_UPSTREAM[route.dialect], headers, parts)
         if route.method == "POST":
@@ -62,14 +67,14 @@ class Target:
             route.grammar is Grammar.CHAT and fields.stream and not fields.include_usage and self.upstream.inject_usage
         )
 
-    def request(
-        self, route: Route, headers: dict[bytes, bytes], body: bytes, fields: Fields | None, model_id: str
-    ) -> bytes:
+    def request(self, call: Call, body: bytes, fields: Fields | None) -> bytes:
         """The whole request: the client's body with the permitted changes spliced in, all else made here."""
+        route = call.route
         if fields is None:
-            return self.upstream.request(route, headers, b"", (self.candidate.model or model_id) if model_id else "")
+            name = (self.candidate.model or call.model_id) if call.model_id else ""
+            return self.upstream.request(route, call.headers, b"", name, call.page)
         changes = Changes(model=self.candidate.model, include_usage=self.injects_usage(route, fields))
-        return self.upstream.request(route, headers, rewrite(route, body, fields, changes))
+        return self.upstream.request(route, call.headers, rewrite(route, body, fields, changes))
 
 
 class Routing:

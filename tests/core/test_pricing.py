@@ -1,10 +1,13 @@
 """What tokens cost: arithmetic in integers, subsets, fallbacks, tiers."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luntrex_proxy.core.outcome import Tokens
-from luntrex_proxy.core.pricing import CLASSES, Price, Rates, Tier, cost_pico, fill_rates
+from luntrex_proxy.core.call import Grammar
+from luntrex_proxy.core.outcome import Ending, Outcome, Tokens, UsageSource
+from luntrex_proxy.core.pricing import CLASSES, COST_LIMIT_PICO, Price, Rates, Tier, cost_pico, fill_rates
+from luntrex_proxy.core.wire.usage import COUNT_LIMIT, read_tokens
 
 # gpt-4o-mini, by hand: $0.15, $0.075 and $0.60 per million tokens.
 MINI = fill_rates({"input": 150_000, "cached_input": 75_000, "output": 600_000})
@@ -68,6 +71,31 @@ def test_unknown_price_costs_nothing() -> None:
     assert Price(rates=None, model="other", version="").cost_pico(Tokens(input=5, output=5)) == 0
 
 
+def test_the_largest_cost_can_be_recorded() -> None:
+    """The greatest counts that are believed, at a million dollars per million, fit a record and a bigint."""
+    usage = dict.fromkeys(("input_tokens", "output_tokens", "cache_read_input_tokens"), COUNT_LIMIT)
+    split = dict.fromkeys(("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"), COUNT_LIMIT)
+    tokens = read_tokens(Grammar.MESSAGES, {**usage, "cache_creation": split})
+    assert tokens is not None
+    assert tokens.input == 4 * COUNT_LIMIT
+    price = Price(fill_rates({"input": 10**12, "output": 10**12}), "m", "config")
+    cost = price.cost_pico(tokens)
+    assert cost == COST_LIMIT_PICO == 2**63 - 1
+    outcome = Outcome(
+        "r", 1, 1, "k", "messages", "m", "u", 200, "ok", Ending.COMPLETE, False, UsageSource.REPORTED, tokens, cost,
+        price.version, 1, 1, 0, 1, 1, 1, 1,
+    )  # fmt: skip
+    record = msgspec.msgpack.encode(outcome)
+    assert msgspec.msgpack.decode(record, type=Outcome) == outcome
+    assert max(tokens.input, tokens.output) < 2**63
+
+
+def test_a_great_cost_is_not_cut() -> None:
+    """A billion tokens at a thousand dollars per million is a million dollars, to the pico-dollar."""
+    rates = fill_rates({"input": 10**9})
+    assert cost_pico(rates, Tokens(input=10**9)) == 10**18
+
+
 COUNTS = st.integers(min_value=0, max_value=10_000_000)
 RATES = st.builds(
     lambda values: Rates(**dict(zip(CLASSES, values, strict=True))),
@@ -99,7 +127,7 @@ def test_disjoint_classes_add_up(rates: Rates, parts: tuple[int, ...]) -> None:
         reasoning=reasoning,
         output_audio=audio_out,
     )
-    assert cost_pico(rates, tokens) == (
+    assert cost_pico(rates, tokens) == min(COST_LIMIT_PICO,
         plain_in * rates.input + cached * rates.cached_input + write_5m * rates.cache_write_5m
         + write_1h * rates.cache_write_1h + audio_in * rates.input_audio + plain_out * rates.output
         + reasoning * rates.reasoning + audio_out * rates.output_audio
@@ -111,7 +139,9 @@ def test_a_uniform_price_ignores_the_split(count: int, rate: int) -> None:
     """With one rate for all, it does not matter which class a token is in."""
     rates = fill_rates({"input": rate, "output": rate})
     half = count // 2
-    assert cost_pico(rates, Tokens(input=count, cached_input=half, output=count, reasoning=half)) == 2 * count * rate
+    assert cost_pico(rates, Tokens(input=count, cached_input=half, output=count, reasoning=half)) == min(
+        COST_LIMIT_PICO, 2 * count * rate
+    )
 
 
 def test_every_token_class_has_a_rate() -> None:

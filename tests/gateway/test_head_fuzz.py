@@ -72,7 +72,10 @@ def test_what_is_accepted_has_one_reading(seed: int) -> None:
         names = [name for name, _ in fields]
         assert head.method == strict["method"]
         assert head.path == strict["target"].partition(b"?")[0]
-        assert {name: value.strip(b" \t") for name, value in head.headers.items()} == dict(fields)
+        joined: dict[bytes, bytes] = {}
+        for name, value in fields:
+            joined[name] = joined[name] + b", " + value if name in joined else value
+        assert {name: value.strip(b" \t") for name, value in head.headers.items()} == joined
         assert names.count(b"content-length") + names.count(b"transfer-encoding") <= 1
         assert names.count(b"host") <= 1
         assert head.chunked == (b"transfer-encoding" in names)

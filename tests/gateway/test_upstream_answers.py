@@ -50,12 +50,22 @@ async def test_our_own_credentials_refused_is_not_the_clients_fault(status: int)
     assert CANARY not in answer.body
 
 
-@pytest.mark.parametrize("body", [b"<html>CANARYcanary", b'{"detail":"CANARYcanary"}', b"", b'{"error":"x"}', b"\xff"])
-async def test_an_error_in_foreign_words_gets_ours(body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"<html>CANARYcanary", b'{"x":"CANARYcanary"}', b"", b'{"error":[]}', b"\xff"])
+async def test_an_error_in_no_known_form_gets_our_words(body: bytes) -> None:
     """An error body that SDKs can't read is replaced; the status stays."""
     answer, _ = await answered([reply(500, body)])
     assert (answer.status, answer.code) == (500, "upstream_error")
     assert CANARY not in answer.body
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"detail":"too long"}', b'{"error":"too long"}', b'{"object":"error","message":"too long","code":40}']
+)
+async def test_an_error_in_another_form_keeps_its_meaning(body: bytes) -> None:
+    """The caller reads the upstream's own sentence, in the dialect it speaks."""
+    answer, _ = await answered([reply(400, body)])
+    assert (answer.status, answer.code) == (400, "upstream_error")
+    assert answer.json()["error"]["message"] == "too long"
 
 
 async def test_a_large_error_is_not_gathered() -> None:

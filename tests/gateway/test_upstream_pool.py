@@ -83,12 +83,12 @@ async def test_an_upstream_that_does_not_end_is_left(tail: list[Step]) -> None:
 
 
 async def test_the_number_of_connections_is_bounded() -> None:
-    """An upstream at its maximum counts as unreachable; when a connection is free again it serves."""
+    """An upstream at its maximum is overloaded, not unreachable; when a connection is free again it serves."""
     gate = asyncio.Event()
     async with upstream_server([gate, reply(200, BODY)]) as up, serving(both_dialects(up.url, max_connections=2)) as gw:
         running = [asyncio.ensure_future(ask(gw.port, post())) for _ in range(2)]
         await up.wait(2)
-        assert (await ask(gw.port, post())).code == "upstream_unreachable"
+        assert (await ask(gw.port, post())).code == "overloaded"
         gate.set()
         assert [answer.status for answer in await asyncio.gather(*running)] == [200, 200]
         assert (await ask(gw.port, post())).status == 200

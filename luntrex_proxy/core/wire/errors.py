@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 
 from luntrex_proxy.core.call import Dialect
-from luntrex_proxy.core.refusals import Row
+from luntrex_proxy.core.refusals import REFUSALS, Row
 from luntrex_proxy.core.wire.members import UNREADABLE
+
+MESSAGE_LIMIT_CHARS = 4096  # of an upstream's words in an error that we put into form
 
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
@@ -72,6 +74,38 @@ def is_error_body(dialect: Dialect, body: bytes) -> bool:
     if envelope.error is None or type(envelope.error.message) is not str:
         return False
     return dialect is Dialect.OPENAI or envelope.type == "error"
+
+
+def upstream_error_body(dialect: Dialect, status: int, body: bytes, request_id: str) -> bytes:
+    """An upstream's error body in this dialect's form: its own where it has it, else its words in ours."""
+    if is_error_body(dialect, body):
+        return body
+    message = _find_message(body) or REFUSALS["upstream_error"].sentence
+    if dialect is Dialect.ANTHROPIC:
+        error = {"type": anthropic_type(status), "message": message}
+        return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
+    kind, code = ("server_error" if status >= 500 else "invalid_request_error"), "upstream_error"
+    if status == 429:
+        kind, code = "rate_limit_error", "rate_limit_exceeded"
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": code}})
+
+
+def _find_message(body: bytes) -> str:
+    """The message in one of the shapes that servers are known to use; else nothing."""
+    try:
+        said = msgspec.json.decode(body)
+    except UNREADABLE:
+        return ""
+    if type(said) is list and said:  # Google's envelope
+        said = said[0]
+    if type(said) is not dict:
+        return ""
+    error = said.get("error")
+    inner = error.get("message") if type(error) is dict else error
+    for message in (inner, said.get("message"), said.get("detail")):
+        if type(message) is str and message.strip():
+            return message[:MESSAGE_LIMIT_CHARS]
+    return ""
 
 
 def _sentence(row: Row, field: str | None) -> str:

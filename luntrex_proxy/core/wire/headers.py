@@ -4,10 +4,11 @@ import re
 
 from luntrex_proxy.core.call import Dialect
 
-# What of the client's headers an upstream gets to see. Nothing of the client's network, software or person.
+# What of the client's headers an upstream gets to see. Nothing of the client's network, software or person. And no
+# idempotency-key: all accounts share one provider account, where one tenant's key would fetch another's stored answer.
 TO_UPSTREAM: dict[Dialect, tuple[bytes, ...]] = {
-    Dialect.OPENAI: (b"openai-beta", b"idempotency-key"),
-    Dialect.ANTHROPIC: (b"anthropic-version", b"anthropic-beta", b"idempotency-key"),
+    Dialect.OPENAI: (b"openai-beta",),
+    Dialect.ANTHROPIC: (b"anthropic-version", b"anthropic-beta"),
 }
 # What of an upstream's headers a client gets to see. Rate limits are the shared provider account's: not among them.
 TO_CLIENT = (b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"openai-processing-ms")

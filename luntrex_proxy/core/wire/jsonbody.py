@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,6 +17,9 @@ TAIL_BYTES = 65536
 _USAGE = re.compile(rb'"usage"[ \t\n\r]*:[ \t\n\r]*(?=\{)')
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]', re.DOTALL)
+_HEAD_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[{}]', re.DOTALL)  # the last string may be cut off
+_IS_TRUTHY = re.compile(rb'[ \t\n\r]*:[ \t\n\r]*(?:"[^"]|\{[ \t\n\r]*"|\[[ \t\n\r]*[^] \t\n\r]|true|-?[0.]*[1-9])')
+_IS_RESPONSE = re.compile(rb'[ \t\n\r]*:[ \t\n\r]*"response"')
 _CANDIDATES = 4  # how many `"usage"` are looked at: a hostile upstream must not make this quadratic
 
 
@@ -44,16 +47,19 @@ def usage_of(body: bytes, route: Route) -> Tokens | None:
         return None
 
 
-def has_error(body: bytes) -> bool:
-    """Whether an answer with status 200 is an error all the same; both SDKs would take it for an answer.
+def verdict(body: bytes) -> Literal["", "upstream_invalid", "upstream_error"]:
+    """The refusal code for a whole answer with status 200 that is none; "" when it is one.
 
-    A `response` object with an `error` is a truthful answer: its status says failed.
+    Invalid is what is not one complete JSON object. An error with status 200 would be an answer to both SDKs. A
+    `response` object with an `error` is a truthful answer: its status says failed.
     """
     try:
         answer = _ERROR_KEY.decode(body)
+        if not body.isascii():
+            body.decode()  # msgspec skips strings it does not need, and what is not UTF-8 breaks the client's reader
     except UNREADABLE:
-        return False
-    return bool(answer.error) and answer.object != "response"
+        return "upstream_invalid"
+    return "upstream_error" if answer.error and answer.object != "response" else ""
 
 
 class JsonReader:
@@ -88,6 +94,21 @@ class JsonReader:
             return usage_of(tail, self._route)
         grammar = self._route.grammar
         return read_tokens(grammar, usage_near_end(tail, 1)) or read_tokens(grammar, _usage_near_start(self._head))
+
+    def has_error(self) -> bool:
+        """Whether the answer begins as an error that `verdict` would find: in its first 4 KiB."""
+        head = self._head
+        if b'"error"' not in head:
+            return False
+        depth, error = 0, False
+        for token in _HEAD_TOKEN.finditer(head):
+            if token[0] in (b"{", b"}"):
+                depth += 1 if token[0] == b"{" else -1
+            elif depth == 1 and token[0] == b'"error"':
+                error = error or _IS_TRUTHY.match(head, token.end()) is not None
+            elif depth == 1 and token[0] == b'"object"' and _IS_RESPONSE.match(head, token.end()):
+                return False
+        return error
 
 
 def usage_near_end(tail: bytes, depth: int) -> Any:

@@ -7,14 +7,33 @@
 What would need state at the provider is not changed but refused: `refused_field`.
 """
 
+from typing import Any
+
 import msgspec
 
 from luntrex_proxy.core.call import Grammar, Route
 from luntrex_proxy.core.wire.fields import Fields
-from luntrex_proxy.core.wire.members import Members, find_spans, read_members
+from luntrex_proxy.core.wire.members import UNREADABLE, Members, find_spans, read_members
 
 _STATEFUL = ("previous_response_id", "conversation", "background", "prompt")
 _JUST_USAGE = b'{"include_usage":true}'
+
+
+class _Item(msgspec.Struct, gc=False):
+    type: Any = None
+    id: Any = None
+    role: Any = None
+
+
+class _Tool(msgspec.Struct, gc=False):
+    vector_store_ids: Any = None
+    container: Any = None
+
+
+# Only the named keys become objects. A search for the words first would have to look for their escapes as well, and
+# then takes as long as this.
+_ITEMS = msgspec.json.Decoder(list[_Item | list[Any] | str | float | bool | None])
+_TOOLS = msgspec.json.Decoder(list[_Tool | list[Any] | str | float | bool | None])
 
 
 class Changes(msgspec.Struct, frozen=True, gc=False):
@@ -25,14 +44,48 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
 
 
 def refused_field(route: Route, fields: Fields) -> str | None:
-    """The first field that asks for state at the provider, or None."""
+    """The first field that asks for state at the provider, or None.
+
+    Ids of files inside content pass for now: an argument of the client's own tools may be called file_id as well.
+    """
+    members = fields.members
+    if route.name == "messages":
+        return "container" if bytes(members.get("container", b"null")) != b"null" else None
     if route.name != "responses":
         return None
     for name in _STATEFUL:
-        raw = fields.members.get(name)
+        raw = members.get(name)
         if raw is not None and bytes(raw) != b"null" and not (name == "background" and bytes(raw) == b"false"):
             return name
-    return None
+    if "input" in members and _refers_to_items(members["input"]):
+        return "input"
+    return "tools" if "tools" in members and _uses_stores(members["tools"]) else None
+
+
+def _refers_to_items(raw: msgspec.Raw) -> bool:
+    """Whether an item stands for one that the provider keeps. Its `type` may be left out: then it is just an id."""
+    if not bytes(raw).startswith(b"["):
+        return False
+    try:
+        items = _ITEMS.decode(raw)
+    except UNREADABLE:  # fail closed: what can't be looked through might hold one
+        return True
+    return any(
+        item.type == "item_reference" or (item.type is None and item.role is None and item.id is not None)
+        for item in items
+        if type(item) is _Item
+    )
+
+
+def _uses_stores(raw: msgspec.Raw) -> bool:
+    """Whether a tool searches the provider's vector stores or goes on in one of its containers."""
+    if not bytes(raw).startswith(b"["):
+        return False
+    try:
+        tools = _TOOLS.decode(raw)
+    except UNREADABLE:
+        return True
+    return any(tool.vector_store_ids or type(tool.container) is str for tool in tools if type(tool) is _Tool)
 
 
 def rewrite(route: Route, body: bytes, fields: Fields, changes: Changes) -> bytes:

@@ -46,7 +46,7 @@ class StreamReader:
         self._rest = b""  # the start of an event whose end has not come
         self._kind = b""  # name or type of the very large event that is streaming through
         self.usage: Tokens | None = None
-        self.usage_partial = False  # they leave input or output out
+        self.usage_partial = False  # they leave input or output out, or the last of them are nonsense
         self.events = 0  # events with data that were let go; the terminal one is not counted
         self.output_bytes = 0  # bytes of these events
         self.ended = False

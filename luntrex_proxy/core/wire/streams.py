@@ -89,7 +89,7 @@ class _ChatReader(StreamReader):
         usage = chunk.usage
         if usage is not _ABSENT or chunk.error:
             if usage:
-                self.usage = read_tokens(Grammar.CHAT, usage) or self.usage
+                self._note_usage(usage)
             if chunk.error:
                 self.failed = True
                 return self._end(event)
@@ -102,13 +102,19 @@ class _ChatReader(StreamReader):
         return event
 
     def _take_large(self, kind: bytes, tail: bytes) -> bytes:  # noqa: ARG002 -- chunks have no kinds
-        self.usage = read_tokens(Grammar.CHAT, usage_near_end(tail, 1)) or self.usage
+        if usage := usage_near_end(tail, 1):
+            self._note_usage(usage)
         self.finish_seen = self.finish_seen or _FINISH.search(tail) is not None
         return self._let_go(tail)
 
+    def _note_usage(self, usage: Any) -> None:
+        tokens = read_tokens(Grammar.CHAT, usage)
+        self.usage = tokens or self.usage
+        self.usage_partial = tokens is None  # the last word is nonsense: earlier numbers are not the whole
+
     def _finish_rest(self) -> None:
         rest = self._rest.strip()
-        if rest in (b"data: [DONE]", b"data:[DONE]"):  # all but its blank line
+        if (parse_event(rest)[1] or b"").strip() == b"[DONE]":  # all but its blank line, without which SDKs drop it
             self._end(rest + b"\n\n")
         elif self.finish_seen and (not rest or rest.startswith(b":")):
             self._end(b"")
@@ -122,10 +128,14 @@ def _without_null_usage(event: bytes) -> bytes:
     _, data = parse_event(event)
     members = read_members(data or b"")
     spans = find_spans(data or b"", members) if members else None
-    if data is None or spans is None or b"\n" in data or not spans["usage"][0]:
+    if data is None or spans is None or b"\n" in data:
         return event
     begin, _, end = spans["usage"]
-    return event.replace(data, data[:begin] + data[end:], 1)
+    rest = data[end:]
+    if begin == 0:  # the first member: its brace stays, and the comma goes that follows it instead of the one before
+        begin = data.index(b"{") + 1
+        rest = rest.lstrip(b" \t").removeprefix(b",")
+    return event.replace(data, data[:begin] + rest, 1)
 
 
 class _Response(msgspec.Struct, gc=False):
@@ -245,8 +255,9 @@ class _MessagesReader(StreamReader):
             return self._end(event if name == kind else b"event: error\ndata: %b\n\n" % data.strip())
         if kind in (b"message_start", b"message_delta"):
             self._known = merge_usage(self._known, said.usage if said.message is None else said.message.usage)
-            self.usage = read_tokens(Grammar.MESSAGES, self._known)
-            self.usage_partial = not self._known.keys() >= _BOTH_COUNTS
+            tokens = read_tokens(Grammar.MESSAGES, self._known)
+            self.usage = tokens or self.usage
+            self.usage_partial = tokens is None or not self._known.keys() >= _BOTH_COUNTS
         return self._let_go(event)
 
     def _take_large(self, kind: bytes, tail: bytes) -> bytes:  # noqa: ARG002 -- none of the large events is watched

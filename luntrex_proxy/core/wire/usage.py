@@ -1,6 +1,7 @@
 """Token counts from an upstream's usage object, by the rules of wire formats 1.3, 1.4 and 2.2.
 
-Absent and null details count as 0, an explicit zero stays zero; what is not a plausible count is treated as absent.
+Absent and null counts are 0, an explicit zero stays zero. An implausible count of input or output is no zero: it makes
+the whole object useless, so that the request is estimated. In the details, which only divide, it is taken as absent.
 """
 
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 from luntrex_proxy.core.call import Grammar, Route
 from luntrex_proxy.core.outcome import Tokens
 
-COUNT_LIMIT = 10**12  # above it a number is a mistake, and could not be priced in 64 bits
+COUNT_LIMIT = 10**9  # above it a number is a mistake: no model has such a request, and sums must fit 64 bits
 
 # Routes whose upstream works without billable tokens: count_tokens' `input_tokens` is the answer itself.
 _UNBILLED = frozenset({"moderations", "messages.count_tokens", "models"})
@@ -23,6 +24,9 @@ class _Names(NamedTuple):
 
 _CHAT = _Names("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
 _RESPONSES = _Names("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
+_MESSAGES_COUNTS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_MESSAGES_WRITES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+_MESSAGES_NAMES = frozenset((*_MESSAGES_COUNTS, "cache_creation", "output_tokens_details"))
 
 
 def is_billed(route: Route) -> bool:
@@ -31,7 +35,7 @@ def is_billed(route: Route) -> bool:
 
 
 def read_tokens(grammar: Grammar, usage: Any) -> Tokens | None:
-    """The counts of a decoded usage object; None when it says neither input nor output."""
+    """The counts of a decoded usage object; None when it says neither input nor output, or says nonsense."""
     if type(usage) is not dict:
         return None
     if grammar is Grammar.MESSAGES:
@@ -40,19 +44,22 @@ def read_tokens(grammar: Grammar, usage: Any) -> Tokens | None:
 
 
 def merge_usage(known: dict[str, Any], update: Any) -> dict[str, Any]:
-    """Anthropic's cumulative usage: what the update states overwrites, what it leaves out or garbles stays."""
+    """Anthropic's cumulative usage: what the update states overwrites, nonsense included; what it leaves out stays."""
     if type(update) is not dict:
         return known
-    return {**known, **{name: value for name, value in update.items() if type(value) is dict or _is_count(value)}}
+    return {**known, **{name: update[name] for name in _MESSAGES_NAMES & update.keys() if update[name] is not None}}
 
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value <= COUNT_LIMIT
 
 
+def _are_plausible(counts: dict[str, Any], names: tuple[str, ...]) -> bool:
+    return all(counts.get(name) is None or _is_count(counts[name]) for name in names)
+
+
 def _count(counts: dict[str, Any], name: str) -> int:
-    value = counts.get(name)
-    return value if type(value) is int and 0 <= value <= COUNT_LIMIT else 0
+    return counts.get(name) or 0
 
 
 def _part(counts: dict[str, Any], name: str) -> dict[str, Any]:
@@ -66,7 +73,8 @@ def _subset(details: dict[str, Any], name: str, whole: int) -> int:
 
 
 def _read_openai(usage: dict[str, Any], names: _Names) -> Tokens | None:
-    if not _is_count(usage.get(names.input)) and not _is_count(usage.get(names.output)):
+    counts = (names.input, names.output)
+    if not _are_plausible(usage, counts) or all(usage.get(name) is None for name in counts):
         return None
     all_input = _count(usage, names.input)
     all_output = _count(usage, names.output)
@@ -85,12 +93,14 @@ def _read_openai(usage: dict[str, Any], names: _Names) -> Tokens | None:
 
 
 def _read_messages(usage: dict[str, Any]) -> Tokens | None:
-    if not _is_count(usage.get("input_tokens")) and not _is_count(usage.get("output_tokens")):
-        return None
     split = _part(usage, "cache_creation")
+    if not _are_plausible(usage, _MESSAGES_COUNTS) or not _are_plausible(split, _MESSAGES_WRITES):
+        return None
+    if usage.get("input_tokens") is None and usage.get("output_tokens") is None:
+        return None
     written_1h = _count(split, "ephemeral_1h_input_tokens")
     written = written_1h + _count(split, "ephemeral_5m_input_tokens")
-    if _is_count(usage.get("cache_creation_input_tokens")):  # the total is authoritative, the split only divides it
+    if usage.get("cache_creation_input_tokens") is not None:  # the total is authoritative, the split only divides it
         written = usage["cache_creation_input_tokens"]
         written_1h = min(written_1h, written)
     cached = _count(usage, "cache_read_input_tokens")

@@ -5,6 +5,9 @@ neither FIN nor RST, so bytes that come while an answer is pending are kept (up 
 """
 
 import asyncio
+import socket
+import struct
+import time
 from collections.abc import Callable, Coroutine
 from typing import Protocol, cast
 
@@ -15,7 +18,10 @@ from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _END_OF_HEAD = b"\r\n\r\n"
-_LINGER_S = 2.0  # how long a refused client may still send before the connection is reset under its answer
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, no time
+# How long, and how much, a refused client may still send before the connection is reset under its answer.
+_LINGER_S = 2.0
+_LINGER_BYTES = 16 * 1024 * 1024
 REASONS = {
     200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 402: b"Payment Required", 403: b"Forbidden",
     404: b"Not Found", 405: b"Method Not Allowed", 408: b"Request Timeout", 409: b"Conflict",
@@ -36,7 +42,7 @@ class Handler(Protocol):
     def handle(self, exchange: "Exchange") -> Coroutine[None, None, None]:
         """Answer one request and call `Exchange.close` last. Never raises."""
 
-    def refuse_bytes(self, code: str) -> bytes:
+    def refuse_bytes(self, code: str, received: bytes) -> bytes:
         """A whole HTTP answer for bytes that never became a request; the connection closes after it."""
 
 
@@ -44,9 +50,9 @@ class Exchange:
     """One request and its answer on a client connection."""
 
     __slots__ = (
-        "_arrived", "_broken", "_connection", "_head_sent", "_parts", "_waiter", "body_bytes", "body_complete",
-        "body_limit", "cut_code", "first_byte_us", "gone", "head", "key_id", "on_pause", "response_bytes", "streaming",
-        "task",
+        "_arrived_ns", "_broken", "_connection", "_discard", "_head_sent", "_parts", "_waiter", "body_bytes",
+        "body_complete", "body_limit", "cut_code", "first_byte_us", "gone", "head", "key_id", "on_pause",
+        "response_bytes", "streaming", "task",
     )  # fmt: skip
 
     def __init__(self, connection: "ClientConnection", head: RequestHead) -> None:
@@ -55,6 +61,7 @@ class Exchange:
         self._waiter: asyncio.Future[None] | None = None
         self._head_sent = False
         self._broken = ""
+        self._discard = False
         self.head = head
         self.body_bytes = 0
         self.body_limit = 0  # 0 until the pipeline has asked for the body
@@ -67,7 +74,7 @@ class Exchange:
         self.streaming = False  # the body is chunked (or ends with the connection for HTTP/1.0)
         self.response_bytes = 0  # of the body, framing not counted
         self.first_byte_us = 0  # from the head to the first answer byte
-        self._arrived = connection.loop.time()
+        self._arrived_ns = time.perf_counter_ns()
 
     # Reading.
 
@@ -87,9 +94,16 @@ class Exchange:
         self._parts = []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def discard_body(self) -> None:
+        """Nobody will read the body: what comes of it is not kept."""
+        self._discard = True
+        self._parts.clear()
+
     def body_arrived(self, data: bytes) -> None:
         """Called by the connection with each piece of the body."""
         self.body_bytes += len(data)
+        if self._discard:
+            return
         if self.body_limit and self.body_bytes > self.body_limit:
             self._parts.clear()
             self.break_body("body_too_large")
@@ -129,6 +143,7 @@ class Exchange:
         self.streaming = True
         if self.head.version == "1.0":
             self.head.keep_alive = False
+            self.response_bytes += len(first)
             self._send_head(status, b"".join((headers, b"Connection: close\r\n\r\n", first)))
             return
         closing = b"" if self._can_stay() else b"Connection: close\r\n"
@@ -157,7 +172,11 @@ class Exchange:
 
     def abort(self) -> None:
         """Break the connection so that the client sees an incomplete body."""
-        self._connection.transport.abort()
+        transport = self._connection.transport
+        if self.head.version == "1.0":
+            # A body that ends with the connection looks whole after a FIN; only a reset tells the truth.
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
 
     def cut(self, code: str) -> None:
         """End the answer from our side, with the refusal `code`."""
@@ -187,15 +206,15 @@ class Exchange:
 
     def elapsed_us(self) -> int:
         """Microseconds since the head arrived."""
-        return int((self._connection.loop.time() - self._arrived) * 1e6)
+        return (time.perf_counter_ns() - self._arrived_ns) // 1000
 
 
 class ClientConnection(asyncio.Protocol):
     """Reads requests of one client connection, one at a time, in order."""
 
     __slots__ = (
-        "_buffer", "_chunked", "_lingering", "_scanned", "deadline", "exchange", "handler", "loop",
-        "ticker", "transport", "write_paused",
+        "_buffer", "_chunked", "_discarded_bytes", "_lingering", "_scanned", "_unsent_bytes", "deadline", "exchange",
+        "handler", "loop", "ticker", "transport", "write_paused",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -209,8 +228,10 @@ class ClientConnection(asyncio.Protocol):
         self.write_paused = False
         self._buffer = b""  # an unfinished head, or what came while an answer was pending
         self._scanned = 0
+        self._unsent_bytes = 0
         self._chunked: ChunkedBody | None = None
         self._lingering = False
+        self._discarded_bytes = 0
 
     # asyncio.Protocol
 
@@ -235,6 +256,9 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Give bytes to whom they belong: a head, a body, or the queue behind a pending answer."""
         if self._lingering:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > _LINGER_BYTES:
+                self.transport.abort()
             return
         exchange = self.exchange
         if exchange is None:
@@ -249,6 +273,7 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads too slowly: slow the upstream down and start the stall clock."""
         self.write_paused = True
+        self._unsent_bytes = self.transport.get_write_buffer_size()
         self.deadline = self.ticker.now + self.handler.timeouts.write_stall_s
         if self.exchange is not None and self.exchange.on_pause is not None:
             self.exchange.on_pause(True)
@@ -256,7 +281,8 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.write_paused = False
-        self.deadline = NEVER
+        if not self._lingering:
+            self.deadline = NEVER if self.exchange is not None else self.ticker.now + self.handler.timeouts.keep_alive_s
         if self.exchange is not None and self.exchange.on_pause is not None:
             self.exchange.on_pause(False)
 
@@ -266,10 +292,14 @@ class ClientConnection(asyncio.Protocol):
         """A deadline passed: silent close when idle, 408 for a slow request, abort for a stalled reader."""
         self.deadline = NEVER
         exchange = self.exchange
-        if exchange is not None and not exchange.body_complete and not exchange.head_sent:
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if self.write_paused and unsent_bytes < self._unsent_bytes:  # slow, but it takes its answer
+            self._unsent_bytes = unsent_bytes
+            self.deadline = self.ticker.now + self.handler.timeouts.write_stall_s
+        elif exchange is not None and not exchange.body_complete and not exchange.head_sent:
             exchange.break_body("request_timeout")
         elif exchange is None and self._buffer:
-            self._refuse("request_timeout")
+            self._refuse("request_timeout", self._buffer)
         else:
             self.transport.abort()
 
@@ -282,7 +312,7 @@ class ClientConnection(asyncio.Protocol):
         limits = self.handler.limits
         if end < 0 or end > limits.header_bytes:
             if len(data) > limits.header_bytes:
-                self._refuse("header_too_large")
+                self._refuse("header_too_large", data)
                 return
             if data and not self._buffer:
                 self.deadline = self.ticker.now + self.handler.timeouts.header_s
@@ -295,7 +325,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             head, self._chunked = parse_head(data[:end], limits.header_count)
         except Refusal as refusal:
-            self._refuse(refusal.row.code)
+            self._refuse(refusal.row.code, data)
             return
         self.deadline = NEVER
         exchange = self.exchange = Exchange(self, head)
@@ -337,7 +367,7 @@ class ClientConnection(asyncio.Protocol):
         transport = self.transport
         if exchange is None or transport.is_closing():
             return
-        if not exchange.head.keep_alive:
+        if not exchange.head.keep_alive or self.handler.draining:
             self._linger(clean=exchange.body_complete)
             return
         self.deadline = self.ticker.now + self.handler.timeouts.keep_alive_s
@@ -350,13 +380,14 @@ class ClientConnection(asyncio.Protocol):
         if self.exchange is None:
             self.transport.close()
 
-    def _refuse(self, code: str) -> None:
-        self.transport.write(self.handler.refuse_bytes(code))
+    def _refuse(self, code: str, received: bytes = b"") -> None:
+        self.transport.write(self.handler.refuse_bytes(code, received))
         self._linger(clean=False)
 
     def _linger(self, *, clean: bool) -> None:
         """Close; when the client may still be sending, end our side first so that a reset can't eat the answer."""
         if clean or not self.transport.can_write_eof():
+            self.deadline = self.ticker.now + self.handler.timeouts.write_stall_s
             self.transport.close()
             return
         self._lingering = True

@@ -10,15 +10,19 @@ import httptools
 from luntrex_proxy.core.refusals import Refusal
 
 MAX_TARGET_BYTES = 8192
+# A chunked body may cost this many bytes on the wire beside its content, and this many times its content.
+FRAMING_BYTES = 65536
+FRAMING_FACTOR = 4
 
 _PLAIN = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 _HOST = re.compile(rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_START = re.compile(rb"[A-Z-]+ [^ \r\n]+ HTTP/[0-9]\.[0-9]\r\n")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,15}")
 # A second one of these would let two readers disagree.
 _ONCE = frozenset(
     {
         b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect",
-        b"authorization", b"x-api-key", b"connection", b"anthropic-version",
+        b"authorization", b"x-api-key", b"anthropic-version",
     }
 )  # fmt: skip
 
@@ -26,11 +30,21 @@ _ONCE = frozenset(
 class RequestHead:
     """Method, target, headers and framing of one request."""
 
-    __slots__ = ("chunked", "content_length", "expects_continue", "headers", "keep_alive", "method", "path", "version")
+    __slots__ = (
+        "chunked",
+        "content_length",
+        "expects_continue",
+        "headers",
+        "keep_alive",
+        "method",
+        "path",
+        "query",
+        "version",
+    )
 
-    def __init__(self, method: bytes, path: bytes, version: str, headers: dict[bytes, bytes]) -> None:
+    def __init__(self, method: bytes, target: bytes, version: str, headers: dict[bytes, bytes]) -> None:
         self.method = method
-        self.path = path  # without the query, which nothing here reads
+        self.path, _, self.query = target.partition(b"?")
         self.version = version
         self.headers = headers
         self.chunked = False
@@ -76,11 +90,13 @@ class Collector:
 class ChunkedBody:
     """Decodes a chunked request body with the parser that read its head."""
 
-    __slots__ = ("_collector", "_parser")
+    __slots__ = ("_body_bytes", "_collector", "_parser", "_wire_bytes")
 
     def __init__(self, parser: httptools.HttpRequestParser, collector: Collector) -> None:
         self._parser = parser
         self._collector = collector
+        self._wire_bytes = 0
+        self._body_bytes = 0
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
         """Body bytes of this read and whether the body has ended. Raises Refusal for bad chunks."""
@@ -92,7 +108,12 @@ class ChunkedBody:
             self._collector.extra = True
         pieces = self._collector.pieces
         self._collector.pieces = []
-        return b"".join(pieces), self._collector.ended
+        body = b"".join(pieces)
+        self._wire_bytes += len(data)
+        self._body_bytes += len(body)
+        if self._wire_bytes > FRAMING_BYTES + FRAMING_FACTOR * self._body_bytes:
+            raise Refusal("invalid_http")  # chunk extensions, trailers or one-byte chunks without end
+        return body, self._collector.ended
 
     @property
     def extra(self) -> bool:
@@ -104,6 +125,8 @@ def parse_head(data: bytes, max_count: int) -> tuple[RequestHead, ChunkedBody | 
     """Parse one head that ends with its blank line; a chunked body gets its decoder. Raises Refusal."""
     if data.translate(None, _PLAIN) or not data.count(b"\n") == data.count(b"\r") == data.count(b"\r\n"):
         raise Refusal("invalid_http")
+    if _START.match(data) is None:
+        raise Refusal("invalid_http")  # llhttp also reads RTSP and ICE, and takes several spaces for one
     collector = Collector()
     parser = httptools.HttpRequestParser(collector)
     try:
@@ -124,18 +147,20 @@ def parse_head(data: bytes, max_count: int) -> tuple[RequestHead, ChunkedBody | 
         raise Refusal("invalid_http")
     headers = dict(collector.headers)
     if len(headers) != len(collector.headers):
-        _refuse_repeats(collector.headers)
-    head = RequestHead(parser.get_method(), target.partition(b"?")[0], version, headers)
+        headers = _join_repeats(collector.headers)
+    head = RequestHead(parser.get_method(), target, version, headers)
     _read_framing(head)
     return head, ChunkedBody(parser, collector) if head.chunked else None
 
 
-def _refuse_repeats(pairs: list[tuple[bytes, bytes]]) -> None:
-    seen: set[bytes] = set()
-    for name, _ in pairs:
-        if name in seen and name in _ONCE:
+def _join_repeats(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Several lines of one list header are one list (RFC 9110 section 5.3)."""
+    joined: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        if name in joined and name in _ONCE:
             raise Refusal("invalid_http")
-        seen.add(name)
+        joined[name] = joined[name] + b", " + value if name in joined else value
+    return joined
 
 
 def _read_framing(head: RequestHead) -> None:

@@ -41,15 +41,16 @@ class _Server:
         """Let running answers end within `timeout` seconds, then cut them."""
         deadline = self._loop.time() + (timeout or 0)
         await self._wait_until_idle(deadline)
-        if self._handler.inflight:
+        if self._handler.connections:
             self._handler.cut_all()
             await self._wait_until_idle(self._loop.time() + _CUT_GRACE_S)
         for connection in list(self._handler.connections):
-            connection.transport.close()
+            connection.transport.abort()
         await asyncio.sleep(0)
 
     async def _wait_until_idle(self, deadline: float) -> None:
-        while self._handler.inflight and self._loop.time() < deadline:  # noqa: ASYNC110 -- once per process, at its end
+        # A connection is gone once its client has all of the answer: nothing is left in our buffers.
+        while self._handler.connections and self._loop.time() < deadline:  # noqa: ASYNC110 -- once per process, at its end
             await asyncio.sleep(0.02)
 
 

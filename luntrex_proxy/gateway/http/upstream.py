@@ -12,7 +12,7 @@ import httptools
 
 from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
 
-MAX_HEAD_BYTES = 65536
+MAX_BARE_BYTES = 65536
 MAX_INFORMATIONAL = 8
 _IDLE_S = 15.0  # an idle connection is closed before most servers do it, so that a request rarely meets a dead one
 _DRAIN_S = 2.0  # how long the end of an answer whose terminal event was seen may take before the connection is closed
@@ -33,6 +33,10 @@ class AnswerSink(Protocol):
 
     def failed(self, code: str) -> None:
         """No more will come; `code` is a refusal code. The connection is already closed."""
+
+
+class OriginFullError(Exception):
+    """The upstream has as many connections as it may have."""
 
 
 class Origin:
@@ -75,14 +79,14 @@ class Origin:
         """A pooled connection that is alive as far as the loop knows, or None."""
         while self._free:
             connection = self._free.pop()
-            if not connection.closed:
+            if connection.usable():
                 return connection
         return None
 
     async def connect(self) -> "UpstreamConnection":
-        """A new connection. Raises OSError (TimeoutError and TLS failures included) when there is none to be had."""
+        """A new connection. Raises OriginFullError, or OSError (timeouts and TLS failures included)."""
         if self.open + self._connecting >= self.max_open:
-            raise OSError
+            raise OriginFullError
         self._connecting += 1  # at the decision, so that a burst can't pass the bound
         try:
             async with asyncio.timeout(self.connect_s):
@@ -112,8 +116,21 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream, for one request at a time."""
 
     __slots__ = (
-        "_bad", "_complete", "_head_bytes", "_head_done", "_headers", "_informational", "_origin", "_parser",
-        "_pieces", "_reusable", "_sink", "_ticker", "_transport", "closed", "deadline",
+        "_bad", "_bare_bytes", "_complete",
+        "_head_done",
+        "_headers",
+        "_informational",
+        "_origin",
+        "_parser",
+        "_paused",
+        "_pieces",
+        "_rest_bytes",
+        "_reusable",
+        "_sink",
+        "_ticker",
+        "_transport",
+        "closed",
+        "deadline",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -124,11 +141,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink: AnswerSink | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._headers: dict[bytes, bytes] = {}
-        self._head_bytes = 0
         self._head_done = False
         self._informational = 0
         self._pieces: list[bytes] = []
         self._complete = False
+        self._paused = False
+        self._bare_bytes = 0  # since the last piece of body that somebody wanted: heads, framing, trailers
         self._reusable = False
         self._bad = False  # the head broke a rule of ours
         self.closed = False
@@ -138,9 +156,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a whole request; its answer goes to `sink`."""
         self._sink = sink
         self._headers = {}
-        self._head_bytes = 0
         self._head_done = self._complete = self._reusable = self._bad = False
-        self._informational = 0
+        self._informational = self._bare_bytes = 0
         self._parser = httptools.HttpResponseParser(self)
         self.deadline = self._ticker.now + self._origin.first_byte_s
         self._transport.write(request)
@@ -149,12 +166,17 @@ class UpstreamConnection(asyncio.Protocol):
         """Stop or resume reading, for a client that is slower than the upstream."""
         if self.closed:
             return
+        self._paused = paused
         if paused:
             self._transport.pause_reading()
             self.deadline = NEVER  # the client's own stall clock runs now
         else:
             self._transport.resume_reading()
             self.deadline = self._ticker.now + self._origin.idle_s
+
+    def usable(self) -> bool:
+        """Whether a request may be sent: open, and nothing of an earlier one still leaving or arriving."""
+        return not self.closed and not self._transport.is_closing()
 
     def unused(self) -> None:
         """Nothing was sent after all: back to the pool."""
@@ -212,20 +234,24 @@ class UpstreamConnection(asyncio.Protocol):
         if parser is None:
             self.abandon()  # bytes nobody asked for: this connection can't be trusted with another request
             return
-        self.deadline = self._ticker.now + self._origin.idle_s
-        if not self._head_done:
-            self._head_bytes += len(data)
+        if not self._head_done and not self._bare_bytes and not b"HTTP/1.".startswith(data[:7]):
+            self._break("upstream_invalid")  # llhttp reads RTSP and ICE as well
+            return
+        self._bare_bytes += len(data)
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._reusable = False
             self._bad = self._bad or not self._complete
+        if self._head_done and self._sink is not None:
+            self.deadline = self._ticker.now + self._origin.idle_s
         pieces = self._pieces
         if pieces:
             self._pieces = []
             if self._sink is not None:
+                self._bare_bytes = 0
                 self._sink.body_arrived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if self._bad or (not self._head_done and self._head_bytes > MAX_HEAD_BYTES):
+        if self._bad or self._bare_bytes > MAX_BARE_BYTES:
             self._break("upstream_invalid")  # after what came whole before it
         elif self._complete:
             self._finish()
@@ -251,6 +277,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete or self._head_done or self._parser is None:
             return
         status = self._parser.get_status_code()
+        self._bad = self._bad or self._parser.get_http_version() not in ("1.1", "1.0") or not 100 <= status < 600
         if status < 200:
             self._informational += 1
             self._headers = {}
@@ -290,7 +317,12 @@ class UpstreamConnection(asyncio.Protocol):
         """The answer is complete: pool or close the connection, then tell the sink."""
         self._parser = None
         sink, self._sink = self._sink, None
-        if self._reusable and not self.closed and not self._transport.is_closing():
+        # An upstream that answered before it had read all of the request will read the rest some time.
+        sent = self._transport.get_write_buffer_size() == 0
+        if self._reusable and sent and self.usable():
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
             self.deadline = self._ticker.now + _IDLE_S
             self._origin.give_back(self)
         else:

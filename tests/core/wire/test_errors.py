@@ -11,7 +11,7 @@ import pytest
 from luntrex_proxy.core.call import Dialect, Grammar
 from luntrex_proxy.core.refusals import REFUSALS, Row
 from luntrex_proxy.core.wire.ends import error_event
-from luntrex_proxy.core.wire.errors import error_body, is_error_body
+from luntrex_proxy.core.wire.errors import MESSAGE_LIMIT_CHARS, error_body, is_error_body, upstream_error_body
 from luntrex_proxy.core.wire.streams import stream_reader
 from tests.core.wire.samples import chat, named
 
@@ -119,6 +119,89 @@ def test_is_error_body(body: bytes, openai_form: bool, anthropic_form: bool) -> 
     """Only a body that SDKs of the dialect read passes untouched."""
     assert is_error_body(Dialect.OPENAI, body) is openai_form
     assert is_error_body(Dialect.ANTHROPIC, body) is anthropic_form
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error": "Too long"}',
+        b'{"error":{"message":"Too long","code":400}}',
+        b'{"type":"error","error":{"type":"x","message":"Too long"}}',
+        b'{"message":"Too long"}',
+        b'{"object":"error","message":"Too long","type":"BadRequestError","param":null,"code":400}',
+        b'{"detail":"Too long"}',
+        b'[{"error":{"code":400,"message":"Too long","status":"INVALID_ARGUMENT"}}]',
+        b'{"error":{"message":null},"message":"Too long"}',
+    ],
+)
+@pytest.mark.parametrize("dialect", Dialect)
+def test_upstream_errors_keep_their_words(dialect: Dialect, body: bytes) -> None:
+    """Whatever server said it, the SDK raises the exception of the status with the server's own message."""
+    rendered = upstream_error_body(dialect, 400, body, "req-1")
+    assert is_error_body(dialect, rendered)
+    assert (rendered == body) is is_error_body(dialect, body)
+    if dialect is Dialect.OPENAI:
+        with (
+            pytest.raises(openai.BadRequestError, match="Too long"),
+            openai_client(400, "application/json", rendered) as client,
+        ):
+            client.chat.completions.create(model="m", messages=[])
+    else:
+        with (
+            pytest.raises(anthropic.BadRequestError, match="Too long"),
+            anthropic_client(400, "application/json", rendered) as other,
+        ):
+            other.messages.create(model="m", messages=[], max_tokens=5)
+
+
+@pytest.mark.parametrize(
+    ("status", "openai_type", "code", "anthropic_type"),
+    [
+        (400, "invalid_request_error", "upstream_error", "invalid_request_error"),
+        (404, "invalid_request_error", "upstream_error", "not_found_error"),
+        (413, "invalid_request_error", "upstream_error", "request_too_large"),
+        (422, "invalid_request_error", "upstream_error", "invalid_request_error"),
+        (429, "rate_limit_error", "rate_limit_exceeded", "rate_limit_error"),
+        (500, "server_error", "upstream_error", "api_error"),
+        (503, "server_error", "upstream_error", "overloaded_error"),
+        (529, "server_error", "upstream_error", "overloaded_error"),
+    ],
+)
+def test_upstream_errors_mean_what_their_status_means(
+    status: int, openai_type: str, code: str, anthropic_type: str
+) -> None:
+    """Type and code follow the status, also when nothing of the body can be used."""
+    sentence = REFUSALS["upstream_error"].sentence
+    body = b"<html>nginx</html>"
+    assert json.loads(upstream_error_body(Dialect.OPENAI, status, body, "req-1")) == {
+        "error": {"message": sentence, "type": openai_type, "param": None, "code": code}
+    }
+    assert json.loads(upstream_error_body(Dialect.ANTHROPIC, status, body, "req-1")) == {
+        "type": "error",
+        "error": {"type": anthropic_type, "message": sentence},
+        "request_id": "req-1",
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"no", b"[]", b"[7]", b"{}", b"null", b'{"error":7}', b'{"error":{}}', b'{"error":" "}', b'{"message":["x"]}',
+     b'{"detail":[{"msg":"x"}]}', b'{"error":"\xff"}', b'{"error":"\\ud800"}', b"[" * 100_000, b'{"error":"cut'],
+    ids=lambda body: repr(body[:20]),
+)  # fmt: skip
+def test_upstream_errors_without_words(body: bytes) -> None:
+    """What has no message gets the fixed sentence."""
+    for dialect in Dialect:
+        error = json.loads(upstream_error_body(dialect, 500, body, "r"))["error"]
+        assert error["message"] == REFUSALS["upstream_error"].sentence
+
+
+def test_upstream_errors_are_bounded() -> None:
+    """A page of text in a message is cut."""
+    body = json.dumps({"detail": "é" * 100_000}).encode()
+    for dialect in Dialect:
+        error = json.loads(upstream_error_body(dialect, 500, body, "r"))["error"]
+        assert error["message"] == "é" * MESSAGE_LIMIT_CHARS
 
 
 CODES = ("upstream_cut", "upstream_timeout", "upstream_error", "overloaded", "key_revoked", "draining")

@@ -7,7 +7,7 @@ import pytest
 
 from luntrex_proxy.core.call import ROUTES, Route
 from luntrex_proxy.core.outcome import Tokens
-from luntrex_proxy.core.wire.jsonbody import TAIL_BYTES, JsonReader, has_error, usage_of
+from luntrex_proxy.core.wire.jsonbody import TAIL_BYTES, JsonReader, usage_of, verdict
 from luntrex_proxy.core.wire.usage import is_billed
 from tests.core.wire.samples import CHAT_TOKENS, CHAT_USAGE, RESPONSES_TOKENS, RESPONSES_USAGE
 
@@ -48,10 +48,31 @@ def test_usage_of(name: str, answer: Any, tokens: Tokens | None) -> None:
 
 
 def test_usage_of_garbage() -> None:
-    """HTML, an empty body and a depth bomb have no usage and no error."""
+    """HTML, an empty body and a depth bomb have no usage and no error, but are no answer either."""
     for body in (b"", b"<html>", b'{"usage":' + b"[" * 100_000):
         assert usage_of(body, ROUTE["responses"]) is None
-        assert has_error(body) is False
+        assert verdict(body) != "upstream_error"
+        assert verdict(body) == "upstream_invalid"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b" ", b"<!DOCTYPE html><html></html>", b"[]", b'[{"error":{"message":"no"}}]', b"null", b'"text"', b"7",
+        b'{"choices":[', b'{"choices":[]', b'{"choices":[]}}', b'{"choices":[]} {}', b'{"choices":[],}',
+        b"{'choices':[]}", b'{"choices":"\xff"}', b'{"error":"\xff"}', b'{"choices":"\n"}', b"Internal Server Error",
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_answer(body: bytes) -> None:
+    """A 200 whose body is not one complete JSON object in UTF-8 would break inside the client's SDK."""
+    assert verdict(body) == "upstream_invalid"
+
+
+@pytest.mark.parametrize("body", [b"{}", b' {"a":"\xc3\xa9"}\r\n', b'{"choices":[{"x":[{}]}],"error":null}'], ids=repr)
+def test_what_is_an_answer(body: bytes) -> None:
+    """Any whole object passes, white space around it included."""
+    assert verdict(body) == ""
 
 
 @pytest.mark.parametrize(
@@ -60,14 +81,44 @@ def test_usage_of_garbage() -> None:
         ({"error": {"message": "no", "code": 502}}, True),
         ({"error": "no"}, True),
         ({"type": "error", "error": {"type": "api_error"}}, True),
+        ({"object": "chat.completion", "error": {"code": 1}}, True),
+        ({"error": 7}, True),
+        ({"error": True}, True),
+        ({"error": ["no"]}, True),
+        ({"choices": ["error"], "x": {"error": {"a": 1}}, "error": {"b": 1}}, True),
         ({"error": None, "choices": []}, False),
+        ({"error": False}, False),
+        ({"error": 0}, False),
+        ({"error": ""}, False),
+        ({"error": {}}, False),
+        ({"error": []}, False),
+        ({"choices": ["error", {"x": "error"}], "y": '"error":{"a":1}'}, False),
+        ({"x": {"object": "response"}, "error": {"a": 1}}, True),
         ({"choices": [{"error": {"message": "x"}}]}, False),
         ({"object": "response", "status": "failed", "error": {"code": "x"}}, False),
     ],
 )
 def test_has_error(answer: Any, expected: bool) -> None:
     """A 200 with a truthy top-level error is an error, except a response object, which says so itself."""
-    assert has_error(json.dumps(answer).encode()) is expected
+    for body in (json.dumps(answer).encode(), json.dumps(answer, indent=2).encode()):
+        assert (verdict(body) == "upstream_error") is expected
+        assert verdict(body) == ("upstream_error" if expected else "")
+        large = body.rstrip(b"}\n") + b', "text": "%b"}' % (b'x{}\\"' * 100_000)  # the same, too large to be held
+        for step in (7, 10**9):
+            reader = JsonReader(ROUTE["chat.completions"])
+            for i in range(0, min(len(large), 5000), step):
+                reader.feed(large[i : i + step])
+            assert reader.has_error() is expected
+
+
+def test_large_errors_are_looked_for_at_the_start_only() -> None:
+    """Beyond 4 KiB an `error` is not looked for; a start full of quotes and brackets is no work either."""
+    late, hostile = JsonReader(ROUTE["embeddings"]), JsonReader(ROUTE["embeddings"])
+    late.feed(b'{"data":"%b","error":{"a":1}}' % (b"x" * 4096))
+    assert late.has_error() is False
+    hostile.feed(b'{"a":"' + b'\\"' * 2000 + b'"error":{"a"')
+    assert hostile.has_error() is False
+    assert JsonReader(ROUTE["embeddings"]).has_error() is False
 
 
 def embeddings(count: int, first: str = "", last: str = "") -> bytes:

@@ -177,6 +177,30 @@ def test_large_prompts_pass_as_they_are() -> None:
         (b'{"prompt":{"id":"pmpt_1"}}', "prompt"),
         (b'{"background":false,"store":true,"previous_response_id":null,"conversation":null,"prompt":null}', None),
         (b'{"input":[{"conversation":"c"}]}', None),
+        (b'{"input":[{"role":"user","content":"x"},{"type":"item_reference","id":"msg_1"}]}', "input"),
+        (b'{"input":[ {"id":"msg_1","type" : "item_reference"}]}', "input"),
+        (b'{"input":[{"type":"item\\u005freference","id":"msg_1"}]}', "input"),
+        (b'{"input":[{"t\\u0079pe":"item_reference","id":"msg_1"}]}', "input"),
+        (b'{"input":["x",7,null,[],{"type":"item_reference","id":"msg_1"}]}', "input"),
+        (b'{"input":[{"id":"msg_1"}]}', "input"),
+        (b'{"input":[{"type":null,"id":"msg_1"}]}', "input"),
+        (b'{"input":[{"type":1e999}]}', "input"),
+        (b'{"input":"item_reference \\"item_reference\\""}', None),
+        (b'{"input":[{"role":"user","content":"\\"item_reference\\""}]}', None),
+        (b'{"input":[{"role":"user","id":"msg_1","content":"item_reference"}]}', None),
+        (b'{"input":[{"type":"message","role":"user","content":[{"type":"item_reference"}]}]}', None),
+        (b'{"input":[{"type":"function_call","id":"fc_1","arguments":"{\\"type\\":\\"item_reference\\"}"}]}', None),
+        (b'{"input":[{"type":"message","content":[{"type":"input_file","file_id":"file-1"}]}]}', None),
+        (b'{"input":[]}', None),
+        (b'{"input":null,"tools":null}', None),
+        (b'{"tools":[{"type":"function"},{"type":"file_search","vector_store_ids":["vs_1"]}]}', "tools"),
+        (b'{"tools":[{"vector_store\\u005fids":["vs_1"]}]}', "tools"),
+        (b'{"tools":[{"type":"code_interpreter","container":"cntr_1"}]}', "tools"),
+        (b'{"tools":[{"type":"code_interpreter","container":{"type":"auto"}}]}', None),
+        (b'{"tools":[{"type":"file_search","vector_store_ids":[]}]}', None),
+        (b'{"tools":[{"type":"function","parameters":{"vector_store_ids":["x"],"container":"y"}}]}', None),
+        (b'{"tools":["x",{"type":"function","name":"container"}]}', None),
+        (b'{"container":"c"}', None),
     ],
 )
 def test_state_at_the_provider(body: bytes, field: str | None) -> None:
@@ -184,3 +208,18 @@ def test_state_at_the_provider(body: bytes, field: str | None) -> None:
     assert refused_field(RESPONSES, read_fields(RESPONSES, body)) == field
     assert field is None or field in FIELDS
     assert refused_field(ROUTE["completions"], read_fields(ROUTE["completions"], body)) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"container":"container_1"}', "container"),
+        (b'{"container":{"id":"container_1","skills":[]}}', "container"),
+        (b'{"container":null}', None),
+        (b'{"messages":[{"container":"c"}],"tools":[{"container":"c"}],"previous_response_id":"r"}', None),
+    ],
+)
+def test_state_at_the_provider_of_messages(body: bytes, field: str | None) -> None:
+    """A container of Anthropic's code execution lives on after its request."""
+    assert refused_field(MESSAGES, read_fields(MESSAGES, body)) == field
+    assert field is None or field in FIELDS

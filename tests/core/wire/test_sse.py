@@ -135,6 +135,77 @@ def test_garbled_error_is_still_an_error() -> None:
     assert json.loads(reader.held.split(b"data: ")[1])["error"]["message"] == "The upstream reported an error."
 
 
+@pytest.mark.parametrize(
+    "end",
+    [b"data: [DONE]", b"data: [DONE]\n", b"data: [DONE]\r\n", b"data:[DONE]", b"data:  [DONE] ", b"id: 7\ndata: [DONE]",
+     b"event: done\ndata: [DONE]\n", b": bye\ndata: [DONE]"],
+    ids=repr,
+)  # fmt: skip
+def test_the_last_event_without_its_blank_line(end: bytes) -> None:
+    """Only the end of the body tells that it is whole; it is then held with the blank line that SDKs wait for."""
+    text = chat({"content": "a"})
+    for pieces in ([text + end], [text, end], [text, *(end[i : i + 1] for i in range(len(end)))]):
+        reader = stream_reader(Grammar.CHAT)
+        assert b"".join(map(reader.feed, pieces)) == text
+        assert (reader.ended, reader.held) == (False, b"")
+        assert reader.finish() is End.COMPLETE
+        assert reader.held == end.strip() + b"\n\n"
+        assert reader.finish() is End.COMPLETE
+
+
+@pytest.mark.parametrize("end", [b"data: [DON", b"data: x[DONE]", b'data: {"a":1}\ndata: [DONE]', b"[DONE]"], ids=repr)
+def test_what_is_no_last_event(end: bytes) -> None:
+    """Something like the last event does not complete a stream."""
+    reader = stream_reader(Grammar.CHAT)
+    reader.feed(chat({"content": "a"}) + end)
+    assert (reader.finish(), reader.held) == (End.CUT, b"")
+
+
+@pytest.mark.parametrize("nonsense", [-1, 2.5, True, "7", 10**10])
+def test_nonsense_after_good_numbers(nonsense: object) -> None:
+    """What was reported before stays for the estimate, but is no longer taken for the whole; a restatement is."""
+    reader = stream_reader(Grammar.CHAT)
+    first = {"prompt_tokens": 7, "completion_tokens": 1}
+    reader.feed(chat({"content": "a"}, usage=first))
+    assert (reader.usage, reader.usage_partial) == (Tokens(input=7, output=1), False)
+    reader.feed(chat({"content": "b"}, usage={**first, "completion_tokens": nonsense}))
+    assert (reader.usage, reader.usage_partial) == (Tokens(input=7, output=1), True)
+    reader.feed(chat(None, usage={**first, "completion_tokens": 2}))
+    assert (reader.usage, reader.usage_partial) == (Tokens(input=7, output=2), False)
+
+    reader = stream_reader(Grammar.MESSAGES)
+    reader.feed(named("message_start", message={"usage": {"input_tokens": 7, "output_tokens": 1}}))
+    assert reader.usage_partial is False
+    reader.feed(named("message_delta", usage={"output_tokens": nonsense}))
+    assert (reader.usage, reader.usage_partial) == (Tokens(input=7, output=1), True)
+    reader.feed(named("message_delta", usage={"output_tokens": 2}))
+    assert (reader.usage, reader.usage_partial) == (Tokens(input=7, output=2), False)
+
+    reader = stream_reader(Grammar.RESPONSES)
+    reader.feed(named("response.completed", response={"usage": {"input_tokens": 7, "output_tokens": nonsense}}))
+    assert (reader.ended, reader.usage) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed"),
+    [
+        (b'{"usage":null,"id":"c","choices":[]}', b'{"id":"c","choices":[]}'),
+        (b'{"usage":null}', b"{}"),
+        (b'{ "usage" : null , "choices" : [] }', b'{ "choices" : [] }'),
+        (b'{"usage":null,"t":{"n":1,"usage":null}}', b'{"t":{"n":1,"usage":null}}'),
+        (b'{"choices":[],"usage":null}', b'{"choices":[]}'),
+    ],
+)
+def test_null_usage_is_withheld_wherever_it_stands(sent: bytes, passed: bytes) -> None:
+    """A client that did not ask for usage sees no trace of ours, be it the first member or the last."""
+    for start in (b"data: ", b"data:", b"id: 1\ndata: "):
+        reader = stream_reader(Grammar.CHAT, withhold_usage=True)
+        out = reader.feed(start + sent + b"\n\n")
+        assert out.removeprefix(start).strip() == passed
+        assert out.endswith(b"}\n\n")
+        assert stream_reader(Grammar.CHAT).feed(start + sent + b"\n\n") == start + sent + b"\n\n"
+
+
 def large(kind: str, usage: object, size: int) -> bytes:
     item = {"type": "message", "content": [{"type": "output_text", "text": 'x"{\\' * (size // 6)}]}
     tools = [{"usage": {"input_tokens": 1}}]

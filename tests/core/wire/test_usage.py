@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from luntrex_proxy.core.call import Grammar
 from luntrex_proxy.core.outcome import Tokens
-from luntrex_proxy.core.wire.usage import merge_usage, read_tokens
+from luntrex_proxy.core.wire.usage import COUNT_LIMIT, merge_usage, read_tokens
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,13 @@ from luntrex_proxy.core.wire.usage import merge_usage, read_tokens
         (Grammar.NONE, {"prompt_tokens": 8, "total_tokens": 8}, Tokens(input=8)),
         (Grammar.CHAT, {"prompt_tokens": 0, "completion_tokens": 0}, Tokens()),
         (Grammar.CHAT, {"prompt_tokens": 5, "completion_tokens": None}, Tokens(input=5)),
-        (Grammar.CHAT, {"prompt_tokens": 5, "completion_tokens": True}, Tokens(input=5)),
-        (Grammar.CHAT, {"prompt_tokens": 5, "completion_tokens": 10**30}, Tokens(input=5)),
-        (Grammar.CHAT, {"prompt_tokens": 5, "completion_tokens": -3}, Tokens(input=5)),
-        (Grammar.CHAT, {"prompt_tokens": 5, "completion_tokens": 2.0}, Tokens(input=5)),
-        (Grammar.CHAT, {"prompt_tokens": 5, "completion_tokens": "7"}, Tokens(input=5)),
+        (Grammar.CHAT, {"prompt_tokens": None, "completion_tokens": None}, None),
+        (Grammar.CHAT, {"prompt_tokens": COUNT_LIMIT, "completion_tokens": 0}, Tokens(input=COUNT_LIMIT)),
+        (
+            Grammar.CHAT,
+            {"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": -1}},
+            Tokens(input=5, output=2),
+        ),
         (
             Grammar.CHAT,
             {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 50, "cache_write_tokens": 9}},
@@ -98,11 +100,46 @@ def test_counts(grammar: Grammar, usage: Any, tokens: Tokens | None) -> None:
     assert read_tokens(grammar, usage) == tokens
 
 
+NONSENSE: tuple[Any, ...] = (-1, 10**9 + 1, 10**30, 2.0, 0.0, True, False, "7", "", [], {})
+
+
+@pytest.mark.parametrize("value", NONSENSE, ids=repr)
+@pytest.mark.parametrize(
+    ("grammar", "name"),
+    [
+        (Grammar.CHAT, "prompt_tokens"),
+        (Grammar.CHAT, "completion_tokens"),
+        (Grammar.NONE, "prompt_tokens"),
+        (Grammar.RESPONSES, "input_tokens"),
+        (Grammar.RESPONSES, "output_tokens"),
+        (Grammar.MESSAGES, "input_tokens"),
+        (Grammar.MESSAGES, "output_tokens"),
+        (Grammar.MESSAGES, "cache_creation_input_tokens"),
+        (Grammar.MESSAGES, "cache_read_input_tokens"),
+    ],
+)
+def test_nonsense_is_no_zero(grammar: Grammar, name: str, value: Any) -> None:
+    """One implausible count makes the object useless: a zero in its place would be billed as reported."""
+    good = {"prompt_tokens": 5, "completion_tokens": 3, "input_tokens": 5, "output_tokens": 3}
+    assert read_tokens(grammar, good) is not None
+    assert read_tokens(grammar, {**good, name: value}) is None
+
+
+@pytest.mark.parametrize("value", NONSENSE, ids=repr)
+def test_nonsense_in_the_split_of_cache_writes(value: Any) -> None:
+    """Without a total the split is what is billed."""
+    usage = {"input_tokens": 5, "output_tokens": 3, "cache_creation": {"ephemeral_1h_input_tokens": value}}
+    assert read_tokens(Grammar.MESSAGES, usage) is None
+
+
 def test_cumulative_usage_overwrites() -> None:
-    """A later number replaces an earlier one; null, absent and impossible ones leave it."""
+    """A later number replaces an earlier one, null and absent ones leave it; nonsense stands until it is restated."""
     known = merge_usage({}, {"input_tokens": 5, "output_tokens": 1, "cache_read_input_tokens": 3, "service_tier": "x"})
-    known = merge_usage(known, {"output_tokens": 9, "input_tokens": None, "cache_read_input_tokens": -1})
+    known = merge_usage(known, {"output_tokens": 9, "input_tokens": None, "unheard_of": 7})
     assert known == {"input_tokens": 5, "output_tokens": 9, "cache_read_input_tokens": 3}
+    garbled = merge_usage(known, {"cache_read_input_tokens": -1})
+    assert read_tokens(Grammar.MESSAGES, garbled) is None
+    assert merge_usage(garbled, {"cache_read_input_tokens": 3}) == known
     assert merge_usage(known, None) is known
     assert merge_usage(known, {"output_tokens": 0})["output_tokens"] == 0
 
