@@ -22,6 +22,7 @@ import uvloop
 from luntrex_proxy import __version__, systemd
 from luntrex_proxy.control.application import check_aiohttp, start_control
 from luntrex_proxy.control.listeners import open_listeners, remove_sockets
+from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.gateway.http.listener import GatewayRunner
 from luntrex_proxy.gateway.http.ticker import Ticker
 from luntrex_proxy.gateway.pipeline import Pipeline
@@ -51,6 +52,8 @@ _LOG_FLUSH_S = 0.2
 _PARTITIONS_EVERY_S = 3600.0
 _SHIP_AT_STOP_S = 10.0
 _FIRST_KEY = "first"
+_TROUBLE_EVERY_S = 1.0
+_WELL_KNOWN = {Dialect.OPENAI: "gpt-4o-mini", Dialect.ANTHROPIC: "claude-haiku-4-5"}
 
 log = structlog.get_logger()
 
@@ -76,12 +79,15 @@ class Started:
     control_url: str
     key: str  # shown once: only at the start that made it
     key_id: str
-    model: str
+    model: str  # one to try
+    dialect: Dialect  # whose API that model speaks
 
 
 def serve(plan: Plan, announce: Callable[[Started], None]) -> None:
     """Run until SIGTERM or SIGINT. Raises ConfigError, StoreError, ListenError and the like with one sentence."""
     check_aiohttp()
+    if not plan.demo:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload before there is anything to reload
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold prompts
     output = logs.configure(level=plan.settings.logging.level)
     embedded = None
@@ -133,7 +139,9 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         logs.install_exception_guards(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(number, self._stop)
+        # A demo ends with its terminal; a daemon reads its configuration again.
+        loop.add_signal_handler(signal.SIGHUP, self._stop if self._plan.demo else self._reload)
         async with contextlib.AsyncExitStack() as stack:
             if self._plan.demo:
                 self._settings = await stack.enter_async_context(simulated(self._settings))
@@ -148,18 +156,17 @@ class _Daemon:
             control_url = await stack.enter_async_context(self._control_plane())
             gateway_url = await stack.enter_async_context(self._gateway_plane())
             stack.callback(systemd.stopping, "draining")
-            self._start(self._flush_log(), self._watchdog(loop), self._keep_partitions(pool))
+            self._start(self._flush_log(), self._watchdog(loop), self._keep_partitions(pool), self._tell_trouble())
             if self._embedded is not None:
                 self._start(self._embedded.watch())
-            loop.add_signal_handler(signal.SIGHUP, self._reload)
             gc.collect()
             gc.freeze()  # what lives as long as the process need not be looked at again
             self._ready = True
             systemd.ready("serving")
             log.info("luntrex.ready", version=__version__)
-            announce(Started(gateway_url, control_url, key, key_id, self._example_model()))
+            announce(Started(gateway_url, control_url, key, key_id, *self._example()))
             await self._stopping.wait()
-            log.info("luntrex.stopping")
+            log.info("luntrex.stopping", inflight=self._pipeline.inflight)
         for task in self._tasks:
             task.cancel()
         self._requests.flush(last=True)
@@ -173,9 +180,9 @@ class _Daemon:
             return "", ""
         if await accounts.find(pool, name) is None:
             await accounts.create(pool, name)
-        for known in await apikeys.list_all(pool, name):
-            if known.state == "active":
-                return known.key_id, ""
+        known = await apikeys.current(pool, name)
+        if known is not None:
+            return known.key_id, ""
         made = await apikeys.create(pool, lookup, name, _FIRST_KEY)
         return made.info.key_id, made.key
 
@@ -304,25 +311,56 @@ class _Daemon:
     def _cut_keys(self, key_ids: set[str]) -> None:
         self._pipeline.cut_keys(key_ids)
 
+    async def _tell_trouble(self) -> None:
+        """Say it once when the database or the ledger is in trouble, and once when it is over."""
+        reachable, failure = True, ""
+        while True:
+            await asyncio.sleep(_TROUBLE_EVERY_S)
+            if self._keys.is_current() != reachable:
+                reachable = not reachable
+                log.warning("luntrex.database_back" if reachable else "luntrex.database_lost")
+            if str(self._shipper.last_error_code) != failure:
+                failure = str(self._shipper.last_error_code)
+                waiting = self._shipper.spooled
+                log.warning(
+                    "luntrex.ledger_stalled" if failure else "luntrex.ledger_moves", reason=failure, rows=waiting
+                )
+
+    def _stop(self) -> None:
+        """The first signal drains; a second one cuts what still runs."""
+        if self._stopping.is_set() and self._ready:
+            self._pipeline.cut_all()
+        self._stopping.set()
+
     def _reload(self) -> None:
         """SIGHUP: upstreams and models anew; the old ones stay when the configuration has an error."""
-        if self._plan.reload is None:
+        if self._plan.reload is None or not self.ready:
             return
         systemd.reloading()
         try:
-            routing = self._routing(self._plan.reload())
+            settings = self._plan.reload()
+            routing = self._routing(settings)
         except (ConfigError, UnusableUpstreamError) as error:
-            log.warning("luntrex.reload_refused", **logs.describe(error))
+            lines = error.lines if isinstance(error, ConfigError) else [str(error)]
+            log.warning("luntrex.reload_refused", hint=[line[:256] for line in lines[:16]])
             systemd.ready("serving; the last reload was refused, run `luntrex-proxy config check`")
             return
         old, self._pipeline.routing = self._pipeline.routing, routing
         old.close()
-        log.info("luntrex.reloaded")
+        same = settings.model_copy(update={"upstreams": self._settings.upstreams, "models": self._settings.models})
+        hint = "" if same == self._settings else "Changes outside upstreams and models need a restart."
+        log.info("luntrex.reloaded", hint=hint)
         systemd.ready("serving")
 
-    def _example_model(self) -> str:
-        exact = [model.name for model in self._settings.models if "*" not in model.name]
-        return exact[0] if exact else "gpt-4o-mini"
+    def _example(self) -> tuple[str, Dialect]:
+        """A model to try, and its dialect: a configured name, else a well-known one of a wildcard's provider."""
+        dialects = {upstream.name: upstream.dialect for upstream in self._settings.upstreams}
+        models = sorted(self._settings.models, key=lambda model: "*" in model.name)  # exact names first
+        for model in models:
+            dialect = dialects[model.targets[0].upstream]
+            known = _WELL_KNOWN[dialect] if model.name == "*" else "MODEL"
+            return model.name.replace("*", known), dialect
+        return _WELL_KNOWN[Dialect.OPENAI], Dialect.OPENAI
 
 
 def _today() -> date:

@@ -52,7 +52,12 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
 
 
 def _tell(started: "Started", *, demo: bool, state: Path) -> None:
-    lines = [f"Base URL     {started.gateway_url}/v1   (anthropic SDKs: {started.gateway_url})"]
+    base = started.gateway_url
+    lines = []
+    if base.startswith("unix:"):
+        lines.append(f"Socket       {base.removeprefix('unix:')}")
+    elif base:
+        lines.append(f"Base URL     {base}/v1   (anthropic SDKs: {base})")
     if started.control_url:
         lines.append(f"Control      {started.control_url}   (/readyz, /metrics)")
     lines.append(f"State        {state}")
@@ -62,9 +67,7 @@ def _tell(started: "Started", *, demo: bool, state: Path) -> None:
             "             It is shown this once and stored nowhere in plain text.",
             "",
             "Try it:",
-            f"  curl -N {started.gateway_url}/v1/chat/completions -H 'Authorization: Bearer {started.key}' \\",
-            "    -H 'Content-Type: application/json' \\",
-            f'    -d \'{{"model":"{started.model}","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}\'',
+            *_curl(started),
         ]
     elif started.key_id:
         where = f"LUNTREX_STATE__DIRECTORY={shlex.quote(str(state))} " if demo else ""
@@ -75,7 +78,26 @@ def _tell(started: "Started", *, demo: bool, state: Path) -> None:
     click.echo("\n".join(lines))
 
 
+def _curl(started: "Started") -> list[str]:
+    """A line that streams an answer, in the dialect the model speaks."""
+    base, socket = started.gateway_url, ""
+    if base.startswith("unix:"):
+        base, socket = "http://localhost", f" --unix-socket {shlex.quote(base.removeprefix('unix:'))}"
+    anthropic = started.dialect.value == "anthropic"
+    path = "messages" if anthropic else "chat/completions"
+    version = " -H 'anthropic-version: 2023-06-01'" if anthropic else ""
+    limit = '"max_tokens":100,' if anthropic else ""
+    body = f'{{"model":"{started.model}","stream":true,{limit}"messages":[{{"role":"user","content":"Hello"}}]}}'
+    return [
+        f"  curl -N{socket} {base}/v1/{path} -H 'Authorization: Bearer {started.key}'{version} \\",
+        "    -H 'Content-Type: application/json' \\",
+        f"    -d '{body}'",
+    ]
+
+
 def _program() -> str:
-    """How this program can be called from here: by name, or by its path when it is not on PATH."""
+    """How this program can be called from here: by name, by its path when it is not on PATH, else as a module."""
+    if shutil.which("luntrex-proxy"):
+        return "luntrex-proxy"
     beside = Path(sys.executable).with_name("luntrex-proxy")
-    return "luntrex-proxy" if shutil.which("luntrex-proxy") or not beside.exists() else shlex.quote(str(beside))
+    return shlex.quote(str(beside)) if beside.exists() else f"{shlex.quote(sys.executable)} -m luntrex_proxy"

@@ -29,6 +29,11 @@ SELECT k.key_id, a.name AS account, k.name, k.not_before, k.expires_at, k.rotate
             ELSE 'active' END AS state
 FROM api_key k JOIN account a USING (account_id)
 """
+_CURRENT: Final = """
+WHERE a.name = $1 AND k.status <> 'revoked' AND (k.expires_at IS NULL OR k.expires_at > now())
+  AND NOT EXISTS (SELECT FROM api_key s WHERE s.rotated_from = k.key_id)
+ORDER BY k.created_at DESC, k.key_id LIMIT 1
+"""
 _OLD: Final = """
 SELECT k.account_id, k.name, k.status, k.expires_at, coalesce(k.expires_at <= now(), false) AS expired,
        (SELECT s.key_id FROM api_key s WHERE s.rotated_from = k.key_id AND s.status <> 'revoked' LIMIT 1) AS successor
@@ -97,6 +102,13 @@ async def list_all(pool: Pool, account: str | None = None) -> list[KeyInfo]:
             _LIST + "WHERE $1::text IS NULL OR a.name = $1 ORDER BY k.created_at, k.key_id", account
         )
     return [_key_info(row) for row in rows]
+
+
+async def current(pool: Pool, account: str) -> KeyInfo | None:
+    """The newest key of the account that is not revoked, expired or replaced; its account may be suspended."""
+    with store_errors("find the key"):
+        row = await pool.fetchrow(_LIST + _CURRENT, account)
+    return None if row is None else _key_info(row)
 
 
 async def rotate(
