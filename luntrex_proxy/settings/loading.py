@@ -63,7 +63,7 @@ class _Layers:
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, serving: bool = False) -> Loaded:
-    """Read the configuration. `serving`: every secret must be readable and there must be something to serve."""
+    """Read the configuration. `serving`: all secrets and ca_files are readable, and there is something to serve."""
     layers = _collect(path, environ)
     settings, problems = _validate(layers, Surroundings(environ, strict=serving))
     if serving and not layers.data.get("upstreams") and not layers.document.faults:

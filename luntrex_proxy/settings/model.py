@@ -18,9 +18,9 @@ from pydantic import Field, field_validator
 from luntrex_proxy.settings.catalogue import Model
 from luntrex_proxy.settings.listeners import Listens
 from luntrex_proxy.settings.secrets import Secret
-from luntrex_proxy.settings.section import Count, Flag, Seconds, Section, fault
+from luntrex_proxy.settings.section import Count, Flag, Seconds, Section
 from luntrex_proxy.settings.upstreams import AbsolutePath, Upstream
-from luntrex_proxy.settings.urls import HttpUrl
+from luntrex_proxy.settings.urls import HttpUrl, check_database_url
 
 Tls = Literal["terminated_by_proxy"] | None
 _LISTEN = "Addresses: host:port, [IPv6]:port or unix:/path."
@@ -93,8 +93,8 @@ class Database(Section):
     @field_validator("url", "direct_url")
     @classmethod
     def _is_postgres(cls, url: Secret | None) -> Secret | None:
-        if url and url.is_readable() and not url.reveal().startswith(("postgresql://", "postgres://")):
-            raise fault("must start with postgresql://")
+        if url and url.is_readable():
+            check_database_url(url.reveal())
         return url
 
 

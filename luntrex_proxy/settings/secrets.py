@@ -29,7 +29,7 @@ _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Validation context: where secrets are read from, and whether an unreadable one is an error at once."""
+    """Validation context: where secrets are read from, and whether an unreadable file or secret is an error at once."""
 
     environ: Mapping[str, str]
     strict: bool = True

@@ -1,16 +1,26 @@
 """One upstream: where it is, what it speaks, the key we use there, and what it does with what it is sent."""
 
 import enum
+import os
 import re
+import ssl
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler, field_validator, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from luntrex_proxy.core.call import Dialect
-from luntrex_proxy.settings.secrets import Secret
+from luntrex_proxy.settings.secrets import Secret, Surroundings
 from luntrex_proxy.settings.section import Count, Flag, Seconds, Section, fault
 from luntrex_proxy.settings.urls import Endpoint, HttpUrl, parse_base_url
 
@@ -29,6 +39,17 @@ def _check_absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise fault("must be an absolute path")
     return path
+
+
+def _check_authorities(path: Path) -> None:
+    try:
+        ssl.create_default_context(cafile=path)
+    except FileNotFoundError:
+        raise fault("the file is not there") from None
+    except (ssl.SSLError, ValueError):  # ValueError: a name that no file can have
+        raise fault("the file does not hold PEM certificates") from None
+    except OSError as error:
+        raise fault(f"the file cannot be read ({os.strerror(error.errno or 0)})") from None
 
 
 UpstreamName = Annotated[str, AfterValidator(_check_name)]
@@ -140,6 +161,14 @@ class Upstream(Section):
         if not _HEADER_TEXT.fullmatch(key.reveal()):
             raise fault("has a space or another character that an HTTP header cannot carry")
         return key
+
+    @field_validator("ca_file")
+    @classmethod
+    def _authorities_are_readable(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        # Only the daemon needs the file; the other verbs often run as a user who cannot read it.
+        if path is not None and isinstance(info.context, Surroundings) and info.context.strict:
+            _check_authorities(path)
+        return path
 
     @property
     def endpoint(self) -> Endpoint:

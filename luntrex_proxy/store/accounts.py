@@ -49,6 +49,12 @@ async def find(pool: Pool, name: str) -> Account | None:
     return None if row is None else _account(row)
 
 
+async def get(pool: Pool, name: str) -> Account:
+    """The account of this name; an unknown one raises RefusedError."""
+    with store_errors("find the account"):
+        return _account(await pool.fetchrow("SELECT * FROM account WHERE name = $1", name), name)
+
+
 async def suspend(pool: Pool, name: str) -> Account:
     """Stop all keys of the account, everywhere within a second. Suspending twice changes nothing."""
     return await _set_status(pool, name, "suspended")

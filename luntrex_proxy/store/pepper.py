@@ -30,13 +30,18 @@ class Lookup:
     fingerprint: bytes
 
 
+class _FreshPepper(bytes):
+    """A pepper this process has just made, and where its file is."""
+
+    path: Path
+
+
 def load_pepper(state_directory: Path) -> bytes:
     """The pepper of the state directory, made at first use. A file not private or not whole raises StoreError."""
     make_state_directory(state_directory)
     path = state_directory / "pepper"
     try:
-        if not path.exists():
-            _create(path)
+        is_fresh = not path.exists() and _create(path)
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             status = os.fstat(descriptor)
@@ -51,7 +56,11 @@ def load_pepper(state_directory: Path) -> bytes:
     if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
         raise StoreError(f"The pepper file {path} can be read by others; if nobody did, run `chmod 600 {path}`.")
     check_pepper(pepper, f"The pepper file {path}")
-    return pepper
+    if not is_fresh:
+        return pepper
+    fresh = _FreshPepper(pepper)
+    fresh.path = path
+    return fresh
 
 
 def check_pepper(pepper: bytes, what: str = "The pepper") -> None:
@@ -63,8 +72,8 @@ def check_pepper(pepper: bytes, what: str = "The pepper") -> None:
         )
 
 
-def _create(path: Path) -> None:
-    """All 32 bytes appear at once or not at all, and the first of two processes wins."""
+def _create(path: Path) -> bool:
+    """All 32 bytes appear at once or not at all, and the first of two processes wins; whether that was this one."""
     fresh = path.with_name(f"pepper.{os.getpid()}.new")
     fresh.unlink(missing_ok=True)
     descriptor = open_private(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -74,10 +83,12 @@ def _create(path: Path) -> None:
     finally:
         os.close(descriptor)
     try:
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(fresh)
+        path.hardlink_to(fresh)
+    except FileExistsError:
+        return False
     finally:
         fresh.unlink()
+    return True
 
 
 def fingerprint(pepper: bytes) -> bytes:
@@ -95,6 +106,14 @@ async def open_lookup(pool: Pool, pepper: bytes) -> Lookup:
     if row is None:
         raise StoreError("The table installation of the database is empty; restore it from a backup.")
     if not hmac.compare_digest(row["pepper_fingerprint"], ours):
+        if isinstance(pepper, _FreshPepper):
+            with contextlib.suppress(OSError):
+                pepper.path.unlink()
+            raise StoreError(
+                f"The pepper file {pepper.path} is missing, and the keys in this database work with no other; "
+                "restore it from a backup, or copy it from the state directory of the process that first used "
+                "this database."
+            )
         raise StoreError(
             "The keys in this database were made with another pepper; put the `pepper` file of the process that first "
             "used this database into the state directory."

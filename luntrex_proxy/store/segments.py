@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from luntrex_proxy.store.frames import FRAME_BYTES_MAX, Frame, Problem, parse_frames
-from luntrex_proxy.store.state import open_private
+from luntrex_proxy.store.state import file_errors, make_private_directory, make_state_directory, open_private
 
 QUARANTINE = "quarantine"
 LOCK = "lock"
@@ -48,23 +48,20 @@ class SpoolDirectory:
 
     @classmethod
     def create(cls, root: Path, boot_id: uuid.UUID) -> Self:
-        """Make and lock the directory of a new process."""
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make and lock the directory of a new process. A place that cannot be written raises StoreError."""
         path = root / str(boot_id)
-        for _ in range(100):
-            path.mkdir(mode=0o700, exist_ok=True)
-            # An adopter that saw the directory before its lock existed may be removing it: then make it again.
-            with contextlib.suppress(FileNotFoundError):
-                lock_fd = _take_lock(path / LOCK, os.O_CREAT)
-                if lock_fd is not None:
-                    sync_directory(root)
-                    directory = cls(path, lock_fd)
-                    if directory.segments():
-                        directory.unlock()
-                        raise FileExistsError(f"spool directory of another run: {boot_id}")
-                    return directory
-            time.sleep(0.01)
-        raise BlockingIOError(f"spool directory is in use: {boot_id}")
+        make_state_directory(root.parent)
+        with file_errors(root):
+            make_private_directory(root)
+            lock_fd = _make_and_lock(path)
+            sync_directory(root)
+        if lock_fd is None:
+            raise BlockingIOError(f"spool directory is in use: {boot_id}")
+        directory = cls(path, lock_fd)
+        if directory.segments():
+            directory.unlock()
+            raise FileExistsError(f"spool directory of another run: {boot_id}")
+        return directory
 
     @classmethod
     def adopt(cls, path: Path) -> Self | None:
@@ -168,9 +165,7 @@ def read_chunk(path: Path, at: Position, limit: int) -> Chunk:
 def set_aside(directory: SpoolDirectory, start: Position, end: int | None) -> None:
     """Copy bytes of a segment (to its end when `end` is None) into the quarantine. Doing it twice changes nothing."""
     quarantine = directory.path.parent / QUARANTINE
-    quarantine.mkdir(mode=0o700, exist_ok=True)
-    if os.geteuid() == 0:
-        os.chown(quarantine, directory.path.stat().st_uid, directory.path.stat().st_gid)
+    make_private_directory(quarantine)
     with directory.segment_path(start.segment).open("rb") as segment:
         segment.seek(start.offset)
         data = segment.read() if end is None else segment.read(end - start.offset)
@@ -190,6 +185,18 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _make_and_lock(path: Path) -> int | None:
+    for _ in range(100):
+        # An adopter that saw the directory before its lock existed may be removing it: then make it again.
+        with contextlib.suppress(FileNotFoundError):
+            make_private_directory(path)
+            lock_fd = _take_lock(path / LOCK, os.O_CREAT)
+            if lock_fd is not None:
+                return lock_fd
+        time.sleep(0.01)
+    return None
 
 
 def _take_lock(path: Path, flags: int) -> int | None:

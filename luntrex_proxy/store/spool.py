@@ -22,6 +22,7 @@ from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.core.outcome import Opening, Outcome
 from luntrex_proxy.store.frames import encode_frame
 from luntrex_proxy.store.segments import Position, SpoolDirectory, sync_directory
+from luntrex_proxy.store.state import open_private
 
 _MIB = 1024 * 1024
 # Kept free for each opening: its settle, and one more copy of itself when segments change.
@@ -203,9 +204,8 @@ class Spool:
 
     def _rotate(self) -> None:
         number = self._segment + 1
-        fd = os.open(
-            self.directory.segment_path(number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, mode=0o600
-        )
+        path = self.directory.segment_path(number)
+        fd = open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
         self._retire()
         self._fd, self._segment = fd, number
 

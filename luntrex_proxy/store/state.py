@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -15,14 +16,43 @@ _WAIT_FOR_VERB_S: Final = 30.0
 _PRIVATE_FILE: Final = 0o600
 
 
-def make_state_directory(directory: Path) -> None:
-    """Create the directory, mode 0700, when it is missing."""
+def make_state_directory(directory: Path) -> list[Path]:
+    """Create the directory when it is missing, and missing parents, all with mode 0700; those made here."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = [place for place in (directory, *directory.parents) if not place.exists()]
+        for place in reversed(made):
+            place.mkdir(mode=0o700, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)  # a file in its place raises
     except OSError as error:
         raise StoreError(
             f"The state directory {directory} cannot be created ({error.strerror}); "
             "create it or set state.directory to a place this user may write."
+        ) from None
+    return made
+
+
+def make_private_directory(path: Path) -> None:
+    """Create a 0700 directory inside the state directory when it is missing; the owner of its parent owns it."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() == 0 and not path.is_symlink():
+        # As in open_private. Through a descriptor: the owner could put a link in its place meanwhile.
+        owner = path.parent.stat()
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def file_errors(place: Path) -> Iterator[None]:
+    """Turn an OSError into a StoreError that names the path, `place` when the error names none."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or place} cannot be used ({error.strerror}); make sure that the owner of the state "
+            "directory may write it and that no file or directory of another kind is in its place."
         ) from None
 
 

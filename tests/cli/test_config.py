@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from luntrex_proxy.cli import main
 from luntrex_proxy.settings import loading
 from luntrex_proxy.settings.model import Settings
+from tests.upstreams.certificates import Authority
 
 CANARY = "sk-canary-7f3a9c51d2e84b60"
 GOOD = f"""\
@@ -76,6 +77,36 @@ def test_check_wants_every_secret_but_show_does_not(good: Path, monkeypatch: pyt
     assert result.exit_code == 2
     assert "upstreams[1].api_key: the environment variable B_KEY is not set or empty" in result.stderr
     assert run("config", "show", "--config", good).exit_code == 0
+
+
+def test_check_reads_every_ca_file_but_show_does_not(tmp_path: Path) -> None:
+    """What `serve` could not trust is an error with its place, all at once; other verbs do not need the files."""
+    (tmp_path / "text.pem").write_text(CANARY)
+    files = {"gone": tmp_path / "gone.pem", "text": tmp_path / "text.pem", "folder": tmp_path}
+    path = tmp_path / "ca.yaml"
+    path.write_text(
+        "upstreams:\n"
+        + "".join(
+            f"  - name: {name}\n    dialect: openai\n    base_url: https://h/v1\n    ca_file: {file}\n"
+            for name, file in files.items()
+        )
+    )
+    result = run("config", "check", "--config", path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [
+        f"{path}:5:14: upstreams[0].ca_file: the file is not there",
+        f"{path}:9:14: upstreams[1].ca_file: the file does not hold PEM certificates",
+        f"{path}:13:14: upstreams[2].ca_file: the file cannot be read (Is a directory)",
+    ]
+    assert run("config", "show", "--config", path).exit_code == 0
+
+
+def test_check_takes_a_good_ca_file(tmp_path: Path) -> None:
+    """PEM certificates are what it wants."""
+    path = tmp_path / "ca.yaml"
+    upstream = f"{{name: a, dialect: openai, base_url: 'https://h/v1', ca_file: {Authority(tmp_path).ca_file}}}"
+    path.write_text(f"upstreams: [{upstream}]\n")
+    assert run("config", "check", "--config", path).exit_code == 0
 
 
 def test_check_without_file_and_keys() -> None:

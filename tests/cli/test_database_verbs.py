@@ -115,10 +115,14 @@ def test_life_of_a_key(program: Program) -> None:
     assert new["rotated_from"] == made["id"]
     assert "is revoked" in program.run("keys", "revoke", made["id"]).stdout
     program.run("accounts", "suspend", "life")
+    stopped = program.run("keys", "create", "--account", "life", "--name", "late", status=1)
+    assert "`luntrex-proxy accounts resume life`" in stopped.stderr
     listed = program.json("keys", "list", "--account", "life")
     assert isinstance(listed, list)
     assert {key["id"]: key["state"] for key in listed} == {made["id"]: "revoked", new["id"]: "account suspended"}
     assert "active" in program.run("accounts", "resume", "life").stdout
+    late = program.run("keys", "create", "--account", "life", "--name", "late", "--expires", "2020-01-01", status=1)
+    assert (late.stdout, "cannot end in the past" in late.stderr) == ("", True)
     accounts = program.json("accounts", "list")
     assert isinstance(accounts, list)
     assert ("life", "active") in {(account["name"], account["status"]) for account in accounts}
@@ -148,6 +152,7 @@ def test_db_status_and_migrate(program: Program) -> None:
         (("accounts", "create", "a b"), 1, "An account name is"),
         (("accounts", "suspend", "nobody"), 1, "There is no account 'nobody'"),
         (("keys", "create", "--account", "nobody", "--name", "x"), 1, "There is no account 'nobody'"),
+        (("keys", "list", "--account", "nope"), 1, "There is no account 'nope'"),
         (("keys", "revoke", "000000000000"), 1, "There is no key of this id"),
         (("keys", "create", "--name", "x"), 2, "--account"),
         (("keys", "rotate", "000000000000", "--overlap-hours", "-1"), 2, "--overlap-hours"),

@@ -41,8 +41,10 @@ def test_the_file_keeps_what_is_not_overridden(loaded: Load) -> None:
 
 
 def test_other_variables_are_left_alone(loaded: Load) -> None:
-    """Without a double underscore it is no key; an empty one is not set."""
-    environ = {"LUNTREX_CONFIG": "", "LUNTREX_DEBUG": "1", "LUNTREX_PORT_8080_TCP": "x", "LUNTREX_GATEWAY__TLS": ""}
+    """What is near no key is no mistake, such as what Kubernetes sets; an empty one is not set."""
+    environ = {"LUNTREX_CONFIG": "", "LUNTREX_DEBUG": "1", "LUNTREX_PG_BINDIR": "/x", "LUNTREX_API_KEY": "x"}
+    environ |= {"LUNTREX_PORT_8080_TCP": "x", "LUNTREX_GATEWAY_PORT": "x", "LUNTREX_CONTROL_SERVICE_PORT_HTTP": "x"}
+    environ |= {"LUNTREX_GATEWAY__TLS": "", "LUNTREX_GATEWAY_TLS": ""}
     assert loaded("", environ).settings.gateway.tls is None
 
 
@@ -53,6 +55,12 @@ def test_other_variables_are_left_alone(loaded: Load) -> None:
         ("LUNTREX_GATEWAY__LISTN", "x", "LUNTREX_GATEWAY__LISTN: unknown key (did you mean 'listen'?)"),
         ("LUNTREX_GATEWAY__LIMITS", "x", "LUNTREX_GATEWAY__LIMITS: is a section; set one of its keys"),
         ("LUNTREX_GATEWAY__TLS__X", "x", "LUNTREX_GATEWAY__TLS__X: unknown key"),
+        ("LUNTREX_LOGING_LEVEL", "x", "LUNTREX_LOGING_LEVEL: unknown key (did you mean 'LUNTREX_LOGGING__LEVEL'?)"),
+        (
+            "LUNTREX_STATE_DIRECTORY",
+            "x",
+            "LUNTREX_STATE_DIRECTORY: unknown key (did you mean 'LUNTREX_STATE__DIRECTORY'?)",
+        ),
         ("LUNTREX_GATEWAY__", "x", "LUNTREX_GATEWAY__: unknown key"),
         ("LUNTREX_MODELS__0", "x", "LUNTREX_MODELS__0: lists of mappings can be set only in the file"),
         ("LUNTREX_DATABASE__POOL_SIZE", "many", "LUNTREX_DATABASE__POOL_SIZE: must be a whole number"),
@@ -74,3 +82,16 @@ def test_contradiction_caused_by_a_variable(complaints: Complain) -> None:
     lines = complaints("", {"LUNTREX_GATEWAY__LISTEN": "0.0.0.0:1"})
     assert len(lines) == 1
     assert lines[0].startswith("LUNTREX_GATEWAY__LISTEN: other machines could reach this")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("gateway: 5", "F:1:10: gateway: must be a mapping of keys and values"),
+        ("gateway: {limits: [1]}", "F:1:19: gateway.limits: must be a mapping of keys and values"),
+    ],
+)
+def test_a_variable_does_not_hide_a_fault_of_the_file(complaints: Complain, text: str, line: str) -> None:
+    """A section of the wrong shape is not replaced by the variable's own."""
+    environ = {"LUNTREX_GATEWAY__LIMITS__BODY_BYTES": "5", "LUNTREX_GATEWAY__LISTEN": "127.0.0.1:1"}
+    assert complaints(text, environ) == [line]

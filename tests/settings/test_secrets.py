@@ -131,7 +131,7 @@ def test_a_secret_that_arrives_by_reference_is_checked_too(complaints: Complain)
 
 def test_database_url_by_variable(loaded: Load) -> None:
     """A password may look like YAML; the variable's text is taken as it is, or as a reference."""
-    url = "postgresql://u:p#w: {x}@h/d"
+    url = "postgresql://u:pw: {x}@h/d"
     database = loaded("", {"LUNTREX_DATABASE__URL": url}).settings.database
     assert database.url is not None
     assert database.url.reveal() == url

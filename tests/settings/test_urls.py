@@ -1,10 +1,11 @@
-"""Base URLs: what the SDK of the dialect would use."""
+"""Base URLs: what the SDK of the dialect would use. The database's URL: what its driver can read."""
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from luntrex_proxy.core.call import Dialect
-from luntrex_proxy.settings.urls import Endpoint, HttpUrl, parse_base_url
+from luntrex_proxy.settings.urls import Endpoint, HttpUrl, check_database_url, parse_base_url
 
 CHECK: TypeAdapter[str] = TypeAdapter(HttpUrl)
 
@@ -59,3 +60,30 @@ def test_refused(url: str, sentence: str) -> None:
     with pytest.raises(ValidationError) as caught:
         CHECK.validate_python(url)
     assert caught.value.errors()[0]["msg"] == sentence
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgres:///d?host=/run/postgresql&port=5433",
+        "postgresql://u:p%40%2F%23@h:5432/d?sslmode=verify-full",
+        "postgresql://u@[::1]:5432/d",
+        "postgresql://h1:1,h2,[fe80::1%25eth0]:3/d",
+        "postgresql://%2Frun%2Fpostgresql:5432/d",
+    ],
+)
+def test_database_urls(url: str) -> None:
+    """Every form the driver knows."""
+    check_database_url(url)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["h:0/d", "h:-1/d", "h:1e3/d", "[::g]/d", "[::1]x/d", "::1/d", "h1,,h2/d", "a@h/d", "h/d#x", "h/d?x", "/d?port=x"],
+)
+def test_refused_database_urls(rest: str) -> None:
+    """The password is never in the text."""
+    with pytest.raises(PydanticCustomError) as caught:
+        check_database_url(f"postgresql://u:canary@{rest}")
+    assert "canary" not in str(caught.value)

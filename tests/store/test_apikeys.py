@@ -67,9 +67,10 @@ async def test_list_shows_states(acme: Pool) -> None:
     past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     live, ended, revoked = (
         await make(acme, "live"),
-        await make(acme, "ended", expires_at=past),
+        await make(acme, "ended"),
         await make(acme, "gone"),
     )
+    await acme.execute("UPDATE api_key SET expires_at = $1 WHERE key_id = $2", past, ended.info.key_id)
     await apikeys.revoke(acme, revoked.info.key_id)
     states = {key.name: key.state for key in await apikeys.list_all(acme, "acme")}
     assert states == {"live": "active", "ended": "expired", "gone": "revoked"}
@@ -77,7 +78,39 @@ async def test_list_shows_states(acme: Pool) -> None:
     await accounts.suspend(acme, "acme")
     assert {key.state for key in await apikeys.list_all(acme)} == {"account suspended", "expired", "revoked"}
     assert live.key[16:59] not in str(await apikeys.list_all(acme))
-    assert ended.info.expires_at == past
+    assert past in {key.expires_at for key in await apikeys.list_all(acme)}
+    with pytest.raises(RefusedError, match="There is no account 'nope'; `luntrex-proxy accounts list`"):
+        await apikeys.list_all(acme, "nope")
+
+
+async def test_current_key_of_an_account(acme: Pool) -> None:
+    """The newest key in use: not an older one, a replaced, an ended or a revoked one, nor another account's."""
+    await accounts.create(acme, "other")
+    await apikeys.create(acme, LOOKUP, "other", "main", bcrypt_cost=4)
+    assert await apikeys.current(acme, "acme") is None
+    first = await make(acme, "first")
+    assert await apikeys.current(acme, "acme") == first.info
+    second = await make(acme, "second")
+    assert await apikeys.current(acme, "acme") == second.info
+    await apikeys.revoke(acme, second.info.key_id)
+    third = await apikeys.rotate(acme, LOOKUP, first.info.key_id, overlap_s=60, bcrypt_cost=4)
+    assert await apikeys.current(acme, "acme") == third.info
+    await accounts.suspend(acme, "acme")
+    suspended = await apikeys.current(acme, "acme")
+    assert suspended is not None
+    assert (suspended.key_id, suspended.state) == (third.info.key_id, "account suspended")
+    await acme.execute("UPDATE api_key SET expires_at = now() WHERE key_id = $1", third.info.key_id)
+    assert await apikeys.current(acme, "acme") is None, "the first key still works, but it was replaced"
+
+
+async def test_a_key_that_could_not_work_is_not_made(acme: Pool) -> None:
+    """An end in the past and a suspended account are refused, and no key comes of it."""
+    with pytest.raises(RefusedError, match="cannot end in the past"):
+        await make(acme, expires_at=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+    await accounts.suspend(acme, "acme")
+    with pytest.raises(RefusedError, match=r"acme is suspended, .*`luntrex-proxy accounts resume acme`"):
+        await make(acme)
+    assert await apikeys.list_all(acme) == []
 
 
 async def test_names_are_unique_among_keys_in_use(acme: Pool) -> None:

