@@ -7,7 +7,7 @@ from luntrex_proxy.core.listening import HostPort, parse_listen
 if TYPE_CHECKING:
     from luntrex_proxy.settings.model import Settings
 
-_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 replaced, not bound
+_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 -- replaced, not bound
 _LINES: Final = """\
 # openai SDKs, LangChain, litellm
 export OPENAI_BASE_URL={url}/v1 OPENAI_API_BASE={url}/v1 OPENAI_API_KEY={key}

@@ -102,8 +102,8 @@ def _reason(shipper: Shipper) -> str:
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[Shipper], None]]:
     """A bar on stderr while it is a terminal."""
-    from rich.console import Console  # noqa: PLC0415 slow to import, and most verbs show no bar
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415 as above
+    from rich.console import Console  # noqa: PLC0415 -- slow to import, and most verbs show no bar
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415 -- as above
 
     console = Console(stderr=True)
     columns = (TextColumn("storing"), BarColumn(), DownloadColumn())

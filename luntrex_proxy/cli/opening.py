@@ -36,8 +36,8 @@ class Opened:
 
 def run_verb(context: click.Context, body: Callable[[Opened], Awaitable[T]], *, needs_schema: bool = True) -> T:
     """Run `body` on the configured database. `needs_schema` False is for the verbs that migrate."""
-    from luntrex_proxy.settings.loading import load  # noqa: PLC0415 pydantic is slow and --help needs none
-    from luntrex_proxy.settings.state import find_state_directory  # noqa: PLC0415 as above
+    from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- pydantic is slow and --help needs none
+    from luntrex_proxy.settings.state import find_state_directory  # noqa: PLC0415 -- as above
 
     settings = load((context.find_root().obj or {}).get("config")).settings
     state = find_state_directory(settings.state)

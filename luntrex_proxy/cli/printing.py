@@ -16,8 +16,8 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on stdout; without colour and without a width when stdout is not a terminal."""
-    from rich.console import Console  # noqa: PLC0415 slow to import, and most verbs print no table
-    from rich.table import Table  # noqa: PLC0415 as above
+    from rich.console import Console  # noqa: PLC0415 -- slow to import, and most verbs print no table
+    from rich.table import Table  # noqa: PLC0415 -- as above
 
     width = None if sys.stdout.isatty() else 10_000  # into a pipe, a line is never broken
     console = Console(width=width, markup=False, highlight=False, emoji=False)

@@ -62,7 +62,7 @@ def _candidates() -> Iterator[Path]:
     if spec is not None and spec.origin is not None:
         yield from sorted(Path(spec.origin).parent.glob("pginstall*/bin"), key=_number_in_parent, reverse=True)
     if pg_config := shutil.which("pg_config"):
-        answer = subprocess.run(  # noqa: S603 a fixed program found on PATH, no outside input
+        answer = subprocess.run(  # noqa: S603 -- a fixed program found on PATH, no outside input
             [pg_config, "--bindir"], capture_output=True, text=True, timeout=_VERSION_WAIT_S, check=False
         )
         yield Path(answer.stdout.strip())
@@ -80,7 +80,7 @@ def _examine(directory: Path) -> Binaries | None:
     if not (os.access(postgres, os.X_OK) and os.access(directory / "initdb", os.X_OK)):
         return None
     try:
-        answer = subprocess.run(  # noqa: S603 the program just examined, no outside input
+        answer = subprocess.run(  # noqa: S603 -- the program just examined, no outside input
             [postgres, "-V"], capture_output=True, text=True, timeout=_VERSION_WAIT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired):

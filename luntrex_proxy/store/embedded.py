@@ -144,7 +144,7 @@ class EmbeddedPostgres:
         self._trim_log()
         log = open_private(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
-            self._process = subprocess.Popen(  # noqa: S603 our own launcher, no outside input
+            self._process = subprocess.Popen(  # noqa: S603 -- our own launcher, no outside input
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -239,7 +239,7 @@ def _launched(identity: str, program: Path, *arguments: str) -> list[str]:
 
 
 def _run(command: list[str], wait_s: float) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(  # noqa: S603 our own launcher, no outside input
+    return subprocess.run(  # noqa: S603 -- our own launcher, no outside input
         command, capture_output=True, stdin=subprocess.DEVNULL, cwd="/", env=_ENVIRONMENT, timeout=wait_s, check=False
     )
 

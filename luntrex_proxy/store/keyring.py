@@ -99,7 +99,7 @@ class KeyRing:
             self._give_up_when_too_old()
             if time.monotonic() - connected_at > _LONGEST_BACKOFF_S:
                 backoff_s = 0.0  # it worked for a while: come back at once
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 spreads processes, no secret
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads processes, no secret
             backoff_s = min(max(backoff_s * 2, _FIRST_BACKOFF_S), _LONGEST_BACKOFF_S)
 
     async def _follow(self, dsn: str) -> None:

@@ -39,5 +39,5 @@ def take_identity(identity: str, parent_pid: int) -> int:
 if __name__ == "__main__":
     status = take_identity(sys.argv[1], int(sys.argv[2]))
     if status == 0:
-        os.execv(sys.argv[3], sys.argv[3:])  # noqa: S606 the point of this script; no shell is wanted
+        os.execv(sys.argv[3], sys.argv[3:])  # noqa: S606 -- the point of this script; no shell is wanted
     sys.exit(status)

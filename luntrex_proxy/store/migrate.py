@@ -35,7 +35,7 @@ COMMENT ON COLUMN schema_migration.name IS 'purpose: phase and name of the file 
 COMMENT ON COLUMN schema_migration.sha256 IS 'purpose: notice a changed file | basis: none | retention: forever | subject: none';
 COMMENT ON COLUMN schema_migration.applied_at IS 'purpose: when it was applied | basis: none | retention: forever | subject: none';
 COMMENT ON COLUMN schema_migration.took_ms IS 'purpose: plan for later ones | basis: none | retention: forever | subject: none';
-"""  # noqa: E501 one comment per line, as in the migration files
+"""  # noqa: E501 -- one comment per line, as in the migration files
 
 
 @dataclass(frozen=True, slots=True)
