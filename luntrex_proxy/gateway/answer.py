@@ -95,6 +95,8 @@ class Answer:
 
     def push_to(self, exchange: Exchange) -> None:
         """From now on pieces go straight to the client, as fast as it reads."""
+        if self._done:
+            return  # the connection may already serve another request, which this client must not slow down
         self._exchange = exchange
         exchange.on_pause = self._connection.pause
         if exchange.client_paused:
