@@ -10,7 +10,8 @@ from luntrex_proxy.core.wire.streams import stream_reader
 from luntrex_proxy.gateway.accept import Call
 from luntrex_proxy.gateway.answer import Answer
 from luntrex_proxy.gateway.authorise import Permit
-from luntrex_proxy.gateway.http.upstream import OriginFullError, UpstreamConnection
+from luntrex_proxy.gateway.http.origin import OriginFullError
+from luntrex_proxy.gateway.http.upstream import UpstreamConnection
 from luntrex_proxy.gateway.ports import Prices
 from luntrex_proxy.gateway.record import Draft
 from luntrex_proxy.gateway.route import Target

@@ -11,7 +11,7 @@ from luntrex_proxy.core.wire.headers import TO_UPSTREAM, copy_allowed
 from luntrex_proxy.core.wire.splice import Changes, rewrite
 from luntrex_proxy.gateway.accept import Call
 from luntrex_proxy.gateway.authorise import Permit
-from luntrex_proxy.gateway.http.upstream import Origin
+from luntrex_proxy.gateway.http.origin import Origin
 from luntrex_proxy.gateway.ports import Prices
 
 _MODEL_PATH = re.compile(rb"[A-Za-z0-9._:@-]+(?:/[A-Za-z0-9._:@-]+)*")

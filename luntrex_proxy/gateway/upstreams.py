@@ -5,8 +5,8 @@ import ssl
 
 from luntrex_proxy import __version__
 from luntrex_proxy.core.call import Dialect
+from luntrex_proxy.gateway.http.origin import Origin
 from luntrex_proxy.gateway.http.ticker import Ticker
-from luntrex_proxy.gateway.http.upstream import Origin
 from luntrex_proxy.gateway.route import Upstream
 from luntrex_proxy.settings import upstreams as configured
 
