@@ -1,4 +1,4 @@
-"""Where an upstream is reached: its address, TLS settings and pool of connections. Counts are kept, never re-scanned."""
+"""Where an upstream is reached: its address, TLS settings and pool of connections. Counts are kept, not re-scanned."""
 
 import asyncio
 import ssl
