@@ -41,6 +41,10 @@ class Tokens(msgspec.Struct, frozen=True, array_like=True):
     reasoning: int = 0  # subset of output
     output_audio: int = 0  # subset of output
 
+    def columns(self) -> dict[str, int]:
+        """The counts under the names they have in records and tables."""
+        return {f"{name}_tokens": getattr(self, name) for name in self.__struct_fields__}
+
 
 class Opening(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     """Written before the upstream sees the request; without a matching `Outcome` it becomes `interrupted`."""
@@ -71,7 +75,14 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="settle"):
     ending: Ending
     streamed: bool
     usage_source: UsageSource
-    tokens: Tokens
+    input_tokens: int  # these eight as in `Tokens`; flat, so that a record is a line of a table
+    cached_input_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    input_audio_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    output_audio_tokens: int
     cost_pico: int  # pico-dollars
     price_version: str
     request_bytes: int
@@ -81,6 +92,11 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="settle"):
     duration_us: int
     first_byte_us: int  # from accept to the first answer byte sent, 0 when none was
     overhead_us: int  # our own share of the time until the request went upstream
+
+    @property
+    def tokens(self) -> Tokens:
+        """The token counts together."""
+        return Tokens(*(getattr(self, f"{name}_tokens") for name in Tokens.__struct_fields__))
 
 
 Record = Opening | Outcome

@@ -81,7 +81,7 @@ class Draft:
             ending=self.ending,
             streamed=self.streamed,
             usage_source=self.usage_source,
-            tokens=self.tokens,
+            **self.tokens.columns(),
             cost_pico=self.price.cost_pico(self.tokens),
             price_version=self.price.version,
             request_bytes=self.request_bytes,

@@ -7,19 +7,14 @@ from typing import Any
 import msgspec
 from msgspec.structs import asdict, astuple
 
-from luntrex_proxy.core.outcome import Outcome, Tokens
+from luntrex_proxy.core.outcome import Outcome
 from luntrex_proxy.observe.logs import Output
 from luntrex_proxy.observe.writer import Burst
 
 # Rendered in less than a millisecond, so that a busy second is many short stalls and no long one.
 _BATCH = 256
-_TOKENS_AT = Outcome.__struct_fields__.index("tokens")
 # What a line holds besides `event` and `time` (the moment the request ended).
-REQUEST_FIELDS: tuple[str, ...] = (
-    *Outcome.__struct_fields__[:_TOKENS_AT],
-    *(f"{name}_tokens" for name in Tokens.__struct_fields__),
-    *Outcome.__struct_fields__[_TOKENS_AT + 1 :],
-)
+REQUEST_FIELDS: tuple[str, ...] = Outcome.__struct_fields__
 # A struct and not a dict: no other field can get in, and msgspec writes it in a third of the time.
 _Line = msgspec.defstruct("_Line", [("event", str), ("time", datetime), *((name, Any) for name in REQUEST_FIELDS)])
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -73,10 +68,8 @@ class RequestLog:
 
 
 def _line(outcome: Outcome) -> msgspec.Struct:
-    values = astuple(outcome)
     ended = _utc((outcome.started_us + outcome.duration_us) / 1e6)
-    tokens = astuple(outcome.tokens)
-    return _Line("luntrex.request", ended, *values[:_TOKENS_AT], *tokens, *values[_TOKENS_AT + 1 :])
+    return _Line("luntrex.request", ended, *astuple(outcome))
 
 
 def _utc(unix_s: float) -> datetime:

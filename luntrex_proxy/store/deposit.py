@@ -19,13 +19,11 @@ from luntrex_proxy.store.recovery import Waiting
 from luntrex_proxy.store.segments import Position, SpoolDirectory, set_aside
 from luntrex_proxy.store.spool import Spool
 from luntrex_proxy.store.usage_rows import (
-    Row,
     days_of,
     forget_position,
     insert_rows,
     load_position,
     move_position,
-    row_of,
 )
 
 START = Position(0, 0)
@@ -51,21 +49,13 @@ class Source:
 
 
 class Item(NamedTuple):
-    """A record to store: its row (None: it cannot be one), its place, and the position once it is stored."""
+    """A record to store (None: unreadable), its place, and the position once it is stored."""
 
-    row: Row | None
+    outcome: Outcome | None
     segment: int
     start: int
     end: int
     after: Position
-
-
-def row_or_none(outcome: Outcome) -> Row | None:
-    """The usage row, or None for values no row can hold."""
-    try:
-        return row_of(outcome)
-    except (ValueError, OverflowError):
-        return None
 
 
 class Deposit:
@@ -81,10 +71,10 @@ class Deposit:
 
     async def store(self, source: Source, items: Sequence[Item], closed: bool = False) -> None:
         """Store a batch, or its halves when a record in it is refused, down to the one that is set aside."""
-        rows = [item.row for item in items if item.row is not None]
+        rows = [item.outcome for item in items if item.outcome is not None]
         try:
             if len(rows) < len(items):
-                raise ValueError("not a usage row")
+                raise ValueError("not a usage record")
             await self._commit_with_partitions(source, rows, items[-1].after, closed)
         except REFUSED_RECORD:
             if len(items) > 1:
@@ -95,7 +85,7 @@ class Deposit:
             await self._park(source, items[0])
             await self.commit(source, [], items[0].after, closed)
 
-    async def commit(self, source: Source, rows: list[Row], after: Position, closed: bool = False) -> None:
+    async def commit(self, source: Source, rows: list[Outcome], after: Position, closed: bool = False) -> None:
         """The one transaction: position, rows, sums."""
         if source.stored is None:
             await self.load(source)
@@ -130,7 +120,7 @@ class Deposit:
         if self._connection is not None:
             _drop(self._connection)
 
-    async def _commit_with_partitions(self, source: Source, rows: list[Row], after: Position, closed: bool) -> None:
+    async def _commit_with_partitions(self, source: Source, rows: list[Outcome], after: Position, closed: bool) -> None:
         try:
             await self.commit(source, rows, after, closed)
         except asyncpg.CheckViolationError:

@@ -5,9 +5,9 @@ inside a frame: wait while the writer lives) or `corrupt` (a length or checksum 
 """
 
 import struct
-import zlib
 from enum import StrEnum
 from typing import NamedTuple
+from zlib import crc32
 
 import msgspec
 
@@ -31,7 +31,7 @@ class Problem(StrEnum):
 
 
 class Frame(NamedTuple):
-    """One frame with its place in the parsed buffer; `record` is None when a sound payload is no record of ours."""
+    """One frame with its place in the file; `record` is None when a sound payload is no record of ours."""
 
     record: Record | None
     start: int
@@ -39,10 +39,10 @@ class Frame(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """Whole frames from the start of a buffer, how many bytes they took, and what came after them."""
+    """Whole frames from the start of a buffer, the place after them, and what came there."""
 
     frames: list[Frame]
-    consumed: int
+    after: int
     problem: Problem
 
 
@@ -51,29 +51,35 @@ def encode_frame(record: Record) -> bytes:
     payload = _encoder.encode(record)
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise ValueError("a ledger record exceeds the frame limit: a configured name is too long")
-    return HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+    return HEADER.pack(len(payload), crc32(payload)) + payload
 
 
-def parse_frames(buffer: bytes, limit: int = 1_000_000) -> Parsed:
-    """At most `limit` frames from the start of `buffer`, which begins at a frame boundary."""
+def parse_frames(buffer: bytes, limit: int = 1_000_000, base: int = 0) -> Parsed:
+    """At most `limit` frames from the start of `buffer`, a frame boundary at `base` bytes of its file."""
     frames: list[Frame] = []
+    unpack, header_bytes, size = HEADER.unpack_from, HEADER.size, len(buffer)
     start = 0
-    while start < len(buffer) and len(frames) < limit:
-        body = start + HEADER.size
-        if body > len(buffer):
-            return Parsed(frames, start, Problem.TORN)
-        length, checksum = HEADER.unpack_from(buffer, start)
-        if not 0 < length <= PAYLOAD_BYTES_MAX:
-            return Parsed(frames, start, Problem.CORRUPT)
+    problem = Problem.NONE
+    while start < size and len(frames) < limit:
+        body = start + header_bytes
+        if body > size:
+            problem = Problem.TORN
+            break
+        length, checksum = unpack(buffer, start)
         end = body + length
-        if end > len(buffer):
-            return Parsed(frames, start, Problem.TORN)
+        if not 0 < length <= PAYLOAD_BYTES_MAX:
+            problem = Problem.CORRUPT
+            break
+        if end > size:
+            problem = Problem.TORN
+            break
         payload = buffer[body:end]
-        if zlib.crc32(payload) != checksum:
-            return Parsed(frames, start, Problem.CORRUPT)
-        frames.append(Frame(_decode(payload), start, end))
+        if crc32(payload) != checksum:
+            problem = Problem.CORRUPT
+            break
+        frames.append(Frame(_decode(payload), base + start, base + end))
         start = end
-    return Parsed(frames, start, Problem.NONE)
+    return Parsed(frames, base + start, problem)
 
 
 def _decode(payload: bytes) -> Record | None:

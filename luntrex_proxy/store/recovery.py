@@ -67,7 +67,7 @@ def interrupted(opening: Opening) -> Outcome:
         ending=Ending.INTERRUPTED,
         streamed=opening.streamed,
         usage_source=UsageSource.UNKNOWN,
-        tokens=Tokens(),
+        **Tokens().columns(),
         cost_pico=0,
         price_version="",
         request_bytes=opening.request_bytes,

@@ -18,7 +18,7 @@ from luntrex_proxy.store.state import file_errors, make_private_directory, make_
 QUARANTINE = "quarantine"
 LOCK = "lock"
 SUFFIX = ".seg"
-_READ_BYTES = max(128 * 1024, FRAME_BYTES_MAX)
+_READ_BYTES = max(512 * 1024, FRAME_BYTES_MAX)
 
 
 class Position(NamedTuple):
@@ -152,13 +152,12 @@ def read_chunk(path: Path, at: Position, limit: int) -> Chunk:
         # Listed before the read: a later segment proves that this one gets no more bytes.
         is_last = index == len(following) - 1
         data = _read_at(_segment_path(path, number), offset)
-        frames, consumed, problem = parse_frames(data, limit)
+        frames, after, problem = parse_frames(data, limit, offset)
         if frames:
             problem = Problem.NONE  # the next read, which starts at it, tells
-        frames = [Frame(record, start + offset, end + offset) for record, start, end in frames]
         if frames or problem is not Problem.NONE or is_last:
             done = not frames and (problem is Problem.NONE or (problem is Problem.TORN and is_last))
-            return Chunk(number, frames, Position(number, offset + consumed), problem, done)
+            return Chunk(number, frames, Position(number, after), problem, done)
     return Chunk(at.segment, [], at, Problem.NONE, at_end=True)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from luntrex_proxy.core.outcome import Outcome
 from luntrex_proxy.store.database import Pool
-from luntrex_proxy.store.deposit import START, Deposit, Item, Source, row_or_none
+from luntrex_proxy.store.deposit import START, Deposit, Item, Source
 from luntrex_proxy.store.failures import ABOUT_ONE_DIRECTORY, Failure, failure_of, on_files
 from luntrex_proxy.store.frames import Frame, Problem
 from luntrex_proxy.store.recovery import adopt_dead, follow_openings, interrupted
@@ -28,7 +28,7 @@ _POLL_S = 0.15
 _ADOPT_EVERY_S = 60.0
 _BACKOFF_S_MAX = 5.0
 _ATTEMPT_S = 30.0  # then the connection is dropped, whatever it waits for
-_BATCH_RECORDS = 400
+_BATCH_RECORDS = 2_000  # two records per request
 
 
 class Shipper:
@@ -264,7 +264,7 @@ class Shipper:
         """End of an adopted directory: what was never settled becomes interrupted, in the closing transaction."""
         after = source.read if source.stored is None else max(source.read, source.stored)
         items = [
-            Item(row_or_none(interrupted(opening)), segment, start, end, after)
+            Item(interrupted(opening), segment, start, end, after)
             for opening, segment, start, end in source.waiting.values()
         ]
         if items:
@@ -295,5 +295,5 @@ def _is_settle(frame: Frame) -> bool:
 
 
 def _item(segment: int, frame: Frame) -> Item:
-    row = row_or_none(frame.record) if isinstance(frame.record, Outcome) else None
-    return Item(row, segment, frame.start, frame.end, Position(segment, frame.end))
+    outcome = frame.record if isinstance(frame.record, Outcome) else None
+    return Item(outcome, segment, frame.start, frame.end, Position(segment, frame.end))

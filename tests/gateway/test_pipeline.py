@@ -292,7 +292,7 @@ async def test_the_outcome_of_a_good_request() -> None:
             request_id=outcome.request_id, started_us=outcome.started_us, account_id=7, key_id="k" * 12,
             route="chat.completions", model="alias", upstream="a", status=200, code="ok", ending=Ending.COMPLETE,
             streamed=True, usage_source=UsageSource.REPORTED,
-            tokens=Tokens(input=21, cached_input=4, output=9, reasoning=3), cost_pico=21 * 3 + 9 * 5,
+            **Tokens(input=21, cached_input=4, output=9, reasoning=3).columns(), cost_pico=21 * 3 + 9 * 5,
             price_version="test-1", request_bytes=len(STREAM_BODY) + 4, response_bytes=len(answer.body), events=4,
             attempts=1, duration_us=outcome.duration_us, first_byte_us=outcome.first_byte_us,
             overhead_us=outcome.overhead_us,

@@ -78,7 +78,7 @@ def outcome() -> Callable[..., Outcome]:
             "ending": Ending.COMPLETE,
             "streamed": True,
             "usage_source": UsageSource.REPORTED,
-            "tokens": Tokens(input=100, cached_input=20, output=50, reasoning=10),
+            **Tokens(input=100, cached_input=20, output=50, reasoning=10).columns(),
             "cost_pico": 12_345,
             "price_version": "p1",
             "request_bytes": 500,

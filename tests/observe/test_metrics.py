@@ -60,7 +60,7 @@ def test_a_refusal_is_counted_by_its_reason_and_has_no_upstream_numbers(outcome:
     metrics = Metrics(version="1")
     refused = outcome(
         code="invalid_api_key", status=401, ending=Ending.REFUSED, upstream="", model="other", account_id=0,
-        attempts=0, first_byte_us=0, tokens=Tokens(), usage_source=UsageSource.NONE,
+        attempts=0, first_byte_us=0, **Tokens().columns(), usage_source=UsageSource.NONE,
     )  # fmt: skip
     metrics(refused)
     found = parsed(metrics.render())

@@ -1,8 +1,11 @@
 """Ledger records for tests, and what tests ask of where they are kept. No tests here."""
 
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import asdict
 
 from luntrex_proxy.core.outcome import Ending, Opening, Outcome, Record, Tokens, UsageSource
 from luntrex_proxy.store.database import Pool
@@ -54,7 +57,7 @@ def outcome(number: int, **changes: Any) -> Outcome:
         "ending": Ending.COMPLETE,
         "streamed": True,
         "usage_source": UsageSource.REPORTED,
-        "tokens": Tokens(10 + number, 3, 2, 1, 0, 20 + number, 4, 0),
+        **Tokens(10 + number, 3, 2, 1, 0, 20 + number, 4, 0).columns(),
         "cost_pico": 1_000_000 + number,
         "price_version": "1",
         "request_bytes": 100,
@@ -66,6 +69,16 @@ def outcome(number: int, **changes: Any) -> Outcome:
         "overhead_us": 60,
     }
     return Outcome(**{**values, **changes})
+
+
+COLUMNS = ["started_at" if name == "started_us" else name for name in Outcome.__struct_fields__]
+
+
+def row_of(record: Outcome) -> tuple[object, ...]:
+    """What the usage table holds of an outcome."""
+    values = asdict(record)
+    started_at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=record.started_us)
+    return tuple((values | {"started_us": started_at, "request_id": uuid.UUID(record.request_id)}).values())
 
 
 def records_in(directory: Path) -> list[Record | None]:

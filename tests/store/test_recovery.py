@@ -19,8 +19,7 @@ from luntrex_proxy.store.recovery import interrupted
 from luntrex_proxy.store.segments import Position, SpoolDirectory, directories
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
-from luntrex_proxy.store.usage_rows import COLUMNS, row_of
-from tests.store.records import assert_sums_match, opening, outcome, ship, stored_numbers
+from tests.store.records import COLUMNS, assert_sums_match, opening, outcome, row_of, ship, stored_numbers
 
 
 def leave_dead(root: Path, settled: range, unsettled: range = range(0), segment_bytes: int = 2000) -> Path:
@@ -115,7 +114,7 @@ KILLED = """
 async def test_kill_at_any_step_of_recovery(database: Pool, database_dsn: str, tmp_path: Path, step: str) -> None:
     """Recovery killed with SIGKILL at a step and run again leaves exactly what one undisturbed run leaves."""
     root = tmp_path / "spool"
-    leave_dead(root, range(500), range(1000, 1010), segment_bytes=100_000)
+    leave_dead(root, range(500), range(1000, 1010), segment_bytes=30_000)
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), database_dsn, str(root), step], check=False)
     assert killed.returncode == -signal.SIGKILL
     await ship(database, root)

@@ -16,8 +16,7 @@ from luntrex_proxy.store.failures import Failure
 from luntrex_proxy.store.segments import directories
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
-from luntrex_proxy.store.usage_rows import COLUMNS, row_of
-from tests.store.records import assert_sums_match, opening, outcome, ship, stored_numbers
+from tests.store.records import COLUMNS, assert_sums_match, opening, outcome, row_of, ship, stored_numbers
 
 
 def put(spool: Spool, *numbers: int) -> None:
@@ -57,6 +56,32 @@ async def test_rows_are_the_outcomes(database: Pool, root: Path, spool: Spool) -
     assert [tuple(row) for row in rows] == [row_of(each) for each in sent]
     assert (shipper.accepted, shipper.stored, shipper.spooled, shipper.quarantined) == (2, 2, 0, 0)
     await assert_sums_match(database)
+
+
+async def test_names_arrive_as_they_are(database: Pool, root: Path, spool: Spool) -> None:
+    """Names of models and upstreams may hold what CSV and JSON give a meaning to."""
+    names = [
+        "a,b",
+        'say "hi"',
+        "back\\slash",
+        "[x]",
+        '"',
+        "\\",
+        '\\"',
+        "null",
+        "\\N",
+        "",
+        "{}",
+        "é",
+        "']\\n[",
+        "a:b/c@d",
+    ]
+    for number, name in enumerate(names):
+        spool.open(opening(number, model=name, upstream=name))
+        spool.settle(outcome(number, model=name, upstream=name))
+    await ship(database, root, spool)
+    rows = await database.fetch("SELECT model, upstream FROM usage ORDER BY request_id")
+    assert [tuple(row) for row in rows] == [(name, name) for name in names]
 
 
 async def test_draining_leaves_nothing_behind(database: Pool, root: Path, spool: Spool) -> None:

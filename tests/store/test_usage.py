@@ -38,7 +38,7 @@ async def fill(database: Pool, root: Path, started_us: int = NOON_US) -> None:
             code="upstream_failed",
             ending=Ending.UPSTREAM_FAILED,
             usage_source=UsageSource.UNKNOWN,
-            tokens=Tokens(),
+            **Tokens().columns(),
             cost_pico=0,
         )
     )
