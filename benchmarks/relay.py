@@ -48,7 +48,8 @@ gateway: {{listen: ["127.0.0.1:{port}"]}}
 control: {{listen: ["127.0.0.1:{control}"]}}
 state: {{directory: {dir}/state}}
 upstreams:
-  - {{name: bench, dialect: openai, base_url: "http://127.0.0.1:{upstream}/v1", api_key: upstream-secret}}
+  - {{name: bench, dialect: openai, base_url: "http://127.0.0.1:{upstream}/v1", api_key: upstream-secret,
+     retention: none, training: never}}
 models:
   - {{name: bench, targets: [{{upstream: bench, model: bench}}], price: {{input: 0.15, output: 0.6}}}}
 """

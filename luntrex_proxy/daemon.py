@@ -21,23 +21,27 @@ import uvloop
 
 from luntrex_proxy import __version__, systemd
 from luntrex_proxy.control.application import check_aiohttp, start_control
-from luntrex_proxy.control.listeners import open_listeners, remove_sockets
 from luntrex_proxy.core.call import Dialect
-from luntrex_proxy.gateway.http.listener import GatewayRunner
+from luntrex_proxy.core.wire.endusers import derive_key
+from luntrex_proxy.gateway.http.addresses import Addresses, Clients
+from luntrex_proxy.gateway.http.listener import Entrance, GatewayRunner, close_idle
 from luntrex_proxy.gateway.http.ticker import Ticker
+from luntrex_proxy.gateway.overload import REFUSING, Overload, Sampler, memory_limit_of_cgroup
 from luntrex_proxy.gateway.pipeline import Pipeline
 from luntrex_proxy.gateway.ports import Outside
 from luntrex_proxy.gateway.route import Routing
-from luntrex_proxy.gateway.upstreams import UnusableUpstreamError, build_upstream
+from luntrex_proxy.gateway.upstreams import build_routing
 from luntrex_proxy.observe import logs
 from luntrex_proxy.observe.metrics import Metrics
 from luntrex_proxy.observe.probes import LoopLag
 from luntrex_proxy.observe.requestlog import RequestLog
-from luntrex_proxy.settings.catalogue import build_catalogue
-from luntrex_proxy.settings.errors import ConfigError
+from luntrex_proxy.reload import Changeable, reload_when_asked
+from luntrex_proxy.settings.listeners import Tls as TlsSetting
+from luntrex_proxy.settings.listeners import TlsFiles
 from luntrex_proxy.settings.model import Settings
-from luntrex_proxy.settings.prices import PriceBook
 from luntrex_proxy.simulator.demo import simulated
+from luntrex_proxy.sockets.opening import Manner, Opened, open_listeners
+from luntrex_proxy.sockets.tls import Tls
 from luntrex_proxy.store import accounts, apikeys
 from luntrex_proxy.store.database import Pool, opened_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
@@ -89,6 +93,8 @@ def serve(plan: Plan, announce: Callable[[Started], None]) -> None:
     if not plan.demo:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload before there is anything to reload
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold prompts
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # the usual 1024 is for programs with select()
     output = logs.configure(level=plan.settings.logging.level)
     embedded = None
     try:
@@ -116,7 +122,11 @@ class _Daemon:
         self._embedded = embedded
         self._output = output
         self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()  # a second signal
         self._ready = False
+        self._reload_wanted = asyncio.Event()
+        self._inherited = systemd.listen_fds()
+        self._overload = Overload()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # LiveState
@@ -141,7 +151,7 @@ class _Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         # A demo ends with its terminal; a daemon reads its configuration again.
-        loop.add_signal_handler(signal.SIGHUP, self._stop if self._plan.demo else self._reload)
+        loop.add_signal_handler(signal.SIGHUP, self._stop if self._plan.demo else self._reload_wanted.set)
         async with contextlib.AsyncExitStack() as stack:
             if self._plan.demo:
                 self._settings = await stack.enter_async_context(simulated(self._settings))
@@ -149,6 +159,7 @@ class _Daemon:
             await migrate(pool, post=self._embedded is not None)  # nobody else is on an embedded one
             await ensure_partitions(pool, _today())
             lookup = await open_lookup(pool, load_pepper(self._plan.state_directory))
+            self._pseudonym_key = derive_key(lookup.key)
             key_id, key = await self._first_key(pool, lookup)
             await stack.enter_async_context(self._kept_records(pool))
             await stack.enter_async_context(self._kept_keys(pool, lookup))
@@ -157,6 +168,10 @@ class _Daemon:
             gateway_url = await stack.enter_async_context(self._gateway_plane())
             stack.callback(systemd.stopping, "draining")
             self._start(self._flush_log(), self._watchdog(loop), self._keep_partitions(pool), self._tell_trouble())
+            if self._plan.reload is not None:
+                self._start(
+                    reload_when_asked(self._reload_wanted, self._plan.reload, self._changeable, lambda: self.ready)
+                )
             if self._embedded is not None:
                 self._start(self._embedded.watch())
             gc.collect()
@@ -167,6 +182,8 @@ class _Daemon:
             announce(Started(gateway_url, control_url, key, key_id, *self._example()))
             await self._stopping.wait()
             log.info("luntrex.stopping", inflight=self._pipeline.inflight)
+            with contextlib.suppress(TimeoutError):  # load balancers read /readyz before the listeners close
+                await asyncio.wait_for(self._hurry.wait(), self._pipeline.timeouts.ready_grace_s)
         for task in self._tasks:
             task.cancel()
         self._requests.flush(last=True)
@@ -229,57 +246,82 @@ class _Daemon:
             is_ready=lambda: self.ready,
             on_bug=lambda bug: log.error("luntrex.bug", **logs.describe(bug)),
         )
-        self._pipeline = Pipeline(outside, settings.gateway.limits, settings.gateway.timeouts, self._routing(settings))
+        routing = self._routing(settings, None)
+        self._pipeline = Pipeline(outside, settings.gateway.limits, settings.gateway.timeouts, routing)
+        self._pipeline.overload = self._overload
         self._watch_values()
 
-    def _routing(self, settings: Settings) -> Routing:
-        loop = asyncio.get_running_loop()
-        upstreams = {u.name: build_upstream(u, self._ticker, loop) for u in settings.upstreams}
-        return Routing(build_catalogue(settings.models, settings.upstreams), PriceBook(settings.upstreams), upstreams)
+    def _routing(self, settings: Settings, replaces: Routing | None) -> Routing:
+        return build_routing(settings, self._ticker, asyncio.get_running_loop(), self._pseudonym_key, replaces)
 
     def _watch_values(self) -> None:
         watch, shipper, spool = self._metrics.watch, self._shipper, self._spool
         watch("luntrex_inflight_requests", lambda: self._pipeline.inflight)
+        watch("luntrex_overload_stage", lambda: self._overload.stage)
         watch("luntrex_ledger_accepted_total", lambda: shipper.accepted)
         watch("luntrex_ledger_stored_total", lambda: shipper.stored)
         watch("luntrex_ledger_spooled_total", lambda: shipper.spooled)
         watch("luntrex_ledger_quarantined_total", lambda: shipper.quarantined)
         watch("luntrex_ledger_lost_total", lambda: spool.lost)
         watch("luntrex_revocation_lag_seconds", self._keys.lag_s)
-        watch("luntrex_upstream_health", lambda: dict.fromkeys(self._pipeline.routing.upstreams, 1.0))
+        watch("luntrex_upstream_health", lambda: self._pipeline.routing.health())  # noqa: PLW0108 -- reloads replace it
         watch("luntrex_loop_lag_seconds", self._lag.seconds)
         watch("luntrex_log_fields_unlisted_total", lambda: self._output.unlisted)
         watch("luntrex_log_requests_dropped_total", lambda: self._requests.dropped)
 
     @contextlib.asynccontextmanager
     async def _control_plane(self) -> AsyncIterator[str]:
+        control = self._settings.control
+        self._control_tls = self._tls(control.tls) if self._plan.control else None
         if not self._plan.control:
             yield ""
             return
-        control = await start_control(self._settings.control.listen, self, self._metrics)
+        manner = Manner(unix_mode=int(control.unix_mode, 8), guarded=control.tls is not None)
+        running = await start_control(control.listen, self, self._metrics, manner, self._inherited, self._control_tls)
         try:
-            yield _url(control.addresses[0])
+            yield _url(running.addresses[0], self._control_tls)
         finally:
-            await control.stop()
+            await running.stop()
 
     @contextlib.asynccontextmanager
     async def _gateway_plane(self) -> AsyncIterator[str]:
+        loop, gateway = asyncio.get_running_loop(), self._settings.gateway
+        entrance = Entrance(
+            Clients(gateway.trusted_proxies, gateway.client_address),
+            Addresses(gateway.limits.connections_per_address),
+            self._overload,
+            self._tls(gateway.tls) if self._plan.gateway else None,
+        )
+        memory_bytes = gateway.limits.memory_bytes or memory_limit_of_cgroup()
+        sampler = Sampler(self._overload, loop, memory_bytes, self._overload_changed)
+        runner = GatewayRunner(self._pipeline, self._ticker, gateway.timeouts.drain_s, entrance)
+        self._pipeline.clients = entrance.clients
+        self._changeable = Changeable(
+            self._settings, self._routing, self._pipeline, runner, entrance, sampler, self._control_tls
+        )
         self._ticker.start()
         self._lag.start()
-        gateway = self._settings.gateway
-        runner = GatewayRunner(self._pipeline, self._ticker, gateway.timeouts.drain_s)
+        sampler.start()
         await runner.setup()
-        addresses: tuple[str, ...] = ()
+        opened = Opened()
         try:
             if self._plan.gateway:
-                addresses = await open_listeners(runner, gateway.listen)
-            yield gateway.public_url or (_url(addresses[0]) if addresses else "")
+                manner = Manner(
+                    gateway.backlog, int(gateway.unix_mode, 8), gateway.reuse_port, guarded=gateway.tls is not None
+                )
+                opened = await open_listeners(runner, gateway.listen, manner, self._inherited)
+            yield gateway.public_url or (_url(opened.addresses[0], entrance.tls) if opened.addresses else "")
         finally:
             await runner.cleanup()
-            remove_sockets(addresses)
+            opened.remove_files()
             self._pipeline.routing.close()
+            sampler.stop()
             self._lag.stop()
             self._ticker.stop()
+
+    def _tls(self, setting: TlsSetting) -> Tls | None:
+        handshake_s = self._settings.gateway.timeouts.tls_handshake_s
+        return Tls(setting, handshake_s) if isinstance(setting, TlsFiles) else None
 
     # Beside the requests.
 
@@ -326,31 +368,17 @@ class _Daemon:
                     "luntrex.ledger_stalled" if failure else "luntrex.ledger_moves", reason=failure, rows=waiting
                 )
 
+    def _overload_changed(self, stage: int, reason: str) -> None:
+        log.warning("luntrex.overload", phase=stage, reason=reason)
+        if stage >= REFUSING:
+            close_idle(self._pipeline)
+
     def _stop(self) -> None:
         """The first signal drains; a second one cuts what still runs."""
         if self._stopping.is_set() and self._ready:
+            self._hurry.set()
             self._pipeline.cut_all()
         self._stopping.set()
-
-    def _reload(self) -> None:
-        """SIGHUP: upstreams and models anew; the old ones stay when the configuration has an error."""
-        if self._plan.reload is None or not self.ready:
-            return
-        systemd.reloading()
-        try:
-            settings = self._plan.reload()
-            routing = self._routing(settings)
-        except (ConfigError, UnusableUpstreamError) as error:
-            lines = error.lines if isinstance(error, ConfigError) else [str(error)]
-            log.warning("luntrex.reload_refused", hint=[line[:256] for line in lines[:16]])
-            systemd.ready("serving; the last reload was refused, run `luntrex-proxy config check`")
-            return
-        old, self._pipeline.routing = self._pipeline.routing, routing
-        old.close()
-        same = settings.model_copy(update={"upstreams": self._settings.upstreams, "models": self._settings.models})
-        hint = "" if same == self._settings else "Changes outside upstreams and models need a restart."
-        log.info("luntrex.reloaded", hint=hint)
-        systemd.ready("serving")
 
     def _example(self) -> tuple[str, Dialect]:
         """A model to try, and its dialect: a configured name, else a well-known one of a wildcard's provider."""
@@ -367,5 +395,8 @@ def _today() -> date:
     return datetime.fromtimestamp(time.time(), UTC).date()
 
 
-def _url(address: str) -> str:
-    return address if address.startswith("unix:") else f"http://{address}"
+def _url(address: str, tls: Tls | None) -> str:
+    """What a client would use; a socket that systemd opened may have no other name than its own."""
+    if address.startswith(("unix:", "systemd")):
+        return address
+    return f"{'http' if tls is None else 'https'}://{address}"

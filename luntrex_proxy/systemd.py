@@ -60,18 +60,17 @@ def watchdog_interval_s() -> float | None:
     return int(microseconds) / 2e6 if microseconds.isdigit() and int(microseconds) > 0 else None
 
 
-def listen_fds() -> dict[str, int]:
-    """The sockets systemd opened for us, by name. Sockets that share a name are `name`, `name#2`, `name#3`..."""
+def listen_fds() -> dict[str, list[int]]:
+    """The sockets systemd opened for us, by FileDescriptorName; several may share one."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return {}
     count = os.environ.get("LISTEN_FDS", "")
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")
-    found: dict[str, int] = {}
+    found: dict[str, list[int]] = {}
     for index in range(int(count) if count.isdigit() else 0):
         name = (names[index] if index < len(names) else "") or "unknown"
-        times = sum(known.partition("#")[0] == name for known in found)
         os.set_inheritable(_FIRST_FD + index, False)  # else the embedded Postgres keeps them open
-        found[name if not times else f"{name}#{times + 1}"] = _FIRST_FD + index
+        found.setdefault(name, []).append(_FIRST_FD + index)
     return found
 
 

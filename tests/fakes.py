@@ -17,6 +17,7 @@ from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.catalogue import Candidate, Catalogue, Entry, Resolution, Target
 from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.core.outcome import Opening, Outcome
+from luntrex_proxy.core.policy import NO_TRAINING, Policy
 from luntrex_proxy.core.pricing import Price, fill_rates
 from luntrex_proxy.gateway.http.listener import GatewayRunner
 from luntrex_proxy.gateway.http.ticker import Ticker
@@ -25,10 +26,11 @@ from luntrex_proxy.gateway.ports import Outside
 from luntrex_proxy.gateway.route import Routing
 from luntrex_proxy.gateway.upstreams import build_upstream
 from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
-from luntrex_proxy.settings.upstreams import Upstream
+from luntrex_proxy.settings.upstreams import Upstream, UpstreamTimeouts
 
 KEY = "lx_" + "k" * 12 + "_" + "s" * 49
 SECRET = "provider-secret"
+PSEUDONYM_KEY = bytes(range(32))
 PATIENCE_S = 5.0  # how long a test waits for what should happen at once
 FIRST = 10**9  # a weight that makes a target the first one asked
 
@@ -137,11 +139,17 @@ async def until(condition: Callable[[], bool], complaint: str = "it did not happ
 
 
 def upstream(name: str, url: str, dialect: Dialect = Dialect.OPENAI, **more: Any) -> Upstream:
-    """A configured upstream; keyword arguments are its keys, times in seconds as `connect_s=...`."""
-    times = {key: float(more.pop(key)) for key in ("connect_s", "first_byte_s", "idle_s") if key in more}
+    """A configured upstream that keeps nothing; keyword arguments are its keys, times in seconds as `connect_s=...`.
+
+    Its breaker stays closed unless `health` says otherwise: most tests let one upstream fail again and again.
+    """
+    times = {key: float(more.pop(key)) for key in UpstreamTimeouts.model_fields if key in more}
+    more.setdefault("health", {"failures": 10_000, "error_requests": 10_000})
     ca_file: Path | None = more.pop("ca_file", None)
+    privacy = {"region": "eu", "retention": "none", "training": "never"}
     return Upstream.model_validate(
-        {"name": name, "dialect": dialect, "base_url": url, "api_key": SECRET, "timeouts": times, "ca_file": ca_file}
+        privacy
+        | {"name": name, "dialect": dialect, "base_url": url, "api_key": SECRET, "timeouts": times, "ca_file": ca_file}
         | more
     )
 
@@ -172,6 +180,7 @@ async def serving(
     *,
     limits: dict[str, Any] | None = None,
     timeouts: dict[str, Any] | None = None,
+    policy: Policy = NO_TRAINING,
 ) -> AsyncIterator[Gateway]:
     """A gateway on a loopback port in the running loop; at the end it drains, and what broke inside fails the test."""
     loop = asyncio.get_running_loop()
@@ -187,12 +196,12 @@ async def serving(
         is_ready=lambda: made[0].ready,
         on_bug=bugs.append,
     )
-    running = {one.name: build_upstream(one, ticker, loop) for one in upstreams}
+    running = {one.name: build_upstream(one, ticker, loop, PSEUDONYM_KEY) for one in upstreams}
     pipeline = Pipeline(
         outside,
         GatewayLimits.model_validate(limits or {}),
         GatewayTimeouts.model_validate({key: float(value) for key, value in (timeouts or {}).items()}),
-        Routing(Catalogue(models), prices, running),
+        Routing(Catalogue(models), prices, running, policy),
     )
     runner = GatewayRunner(pipeline, ticker, 0.2)
     gateway = Gateway(pipeline, runner, ticker, keys, ledger, prices, timeline, [], bugs=bugs)

@@ -77,7 +77,7 @@ def test_inherited_sockets_are_found_by_name(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDS", "4")
     monkeypatch.setenv("LISTEN_FDNAMES", "gateway:control:gateway")
-    assert systemd.listen_fds() == {"gateway": 3, "control": 4, "gateway#2": 5, "unknown": 6}
+    assert systemd.listen_fds() == {"gateway": [3, 5], "control": [4], "unknown": [6]}
     assert kept == {3: False, 4: False, 5: False, 6: False}
     monkeypatch.setenv("LISTEN_PID", "1")
     assert systemd.listen_fds() == {}

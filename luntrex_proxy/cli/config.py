@@ -22,8 +22,12 @@ def config() -> None:
 def check(context: click.Context) -> None:
     """Say everything that is wrong, as `serve` would see it; exit status 2 if anything is."""
     from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- see above
+    from luntrex_proxy.settings.policy import outsiders  # noqa: PLC0415 -- see above
 
-    click.echo(_summary(load(context.obj["config"], serving=True)))
+    loaded = load(context.obj["config"], serving=True)
+    click.echo(_summary(loaded))
+    for sentence in outsiders(loaded.settings):
+        click.echo(sentence, err=True)
 
 
 @config.command()

@@ -29,6 +29,7 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
     """Run the gateway until Ctrl-C or SIGTERM; SIGHUP reads models and upstreams again."""
     from luntrex_proxy import daemon  # noqa: PLC0415 -- --help must not load the server
     from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- as above
+    from luntrex_proxy.settings.policy import outsiders  # noqa: PLC0415 -- as above
     from luntrex_proxy.settings.state import find_state_directory  # noqa: PLC0415 -- as above
     from luntrex_proxy.systemd import stdout_is_journal  # noqa: PLC0415 -- as above
 
@@ -37,6 +38,8 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
     state = find_state_directory(loaded.settings.state)
     if state.note:
         click.echo(state.note, err=True)
+    for sentence in () if demo else outsiders(loaded.settings):
+        click.echo(sentence, err=True)
     # A key in the journal would be a key at rest in plain text: there `keys create` is the way.
     own_key = (demo or loaded.from_environment) and plane != "control" and not stdout_is_journal()
     plan = daemon.Plan(

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 import aiohttp
 from aiohttp import http_parser, web
 
-from luntrex_proxy.control.listeners import open_listeners, remove_sockets
 from luntrex_proxy.control.ports import LiveState
 from luntrex_proxy.control.probes import add_probes
 from luntrex_proxy.control.quiet import QuietRunner
 from luntrex_proxy.observe.metrics import Metrics
+from luntrex_proxy.sockets.opening import InheritedSockets, Manner, Opened, open_listeners
+from luntrex_proxy.sockets.tls import Securing, Tls
 
 _OLDEST_AIOHTTP = (3, 14, 5)
 _STOP_TIMEOUT_S = 2.0  # probes and scrapes take milliseconds; a client that does not read must not hold up the end
@@ -22,14 +23,15 @@ class UnfitInstallError(Exception):
 class ControlPlane:
     """The running control plane."""
 
-    def __init__(self, runner: web.AppRunner, addresses: tuple[str, ...]) -> None:
-        self.addresses = addresses
+    def __init__(self, runner: web.AppRunner, opened: Opened) -> None:
+        self.addresses = opened.addresses
+        self._opened = opened
         self._runner = runner
 
     async def stop(self) -> None:
         """Close the listeners and finish or cut the open requests."""
         await self._runner.cleanup()
-        remove_sockets(self.addresses)
+        self._opened.remove_files()
 
 
 def check_aiohttp() -> None:
@@ -45,15 +47,23 @@ def check_aiohttp() -> None:
         )
 
 
-async def start_control(listen: Iterable[str], live: LiveState, metrics: Metrics) -> ControlPlane:
+async def start_control(
+    listen: Iterable[str],
+    live: LiveState,
+    metrics: Metrics,
+    manner: Manner | None = None,
+    inherited: InheritedSockets | None = None,
+    tls: Tls | None = None,
+) -> ControlPlane:
     """Start the control plane on every entry of `listen`. Raises ListenError or UnfitInstallError."""
     check_aiohttp()
     app = web.Application()
     add_probes(app, live, metrics)
     runner = QuietRunner(app, shutdown_timeout_s=_STOP_TIMEOUT_S)
     await runner.setup()
+    wrap = None if tls is None else lambda factory: lambda: Securing(tls, factory)
     try:
-        return ControlPlane(runner, await open_listeners(runner, listen))
+        return ControlPlane(runner, await open_listeners(runner, listen, manner or Manner(), inherited, wrap))
     except BaseException:
         await runner.cleanup()
         raise

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from luntrex_proxy.core.policy import Policy
+
 
 class Caller(msgspec.Struct, frozen=True):
     """A live key as the way of a request sees it. Times are unix seconds; 0.0 means no bound."""
@@ -10,6 +12,7 @@ class Caller(msgspec.Struct, frozen=True):
     key_id: str
     not_before: float = 0.0
     expires_at: float = 0.0
+    policy: Policy | None = None  # the account's and the key's, intersected; None: the configuration's default
 
     def valid_at(self, now: float) -> bool:
         """Whether the key may be used at `now` (unix seconds)."""

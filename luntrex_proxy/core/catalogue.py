@@ -1,19 +1,40 @@
 """Which upstreams can serve a model name, and in what order to ask them.
 
-    Catalogue(entries).resolve(name, dialect) -> Resolution -> choose_order(candidates, random01)
+    Catalogue(entries).resolve(name, dialect) -> Resolution -> choose_order(targets, random01, costs)
 
 An exact name wins over wildcards, a longer wildcard prefix over a shorter one. The most specific entry decides
 alone: when none of its targets speaks the caller's dialect the model does not exist for that caller, and no
 broader wildcard is asked. Health, policies and retries belong to other files.
 """
 
+import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.pricing import Rates
 
 WILDCARD = "*"
+
+
+class Choice(enum.StrEnum):
+    """How the first of a model's targets is chosen."""
+
+    WEIGHTED = "weighted"  # at random, by weight
+    LEAST_BUSY = "least_busy"  # the fewest requests under way, relative to the weight
+    LATENCY = "latency"  # the shortest wait for a first byte, times the requests under way, relative to the weight
+
+
+class Weighted(Protocol):
+    """Something to choose from."""
+
+    @property
+    def weight(self) -> int:
+        """Its share, relative to the others."""
+
+
+W = TypeVar("W", bound=Weighted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +54,7 @@ class Entry:
     name: str
     targets: tuple[Target, ...]
     rates: Rates | None = None
+    choice: Choice = Choice.WEIGHTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +66,17 @@ class Candidate:
     weight: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Resolution:
-    """What a model name means. `name` None: a wildcard matched, so the price book says what to record."""
+    """What a model name means. `name` None: a wildcard matched, so the price book says what to record.
+
+    An exact name has the same Resolution for ever, so that others can remember by it what they made of it.
+    """
 
     name: str | None
     candidates: tuple[Candidate, ...]
     rates: Rates | None  # the configuration's own price, if it has one
+    choice: Choice = Choice.WEIGHTED
 
 
 class Catalogue:
@@ -91,20 +117,26 @@ def _resolution(recorded: str | None, entry: Entry, asked: str, matched: str, di
         if target.dialect is dialect:
             model = target.model.replace(WILDCARD, matched)
             candidates.append(Candidate(target.upstream, None if model == asked else model, target.weight))
-    return Resolution(recorded, tuple(candidates), entry.rates) if candidates else None
+    return Resolution(recorded, tuple(candidates), entry.rates, entry.choice) if candidates else None
 
 
-def choose_order(candidates: Sequence[Candidate], random01: float) -> tuple[Candidate, ...]:
-    """All candidates, drawn by weight without replacement from one number in [0, 1)."""
-    left = list(candidates)
-    order: list[Candidate] = []
+def choose_order(targets: Sequence[W], random01: float, costs: Sequence[float] | None = None) -> tuple[W, ...]:
+    """All targets, drawn by weight without replacement from one number in [0, 1).
+
+    With `costs` (one per target) the cheapest for its weight comes first, and the draw only decides between equals.
+    """
+    left = list(range(len(targets)))
+    order: list[int] = []
     while len(left) > 1:
-        point = random01 * sum(candidate.weight for candidate in left)
+        point = random01 * sum(targets[at].weight for at in left)
         index = 0
-        while index < len(left) - 1 and point >= left[index].weight:
-            point -= left[index].weight
+        while index < len(left) - 1 and point >= targets[left[index]].weight:
+            point -= targets[left[index]].weight
             index += 1
         # Where the point fell inside the chosen share is again uniform: it draws the next one.
-        random01 = point / left[index].weight
+        random01 = point / targets[left[index]].weight
         order.append(left.pop(index))
-    return (*order, *left)
+    order += left
+    if costs is not None:
+        order.sort(key=lambda at: costs[at] / targets[at].weight)
+    return tuple(targets[at] for at in order)

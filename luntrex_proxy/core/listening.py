@@ -2,9 +2,12 @@
 
 import errno
 import ipaddress
+import re
 from dataclasses import dataclass
 
-_FORMS = "write host:port, [ipv6]:port or unix:/absolute/path"
+_FORMS = "write host:port, [ipv6]:port, unix:/absolute/path, systemd or systemd:NAME"
+# FileDescriptorName= of a socket unit: no control characters, no colon.
+_INHERITED_NAME = re.compile(r"[!-9;-~]{1,255}")
 
 
 class ListenError(Exception):
@@ -42,8 +45,31 @@ class UnixPath:
         return True
 
 
-def parse_listen(text: str) -> HostPort | UnixPath:
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """Sockets that systemd opened for us: those of one FileDescriptorName, or with an empty name all the others."""
+
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"systemd:{self.name}" if self.name else "systemd"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Not known before the start, which looks at the socket itself."""
+        return True
+
+
+Place = HostPort | UnixPath | Inherited
+
+
+def parse_listen(text: str) -> Place:
     """The place a `listen` entry names. Raises ListenError with a sentence."""
+    if text == "systemd" or text.startswith("systemd:"):
+        name = text[len("systemd:") :]
+        if text != "systemd" and _INHERITED_NAME.fullmatch(name) is None:
+            raise ListenError(f"{text!r} is not an address to listen on: after systemd: stands a FileDescriptorName.")
+        return Inherited(name)
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/") or "\0" in path:
@@ -64,11 +90,14 @@ def parse_listen(text: str) -> HostPort | UnixPath:
     return HostPort(host, int(port))
 
 
-def listen_failure(place: HostPort | UnixPath, error: OSError) -> ListenError:
+def listen_failure(place: Place, error: OSError) -> ListenError:
     """The sentence for an operating system's refusal to listen at `place`."""
     match error.errno:
         case errno.EADDRINUSE:
-            reason = "it is already in use; stop the other program or choose another address in the configuration"
+            reason = (
+                "it is already in use; stop the other program, choose another address in the configuration, or set "
+                "gateway.reuse_port in all processes that share it"
+            )
         case errno.EACCES | errno.EPERM:
             reason = "permission is denied; choose a port above 1023, or a directory this user may write to"
         case errno.EADDRNOTAVAIL:

@@ -96,7 +96,16 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="settle"):
     @property
     def tokens(self) -> Tokens:
         """The token counts together."""
-        return Tokens(*(getattr(self, f"{name}_tokens") for name in Tokens.__struct_fields__))
+        return Tokens(
+            self.input_tokens,
+            self.cached_input_tokens,
+            self.cache_write_5m_tokens,
+            self.cache_write_1h_tokens,
+            self.input_audio_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+            self.output_audio_tokens,
+        )
 
 
 Record = Opening | Outcome

@@ -59,6 +59,24 @@ _ROWS = (
     Row("field_not_allowed", 400, "This field needs state at the provider, which this gateway does not keep."),
     # Access and routing.
     Row("model_not_found", 404, "The model does not exist here or the key may not use it."),
+    Row(
+        "policy_excludes",
+        403,
+        "The privacy policy excludes every upstream of this model for this attribute; the operator can state it with "
+        "the upstream or widen the policy.",
+    ),
+    Row(
+        "policy_forbids",
+        403,
+        "The privacy policy does not allow this field: the provider would keep content longer or pass it on. Leave it "
+        "out or ask for a wider policy.",
+    ),
+    Row(
+        "bad_policy",
+        400,
+        "The header x-luntrex-policy must read like 'region=eu; retention=none; training=never', each part at most "
+        "once.",
+    ),
     Row("no_upstream", 503, "No upstream can serve this model right now.", retryable=True),
     # The upstream.
     Row("upstream_auth", 502, "The upstream refused the gateway's own credentials. The operator has to fix this."),
@@ -70,6 +88,7 @@ _ROWS = (
     Row("upstream_timeout", 504, "The upstream did not answer in time.", retryable=True),
     # Ourselves.
     Row("overloaded", 503, "The gateway is at its limit. Try again shortly.", retryable=True),
+    Row("too_many_requests", 429, "Too many requests at once from this address. Try again shortly.", retryable=True),
     Row("ledger_full", 503, "The gateway cannot record another request right now. Try again shortly.", retryable=True),
     Row("draining", 503, "The gateway is shutting down. Try again.", retryable=True),
     Row("key_revoked", 401, "The API key was revoked while the answer was being sent."),
@@ -81,7 +100,8 @@ REFUSALS: dict[str, Row] = {row.code: row for row in _ROWS}
 FIELDS = frozenset(
     {
         "model", "stream", "stream_options", "store", "previous_response_id", "conversation",
-        "background", "prompt", "messages", "input", "max_tokens", "tools", "container",
+        "background", "prompt", "messages", "input", "max_tokens", "tools", "container", "file_id", "mcp_servers",
+        "modalities", "inference_geo", "prompt_cache_retention", "region", "retention", "training",
     }
 )  # fmt: skip
 

@@ -5,12 +5,15 @@ piece (the terminal event, or the end of a JSON body) stays in `last` until the 
 """
 
 import asyncio
+from collections.abc import Callable
 
 from luntrex_proxy.core.call import Route
 from luntrex_proxy.core.outcome import Tokens
 from luntrex_proxy.core.wire.jsonbody import JsonReader
 from luntrex_proxy.core.wire.sse import End, StreamReader
 from luntrex_proxy.gateway.http.client import Exchange
+from luntrex_proxy.gateway.http.running import Signal
+from luntrex_proxy.gateway.http.ticker import NEVER
 from luntrex_proxy.gateway.http.upstream import UpstreamConnection
 
 GATHER_BYTES = 65536
@@ -21,7 +24,7 @@ class Answer:
     """Sink of an upstream connection; `decided` and `finished` are awaited by the pipeline, nothing else waits."""
 
     __slots__ = (
-        "_connection", "_done", "_exchange", "_grace", "_loop", "_parts", "_ready", "_route", "_waiter",
+        "_connection", "_done", "_exchange", "_feed", "_grace", "_loop", "_parts", "_ready", "_route", "_waiter",
         "complete", "failure", "gathered_bytes", "headers", "is_stream", "json", "last", "reader", "relayed",
         "status", "usage",
     )  # fmt: skip
@@ -40,7 +43,8 @@ class Answer:
         self._parts: list[bytes] = []
         self._ready = False
         self._done = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: Signal | None = None
+        self._feed: Callable[[bytes], bytes] | None = None  # the reader's, once the answer is known to be a stream
         self.reader = reader  # None when the client asked for no stream
         self.json: JsonReader | None = None  # only for an answer too large to be gathered
         self._route = route
@@ -67,13 +71,13 @@ class Answer:
             await self._wait()
 
     async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
+        self._waiter = Signal()
         await self._waiter
 
     def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.fire()
 
     # What the pipeline decides.
 
@@ -99,8 +103,14 @@ class Answer:
             return  # the connection may already serve another request, which this client must not slow down
         self._exchange = exchange
         exchange.on_pause = self._connection.pause
+        if self.is_stream:
+            exchange.keep_alive(self._heard_at)
         if exchange.client_paused:
             self._connection.pause(True)
+
+    def _heard_at(self) -> float:
+        """When the upstream last said something; NEVER inside a very large event, where no comment may stand."""
+        return NEVER if self.reader is None or self.reader.mid_event else self._connection.heard_at
 
     def abandon(self) -> None:
         """Nobody wants the rest: close the upstream connection now. Does nothing to an answer that has ended."""
@@ -118,18 +128,20 @@ class Answer:
         if self.reader is not None and status == 200:
             self.is_stream = headers.get(b"content-type", b"").lower().startswith(b"text/event-stream")
             if self.is_stream:
+                self._feed = self.reader.feed
                 self._grace = self._loop.call_later(FIRST_EVENT_GRACE_S, self._decide)
 
     def body_arrived(self, data: bytes) -> None:
         """Push, or gather until a decision can be made."""
-        if self.reader is None or not self.is_stream:
+        feed, reader = self._feed, self.reader
+        if feed is None or reader is None:
             self._plain_arrived(data)
             return
-        reader = self.reader
-        out = reader.feed(data)
+        out = feed(data)
         if out:
-            if self._exchange is not None:
-                self._exchange.send(out)
+            exchange = self._exchange
+            if exchange is not None:
+                exchange.send(out)
             else:
                 self._parts.append(out)
                 if not self._ready:
@@ -184,5 +196,5 @@ class Answer:
     def _finish(self) -> None:
         self._done = True
         if self._exchange is not None:
-            self._exchange.on_pause = None  # the connection may already serve another request
+            self._exchange.on_pause = self._exchange.heard_at = None  # the connection may serve another request already
         self._decide()

@@ -24,6 +24,8 @@ def authenticate(headers: dict[bytes, bytes], keys: KeyRing, now: float) -> Call
 def _key_of(headers: dict[bytes, bytes]) -> bytes:
     authorization = headers.get(b"authorization")
     given = headers.get(b"x-api-key")
+    if given is None and authorization is not None and authorization.startswith(b"Bearer lx_"):  # as SDKs send it
+        return authorization[7:].strip()
     if authorization is None:
         if not given:
             raise Refusal("missing_api_key")

@@ -3,25 +3,54 @@
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.catalogue import Catalogue, Resolution
+from luntrex_proxy.core.policy import NO_TRAINING, BadPolicyError, Policy, narrow_by_header
 from luntrex_proxy.core.refusals import Refusal
+from luntrex_proxy.core.wire.fields import Fields
+from luntrex_proxy.core.wire.forbidden import forbidden_field
+from luntrex_proxy.gateway.accept import Call
+
+POLICY_HEADER = b"x-luntrex-policy"
 
 
 class Permit:
-    """Proof that this caller may use this model."""
+    """Proof that this caller may use this model, within this policy."""
 
-    __slots__ = ("caller", "model", "resolution")
+    __slots__ = ("caller", "model", "policy", "resolution")
 
-    def __init__(self, caller: Caller, model: str, resolution: Resolution) -> None:
+    def __init__(self, caller: Caller, model: str, resolution: Resolution, policy: Policy) -> None:
         self.caller = caller
         self.model = model  # the client's string: for routing only, never recorded
         self.resolution = resolution
+        self.policy = policy
 
 
-def authorise(caller: Caller, model: str | None, dialect: Dialect, catalogue: Catalogue) -> Permit:
-    """The permit for a model. Raises Refusal."""
+def authorise(
+    caller: Caller,
+    model: str | None,
+    dialect: Dialect,
+    catalogue: Catalogue,
+    default: Policy = NO_TRAINING,
+    call: Call | None = None,
+    fields: Fields | None = None,
+) -> Permit:
+    """The permit for a model; `default` is the policy of accounts that have none of their own. Raises Refusal."""
     if not model:
         raise Refusal("missing_model", "model")
     resolution = catalogue.resolve(model, dialect)
     if resolution is None:
         raise Refusal("model_not_found", "model")
-    return Permit(caller, model, resolution)
+    policy = caller.policy or default
+    if call is not None:
+        if POLICY_HEADER in call.headers:
+            policy = _narrowed(policy, call.headers[POLICY_HEADER])
+        field = None if fields is None else forbidden_field(call.route, fields, policy)
+        if field is not None:
+            raise Refusal("policy_forbids", field)
+    return Permit(caller, model, resolution, policy)
+
+
+def _narrowed(policy: Policy, header: bytes) -> Policy:
+    try:
+        return narrow_by_header(policy, header)
+    except BadPolicyError:
+        raise Refusal("bad_policy") from None

@@ -7,6 +7,7 @@ import orjson
 
 from luntrex_proxy.gateway.http.head import RequestHead
 
+PATHS = frozenset({b"/", b"/livez", b"/readyz"})
 _HEADERS = b"Content-Type: application/json\r\nCache-Control: no-store\r\n"
 
 
@@ -20,8 +21,8 @@ class OpenAnswer:
 
 
 def open_path(head: RequestHead, console_url: str, is_ready: Callable[[], bool]) -> OpenAnswer | None:
-    """The answer of an open path, or None when the request has to go the whole way."""
-    if head.path not in (b"/", b"/livez", b"/readyz") or head.method not in (b"GET", b"HEAD"):
+    """The answer of one of PATHS, or None when the request has to go the whole way."""
+    if head.method not in (b"GET", b"HEAD"):
         return None
     if head.path == b"/livez":
         return OpenAnswer(200, _HEADERS, b'{"status":"alive"}')

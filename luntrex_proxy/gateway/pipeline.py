@@ -14,19 +14,23 @@ from luntrex_proxy.gateway.accept import Call, accept, guess_dialect, speaks
 from luntrex_proxy.gateway.authenticate import authenticate
 from luntrex_proxy.gateway.authorise import authorise
 from luntrex_proxy.gateway.body import HeldBodies, decode, expected_bytes
-from luntrex_proxy.gateway.forward import forward
+from luntrex_proxy.gateway.forward import conclude, forward
+from luntrex_proxy.gateway.http.addresses import Addresses, Clients
 from luntrex_proxy.gateway.http.client import REASONS, ClientConnection, Exchange
 from luntrex_proxy.gateway.meter import meter
 from luntrex_proxy.gateway.models import ANY_MODEL, local_models
+from luntrex_proxy.gateway.openpaths import PATHS as OPEN_PATHS
 from luntrex_proxy.gateway.openpaths import open_path
+from luntrex_proxy.gateway.overload import REFUSING, Overload
 from luntrex_proxy.gateway.ports import Outside
 from luntrex_proxy.gateway.record import OTHER, Draft
 from luntrex_proxy.gateway.relay import broken_end, relay
-from luntrex_proxy.gateway.request_id import new_request_id
 from luntrex_proxy.gateway.route import Routing, choose
 from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
 
 _JSON = b"Content-Type: application/json\r\n"
+# Refusals after which a model may have worked for nobody: a client that asks again may pay twice.
+_MAY_HAVE_RUN = frozenset(("upstream_closed", "upstream_cut", "upstream_error", "upstream_invalid", "upstream_timeout"))
 _SDKS_RETRY = frozenset({408, 409, 429})  # and every 5xx (wire formats 5.2)
 
 
@@ -46,17 +50,24 @@ class Pipeline:
         self.timeouts = timeouts
         self.connections: set[ClientConnection] = set()
         self.draining = False
+        self.overload = Overload()
+        self.clients = Clients()
+        self._addresses = Addresses(limits.requests_per_address)
         self.inflight = 0
+
+    def set_limits(self, limits: GatewayLimits) -> None:
+        """Other limits, for requests from now on."""
+        self.limits = limits
+        self._body_limit_bytes = limits.body_bytes
+        self._held.limit_bytes = limits.bodies_held_bytes
+        self._addresses.limit = limits.requests_per_address
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request and put it on record, whatever happens."""
-        opened = open_path(exchange.head, self.console_url, self._is_ready)
-        if opened is not None:  # probes and the front page need no key and leave no record
-            exchange.respond(opened.status, opened.headers, opened.body)
-            exchange.close()
+        if exchange.head.path in OPEN_PATHS and self._answer_openly(exchange):
             return
         now = time.time()
-        draft = Draft(new_request_id(now), now, self._outside, exchange.elapsed_us)
+        draft = Draft(now, self._outside, exchange.elapsed_us)
         self.inflight += 1
         try:
             await self._travel(exchange, draft, now)
@@ -69,10 +80,22 @@ class Pipeline:
             self._refuse(exchange, draft, Refusal("internal_error"))
         finally:
             self.inflight -= 1
+            if exchange.address:
+                self._addresses.leave(exchange.address)
             if draft.answer is not None:
                 draft.answer.abandon()  # whatever way we left by: no upstream works for nobody
             self._record_anyway(exchange, draft)
+            conclude(draft)
             exchange.close()
+
+    def _answer_openly(self, exchange: Exchange) -> bool:
+        """Probes and the front page need no key and leave no record."""
+        opened = open_path(exchange.head, self.console_url, self._is_ready)
+        if opened is None:
+            return False
+        exchange.respond(opened.status, opened.headers, opened.body)
+        exchange.close()
+        return True
 
     async def _travel(self, exchange: Exchange, draft: Draft, now: float) -> None:
         # 1 accept: the head alone decides, nothing is read for a path that does not exist.
@@ -80,6 +103,11 @@ class Pipeline:
         draft.route = call.route.name
         if self.draining:
             raise Refusal("draining")
+        if self.overload.stage >= REFUSING or self.inflight > self.limits.requests:
+            raise Refusal("overloaded")
+        connection = exchange.connection
+        if connection.address or connection.forwards:
+            self._count_address(exchange)
         # 2 authenticate: before the body, so that a wrong key never gets its body read.
         caller = authenticate(call.headers, self._keys, now)
         draft.account_id = caller.account_id
@@ -98,12 +126,15 @@ class Pipeline:
             fields = decode(call.route, body)
             draft.streamed = fields.stream
             # 4 authorise: the only source of a permit.
-            permit = authorise(caller, fields.model, call.route.dialect, self.routing.catalogue)
+            routing = self.routing
+            permit = authorise(
+                caller, fields.model, call.route.dialect, routing.catalogue, routing.policy, call, fields
+            )
             draft.model = permit.resolution.name or OTHER
             # 5 route: decided before anything is sent, so that a change of configuration can't split a request.
-            targets = choose(permit, self.routing.upstreams)
+            targets = choose(permit, routing)
             # 6 forward: recorded as open, sent, and awaited until there is something to decide on.
-            answer = await forward(call, permit, targets, body, fields, draft, self.routing.prices)
+            answer = await forward(call, permit, targets, body, fields, draft, routing)
         finally:
             self._held.give_back(expected)
         del body, fields  # an answer may take an hour; its prompt is not needed for it
@@ -116,6 +147,15 @@ class Pipeline:
         self._record(exchange, draft, relayed.body_bytes)
         relayed.release()
 
+    def _count_address(self, exchange: Exchange) -> None:
+        """Whoever shares an address shares its requests. Raises Refusal when they have as many as they may have."""
+        address = exchange.connection.address
+        if exchange.connection.forwards:
+            address = self.clients.forwarded(exchange.head.headers.get(b"x-forwarded-for", b""))
+        if address and not self._addresses.enter(address):
+            raise Refusal("too_many_requests", retry_after_s=1)
+        exchange.address = address
+
     async def _travel_models(self, exchange: Exchange, draft: Draft, call: Call, caller: Caller) -> None:
         """GET models: our own catalogue, or the upstream's list where every name passes."""
         body = local_models(self.routing.catalogue, call)
@@ -124,10 +164,10 @@ class Pipeline:
             self._record(exchange, draft)
             exchange.respond(200, _own_headers(draft) + _JSON, body)
             return
-        permit = authorise(caller, call.model_id or ANY_MODEL, call.route.dialect, self.routing.catalogue)
-        answer = await forward(
-            call, permit, choose(permit, self.routing.upstreams), b"", None, draft, self.routing.prices
+        permit = authorise(
+            caller, call.model_id or ANY_MODEL, call.route.dialect, self.routing.catalogue, self.routing.policy, call
         )
+        answer = await forward(call, permit, choose(permit, self.routing), b"", None, draft, self.routing)
         relayed = await relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
         draft.status, draft.code = relayed.status or 200, relayed.code
         draft.ending = Ending.COMPLETE if relayed.status or relayed.code == "ok" else Ending.UPSTREAM_FAILED
@@ -167,7 +207,10 @@ class Pipeline:
             exchange.abort()
             return
         body = error_body(speaks(exchange.head), row, draft.request_id, refusal.field)
-        exchange.respond(row.status, _own_headers(draft) + _JSON + _retry_headers(refusal), body)
+        headers = _own_headers(draft) + _JSON + _retry_headers(refusal)
+        if draft.answer is not None and row.code in _MAY_HAVE_RUN:
+            headers += b"x-luntrex-upstream-sent: true\r\n"
+        exchange.respond(row.status, headers, body)
 
     def _break_off(self, exchange: Exchange, draft: Draft) -> None:
         """The client left, or we cut the answer (key revoked, drain deadline passed)."""
@@ -192,7 +235,7 @@ class Pipeline:
         """A whole answer for bytes that never became a request. Counted by code; nothing of them is kept."""
         row = REFUSALS[code]
         now = time.time()
-        draft = Draft(new_request_id(now), now, self._outside, lambda: 0)
+        draft = Draft(now, self._outside, lambda: 0)
         draft.code, draft.status = code, row.status
         draft.settle()
         body = error_body(guess_dialect(received), row, draft.request_id)

@@ -6,17 +6,18 @@ client's dialect, or a connection that breaks off.
 
 from luntrex_proxy.core.call import Route
 from luntrex_proxy.core.refusals import REFUSALS, Refusal
+from luntrex_proxy.core.retrying import OUR_CREDENTIALS_REFUSED
 from luntrex_proxy.core.wire.ends import error_event
 from luntrex_proxy.core.wire.errors import upstream_error_body
 from luntrex_proxy.core.wire.headers import TO_CLIENT, WAIT_HEADERS, copy_allowed
-from luntrex_proxy.core.wire.jsonbody import usage_of, verdict
+from luntrex_proxy.core.wire.jsonbody import read_answer
+from luntrex_proxy.core.wire.refused import read_error_event
 from luntrex_proxy.core.wire.sse import StreamReader
 from luntrex_proxy.gateway.answer import Answer
 from luntrex_proxy.gateway.http.client import Exchange
 
 _STREAM_HEADERS = b"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
 _JSON = b"Content-Type: application/json\r\n"
-_OUR_CREDENTIALS_REFUSED = frozenset({401, 402, 403, 407})
 
 
 class Relayed:
@@ -50,7 +51,8 @@ class Relayed:
 async def relay(route: Route, request_id: str, own_headers: bytes, answer: Answer, exchange: Exchange) -> Relayed:
     """Relay an answer that can be decided on. Raises Refusal while nothing has been sent."""
     if answer.status >= 400:
-        return await _relay_refusal(route, request_id, own_headers, answer, exchange)
+        body = answer.gathered() if answer.complete else b""
+        return _relay_refusal(route, request_id, own_headers, answer, exchange, answer.status, body)
     if answer.is_stream:
         return await _relay_stream(route, request_id, own_headers, answer, exchange)
     kind = answer.headers.get(b"content-type", b"").lower()
@@ -61,28 +63,31 @@ async def relay(route: Route, request_id: str, own_headers: bytes, answer: Answe
     raise Refusal("upstream_invalid")  # HTML, a redirect, or no stream where one was asked for
 
 
-async def _relay_refusal(
-    route: Route, request_id: str, own_headers: bytes, answer: Answer, exchange: Exchange
+def _relay_refusal(
+    route: Route, request_id: str, own_headers: bytes, answer: Answer, exchange: Exchange, status: int, body: bytes
 ) -> Relayed:
     """The upstream's own error keeps its status and, when it has the dialect's form, its words."""
-    if answer.status in _OUR_CREDENTIALS_REFUSED:
+    if status in OUR_CREDENTIALS_REFUSED:
         raise Refusal("upstream_auth")
     lines = [own_headers, _JSON]
     copy_allowed(WAIT_HEADERS, answer.headers, lines)
-    body = answer.gathered() if answer.complete else b""
-    body = upstream_error_body(route.dialect, answer.status, body, request_id)
-    return Relayed(exchange, "upstream_error", body, answer.status, b"".join(lines))
+    body = upstream_error_body(route.dialect, status, body, request_id)
+    return Relayed(exchange, "upstream_error", body, status, b"".join(lines))
 
 
 async def _relay_stream(
     route: Route, request_id: str, own_headers: bytes, answer: Answer, exchange: Exchange
 ) -> Relayed:
-    first = answer.gathered()
-    if answer.failure and not first:
+    assert answer.reader is not None  # noqa: S101 -- a stream has a reader; narrows the type
+    if answer.failure and not answer.reader.events:  # nothing was said: the client can still have a real status
+        if answer.reader.failed:
+            status, body = read_error_event(answer.last)
+            if status:
+                return _relay_refusal(route, request_id, own_headers, answer, exchange, status, body)
         raise Refusal(answer.failure)
+    first = answer.gathered()
     lines = [own_headers, _STREAM_HEADERS]
     copy_allowed(TO_CLIENT, answer.headers, lines)
-    assert answer.reader is not None  # noqa: S101 -- a stream has a reader; narrows the type
     answer.relayed = True
     exchange.start_stream(200, b"".join(lines), first)
     answer.push_to(exchange)
@@ -108,11 +113,10 @@ async def _relay_body(route: Route, own_headers: bytes, answer: Answer, exchange
     copy_allowed(TO_CLIENT, answer.headers, lines)
     headers = b"".join(lines)
     if answer.done:
-        wrong = verdict(body)
+        wrong, answer.usage = read_answer(body, route)
         if wrong:
             raise Refusal(wrong)  # both SDKs would take an error with status 200 for an answer
         answer.relayed = True
-        answer.usage = usage_of(body, route)
         return Relayed(exchange, "ok", body, 200, headers)
     answer.relayed = True
     length = answer.headers.get(b"content-length")
@@ -125,7 +129,9 @@ async def _relay_body(route: Route, own_headers: bytes, answer: Answer, exchange
     await answer.finished()
     if answer.json is not None:
         answer.usage = answer.json.usage()
-        if answer.json.has_error():
+        if length is None and b"transfer-encoding" not in answer.headers and not answer.json.is_whole():
+            answer.failure = "upstream_cut"  # a body that ends with its connection tells of no cut itself
+        elif answer.json.has_error():
             answer.failure = "upstream_error"
     relayed = Relayed(exchange, answer.code, answer.last)
     relayed.cut = answer.code != "ok"  # JSON can't say that it was cut: an incomplete body does

@@ -1,11 +1,17 @@
 """Station 5, route: a permit becomes the ordered targets that may serve it, each with the request it would be sent."""
 
+import math
 import random
 import re
+from collections.abc import Sequence
 
 from luntrex_proxy.core.call import Grammar, Route
-from luntrex_proxy.core.catalogue import Candidate, Catalogue, choose_order
+from luntrex_proxy.core.catalogue import Candidate, Catalogue, Choice, Resolution, choose_order
+from luntrex_proxy.core.health import Health, Speed, Standing
+from luntrex_proxy.core.policy import NO_TRAINING, Policy, Traits, name_exclusion
 from luntrex_proxy.core.refusals import Refusal
+from luntrex_proxy.core.retrying import Retries
+from luntrex_proxy.core.wire.endusers import EndUserIds
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.headers import TO_UPSTREAM, copy_allowed
 from luntrex_proxy.core.wire.splice import Changes, rewrite
@@ -20,15 +26,35 @@ _MODEL_PATH = re.compile(rb"[A-Za-z0-9._:@-]+(?:/[A-Za-z0-9._:@-]+)*")
 class Upstream:
     """One configured upstream as the way of a request uses it."""
 
-    __slots__ = ("_fixed_headers", "base_path", "inject_usage", "name", "origin")
+    __slots__ = (
+        "_fixed_headers", "base_path", "end_users", "health", "inject_usage", "name", "origin", "reached_by", "speed",
+        "store_false", "traits",
+    )  # fmt: skip
 
-    def __init__(
-        self, *, name: str, origin: Origin, base_path: bytes, fixed_headers: bytes, inject_usage: bool
+    def __init__(  # noqa: PLR0913 -- one value per part, all by name
+        self,
+        *,
+        name: str,
+        origin: Origin,
+        reached_by: tuple[object, ...],
+        health: Health,
+        base_path: bytes,
+        fixed_headers: bytes,
+        inject_usage: bool,
+        traits: Traits,
+        store_false: bool,
+        end_users: EndUserIds | None,
     ) -> None:
         self.name = name
         self.origin = origin
+        self.reached_by = reached_by  # all settings that `origin` was made from; its place comes first
+        self.health = health
+        self.speed = Speed()
         self.base_path = base_path
         self.inject_usage = inject_usage
+        self.traits = traits
+        self.store_false = store_false
+        self.end_users = end_users  # None: it sees them as the client sent them
         self._fixed_headers = fixed_headers  # Host, credentials and constants, as complete lines
 
     def request(
@@ -53,13 +79,15 @@ class Upstream:
 
 
 class Target:
-    """One upstream that may serve the request."""
+    """One upstream that may serve a model. An exact name has the same targets for all its requests."""
 
-    __slots__ = ("candidate", "upstream")
+    __slots__ = ("candidate", "speed", "upstream", "weight")
 
-    def __init__(self, upstream: Upstream, candidate: Candidate) -> None:
+    def __init__(self, upstream: Upstream, candidate: Candidate, speed: Speed | None = None) -> None:
         self.upstream = upstream
         self.candidate = candidate
+        self.weight = candidate.weight
+        self.speed = speed  # None: nobody wants to know
 
     def injects_usage(self, route: Route, fields: Fields) -> bool:
         """Whether the stream's usage has to be asked for on the client's behalf."""
@@ -67,36 +95,127 @@ class Target:
             route.grammar is Grammar.CHAT and fields.stream and not fields.include_usage and self.upstream.inject_usage
         )
 
-    def request(self, call: Call, body: bytes, fields: Fields | None) -> bytes:
+    def request(self, call: Call, body: bytes, fields: Fields | None, account_id: int) -> bytes:
         """The whole request: the client's body with the permitted changes spliced in, all else made here."""
         route = call.route
         if fields is None:
             name = (self.candidate.model or call.model_id) if call.model_id else ""
             return self.upstream.request(route, call.headers, b"", name, call.page)
-        changes = Changes(model=self.candidate.model, include_usage=self.injects_usage(route, fields))
+        upstream = self.upstream
+        changes = Changes(
+            self.candidate.model,
+            self.injects_usage(route, fields),
+            upstream.store_false,
+            upstream.end_users,
+            account_id,
+        )
         return self.upstream.request(route, call.headers, rewrite(route, body, fields, changes))
 
 
 class Routing:
-    """The catalogue, prices and upstreams of one configuration; never changed, only replaced."""
+    """The catalogue, prices, upstreams and default policy of one configuration; never changed, only replaced."""
 
-    __slots__ = ("catalogue", "prices", "upstreams")
+    __slots__ = ("_targets", "catalogue", "policy", "prices", "retries", "upstreams")
 
-    def __init__(self, catalogue: Catalogue, prices: Prices, upstreams: dict[str, Upstream]) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        prices: Prices,
+        upstreams: dict[str, Upstream],
+        policy: Policy = NO_TRAINING,
+        retries: Retries | None = None,
+    ) -> None:
         self.catalogue = catalogue
         self.prices = prices
         self.upstreams = upstreams
+        self.policy = policy
+        self.retries = retries or Retries()
+        self._targets: dict[Resolution, tuple[Target, ...]] = {}  # of exact names: as many as are configured
 
-    def close(self) -> None:
-        """Close the idle upstream connections; what is under way ends by itself."""
+    def targets(self, resolution: Resolution) -> tuple[Target, ...]:
+        """All targets of a model, in the configuration's order."""
+        targets = self._targets.get(resolution)
+        if targets is None:
+            targets = tuple(
+                Target(self.upstreams[candidate.upstream], candidate, self._speed(resolution, candidate))
+                for candidate in resolution.candidates
+                if candidate.upstream in self.upstreams
+            )
+            if resolution.name is not None:
+                self._targets[resolution] = targets
+        return targets
+
+    def _speed(self, resolution: Resolution, candidate: Candidate) -> Speed | None:
+        if resolution.choice is not Choice.LATENCY:
+            return None
+        # A name that a wildcard matched has no place to remember its own.
+        return self.upstreams[candidate.upstream].speed if resolution.name is None else Speed()
+
+    def health(self) -> dict[str, float]:
+        """For the metric: 1 for an upstream that is asked as usual, 0 for one that is not, 0.5 between."""
+        return {name: upstream.health.value(upstream.origin.now) for name, upstream in self.upstreams.items()}
+
+    def close(self, successor: "Routing | None" = None) -> None:
+        """Close the idle connections to upstreams that `successor` does not use; what is under way ends by itself."""
+        kept = () if successor is None else [upstream.origin for upstream in successor.upstreams.values()]
         for upstream in self.upstreams.values():
-            upstream.origin.close()
+            if upstream.origin not in kept:
+                upstream.origin.close()
 
 
-def choose(permit: Permit, upstreams: dict[str, Upstream]) -> list[Target]:
+def choose(permit: Permit, routing: Routing) -> Sequence[Target]:
     """Targets in the order in which they are asked. Raises Refusal when there is none."""
-    candidates = choose_order(permit.resolution.candidates, random.random())  # noqa: S311 -- spreads load, guards nothing
-    targets = [Target(upstreams[c.upstream], c) for c in candidates if c.upstream in upstreams]
+    targets = routing.targets(permit.resolution)
     if not targets:
         raise Refusal("no_upstream")
+    # Before anything else is asked of them: no weight, health or fallback brings back what the policy leaves out.
+    policy = permit.policy
+    for target in targets:
+        if not policy.admits(target.upstream.traits):
+            targets = _admitted(targets, policy)
+            break
+    if len(targets) > 1:
+        targets = _ordered(targets, permit.resolution.choice)
+    for target in targets:
+        if target.upstream.health.troubled:
+            return _willing(targets)
     return targets
+
+
+def _admitted(targets: tuple[Target, ...], policy: Policy) -> tuple[Target, ...]:
+    admitted = tuple(target for target in targets if policy.admits(target.upstream.traits))
+    if not admitted:
+        raise Refusal("policy_excludes", name_exclusion(policy, [target.upstream.traits for target in targets]))
+    return admitted
+
+
+def _ordered(targets: tuple[Target, ...], choice: Choice) -> tuple[Target, ...]:
+    costs = None
+    if choice is Choice.LEAST_BUSY:
+        costs = [target.upstream.origin.busy + 1.0 for target in targets]
+    elif choice is Choice.LATENCY:
+        costs = [_expected_s(target) * (target.upstream.origin.busy + 1) for target in targets]
+    return choose_order(targets, random.random(), costs)  # noqa: S311 -- spreads load, guards nothing
+
+
+def _expected_s(target: Target) -> float:
+    return target.speed.expect_s(target.upstream.origin.now) if target.speed is not None else 0.0
+
+
+def _willing(targets: tuple[Target, ...]) -> Sequence[Target]:
+    """Those that may be asked, the best first, in their order otherwise.
+
+    At most half of a model's targets count as ejected: when most of them err, the errors are not an outlier's.
+    """
+    standings = {target: target.upstream.health.standing(target.upstream.origin.now) for target in targets}
+    ejected = sum(standing is Standing.EJECTED for standing in standings.values())
+    if ejected * 2 > len(targets):
+        standings = {
+            target: Standing.READY if standing is Standing.EJECTED else standing
+            for target, standing in standings.items()
+        }
+    willing = [target for target in targets if standings[target] is not Standing.OPEN]
+    if not willing:
+        wait_s = min(target.upstream.health.wait_s(target.upstream.origin.now) for target in targets)
+        raise Refusal("no_upstream", retry_after_s=max(1, math.ceil(wait_s)))
+    return sorted(willing, key=standings.__getitem__)

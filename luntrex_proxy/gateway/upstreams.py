@@ -1,52 +1,157 @@
-"""Builds what `route` and `forward` use from the configured upstreams: origins, TLS contexts, constant headers."""
+"""Builds what `route` and `forward` use from the configured upstreams: origins, TLS contexts, constant headers.
+
+A reload keeps what need not change: the pool of an upstream that is reached as before, and what is known of the
+health of an upstream that is still at the same place.
+"""
 
 import asyncio
 import ssl
 
 from luntrex_proxy import __version__
 from luntrex_proxy.core.call import Dialect
+from luntrex_proxy.core.health import Health, HealthRules
+from luntrex_proxy.core.retrying import Retries
+from luntrex_proxy.core.wire.endusers import EndUserIds, EndUsers
+from luntrex_proxy.gateway.http.dial import Dialer, Proxy
 from luntrex_proxy.gateway.http.origin import Origin
 from luntrex_proxy.gateway.http.ticker import Ticker
-from luntrex_proxy.gateway.route import Upstream
+from luntrex_proxy.gateway.route import Routing, Upstream
 from luntrex_proxy.settings import upstreams as configured
+from luntrex_proxy.settings.catalogue import build_catalogue
+from luntrex_proxy.settings.model import Settings
+from luntrex_proxy.settings.prices import PriceBook
+from luntrex_proxy.settings.urls import parse_proxy_url
 
 
 class UnusableUpstreamError(Exception):
     """An upstream's files can't be used; the text is one sentence."""
 
 
-def build_upstream(upstream: configured.Upstream, ticker: Ticker, loop: asyncio.AbstractEventLoop) -> Upstream:
-    """The running form of one configured upstream. Raises UnusableUpstreamError."""
-    endpoint = upstream.endpoint
-    origin = Origin(
-        name=upstream.name,
-        host=endpoint.host,
-        port=endpoint.port,
-        tls=_tls_context(upstream) if endpoint.tls else None,
-        ticker=ticker,
-        loop=loop,
-        connect_s=upstream.timeouts.connect_s,
-        first_byte_s=upstream.timeouts.first_byte_s,
-        idle_s=upstream.timeouts.idle_s,
-        max_open=upstream.max_connections,
+def build_routing(
+    settings: Settings,
+    ticker: Ticker,
+    loop: asyncio.AbstractEventLoop,
+    pseudonym_key: bytes,
+    replaces: Routing | None = None,
+) -> Routing:
+    """What requests are routed by; `replaces` is what is in force. Raises UnusableUpstreamError."""
+    old = {} if replaces is None else replaces.upstreams
+    upstreams = {u.name: build_upstream(u, ticker, loop, pseudonym_key, old.get(u.name)) for u in settings.upstreams}
+    wanted = settings.gateway.retries
+    return Routing(
+        build_catalogue(settings.models, settings.upstreams),
+        PriceBook(settings.upstreams),
+        upstreams,
+        settings.policy.bound(),
+        Retries(wanted.tries, wanted.budget_percent, wanted.budget_floor),
     )
+
+
+def build_upstream(
+    upstream: configured.Upstream,
+    ticker: Ticker,
+    loop: asyncio.AbstractEventLoop,
+    pseudonym_key: bytes,
+    old: Upstream | None = None,
+) -> Upstream:
+    """The running form of one configured upstream; `old` is what ran under its name. Raises UnusableUpstreamError.
+
+    `pseudonym_key`: 32 bytes of this installation, so that an end user's pseudonym is the same after a restart.
+    """
+    reached_by = _reached_by(upstream)
+    tls = _tls_context(upstream) if upstream.endpoint.tls else None
+    same = old is not None and old.reached_by == reached_by and not _has_files(upstream)
     return Upstream(
         name=upstream.name,
-        origin=origin,
-        base_path=endpoint.path.encode(),
+        origin=old.origin if same and old is not None else _origin(upstream, tls, ticker, loop),
+        reached_by=reached_by,
+        health=_health(upstream, old),
+        base_path=upstream.endpoint.path.encode(),
         fixed_headers=_fixed_headers(upstream),
         inject_usage=upstream.inject_usage,
+        traits=upstream.traits,
+        store_false=upstream.store_false,
+        end_users=_end_users(upstream, pseudonym_key),
+    )
+
+
+def _end_users(upstream: configured.Upstream, key: bytes) -> EndUserIds | None:
+    if upstream.end_users is EndUsers.PASS:
+        return None
+    return EndUserIds(upstream.name, key if upstream.end_users is EndUsers.PSEUDONYMISE else None)
+
+
+def _reached_by(upstream: configured.Upstream) -> tuple[object, ...]:
+    """Everything that connections are made from; where it is comes first."""
+    endpoint = upstream.endpoint
+    return (
+        (endpoint.host, endpoint.port, endpoint.tls),
+        *(upstream.proxy, upstream.ca_file, upstream.client_certificate_file, upstream.client_key_file),
+        *(upstream.timeouts, upstream.max_connections),
+    )
+
+
+def _has_files(upstream: configured.Upstream) -> bool:
+    """Whether a reload may have to read another certificate under the same name."""
+    return upstream.endpoint.tls and (upstream.ca_file is not None or upstream.client_certificate_file is not None)
+
+
+def _health(upstream: configured.Upstream, old: Upstream | None) -> Health:
+    wanted = upstream.health
+    rules = HealthRules(
+        failures=wanted.failures,
+        open_s=wanted.open_s,
+        error_percent=wanted.error_percent,
+        error_requests=wanted.error_requests,
+        window_s=wanted.window_s,
+        pause_cap_s=wanted.retry_after_cap_s,
+    )
+    if old is None or old.reached_by[0] != _reached_by(upstream)[0]:
+        return Health(rules)
+    old.health.rules = rules
+    return old.health
+
+
+def _origin(
+    upstream: configured.Upstream, tls: ssl.SSLContext | None, ticker: Ticker, loop: asyncio.AbstractEventLoop
+) -> Origin:
+    times = upstream.timeouts
+    dialer = Dialer(
+        host=upstream.endpoint.host,
+        port=upstream.endpoint.port,
+        tls=tls,
+        loop=loop,
+        proxy=Proxy(*parse_proxy_url(upstream.proxy.reveal())) if upstream.proxy is not None else None,
+        connect_s=times.connect_s,
+        dns_ttl_s=times.dns_ttl_s,
+    )
+    return Origin(
+        dialer,
+        ticker,
+        first_byte_s=times.first_byte_s,
+        idle_s=times.idle_s,
+        keep_alive_s=times.keep_alive_s,
+        max_age_s=times.max_connection_age_s,
+        max_open=upstream.max_connections,
     )
 
 
 def _tls_context(upstream: configured.Upstream) -> ssl.SSLContext:
-    """Certificates are verified, always; `ca_file` replaces the system's authorities."""
+    """Certificates are verified, always; `ca_file` replaces the system's authorities, our own is shown if asked for."""
     try:
         context = ssl.create_default_context(cafile=upstream.ca_file)
     except (OSError, ssl.SSLError):
         raise UnusableUpstreamError(
             f"The ca_file of upstream {upstream.name} ({upstream.ca_file}) cannot be read as PEM certificates."
         ) from None
+    if upstream.client_certificate_file is not None:
+        try:
+            configured.load_client_certificate(context, upstream.client_certificate_file, upstream.client_key_file)
+        except (OSError, ssl.SSLError, ValueError):
+            raise UnusableUpstreamError(
+                f"The client certificate of upstream {upstream.name} ({upstream.client_certificate_file}) and its key "
+                "cannot be read as PEM, or do not belong together."
+            ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

@@ -45,6 +45,7 @@ _WATCHABLE = {
     "luntrex_revocation_lag_seconds": _Watchable("gauge", None, "How old the newest known state of the keys is."),
     "luntrex_upstream_health": _Watchable("gauge", "upstream", "1 when requests are sent to the upstream, else 0."),
     "luntrex_loop_lag_seconds": _Watchable("gauge", None, "Longest delay of the event loop in the last window."),
+    "luntrex_overload_stage": _Watchable("gauge", None, "0 well, 1 no keep-alive, 2 refusing requests, 3 connections."),
     "luntrex_log_fields_unlisted_total": _Watchable("counter", None, "Log fields withheld: not on the allowlist."),
     "luntrex_log_requests_dropped_total": _Watchable("counter", None, "Request lines not written: stderr too slow."),
 }
@@ -112,8 +113,8 @@ class Metrics:
             joined.first_byte.observe(outcome.first_byte_us)
         if outcome.attempts:
             self._all_overhead.observe(outcome.overhead_us)
-            for cell, count in zip(joined.tokens, astuple(outcome.tokens), strict=True):
-                if count:
+            if outcome.input_tokens or outcome.output_tokens:  # the other classes are parts of these two
+                for cell, count in zip(joined.tokens, astuple(outcome.tokens), strict=True):
                     cell[0] += count
 
     def watch(self, name: str, reading: Reading) -> None:

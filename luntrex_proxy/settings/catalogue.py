@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from luntrex_proxy.core.catalogue import WILDCARD, Catalogue, Entry, Target
+from luntrex_proxy.core.catalogue import WILDCARD, Catalogue, Choice, Entry, Target
 from luntrex_proxy.core.pricing import PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION, Rates, fill_rates
 from luntrex_proxy.settings.section import AT_LEAST_ONE_ITEM, Count, NotEmpty, Section, fault
 from luntrex_proxy.settings.upstreams import Upstream
@@ -90,6 +90,11 @@ class Model(Section):
     targets: Annotated[tuple[ModelTarget, ...], NotEmpty] = Field(
         description="The upstreams that serve it.", json_schema_extra=AT_LEAST_ONE_ITEM
     )
+    choice: Choice = Field(
+        Choice.WEIGHTED,
+        description="Which target is asked first: weighted (at random, by weight), least_busy (the fewest requests "
+        "under way) or latency (the shortest wait for a first byte). The others follow when it fails.",
+    )
     price: PriceOverride | None = Field(
         None, description="Your own price in dollars per million tokens. null: the shipped price list."
     )
@@ -103,6 +108,7 @@ def build_catalogue(models: Iterable[Model], upstreams: Iterable[Upstream]) -> C
             model.name,
             tuple(Target(to.upstream, dialects[to.upstream], to.model, to.weight) for to in model.targets),
             model.price.rates() if model.price else None,
+            model.choice,
         )
         for model in models
     )

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 
 from luntrex_proxy.core.catalogue import WILDCARD
-from luntrex_proxy.core.listening import HostPort, ListenError, UnixPath, parse_listen
+from luntrex_proxy.core.listening import HostPort, ListenError, Place, parse_listen
 from luntrex_proxy.settings.model import GatewayLimits, Ledger
 from luntrex_proxy.settings.section import Loc, Section
 
@@ -19,9 +19,11 @@ def contradictions(data: Mapping[str, object]) -> Found:
     """Everything in `data` that does not fit together."""
     yield from _open_listeners(data)
     yield from _shared_listeners(data)
+    yield from _unnamed_proxies(data)
     yield from _repeated_names(data, "upstreams")
     yield from _repeated_names(data, "models")
     yield from _lost_targets(data)
+    yield from _unused_certificates(data)
     yield from _bounds(data)
 
 
@@ -31,7 +33,7 @@ def suggest(word: str, known: list[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _listeners(data: Mapping[str, object]) -> Iterator[tuple[Loc, HostPort | UnixPath]]:
+def _listeners(data: Mapping[str, object]) -> Iterator[tuple[Loc, Place]]:
     for plane in ("gateway", "control"):
         for index, text in enumerate(_list(_mapping(data.get(plane)).get("listen"))):
             with contextlib.suppress(ListenError):
@@ -45,8 +47,8 @@ def _open_listeners(data: Mapping[str, object]) -> Found:
             yield (
                 loc,
                 (
-                    "other machines could reach this over plain HTTP: listen on 127.0.0.1, or put a TLS proxy in front "
-                    f"and set {loc[0]}.tls to terminated_by_proxy"
+                    f"other machines could reach this over plain HTTP: listen on 127.0.0.1, set {loc[0]}.tls to a "
+                    f"cert_file and key_file, or put a TLS proxy in front and set {loc[0]}.tls to terminated_by_proxy"
                 ),
             )
 
@@ -59,6 +61,13 @@ def _shared_listeners(data: Mapping[str, object]) -> Found:
         if listener in seen:
             yield loc, "is already listened on"
         seen.add(listener)
+
+
+def _unnamed_proxies(data: Mapping[str, object]) -> Found:
+    gateway = _mapping(data.get("gateway"))
+    source = gateway.get("client_address", "peer")
+    if source in ("x_forwarded_for", "proxy_protocol") and not gateway.get("trusted_proxies"):
+        yield ("gateway", "client_address"), "needs gateway.trusted_proxies: only a proxy named there is believed"
 
 
 def _repeated_names(data: Mapping[str, object], section: str) -> Found:
@@ -83,6 +92,17 @@ def _lost_targets(data: Mapping[str, object]) -> Found:
                 yield (*loc, "upstream"), f"is not the name of an upstream{suggest(upstream, names)}"
             if isinstance(there, str) and isinstance(own_name, str) and WILDCARD in there and WILDCARD not in own_name:
                 yield (*loc, "model"), "has a *, but the model's own name has none that it could stand for"
+
+
+def _unused_certificates(data: Mapping[str, object]) -> Found:
+    for index, item in enumerate(_list(data.get("upstreams"))):
+        upstream = _mapping(item)
+        loc: Loc = ("upstreams", index)
+        if upstream.get("client_certificate_file") is not None:
+            if str(upstream.get("base_url")).startswith("http:"):
+                yield (*loc, "client_certificate_file"), "needs an https:// base_url: without TLS nobody is shown it"
+        elif upstream.get("client_key_file") is not None:
+            yield (*loc, "client_key_file"), "needs client_certificate_file as well"
 
 
 def _bounds(data: Mapping[str, object]) -> Found:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from luntrex_proxy.settings.attributes import FILLED, find_known
 from luntrex_proxy.settings.complaints import explain, quotable
 from luntrex_proxy.settings.contradictions import contradictions
 from luntrex_proxy.settings.documents import MAX_FILE_BYTES, Document, Place, parse_document
@@ -167,7 +168,13 @@ def _origin(layers: _Layers, loc: Loc) -> str:
     if variable and _is_given(layers.data, loc):
         return f"environment {variable}"
     place = layers.document.values.get(loc)
-    return f"{layers.file}:{place[0]}" if place else "default"
+    if place:
+        return f"{layers.file}:{place[0]}"
+    if loc[0] == "upstreams" and loc[-1] in FILLED:
+        known = find_known(layers.data["upstreams"][loc[1]].get("base_url"))
+        if known is not None and loc[-1] in known.values:
+            return known.origin
+    return "default"
 
 
 def _is_given(data: object, loc: Loc) -> bool:

@@ -16,15 +16,19 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from luntrex_proxy.settings.catalogue import Model
-from luntrex_proxy.settings.listeners import Listens
+from luntrex_proxy.settings.listeners import Listens, Mode, Network, Tls
+from luntrex_proxy.settings.policy import Policy
 from luntrex_proxy.settings.secrets import Secret
-from luntrex_proxy.settings.section import Count, Flag, Seconds, Section
-from luntrex_proxy.settings.upstreams import AbsolutePath, Upstream
+from luntrex_proxy.settings.section import Count, Flag, Pause, Seconds, Section
+from luntrex_proxy.settings.upstreams import AbsolutePath, Percent, Upstream
 from luntrex_proxy.settings.urls import HttpUrl, check_database_url
 
-Tls = Literal["terminated_by_proxy"] | None
-_LISTEN = "Addresses: host:port, [IPv6]:port or unix:/path."
-_TLS = "terminated_by_proxy: a TLS proxy stands in front, so plain HTTP beyond loopback is wanted. null: loopback only."
+_LISTEN = "Addresses: host:port, [IPv6]:port, unix:/path, systemd or systemd:NAME (sockets of a socket unit)."
+_TLS = (
+    "{cert_file, key_file, client_ca_file}: TLS here. terminated_by_proxy: a TLS proxy stands in front, so plain HTTP "
+    "beyond loopback is wanted. null: loopback only."
+)
+_MODE = "Permissions of Unix sockets made here, as octal text."
 
 
 class GatewayLimits(Section):
@@ -40,16 +44,46 @@ class GatewayLimits(Section):
         65_536, description="Bytes a client may send ahead while its answer is pending; more closes the connection."
     )
     connections: Count = Field(20_000, description="Client connections at the same time.")
+    connections_per_address: Count | None = Field(
+        5_000, description="Of these from one address (IPv6: one /64); more are closed at once. null: no such limit."
+    )
+    requests: Count = Field(10_000, description="Requests at the same time; beyond it new ones get 503.")
+    requests_per_address: Count | None = Field(
+        5_000, description="Of these from one client address; beyond it new ones get 429. null: no such limit."
+    )
+    body_bytes_per_s: Count = Field(
+        1_024, description="Bytes per second a request's body must reach on average once 20 seconds have passed."
+    )
+    memory_bytes: Count | None = Field(
+        None, description="Resident memory the overload stages are measured by. null: the cgroup's limit, if any."
+    )
 
 
 class GatewayTimeouts(Section):
     """How long to wait for a client."""
 
+    tls_handshake_s: Seconds = Field(10, description="Seconds for a TLS handshake, and for a PROXY protocol header.")
     header_s: Seconds = Field(10, description="Seconds for a request's head to arrive.")
     body_idle_s: Seconds = Field(20, description="Seconds of silence while a request's body arrives.")
     keep_alive_s: Seconds = Field(75, description="Seconds an idle connection stays open.")
     write_stall_s: Seconds = Field(60, description="Seconds a client may take nothing of its answer.")
+    sse_keep_alive_s: Pause | None = Field(
+        15, description="Seconds of silence in a stream before a comment keeps its connection alive. 0 or null: never."
+    )
+    ready_grace_s: Pause = Field(
+        0, description="Seconds between not being ready and closing the listeners, for load balancers to notice."
+    )
     drain_s: Seconds = Field(30, description="Seconds running answers get at shutdown before they are cut.")
+
+
+class GatewayRetries(Section):
+    """When a model's next target may have a request. Never once an upstream may have begun to work on it."""
+
+    tries: Count = Field(3, description="Upstreams asked for one request at most.")
+    budget_percent: Percent = Field(
+        20, description="Of all requests, how many in a hundred may go on to another target after a refusal."
+    )
+    budget_floor: Count = Field(10, description="Such retries in ten seconds that are allowed whatever the share.")
 
 
 class Gateway(Section):
@@ -57,11 +91,21 @@ class Gateway(Section):
 
     listen: Listens = Field(("127.0.0.1:8080",), description=_LISTEN)
     tls: Tls = Field(None, description=_TLS)
+    unix_mode: Mode = Field("0660", description=_MODE)
+    backlog: Count = Field(4_096, description="Connections that may wait in the kernel to be accepted.")
+    reuse_port: Flag = Field(False, description="Whether several processes may listen on the same port.")
+    trusted_proxies: tuple[Network, ...] = Field(
+        (), description="Addresses and networks of proxies in front; unix: whoever may open the Unix socket."
+    )
+    client_address: Literal["peer", "x_forwarded_for", "proxy_protocol"] = Field(
+        "peer", description="Where a client's address is taken from. It is used for limits only."
+    )
     public_url: HttpUrl | None = Field(
         None, description="The URL clients reach the gateway at, printed with new keys. null: the first listener."
     )
     limits: GatewayLimits = Field(GatewayLimits(), description="What clients may take.")
     timeouts: GatewayTimeouts = Field(GatewayTimeouts(), description="How long to wait for clients.")
+    retries: GatewayRetries = Field(GatewayRetries(), description="When the next target is asked.")
 
 
 class Control(Section):
@@ -69,6 +113,7 @@ class Control(Section):
 
     listen: Listens = Field(("127.0.0.1:8081",), description=_LISTEN)
     tls: Tls = Field(None, description=_TLS)
+    unix_mode: Mode = Field("0660", description=_MODE)
 
 
 class State(Section):
@@ -133,5 +178,6 @@ class Settings(Section):
     keys: Keys = Field(Keys(), description="API keys in memory.")
     ledger: Ledger = Field(Ledger(), description="The spool of request records.")
     logging: Logging = Field(Logging(), description="What is logged.")
+    policy: Policy = Field(Policy(), description="The privacy policy of accounts without one of their own.")
     upstreams: tuple[Upstream, ...] = Field((), description="Where requests can go.")
     models: tuple[Model, ...] = Field((), description="What clients may ask for.")

@@ -81,7 +81,7 @@ def _read(variable: str, text: str) -> Override:
         if part in _ONLY_IN_FILE:
             return Override(variable, loc, problem="lists of mappings can be set only in the file")
     annotation = fields[str(loc[-1])].annotation
-    if model_in(annotation):
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):  # a section that may be a word is none
         return Override(variable, loc, problem="is a section; set one of its keys")
     return Override(variable, loc, _value(annotation, text))
 

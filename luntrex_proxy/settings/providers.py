@@ -1,7 +1,6 @@
 """Provider keys in the environment as upstreams and models, for when there is no configuration file.
 
-Privacy attributes are the provider's published defaults for its API with the date they were read. Where nothing was
-read they stay unknown, and they are unknown as soon as another base URL is set: that is somebody else's server.
+Their privacy attributes follow from the base URL (attributes.py): another one is somebody else's server.
 """
 
 from collections.abc import Mapping
@@ -23,25 +22,16 @@ class Provider:
     url_variable: str = ""
     prefix: bool = True
     inject_usage: bool = True
-    retention: Any = "unknown"
-    training: str = "unknown"
 
 
 PROVIDERS = (
-    # Abuse monitoring logs up to 30 days; no training unless the organisation opts in.
-    # https://developers.openai.com/api/docs/guides/your-data, stored copy read 2026-11-23.
     Provider(
         "openai",
         "OPENAI_API_KEY",
         "https://api.openai.com/v1",
         url_variable="OPENAI_BASE_URL",
         prefix=False,
-        retention={"kind": "abuse_monitoring", "days": 30},
-        training="never",
     ),
-    # API inputs and outputs deleted within 30 days unless flagged; no training on API data.
-    # https://privacy.anthropic.com/en/articles/7996866 and https://privacy.claude.com/en/articles/7996875,
-    # stored copies read 2026-11-23.
     Provider(
         "anthropic",
         "ANTHROPIC_API_KEY",
@@ -49,8 +39,6 @@ PROVIDERS = (
         Dialect.ANTHROPIC,
         url_variable="ANTHROPIC_BASE_URL",
         prefix=False,
-        retention={"kind": "abuse_monitoring", "days": 30},
-        training="never",
     ),
     Provider("openrouter", "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1"),
     Provider("groq", "GROQ_API_KEY", "https://api.groq.com/openai/v1"),
@@ -86,13 +74,10 @@ def settings_from_keys(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict
 
 def _upstream(provider: Provider, environ: Mapping[str, str]) -> dict[str, Any]:
     own_url = environ.get(provider.url_variable, "") if provider.url_variable else ""
-    moved = bool(own_url) and own_url.rstrip("/").removesuffix("/v1") != provider.base_url.removesuffix("/v1")
     return {
         "name": provider.name,
         "dialect": provider.dialect.value,
         "base_url": own_url or provider.base_url,
         "api_key": {"env": provider.key_variable},
-        "retention": "unknown" if moved else provider.retention,
-        "training": "unknown" if moved else provider.training,
         "inject_usage": provider.inject_usage,
     }

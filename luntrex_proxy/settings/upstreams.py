@@ -1,6 +1,5 @@
 """One upstream: where it is, what it speaks, the key we use there, and what it does with what it is sent."""
 
-import enum
 import os
 import re
 import ssl
@@ -9,6 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     GetJsonSchemaHandler,
     ValidationInfo,
@@ -20,9 +20,12 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from luntrex_proxy.core.call import Dialect
+from luntrex_proxy.core.policy import REGION, RetentionKind, Training, Traits
+from luntrex_proxy.core.wire.endusers import EndUsers
+from luntrex_proxy.settings.attributes import fill_in
 from luntrex_proxy.settings.secrets import Secret, Surroundings
 from luntrex_proxy.settings.section import Count, Flag, Seconds, Section, fault
-from luntrex_proxy.settings.urls import Endpoint, HttpUrl, parse_base_url
+from luntrex_proxy.settings.urls import Endpoint, HttpUrl, parse_base_url, parse_proxy_url
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _HEADER_TEXT = re.compile(r"[\x21-\x7e]+")
@@ -33,6 +36,17 @@ def _check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise fault("must be 1 to 63 letters, digits, '.', '_' or '-', and begin with a letter or digit")
     return name
+
+
+def _check_region(region: str) -> str:
+    region = region.lower()
+    if not REGION.fullmatch(region):
+        raise fault("must be 1 to 63 letters, digits, '.', '_' or '-', and begin with a letter or digit")
+    return region
+
+
+def _read_yes(value: object) -> object:
+    return Training.YES if value is True else value  # YAML reads an unquoted yes as true
 
 
 def _check_absolute(path: Path) -> Path:
@@ -52,26 +66,29 @@ def _check_authorities(path: Path) -> None:
         raise fault(f"the file cannot be read ({os.strerror(error.errno or 0)})") from None
 
 
+def load_client_certificate(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    """Read our certificate and its key (None: in the same file). Raises OSError, SSLError, ValueError."""
+    # Without a password OpenSSL would ask the terminal for an encrypted key's.
+    context.load_cert_chain(certificate, key, password="")
+
+
+def _check_client_certificate(certificate: Path, key: Path | None) -> None:
+    try:
+        load_client_certificate(ssl.create_default_context(), certificate, key)
+    except FileNotFoundError:
+        raise fault("the file or the one of client_key_file is not there") from None
+    except (ssl.SSLError, ValueError):  # ValueError: a name that no file can have
+        raise fault("the file and its key are not PEM, do not belong together, or the key has a password") from None
+    except OSError as error:
+        raise fault(
+            f"the file or the one of client_key_file cannot be read ({os.strerror(error.errno or 0)})"
+        ) from None
+
+
 UpstreamName = Annotated[str, AfterValidator(_check_name)]
+Region = Annotated[str, AfterValidator(_check_region)]
+yes_is_a_word = BeforeValidator(_read_yes)
 AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
-
-
-class RetentionKind(enum.StrEnum):
-    """What an upstream keeps of requests and answers, from least to most."""
-
-    NONE = "none"
-    ABUSE_MONITORING = "abuse_monitoring"
-    APPLICATION_STATE = "application_state"
-    UNKNOWN = "unknown"
-
-
-class Training(enum.StrEnum):
-    """Whether an upstream trains models on what it is sent."""
-
-    NEVER = "never"
-    UNLESS_OPTED_OUT = "unless_opted_out"
-    YES = "yes"
-    UNKNOWN = "unknown"
 
 
 class Retention(Section):
@@ -105,6 +122,9 @@ class Retention(Section):
         return {"anyOf": [short, full], "description": cls.__doc__ or ""}
 
 
+Percent = Annotated[int, Field(strict=True, ge=1, le=100)]
+
+
 class UpstreamTimeouts(Section):
     """How long to wait for an upstream."""
 
@@ -113,6 +133,35 @@ class UpstreamTimeouts(Section):
         900, description="Seconds from the request to the answer's first byte. Long, because models think."
     )
     idle_s: Seconds = Field(300, description="Seconds of silence inside an answer before it counts as dead.")
+    keep_alive_s: Seconds = Field(
+        15,
+        description="Seconds an unused connection stays open. Less than most servers' own, who would close it first.",
+    )
+    max_connection_age_s: Seconds = Field(
+        3_600, description="Seconds after which a connection is not used again, so that changes of DNS are followed."
+    )
+    dns_ttl_s: Seconds = Field(
+        60, description="Seconds that its addresses are remembered. When DNS fails the last ones serve on."
+    )
+
+
+class UpstreamHealth(Section):
+    """When it is avoided. A refusal that is a client's own fault (400, 404, 422, ...) never counts."""
+
+    failures: Count = Field(
+        5, description="Failures in a row (unreachable, timeout, cut or invalid answer, 5xx) that stop requests to it."
+    )
+    open_s: Seconds = Field(
+        5, description="Seconds until one request may try it again; doubled up to 16 times as long while that fails."
+    )
+    error_percent: Percent = Field(
+        50, description="Failures in a hundred requests that put the model's other targets before it."
+    )
+    error_requests: Count = Field(20, description="Requests in a window below which error_percent says nothing.")
+    window_s: Seconds = Field(30, description="Seconds in which failures are counted, and for which it comes last.")
+    retry_after_cap_s: Seconds = Field(
+        60, description="Seconds at most that its Retry-After puts the model's other targets before it."
+    )
 
 
 class Upstream(Section):
@@ -130,13 +179,36 @@ class Upstream(Section):
     ca_file: AbsolutePath | None = Field(
         None, description="PEM file with the certificate authorities to trust here instead of the system's."
     )
-    region: str | None = Field(None, min_length=1, max_length=63, description="Where it processes data. null: unknown.")
+    client_key_file: AbsolutePath | None = Field(
+        None, description="PEM file with the key of client_certificate_file, without a password. null: in that file."
+    )
+    client_certificate_file: AbsolutePath | None = Field(
+        None, description="PEM file with the certificate to show to it. null: none is shown."
+    )
+    proxy: Secret | None = Field(
+        None,
+        description="A CONNECT proxy on the way to it: http://host:port or http://user:password@host:port, written "
+        "like api_key. null: none; the environment's HTTPS_PROXY is never used.",
+    )
+    region: Region | None = Field(
+        None, description="Where it processes data: a word of your own, which policies name. null: unknown."
+    )
     retention: Retention = Field(
         Retention(kind=RetentionKind.UNKNOWN),
         description="What it keeps: none, unknown, or {kind: abuse_monitoring | application_state, days: N}.",
     )
-    training: Training = Field(
+    training: Annotated[Training, yes_is_a_word] = Field(
         Training.UNKNOWN, description="Whether it trains on what it is sent: never, unless_opted_out, yes or unknown."
+    )
+    end_users: EndUsers = Field(
+        EndUsers.PSEUDONYMISE,
+        description="What it sees of the ids that clients give their own users (user, safety_identifier, "
+        "prompt_cache_key, metadata.user_id): pass, pseudonymise (a keyed hash, stable per account) or drop.",
+    )
+    store_false: Flag = Field(
+        False,
+        description="Say store: false in chat requests that leave it out, for providers that keep chats by default. "
+        "What says store: true becomes false always.",
     )
     inject_usage: Flag = Field(
         True,
@@ -144,12 +216,13 @@ class Upstream(Section):
         "Turn off for servers that refuse the field.",
     )
     timeouts: UpstreamTimeouts = Field(UpstreamTimeouts(), description="How long to wait for it.")
+    health: UpstreamHealth = Field(UpstreamHealth(), description="When it is avoided.")
     max_connections: Count = Field(2_000, description="Connections to it at the same time, busy and idle.")
 
-    @field_validator("training", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _yes_is_a_word(cls, value: object) -> object:
-        return Training.YES if value is True else value  # YAML reads an unquoted yes as true
+    def _known_providers(cls, value: object) -> object:
+        return fill_in(value) if isinstance(value, dict) else value
 
     @field_validator("api_key")
     @classmethod
@@ -162,6 +235,20 @@ class Upstream(Section):
             raise fault("has a space or another character that an HTTP header cannot carry")
         return key
 
+    @field_validator("proxy")
+    @classmethod
+    def _proxy_is_reachable(cls, proxy: Secret | None) -> Secret | None:
+        if proxy is not None and proxy.is_readable():
+            parse_proxy_url(proxy.reveal())
+        return proxy
+
+    @field_validator("client_certificate_file")
+    @classmethod
+    def _certificate_is_readable(cls, certificate: Path | None, info: ValidationInfo) -> Path | None:
+        if certificate is not None and isinstance(info.context, Surroundings) and info.context.strict:
+            _check_client_certificate(certificate, info.data.get("client_key_file"))
+        return certificate
+
     @field_validator("ca_file")
     @classmethod
     def _authorities_are_readable(cls, path: Path | None, info: ValidationInfo) -> Path | None:
@@ -169,6 +256,11 @@ class Upstream(Section):
         if path is not None and isinstance(info.context, Surroundings) and info.context.strict:
             _check_authorities(path)
         return path
+
+    @property
+    def traits(self) -> Traits:
+        """What it does with what it is sent."""
+        return Traits.of(self.region, self.retention.kind, self.retention.days, self.training)
 
     @property
     def endpoint(self) -> Endpoint:

@@ -42,6 +42,21 @@ def parse_base_url(url: str, dialect: Dialect) -> Endpoint:
     )
 
 
+def parse_proxy_url(url: str) -> tuple[str, int, str]:
+    """Host, port and user:password (or nothing) of a CONNECT proxy. The sentence is fixed: the URL holds a password."""
+    sentence = "must be http://host:port or http://user:password@host:port (characters such as / @ : # are written %XX)"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise fault(sentence) from None
+    plain = _VISIBLE.fullmatch(url) and parts.scheme == "http" and parts.path in {"", "/"} and not set("?#") & set(url)
+    if not plain or not parts.hostname or not _HOST.fullmatch(parts.hostname) or not port:
+        raise fault(sentence)
+    credentials = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else ""
+    return parts.hostname, port, credentials
+
+
 def check_database_url(url: str) -> None:
     """Refuse what the driver could not read. Every sentence is fixed: the URL holds a password."""
     if not url.startswith(("postgresql://", "postgres://")):

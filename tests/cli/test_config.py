@@ -17,8 +17,8 @@ GOOD = f"""\
 gateway: {{listen: ["127.0.0.1:9000"]}}
 database: {{url: "postgresql://u:{CANARY}@h/d"}}
 upstreams:
-  - {{name: a, dialect: openai, base_url: "http://127.0.0.1:1/v1", api_key: {CANARY}}}
-  - {{name: b, dialect: anthropic, base_url: "http://127.0.0.1:2", api_key: {{env: B_KEY}}, retention: none}}
+  - {{name: a, dialect: openai, base_url: "http://127.0.0.1:1/v1", api_key: {CANARY}, training: never}}
+  - {{name: b, dialect: anthropic, base_url: "http://h:2", api_key: {{env: B_KEY}}, retention: none, training: never}}
 models:
   - {{name: m, targets: [{{upstream: a, model: m}}], price: {{input: 0.15, output: "0.60"}}}}
 """
@@ -49,9 +49,13 @@ def run(*arguments: str | Path) -> Result:
 
 
 def test_check_good(good: Path) -> None:
-    """One line, exit status 0."""
+    """One line, exit status 0; an upstream that the policy excludes is told, because it is no error."""
     result = run("config", "check", "--config", good)
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "Upstream a is outside the default privacy policy because of its retention: requests for it get 403. "
+        "If that is not meant, state retention with the upstream.\n"
+    )
     assert result.stdout == f"{good}: good. 2 upstreams, 1 models; listens on 127.0.0.1:9000, 127.0.0.1:8081.\n"
 
 

@@ -14,6 +14,7 @@ NEVER = {
     b"strict-transport-security", b"x-request-id", b"request-id", b"openai-organization", b"openai-project",
     b"idempotency-key",  # one provider account for all tenants: a stored answer could reach another one
     b"x-ratelimit-limit-requests", b"anthropic-ratelimit-requests-limit", b"date", b"www-authenticate",
+    b"traceparent", b"tracestate", b"baggage", b"x-luntrex-policy",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from luntrex_proxy.core.call import Grammar
 from luntrex_proxy.core.outcome import Ending, Outcome, Tokens, UsageSource
@@ -82,8 +83,8 @@ def test_the_largest_cost_can_be_recorded() -> None:
     cost = price.cost_pico(tokens)
     assert cost == COST_LIMIT_PICO == 2**63 - 1
     outcome = Outcome(
-        "r", 1, 1, "k", "messages", "m", "u", 200, "ok", Ending.COMPLETE, False, UsageSource.REPORTED, tokens, cost,
-        price.version, 1, 1, 0, 1, 1, 1, 1,
+        "r", 1, 1, "k", "messages", "m", "u", 200, "ok", Ending.COMPLETE, False, UsageSource.REPORTED,
+        *astuple(tokens), cost, price.version, 1, 1, 0, 1, 1, 1, 1,
     )  # fmt: skip
     record = msgspec.msgpack.encode(outcome)
     assert msgspec.msgpack.decode(record, type=Outcome) == outcome

@@ -1,8 +1,13 @@
-"""Mutated heads against a strict reading of RFC 9112 that shares no code with ours: what we accept, it accepts too."""
+"""Mutated heads against three readers that share no code with ours: what we accept, they read in the same way.
+
+The readers are a strict expression of RFC 9112's grammar, h11, and llhttp through httptools.
+"""
 
 import random
 import re
 
+import h11
+import httptools
 import pytest
 
 from luntrex_proxy.core.refusals import Refusal
@@ -50,6 +55,41 @@ def mutate(rng: random.Random) -> bytes:
     return bytes(data[: end + 4]) if end > 0 else mutate(rng)
 
 
+class _Heard:
+    """llhttp's callbacks."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.fields: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields.append((name.lower(), value.strip(b" \t")))
+
+
+Reading = tuple[bytes, bytes, str, list[tuple[bytes, bytes]]]
+
+
+def by_llhttp(data: bytes) -> Reading:
+    """Method, target, version and fields by llhttp. Raises for what it refuses."""
+    heard = _Heard()
+    parser = httptools.HttpRequestParser(heard)
+    parser.feed_data(data)
+    return parser.get_method(), heard.target, parser.get_http_version(), heard.fields
+
+
+def by_h11(data: bytes) -> Reading:
+    """The same by h11."""
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(data)
+    request = connection.next_event()
+    assert type(request) is h11.Request
+    fields = [(bytes(name), bytes(value)) for name, value in request.headers]
+    return bytes(request.method), bytes(request.target), request.http_version.decode(), fields
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_accepted_has_one_reading(seed: int) -> None:
     """Method, target and fields of an accepted head are those a strict reader finds, and the framing is unambiguous."""
@@ -69,6 +109,13 @@ def test_what_is_accepted_has_one_reading(seed: int) -> None:
             continue
         pairs = [line.partition(b":") for line in strict["fields"].split(b"\r\n")[:-1]]
         fields = [(name.lower(), value.strip(b" \t")) for name, _, value in pairs]
+        reading = (strict["method"], strict["target"], head.version, fields)
+        assert by_llhttp(data) == reading, data
+        told = by_h11(data)
+        assert (*told[:3], [(name, value.lower()) for name, value in told[3]]) == (
+            *reading[:3],
+            [(name, value.lower()) for name, value in fields],  # h11 gives a coding back in lower case
+        )
         names = [name for name, _ in fields]
         assert head.method == strict["method"]
         assert head.path == strict["target"].partition(b"?")[0]

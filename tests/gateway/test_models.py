@@ -73,7 +73,7 @@ async def test_a_wildcard_asks_the_upstream() -> None:
 TRAVERSALS = (
     "..", ".", "../files", "a/../../files", "a/..", "a/./b", "./a", "a//b", "/a", "%2e%2e/files", "%2E%2E%2Ffiles",
     "a%2f..%2fb",
-    "..;/files", "a\\..\\files", "a%00b", "a%0d%0aX:b", "a;b", "a&b=c", "a*", "~root", "a/",
+    "..;/files", "a%00b", "a%0d%0aX:b", "a;b", "a&b=c", "a*", "~root", "a/",
 )  # fmt: skip
 
 

@@ -51,6 +51,7 @@ ANTHROPIC_TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 405: "invalid_request_error",
     413: "request_too_large", 415: "invalid_request_error", 500: "api_error", 502: "api_error",
     503: "overloaded_error", 504: "timeout_error", 408: "invalid_request_error",
+    403: "permission_error",
 }  # fmt: skip
 
 
@@ -110,6 +111,9 @@ REFUSED: dict[str, Case] = {
     "wrong_type": Case(request=b'{"model":5}', param="model"),
     "missing_model": Case(request=b"{}", param="model"),
     "model_not_found": Case(request=b'{"model":"unknown-name"}', param="model"),
+    "policy_excludes": Case(headers=("x-luntrex-policy: region=mars",), param="region"),
+    "policy_forbids": Case(request=b'{"model":"m","tools":[{"type":"mcp"}]}', param="tools"),
+    "bad_policy": Case(headers=("x-luntrex-policy: mars",)),
     "no_upstream": Case(prepare=no_upstreams),
     "upstream_auth": Case(script=[reply(401, openai_error("no"))]),
     "upstream_unreachable": Case(settings={"dead": True}),
@@ -127,7 +131,7 @@ REFUSED: dict[str, Case] = {
 # A stateful field exists on /v1/responses alone and has a test of its own.
 ELSEWHERE = {
     "invalid_http", "header_too_large", "uri_too_long", "expectation_failed", "upgrade_refused", "overloaded",
-    "field_not_allowed",
+    "field_not_allowed", "too_many_requests",
 }  # fmt: skip
 DEAD = "http://127.0.0.1:1"
 

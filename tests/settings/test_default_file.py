@@ -19,7 +19,7 @@ FILE = CONFIG / "luntrex-proxy.yaml"
 TEXT = FILE.read_text()
 LISTS = {"upstreams", "models"}
 # Examples differ from the default where the default says nothing.
-EXAMPLES = {"api_key", "retention", "training", "price", "cached_input"}
+EXAMPLES = {"api_key", "retention", "training", "store_false", "price", "cached_input"}
 
 
 def keys_of(model: type[BaseModel], prefix: str = "") -> set[str]:
@@ -27,7 +27,7 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> set[str]:
     found: set[str] = set()
     for name, field in model.model_fields.items():
         below = model_in(field.annotation)
-        if below is None or name == "retention":
+        if below is None or name in ("retention", "tls"):
             found.add(prefix + name)
         else:
             found |= keys_of(below, f"{prefix}{name}.")

@@ -66,10 +66,15 @@ def test_mistral_gets_no_stream_options() -> None:
 
 
 def test_privacy_is_known_only_where_it_was_read() -> None:
-    """Published defaults for OpenAI and Anthropic; unknown for the rest."""
-    upstreams = from_keys(**{provider.key_variable: "k" for provider in PROVIDERS}).settings.upstreams
-    known = {u.name for u in upstreams if u.retention.kind is not RetentionKind.UNKNOWN}
-    assert known == {u.name for u in upstreams if u.training is not Training.UNKNOWN} == {"openai", "anthropic"}
+    """What the providers publish; unknown for the rest. These are the ones that work under the default policy."""
+    settings = from_keys(**{provider.key_variable: "k" for provider in PROVIDERS}).settings
+    upstreams = settings.upstreams
+    assert {u.name for u in upstreams if u.retention.kind is RetentionKind.UNKNOWN} == {
+        "openrouter", "deepseek", "together",
+    }  # fmt: skip
+    assert {u.name for u in upstreams if u.training is Training.UNKNOWN} == {"openrouter", "gemini"}
+    bound = settings.policy.bound()
+    assert {u.name for u in upstreams if bound.admits(u.traits)} == {"openai", "anthropic", "groq", "xai"}
 
 
 @pytest.mark.parametrize("url", ["https://api.openai.com", "https://api.openai.com/v1/"])

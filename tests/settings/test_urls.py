@@ -69,7 +69,7 @@ def test_refused(url: str, sentence: str) -> None:
         "postgres:///d?host=/run/postgresql&port=5433",
         "postgresql://u:p%40%2F%23@h:5432/d?sslmode=verify-full",
         "postgresql://u@[::1]:5432/d",
-        "postgresql://h1:1,h2,[fe80::1%25eth0]:3/d",
+        "postgresql://[fe80::1%25eth0]:3,h1:1,h2/d",
         "postgresql://%2Frun%2Fpostgresql:5432/d",
     ],
 )

@@ -15,6 +15,7 @@ from tests.whole.scene import Scene
 __all__ = ["close_clients", "llama_url"]
 
 QUICK = {"first_byte_s": 1, "idle_s": 0.6}  # so that tests of silent upstreams take little time
+PATIENT = {"failures": 10_000, "error_requests": 10_000}  # one module has more faults than a breaker would stand
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +40,8 @@ def module_scene(servers: LoopThread) -> Iterator[Scene]:
     scripted = ScriptedUpstream(servers)
     configuration = {
         "upstreams": [
-            upstream("oai", "openai", f"{scripted.url}/v1", timeouts=QUICK),
-            upstream("ant", "anthropic", f"{scripted.url}/v1", timeouts=QUICK),
+            upstream("oai", "openai", f"{scripted.url}/v1", timeouts=QUICK, health=PATIENT),
+            upstream("ant", "anthropic", f"{scripted.url}/v1", timeouts=QUICK, health=PATIENT),
             upstream("dead", "openai", f"http://127.0.0.1:{free_port()}/v1"),
             upstream("dead-ant", "anthropic", f"http://127.0.0.1:{free_port()}/v1"),
         ],

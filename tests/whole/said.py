@@ -65,7 +65,7 @@ def headers_with(canary: Canaries) -> list[str]:
     """Header lines with canaries, those that cross to the upstream among them."""
     names = ["User-Agent", "Cookie", "Referer", "Origin", "X-Forwarded-For", "X-Client-Request-Id", "traceparent",
              "OpenAI-Organization", "OpenAI-Project", "OpenAI-Beta", "anthropic-beta", "Idempotency-Key",
-             "X-Request-Id", "x-luntrex-policy", "X-Stainless-OS", "Accept", "Accept-Language"]  # fmt: skip
+             "X-Request-Id", "X-Stainless-OS", "Accept", "Accept-Language"]  # fmt: skip
     lines = [f"{name}: {canary('header' + name.replace('-', '').lower())}" for name in names]
     return [*lines, f"{canary('headername')}: 1"]
 
@@ -77,6 +77,8 @@ def say_everything_well(scene: Scene, canary: Canaries) -> None:
     answer = ask(daemon, post(daemon, f"{CHAT}?q={canary('query')}", chat_with(canary), *headers_with(canary)))
     assert (answer.status, canary("answer") in answer.body.decode()) == (200, True)
     assert canary("prompt").encode() in scene.upstream.wait().body
+    wish = f"x-luntrex-policy: region={canary('headerpolicy')}"
+    assert ask(daemon, post(daemon, CHAT, chat_with(canary), wish)).status in (400, 403)
 
     events = [bodies.chat_delta(canary("streamed"), usage=None), bodies.chat_usage(), bodies.DONE]
     scene.answer(*bodies.stream([b": " + canary("comment").encode() + b"\n\n", *events]))

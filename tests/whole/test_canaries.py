@@ -36,11 +36,12 @@ def make_scene(servers: LoopThread, *program: str) -> Scene:
     """A daemon, not yet started, that logs all it can and keeps its temporary files where they are searched."""
     scripted = ScriptedUpstream(servers)
     quick = {"first_byte_s": 1, "idle_s": 0.6}
+    patient = {"failures": 10_000, "error_requests": 10_000}
     configuration = {
         "logging": {"level": "debug"},
         "upstreams": [
-            upstream("oai", "openai", f"{scripted.url}/v1", timeouts=quick),
-            upstream("ant", "anthropic", f"{scripted.url}/v1", timeouts=quick),
+            upstream("oai", "openai", f"{scripted.url}/v1", timeouts=quick, health=patient),
+            upstream("ant", "anthropic", f"{scripted.url}/v1", timeouts=quick, health=patient),
             upstream("dead", "openai", f"http://127.0.0.1:{free_port()}/v1"),
         ],
         "models": [

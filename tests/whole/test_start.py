@@ -199,6 +199,8 @@ def test_provider_keys_in_the_environment_are_enough(place: Path, simulator: Sim
         OPENAI_BASE_URL=simulator.url,
         ANTHROPIC_API_KEY=simulator.secret,
         ANTHROPIC_BASE_URL=simulator.url.removesuffix("/v1"),
+        LUNTREX_POLICY__RETENTION__KIND="unknown",  # nothing is known of a server at another base URL
+        LUNTREX_POLICY__TRAINING="unknown",
     )
     try:
         serve.start()

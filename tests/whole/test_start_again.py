@@ -86,7 +86,8 @@ def test_a_lost_database_is_said_once_and_so_is_its_return(demo: Serve) -> None:
 def test_provider_keys_of_anthropic_alone_print_a_line_that_works(place: Path, simulator: SimulatedUpstream) -> None:
     """The curl line speaks the dialect of the provider there is."""
     base_url = simulator.url.removesuffix("/v1")
-    serve = Serve(place, ANTHROPIC_API_KEY=simulator.secret, ANTHROPIC_BASE_URL=base_url)
+    stated = {"LUNTREX_POLICY__RETENTION__KIND": "unknown", "LUNTREX_POLICY__TRAINING": "unknown"}  # of other URLs
+    serve = Serve(place, ANTHROPIC_API_KEY=simulator.secret, ANTHROPIC_BASE_URL=base_url, **stated)
     try:
         serve.start()
         line = curl_lines(serve.printed)

@@ -121,7 +121,10 @@ def test_a_200_that_is_no_stream_raises(scene: Scene, dialect: str, content_type
 
 @pytest.mark.parametrize("after", [0, 2], ids=["first", "later"])
 def test_an_error_inside_a_chat_stream_raises(scene: Scene, after: int) -> None:
-    """An error event of the upstream's own is an error to the client, and `[DONE]` behind it does not heal it."""
+    """An error event of the upstream's own is an error to the client, and `[DONE]` behind it does not heal it.
+
+    As the first event it is an answer with that status, like any other refusal of the upstream's.
+    """
     wrong = bodies.data({"error": {"message": "engine died", "type": "server_error", "param": None, "code": 500}})
     events = [*bodies.chat_events()[:after], wrong, bodies.DONE]
     scene.answer(*bodies.stream(events))
@@ -129,7 +132,8 @@ def test_an_error_inside_a_chat_stream_raises(scene: Scene, after: int) -> None:
     assert isinstance(raised, openai.APIError)
     answer = ask(scene.daemon, request_for(scene, "chat"))
     assert b"[DONE]" not in answer.body
-    assert scene.daemon.row(answer.headers["x-request-id"])["ending"] == "upstream_failed"
+    row = scene.daemon.row(answer.headers["x-request-id"])
+    assert (row["status"], row["ending"]) == ((200, "upstream_failed") if after else (500, "complete"))
 
 
 @pytest.mark.parametrize("after", [0, 4], ids=["first", "later"])
@@ -141,7 +145,8 @@ def test_an_error_inside_a_message_stream_raises(scene: Scene, after: int) -> No
     assert isinstance(raised, anthropic.APIStatusError)
     answer = ask(scene.daemon, request_for(scene, "messages"))
     assert b"message_stop" not in answer.body
-    assert scene.daemon.row(answer.headers["x-request-id"])["ending"] == "upstream_failed"
+    row = scene.daemon.row(answer.headers["x-request-id"])
+    assert (row["status"], row["ending"]) == ((200, "upstream_failed") if after else (529, "complete"))
 
 
 def test_responses_failed_and_flat_errors_raise(scene: Scene) -> None:

@@ -23,43 +23,35 @@ _IS_RESPONSE = re.compile(rb'[ \t\n\r]*:[ \t\n\r]*"response"')
 _CANDIDATES = 4  # how many `"usage"` are looked at: a hostile upstream must not make this quadratic
 
 
-class _UsageKey(msgspec.Struct, gc=False):
+class _Keys(msgspec.Struct, gc=False):
     usage: Any = None
-
-
-class _ErrorKey(msgspec.Struct, gc=False):
     error: Any = None
     object: Any = None
 
 
-_USAGE_KEY = msgspec.json.Decoder(_UsageKey)
-_ERROR_KEY = msgspec.json.Decoder(_ErrorKey)
+_KEYS = msgspec.json.Decoder(_Keys)
 _VALUE = msgspec.json.Decoder()
 
 
-def usage_of(body: bytes, route: Route) -> Tokens | None:
-    """The counts of a whole answer; None when it has none. Zeros for routes that have no billable tokens."""
-    if not is_billed(route):
-        return Tokens()
-    try:
-        return read_tokens(route.grammar, _USAGE_KEY.decode(body).usage)
-    except UNREADABLE:
-        return None
+Verdict = Literal["", "upstream_invalid", "upstream_error"]
 
 
-def verdict(body: bytes) -> Literal["", "upstream_invalid", "upstream_error"]:
-    """The refusal code for a whole answer with status 200 that is none; "" when it is one.
+def read_answer(body: bytes, route: Route) -> tuple[Verdict, Tokens | None]:
+    """The refusal code for a whole answer with status 200 that is none ("" when it is one), and its counts.
 
     Invalid is what is not one complete JSON object. An error with status 200 would be an answer to both SDKs. A
-    `response` object with an `error` is a truthful answer: its status says failed.
+    `response` object with an `error` is a truthful answer: its status says failed. The counts are None when it has
+    none, and zeros for routes that have no billable tokens.
     """
     try:
-        answer = _ERROR_KEY.decode(body)
+        answer = _KEYS.decode(body)
         if not body.isascii():
             body.decode()  # msgspec skips strings it does not need, and what is not UTF-8 breaks the client's reader
     except UNREADABLE:
-        return "upstream_invalid"
-    return "upstream_error" if answer.error and answer.object != "response" else ""
+        return "upstream_invalid", None
+    if answer.error and answer.object != "response":
+        return "upstream_error", None
+    return "", read_tokens(route.grammar, answer.usage) if is_billed(route) else Tokens()
 
 
 class JsonReader:
@@ -85,18 +77,22 @@ class JsonReader:
         while self._tail_bytes - len(pieces[0]) >= TAIL_BYTES:
             self._tail_bytes -= len(pieces.popleft())
 
+    def is_whole(self) -> bool:
+        """Whether the answer ends as a JSON object does."""
+        return b"".join(self._pieces).rstrip().endswith(b"}")
+
     def usage(self) -> Tokens | None:
         """The counts, once the body is complete; None when none were seen."""
         if not is_billed(self._route):
             return Tokens()
         tail = b"".join(self._pieces)
         if len(tail) == self._seen_bytes:
-            return usage_of(tail, self._route)
+            return read_answer(tail, self._route)[1]
         grammar = self._route.grammar
         return read_tokens(grammar, usage_near_end(tail, 1)) or read_tokens(grammar, _usage_near_start(self._head))
 
     def has_error(self) -> bool:
-        """Whether the answer begins as an error that `verdict` would find: in its first 4 KiB."""
+        """Whether the answer begins as an error that `read_answer` would find: in its first 4 KiB."""
         head = self._head
         if b'"error"' not in head:
             return False

@@ -1,8 +1,10 @@
 """The permitted changes to a request body, each a splice of one field; all other bytes stay as the client sent them.
 
     model              alias -> the upstream's name
-    store              responses: always false; chat/completions: false when the client says anything else
+    store              responses: always false; chat/completions: false when the client says anything else, and where
+                       the provider keeps chats unless told otherwise
     stream_options     include_usage added when we need the usage and the client did not ask for it
+    end-user ids       replaced or removed (endusers.py)
 
 What would need state at the provider is not changed but refused: `refused_field`.
 """
@@ -12,6 +14,7 @@ from typing import Any
 import msgspec
 
 from luntrex_proxy.core.call import Grammar, Route
+from luntrex_proxy.core.wire.endusers import EndUserIds
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.members import UNREADABLE, Members, find_spans, read_members
 
@@ -25,15 +28,33 @@ class _Item(msgspec.Struct, gc=False):
     role: Any = None
 
 
+class _Place(msgspec.Struct, gc=False):
+    file_ids: Any = None  # of the code interpreter's new container
+    container_id: Any = None  # of a shell's old one
+
+
 class _Tool(msgspec.Struct, gc=False):
     vector_store_ids: Any = None
-    container: Any = None
+    container: _Place | list[Any] | str | float | bool | None = None
+    environment: _Place | list[Any] | str | float | bool | None = None
+
+
+class _Part(msgspec.Struct, gc=False):
+    """A message, an item or a part of one: all places where the APIs take the id of an uploaded file."""
+
+    file_id: Any = None
+    file: "_Part | list[Any] | str | float | bool | None" = None
+    source: "_Part | list[Any] | str | float | bool | None" = None
+    content: "_Part | list[_Part | list[Any] | str | float | bool | None] | str | float | bool | None" = None
+    output: "_Part | list[_Part | list[Any] | str | float | bool | None] | str | float | bool | None" = None
 
 
 # Only the named keys become objects. A search for the words first would have to look for their escapes as well, and
 # then takes as long as this.
 _ITEMS = msgspec.json.Decoder(list[_Item | list[Any] | str | float | bool | None])
 _TOOLS = msgspec.json.Decoder(list[_Tool | list[Any] | str | float | bool | None])
+_PARTS = msgspec.json.Decoder(list[_Part | list[Any] | str | float | bool | None])
+_SPOKEN_IN = {"chat.completions": "messages", "messages": "messages", "responses": "input"}
 
 
 class Changes(msgspec.Struct, frozen=True, gc=False):
@@ -41,14 +62,20 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
 
     model: str | None = None  # None: the client's name stays
     include_usage: bool = False
+    store_false: bool = False  # chat/completions: say it even when the client says nothing
+    end_users: EndUserIds | None = None  # None: their ids pass
+    account_id: int = 0
 
 
 def refused_field(route: Route, fields: Fields) -> str | None:
     """The first field that asks for state at the provider, or None.
 
-    Ids of files inside content pass for now: an argument of the client's own tools may be called file_id as well.
+    All accounts share one account there, so an id of something kept may be another's.
     """
     members = fields.members
+    spoken = members.get(_SPOKEN_IN.get(route.name, ""))
+    if spoken is not None and _names_files(bytes(spoken)):
+        return "file_id"
     if route.name == "messages":
         return "container" if bytes(members.get("container", b"null")) != b"null" else None
     if route.name != "responses":
@@ -85,7 +112,40 @@ def _uses_stores(raw: msgspec.Raw) -> bool:
         tools = _TOOLS.decode(raw)
     except UNREADABLE:
         return True
-    return any(tool.vector_store_ids or type(tool.container) is str for tool in tools if type(tool) is _Tool)
+    return any(
+        tool.vector_store_ids or _is_old(tool.container) or _is_old(tool.environment)
+        for tool in tools
+        if type(tool) is _Tool
+    )
+
+
+def _is_old(place: object) -> bool:
+    """Whether code is to run where files already are: a container's id, or files to put into a new one."""
+    return type(place) is str or (type(place) is _Place and bool(place.file_ids or place.container_id))
+
+
+def _names_files(spoken: bytes) -> bool:
+    """Whether a message carries an uploaded file by its id. An argument of the client's own tools may be called so too.
+
+    The words are looked for first, because nearly every prompt can be let through by that: plain, or with an ASCII
+    letter written as an escape.
+    """
+    if b"file_id" not in spoken and b"\\u00" not in spoken:
+        return False
+    if not spoken.startswith(b"["):
+        return False
+    try:
+        return any(_has_file(part) for part in _PARTS.decode(spoken))
+    except UNREADABLE:  # fail closed: what can't be looked through might hold one
+        return True
+
+
+def _has_file(part: object) -> bool:
+    if type(part) is list:
+        return any(_has_file(inner) for inner in part)
+    if type(part) is not _Part:
+        return False
+    return part.file_id is not None or any(map(_has_file, (part.file, part.source, part.content, part.output)))
 
 
 def rewrite(route: Route, body: bytes, fields: Fields, changes: Changes) -> bytes:
@@ -98,10 +158,13 @@ def rewrite(route: Route, body: bytes, fields: Fields, changes: Changes) -> byte
         if "store" not in members or bytes(members["store"]) != b"false":
             values["store"] = b"false"
     elif route.grammar is Grammar.CHAT:
-        if "store" in members and bytes(members["store"]) not in (b"false", b"null"):
+        silent = "store" not in members or bytes(members["store"]) == b"null"
+        if changes.store_false and route.name == "chat.completions" if silent else bytes(members["store"]) != b"false":
             values["store"] = b"false"
         if changes.include_usage and not fields.include_usage:
             values["stream_options"] = _with_usage(members.get("stream_options"))
+    if changes.end_users is not None:
+        changes.end_users.replace(members, changes.account_id, values)
     return _splice(body, members, values) if values else body
 
 
@@ -113,7 +176,10 @@ def _with_usage(raw: msgspec.Raw | None) -> bytes:
 
 
 def _splice(data: bytes, members: Members, values: dict[str, bytes]) -> bytes:
-    """`data` with these values: in place for members it has, at the start of the object for others."""
+    """`data` with these values: in place for members it has, at the start of the object for others; b"" removes."""
+    if b"" in values.values():
+        data, members = _without(data, members, values)
+        values = {name: value for name, value in values.items() if value}
     view = memoryview(data)  # slices of a prompt that may be megabytes; the join is the only copy
     begin = data.index(b"{") + 1
     pieces: list[bytes | memoryview] = [view[:begin]]
@@ -131,3 +197,16 @@ def _splice(data: bytes, members: Members, values: dict[str, bytes]) -> bytes:
             begin = end
     pieces.append(view[begin:])
     return b"".join(pieces)
+
+
+def _without(data: bytes, members: Members, values: dict[str, bytes]) -> tuple[bytes, Members]:
+    """`data` and its members without those that are to have no value; what stays keeps its bytes."""
+    spans = find_spans(data, members)
+    if spans is None:
+        raise ValueError("members were not read from this data")
+    kept = {name: raw for name, raw in members.items() if values.get(name) != b""}
+    view = memoryview(data)
+    # A member begins at its comma or brace, after white space.
+    starts = (data.index(b"{" if spans[name][0] == 0 else b",", spans[name][0]) + 1 for name in kept)
+    pieces = [view[start : spans[name][2]] for start, name in zip(starts, kept, strict=True)]
+    return b"".join((b"{", b",".join(pieces), b"}")), kept

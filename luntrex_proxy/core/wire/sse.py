@@ -20,6 +20,7 @@ EVENT_LIMIT_BYTES = 256 * 1024  # a larger event streams through instead of bein
 _BOM = b"\xef\xbb\xbf"
 # Two line ends in a row. A lone CR counts as the second only if no LF can follow it: CRLF may have been cut in two.
 _BLANK_LINE = re.compile(rb"\n(?:\n|\r(?:\n|(?=[^\n])))|\r\r\n?")
+_BLANKS = re.compile(rb"[\r\n]+")
 _KIND = re.compile(rb'\A\s*event:[ ]*([^\r\n]*)|"type"\s*:\s*"([^"]*)"')
 _KIND_WITHIN_BYTES = 1024
 
@@ -114,6 +115,10 @@ class StreamReader:
         start = 0
         search = max(0, known - 3)  # a blank line that was cut in two begins at most three bytes back
         while end := find_end(buffer, search):
+            if blanks := _BLANKS.match(buffer, start):  # they belong to no event, and pass together, however many
+                out.append(blanks[0])
+                start = search = blanks.end()
+                continue
             out.append(self._take(buffer[start:end]))
             if self.ended:
                 return b"".join(out)

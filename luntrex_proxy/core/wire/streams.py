@@ -16,8 +16,6 @@ from luntrex_proxy.core.wire.members import UNREADABLE, find_spans, read_members
 from luntrex_proxy.core.wire.sse import StreamReader, parse_event
 from luntrex_proxy.core.wire.usage import merge_usage, read_tokens
 
-# `usage: null` followed by flat members up to the closing brace: certainly at the top level.
-_FLAT_TO_THE_END = re.compile(rb'((?:,"[^"\\]*":(?:"[^"\\]*"|[^"\\\[\]{},]+))*\}\s*)\Z')
 _NULL_USAGE = b',"usage":null'
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
 _UNNAMED = (b"", b"message")  # SSE's default event name says no more than none
@@ -56,13 +54,27 @@ class _ChatReader(StreamReader):
 
     def feed(self, data: bytes) -> bytes:
         """The bytes of whole events that may go to the client now."""
-        if not self._plain or not data.startswith(b"data:") or data[-2:] != b"\n\n":
+        # The usual read is one event that says nothing but text: one decoding, no further call.
+        if not self._plain or not data.startswith(b"data:") or not data.endswith(b"\n\n"):
             return self._split(data)
         try:
             chunk = _decode_chunk(data[5:])
         except UNREADABLE:  # more than one event, or none
             return self._split(data)
-        return self._judge(data, chunk)
+        usage = chunk.usage
+        if usage is None:
+            if self._withhold:
+                data = _without_null_usage(data)
+        elif usage is not _ABSENT:
+            return self._judge(data, chunk)
+        if chunk.error:
+            return self._judge(data, chunk)
+        for choice in chunk.choices or ():
+            if choice.finish_reason:
+                self.finish_seen = True
+        self.events += 1
+        self.output_bytes += len(data)
+        return data
 
     def _take(self, event: bytes) -> bytes:
         try:
@@ -123,8 +135,9 @@ class _ChatReader(StreamReader):
 def _without_null_usage(event: bytes) -> bytes:
     """The event without its top-level `"usage": null`; the same event where that is not one splice."""
     at = event.rfind(_NULL_USAGE)
-    if at >= 0 and (flat := _FLAT_TO_THE_END.match(event, at + len(_NULL_USAGE))):
-        return event[:at] + flat[1]
+    # Bare quotes are never inside a string, so this is a member; with one brace to the end it is a top-level one.
+    if at >= 0 and event.count(b"}", at) == 1:
+        return event[:at] + event[at + len(_NULL_USAGE) :]
     _, data = parse_event(event)
     members = read_members(data or b"")
     spans = find_spans(data or b"", members) if members else None

@@ -73,23 +73,28 @@ def _subset(details: dict[str, Any], name: str, whole: int) -> int:
 
 
 def _read_openai(usage: dict[str, Any], names: _Names) -> Tokens | None:
-    counts = (names.input, names.output)
-    if not _are_plausible(usage, counts) or all(usage.get(name) is None for name in counts):
+    # For every request: plain steps, no loops.
+    all_input = usage.get(names.input)
+    all_output = usage.get(names.output)
+    if all_input is None:
+        if all_output is None:
+            return None
+        all_input = 0
+    elif all_output is None:
+        all_output = 0
+    if not (_is_count(all_input) and _is_count(all_output)):
         return None
-    all_input = _count(usage, names.input)
-    all_output = _count(usage, names.output)
-    into = _part(usage, names.input_details)
-    out = _part(usage, names.output_details)
-    cached = _subset(into, "cached_tokens", all_input)
-    return Tokens(
-        input=all_input,
-        cached_input=cached,
-        cache_write_5m=_subset(into, "cache_write_tokens", all_input - cached),
-        input_audio=_subset(into, "audio_tokens", all_input),
-        output=all_output,
-        reasoning=_subset(out, "reasoning_tokens", all_output),
-        output_audio=_subset(out, "audio_tokens", all_output),
-    )
+    into = usage.get(names.input_details)
+    out = usage.get(names.output_details)
+    cached = written = input_audio = reasoning = output_audio = 0
+    if type(into) is dict:
+        cached = _subset(into, "cached_tokens", all_input)
+        written = _subset(into, "cache_write_tokens", all_input - cached)
+        input_audio = _subset(into, "audio_tokens", all_input)
+    if type(out) is dict:
+        reasoning = _subset(out, "reasoning_tokens", all_output)
+        output_audio = _subset(out, "audio_tokens", all_output)
+    return Tokens(all_input, cached, written, 0, input_audio, all_output, reasoning, output_audio)
 
 
 def _read_messages(usage: dict[str, Any]) -> Tokens | None:

@@ -5,6 +5,7 @@ neither FIN nor RST, so bytes that come while an answer is pending are kept (up 
 """
 
 import asyncio
+import re
 import socket
 import struct
 import time
@@ -12,15 +13,21 @@ from collections.abc import Callable, Coroutine
 from typing import Protocol, cast
 
 from luntrex_proxy.core.refusals import Refusal
-from luntrex_proxy.gateway.http.head import ChunkedBody, RequestHead, parse_head
+from luntrex_proxy.gateway.http.chunked import ChunkedBody
+from luntrex_proxy.gateway.http.head import RequestHead, parse_head
+from luntrex_proxy.gateway.http.running import Running, Signal
 from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
+from luntrex_proxy.gateway.overload import Overload
 from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
 
+KEEP_ALIVE = b": keep-alive\n\n"  # a comment: every SSE reader skips it, and proxies see that the stream lives
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_BLANK_LINES = re.compile(rb"\A(?:\r\n)+")
 _END_OF_HEAD = b"\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, no time
 # How long, and how much, a refused client may still send before the connection is reset under its answer.
 _LINGER_S = 2.0
+_BODY_GRACE_S = 20.0  # before a body's average rate counts: slow starts are no attack
 _LINGER_BYTES = 16 * 1024 * 1024
 REASONS = {
     200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 402: b"Payment Required", 403: b"Forbidden",
@@ -38,6 +45,7 @@ class Handler(Protocol):
     timeouts: GatewayTimeouts
     connections: "set[ClientConnection]"
     draining: bool
+    overload: Overload
 
     def handle(self, exchange: "Exchange") -> Coroutine[None, None, None]:
         """Answer one request and call `Exchange.close` last. Never raises."""
@@ -49,32 +57,31 @@ class Handler(Protocol):
 class Exchange:
     """One request and its answer on a client connection."""
 
-    __slots__ = (
-        "_arrived_ns", "_broken", "_connection", "_discard", "_head_sent", "_parts", "_waiter", "body_bytes",
-        "body_complete", "body_limit", "cut_code", "first_byte_us", "gone", "head", "key_id", "on_pause",
-        "response_bytes", "streaming", "task",
-    )  # fmt: skip
+    # Defaults of the class, not of each object: most requests change few of them.
+    _waiter: Signal | None = None
+    _head_sent = False
+    _broken = ""
+    _discard = False
+    _chunked = False  # the answer's body is sent in chunks
+    body_bytes = 0
+    body_limit = 0  # 0 until the pipeline has asked for the body
+    running: Running | None = None
+    on_pause: Callable[[bool], None] | None = None  # set while an upstream can be slowed down
+    heard_at: Callable[[], float] | None = None  # of a running stream: when its upstream last said something
+    gone = False  # the client left
+    cut_code = ""  # why we cut the answer, if we do
+    address = ""  # what the request is counted as, once it is
+    key_id = ""  # set once authenticated, so that revocation finds what runs
+    response_bytes = 0  # of the body, framing not counted
+    first_byte_us = 0  # from the head to the first answer byte
 
     def __init__(self, connection: "ClientConnection", head: RequestHead) -> None:
-        self._connection = connection
-        self._parts: list[bytes] = []
-        self._waiter: asyncio.Future[None] | None = None
-        self._head_sent = False
-        self._broken = ""
-        self._discard = False
-        self.head = head
-        self.body_bytes = 0
-        self.body_limit = 0  # 0 until the pipeline has asked for the body
-        self.body_complete = not head.chunked and head.content_length == 0
-        self.task: asyncio.Task[None] | None = None
-        self.on_pause: Callable[[bool], None] | None = None  # set while an upstream can be slowed down
-        self.gone = False  # the client left
-        self.cut_code = ""  # why we cut the answer, if we do
-        self.key_id = ""  # set once authenticated, so that revocation finds what runs
-        self.streaming = False  # the body is chunked (or ends with the connection for HTTP/1.0)
-        self.response_bytes = 0  # of the body, framing not counted
-        self.first_byte_us = 0  # from the head to the first answer byte
         self._arrived_ns = time.perf_counter_ns()
+        self._connection = connection
+        self._write = connection.transport.write
+        self._parts: list[bytes] = []
+        self.head = head
+        self.body_complete = not head.chunked and head.content_length == 0
 
     # Reading.
 
@@ -86,7 +93,7 @@ class Exchange:
         if not self.body_complete and not self._broken:
             if self.head.expects_continue:
                 self._connection.transport.write(_CONTINUE)
-            self._waiter = self._connection.loop.create_future()
+            self._waiter = Signal()
             await self._waiter
         if self._broken:
             raise Refusal(self._broken)
@@ -117,8 +124,8 @@ class Exchange:
 
     def body_ended(self) -> None:
         """Called by the connection after the last piece: `read_body` goes on."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            self._waiter.fire()
 
     # Answering.
 
@@ -129,46 +136,57 @@ class Exchange:
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Send a whole answer in one write. `headers` are complete lines."""
-        closing = b"" if self._can_stay() else b"Connection: close\r\n"
-        length = b"Content-Length: %d\r\n\r\n" % len(body)
-        self._send_head(status, b"".join((headers, closing, length, b"" if self.head.method == b"HEAD" else body)))
+        framing = b"%bContent-Length: %d\r\n\r\n" % (self._closing(), len(body))
+        self._send_head(status, headers, framing, b"" if self.head.method == b"HEAD" else body)
 
     def start_sized(self, status: int, headers: bytes, length_bytes: int) -> None:
         """Begin an answer of known length; the body follows through `send` and `finish`."""
-        closing = b"" if self._can_stay() else b"Connection: close\r\n"
-        self._send_head(status, b"".join((headers, closing, b"Content-Length: %d\r\n\r\n" % length_bytes)))
+        self._send_head(status, headers, b"%bContent-Length: %d\r\n\r\n" % (self._closing(), length_bytes))
 
     def start_stream(self, status: int, headers: bytes, first: bytes) -> None:
         """Begin an answer of unknown length; `first` goes out with the head in one write."""
-        self.streaming = True
-        if self.head.version == "1.0":
-            self.head.keep_alive = False
-            self.response_bytes += len(first)
-            self._send_head(status, b"".join((headers, b"Connection: close\r\n\r\n", first)))
-            return
-        closing = b"" if self._can_stay() else b"Connection: close\r\n"
         self.response_bytes += len(first)
+        if self.head.version == "1.0":  # the body ends with the connection
+            self.head.keep_alive = False
+            self._send_head(status, headers, b"Connection: close\r\n\r\n", first)
+            return
+        self._chunked = self.head.method != b"HEAD"
         framed = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
-        self._send_head(status, b"".join((headers, closing, b"Transfer-Encoding: chunked\r\n\r\n", framed)))
+        self._send_head(status, headers, b"%bTransfer-Encoding: chunked\r\n\r\n" % self._closing(), framed)
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body."""
-        if self.head.method == b"HEAD":
-            return
         self.response_bytes += len(data)
-        if self.streaming and self.head.version != "1.0":
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._connection.transport.write(data)
+        if self._chunked:
+            self._write(b"%x\r\n%b\r\n" % (len(data), data))
+        elif self.head.method != b"HEAD":
+            self._write(data)
+
+    def keep_alive(self, heard_at: Callable[[], float]) -> None:
+        """From now on comments fill the stream's silence; `heard_at` is NEVER where one would stand in an event."""
+        self.heard_at = heard_at
+        self._connection.watch_silence()
+
+    def fill_silence(self, now: float, keep_alive_s: float | None) -> float:
+        """Send a comment if the upstream has said nothing for so long; when to look again."""
+        heard_at = NEVER if self.heard_at is None else self.heard_at()
+        if not keep_alive_s:  # switched off by a reload
+            return NEVER
+        if heard_at != NEVER:
+            if now - heard_at < keep_alive_s:
+                return heard_at + keep_alive_s
+            self.send(KEEP_ALIVE)
+        return now + keep_alive_s
 
     def finish(self, last: bytes = b"") -> None:
         """Send the last piece together with the end of the body."""
         if self.head.method == b"HEAD":
             return
         self.response_bytes += len(last)
-        if self.streaming and self.head.version != "1.0":
+        if self._chunked:
             last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
         if last:
-            self._connection.transport.write(last)
+            self._write(last)
 
     def abort(self) -> None:
         """Break the connection so that the client sees an incomplete body."""
@@ -180,29 +198,37 @@ class Exchange:
 
     def cut(self, code: str) -> None:
         """End the answer from our side, with the refusal `code`."""
-        if self.task is not None and not self.cut_code:
+        if self.running is not None and not self.cut_code:
             self.cut_code = code
-            self.task.cancel()
+            self.running.cancel()
 
     def close(self) -> None:
         """The pipeline is done with this request: the connection may read the next one."""
         self._connection.answered()
 
     @property
+    def connection(self) -> "ClientConnection":
+        """The connection it came on."""
+        return self._connection
+
+    @property
     def client_paused(self) -> bool:
         """Whether the client's write buffer is full right now."""
         return self._connection.write_paused
 
-    def _can_stay(self) -> bool:
-        """Whether the connection may carry another request after this answer."""
-        if not self.body_complete or self._connection.handler.draining:
-            self.head.keep_alive = False  # an unread body must never be read as a request
-        return self.head.keep_alive
+    def _closing(self) -> bytes:
+        """What the head says when the connection can't carry another request after this answer."""
+        head = self.head
+        handler = self._connection.handler
+        if not self.body_complete or handler.draining or handler.overload.stage:
+            head.keep_alive = False  # an unread body must never be read as a request
+        return b"" if head.keep_alive else b"Connection: close\r\n"
 
-    def _send_head(self, status: int, rest: bytes) -> None:
+    def _send_head(self, status: int, headers: bytes, framing: bytes, first: bytes = b"") -> None:
         self._head_sent = True
         self.first_byte_us = self.elapsed_us()
-        self._connection.transport.write(b"HTTP/1.1 %d %b\r\n%b" % (status, REASONS.get(status, b"Status"), rest))
+        reason = REASONS.get(status, b"Status")
+        self._write(b"HTTP/1.1 %d %b\r\n%b%b%b" % (status, reason, headers, framing, first))
 
     def elapsed_us(self) -> int:
         """Microseconds since the head arrived."""
@@ -213,8 +239,8 @@ class ClientConnection(asyncio.Protocol):
     """Reads requests of one client connection, one at a time, in order."""
 
     __slots__ = (
-        "_buffer", "_chunked", "_discarded_bytes", "_lingering", "_scanned", "_unsent_bytes", "deadline", "exchange",
-        "handler", "loop", "ticker", "transport", "write_paused",
+        "_body_due", "_buffer", "_chunked", "_discarded_bytes", "_lingering", "_scanned", "_unsent_bytes", "address",
+        "deadline", "exchange", "forwards", "handler", "loop", "ticker", "transport", "write_paused",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -232,6 +258,9 @@ class ClientConnection(asyncio.Protocol):
         self._chunked: ChunkedBody | None = None
         self._lingering = False
         self._discarded_bytes = 0
+        self._body_due = NEVER
+        self.address = ""  # as counted for the limits; "" when it is exempt
+        self.forwards = False  # a trusted proxy whose X-Forwarded-For is believed
 
     # asyncio.Protocol
 
@@ -249,9 +278,9 @@ class ClientConnection(asyncio.Protocol):
         self.handler.connections.discard(self)
         self.ticker.members.discard(self)
         exchange = self.exchange
-        if exchange is not None and exchange.task is not None:
+        if exchange is not None and exchange.running is not None:
             exchange.gone = True
-            exchange.task.cancel()
+            exchange.running.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Give bytes to whom they belong: a head, a body, or the queue behind a pending answer."""
@@ -261,14 +290,19 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.abort()
             return
         exchange = self.exchange
-        if exchange is None:
-            self._read_head(self._buffer + data if self._buffer else data)
-        elif not exchange.body_complete:
+        if exchange is not None and not exchange.body_complete:
             self._read_body(exchange, data)
+        elif exchange is None and not self.write_paused:
+            self._read_head(self._buffer + data if self._buffer else data)
         else:
             self._buffer += data
             if len(self._buffer) > self.handler.limits.pipelined_bytes:
                 self.transport.abort()
+
+    def eof_received(self) -> None:
+        """A client that will send no more is gone; a plain close would first wait for it to read what is buffered."""
+        if self.exchange is not None:
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         """The client reads too slowly: slow the upstream down and start the stall clock."""
@@ -281,10 +315,21 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.write_paused = False
-        if not self._lingering:
-            self.deadline = NEVER if self.exchange is not None else self.ticker.now + self.handler.timeouts.keep_alive_s
-        if self.exchange is not None and self.exchange.on_pause is not None:
-            self.exchange.on_pause(False)
+        exchange = self.exchange
+        if exchange is None:
+            if not self._lingering and not self.transport.is_closing():
+                self._next()
+            return
+        self.deadline = NEVER
+        self.watch_silence()
+        if exchange.on_pause is not None:
+            exchange.on_pause(False)
+
+    def watch_silence(self) -> None:
+        """Look at a stream again when it might have been silent for too long."""
+        keep_alive_s = self.handler.timeouts.sse_keep_alive_s
+        if keep_alive_s and not self.write_paused and self.exchange is not None and self.exchange.heard_at is not None:
+            self.deadline = self.ticker.now + keep_alive_s
 
     # Ticker
 
@@ -293,9 +338,14 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = NEVER
         exchange = self.exchange
         unsent_bytes = self.transport.get_write_buffer_size()
-        if self.write_paused and unsent_bytes < self._unsent_bytes:  # slow, but it takes its answer
-            self._unsent_bytes = unsent_bytes
+        if self.write_paused:
+            if unsent_bytes >= self._unsent_bytes:
+                self.transport.abort()
+                return
+            self._unsent_bytes = unsent_bytes  # slow, but it takes its answer
             self.deadline = self.ticker.now + self.handler.timeouts.write_stall_s
+        elif exchange is not None and exchange.heard_at is not None:
+            self.deadline = exchange.fill_silence(self.ticker.now, self.handler.timeouts.sse_keep_alive_s)
         elif exchange is not None and not exchange.body_complete and not exchange.head_sent:
             exchange.break_body("request_timeout")
         elif exchange is None and self._buffer:
@@ -306,8 +356,8 @@ class ClientConnection(asyncio.Protocol):
     # Reading
 
     def _read_head(self, data: bytes) -> None:
-        if data.startswith(b"\r\n"):  # RFC 9112 2.2: an empty line before a request is ignored
-            data = data[2:]
+        if data.startswith(b"\r\n"):  # RFC 9112 2.2: empty lines before a request are ignored, however reads are cut
+            data = _BLANK_LINES.sub(b"", data, 1)
         end = data.find(_END_OF_HEAD, max(0, self._scanned - 5))
         limits = self.handler.limits
         if end < 0 or end > limits.header_bytes:
@@ -331,22 +381,34 @@ class ClientConnection(asyncio.Protocol):
         exchange = self.exchange = Exchange(self, head)
         if exchange.body_complete:
             self._buffer = data[end:]
+            if len(self._buffer) > limits.pipelined_bytes:  # it also grows while the next request has yet to start
+                self.exchange = None
+                self.transport.abort()
+                return
         else:
             self.deadline = self.ticker.now + self.handler.timeouts.body_idle_s
+            self._body_due = self.ticker.now + _BODY_GRACE_S
             if len(data) > end:
                 self._read_body(exchange, data[end:])
-        exchange.task = self.loop.create_task(self.handler.handle(exchange))
+        exchange.running = Running(self.handler.handle(exchange))
+        exchange.running.step()
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:
-        self.deadline = self.ticker.now + self.handler.timeouts.body_idle_s
+        # Each read must come soon, and all of them together must reach a rate: a body that drips ends at `_body_due`
+        # plus the time that its bytes are worth.
+        received = exchange.body_bytes + len(data)
+        self.deadline = min(
+            self.ticker.now + self.handler.timeouts.body_idle_s,
+            self._body_due + received / self.handler.limits.body_bytes_per_s,
+        )
         if self._chunked is not None:
             try:
                 data, complete = self._chunked.feed(data)
             except Refusal as refusal:
                 exchange.break_body(refusal.row.code)
                 return
-            if self._chunked.extra:
-                exchange.head.keep_alive = False
+            if complete:
+                self._buffer = self._chunked.rest
         else:
             missing = exchange.head.content_length - exchange.body_bytes
             complete = len(data) >= missing
@@ -355,7 +417,7 @@ class ClientConnection(asyncio.Protocol):
                 data = data[:missing]
         if data:
             exchange.body_arrived(data)
-        if complete:
+        if complete and self.exchange is exchange:  # it was not refused with this read
             self.deadline = NEVER
             exchange.body_complete = True
             exchange.body_ended()
@@ -369,9 +431,17 @@ class ClientConnection(asyncio.Protocol):
             return
         if not exchange.head.keep_alive or self.handler.draining:
             self._linger(clean=exchange.body_complete)
-            return
+        elif not self.write_paused:  # else its next request waits, under the stall clock, until it took this answer
+            self._next()
+
+    def _next(self) -> None:
         self.deadline = self.ticker.now + self.handler.timeouts.keep_alive_s
         if self._buffer:
+            self.loop.call_soon(self._read_next)  # not on this stack: a thousand pipelined requests would be as deep
+
+    def _read_next(self) -> None:
+        """Go on with what came while an answer was pending."""
+        if self._buffer and self.exchange is None and not self._lingering and not self.transport.is_closing():
             data, self._buffer = self._buffer, b""
             self._read_head(data)
 

@@ -1,10 +1,13 @@
-"""Where an upstream is reached: its address, TLS settings and pool of connections. Counts are kept, not re-scanned."""
+"""One upstream's pool of connections. Counts are kept, never re-scanned; how a connection is made is in `dial.py`."""
 
 import asyncio
-import ssl
+import random
 
+from luntrex_proxy.gateway.http.dial import Dialer
 from luntrex_proxy.gateway.http.ticker import Ticker
 from luntrex_proxy.gateway.http.upstream import UpstreamConnection
+
+_AGE_SPREAD = 0.1  # connections made together must not have to be made anew together
 
 
 class OriginFullError(Exception):
@@ -12,73 +15,98 @@ class OriginFullError(Exception):
 
 
 class Origin:
-    """One upstream's address, TLS settings and pool. Counts are kept, never re-scanned."""
+    """The connections to one upstream: pooled, counted, bounded, renewed when they are old."""
 
     __slots__ = (
-        "_connecting", "_free", "_loop", "_ticker", "connect_s", "first_byte_s", "host", "idle_s", "max_open", "name",
-        "open", "port", "tls",
+        "_closed", "_connecting", "_dialer", "_idle", "_max_age_s", "_ticker", "first_byte_s", "idle_s", "keep_alive_s",
+        "max_open", "open",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0913 -- one value per setting, all by name
+    def __init__(
         self,
-        *,
-        name: str,
-        host: str,
-        port: int,
-        tls: ssl.SSLContext | None,
+        dialer: Dialer,
         ticker: Ticker,
-        loop: asyncio.AbstractEventLoop,
-        connect_s: float = 10,
+        *,
         first_byte_s: float = 900,
         idle_s: float = 300,
+        keep_alive_s: float = 15,
+        max_age_s: float = 3600,
         max_open: int = 2000,
     ) -> None:
-        self.name = name
-        self.host = host
-        self.port = port
-        self.tls = tls
-        self.connect_s = connect_s
+        self._dialer = dialer
+        self._ticker = ticker
         self.first_byte_s = first_byte_s
         self.idle_s = idle_s
+        self.keep_alive_s = keep_alive_s
         self.max_open = max_open
         self.open = 0
+        self._max_age_s = max_age_s
         self._connecting = 0
-        self._free: list[UpstreamConnection] = []  # last in, first out: the warmest is used again
-        self._ticker = ticker
-        self._loop = loop
+        self._idle: dict[UpstreamConnection, None] = {}  # last in, first out: the warmest is used again
+        self._closed = False
+
+    @property
+    def busy(self) -> int:
+        """Requests under way: a connection that is not idle serves one, or is being made for one."""
+        return self.open + self._connecting - len(self._idle)
+
+    @property
+    def now(self) -> float:
+        """The ticker's time, exact enough for health and retries."""
+        return self._ticker.now
 
     def take(self) -> UpstreamConnection | None:
         """A pooled connection that is alive as far as the loop knows, or None."""
-        while self._free:
-            connection = self._free.pop()
+        while self._idle:
+            connection, _ = self._idle.popitem()
             if connection.usable():
                 return connection
         return None
 
-    async def connect(self) -> UpstreamConnection:
-        """A new connection. Raises OriginFullError, or OSError (timeouts and TLS failures included)."""
+    def connect(self) -> "asyncio.Task[UpstreamConnection]":
+        """A new connection, counted from now on. Raises OriginFullError at once, OSError from the task."""
         if self.open + self._connecting >= self.max_open:
             raise OriginFullError
-        self._connecting += 1  # at the decision, so that a burst can't pass the bound
+        self._connecting += 1  # at the decision, so that a burst can neither pass the bound nor look idle
+        task = asyncio.get_running_loop().create_task(self._connect())
+        task.add_done_callback(self._connected)
+        return task
+
+    async def _connect(self) -> UpstreamConnection:
+        made: list[UpstreamConnection] = []
+
+        def make() -> UpstreamConnection:
+            made.append(UpstreamConnection(self, self._ticker))
+            return made[-1]
+
         try:
-            async with asyncio.timeout(self.connect_s):
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self, self._ticker),
-                    self.host,
-                    self.port,
-                    ssl=self.tls,
-                    server_hostname=self.host if self.tls else None,
-                )
-        finally:
-            self._connecting -= 1
+            connection = await self._dialer.connect(make)
+        except BaseException:
+            for one in made:  # uvloop does not tell the protocol of an attempt that is cancelled at the last moment
+                one.connection_lost(None)
+            raise
+        spread = 1 - _AGE_SPREAD * random.random()  # noqa: S311 -- spreads load, guards nothing
+        connection.renew_at = self._ticker.now + self._max_age_s * spread
         return connection
 
+    def _connected(self, _task: "asyncio.Task[UpstreamConnection]") -> None:
+        self._connecting -= 1
+
     def give_back(self, connection: UpstreamConnection) -> None:
-        """Keep a connection whose answer ended cleanly."""
-        self._free.append(connection)
+        """Keep a connection whose answer ended cleanly, unless it is old: DNS or a load balancer may have moved on."""
+        if self._closed or connection.renew_at < self._ticker.now:
+            connection.abandon()
+        else:
+            self._idle[connection] = None
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """A connection is closed, idle or not."""
+        self.open -= 1
+        self._idle.pop(connection, None)
 
     def close(self) -> None:
-        """Close the pooled connections."""
-        for connection in self._free:
+        """Close the idle connections; busy ones end with their answers."""
+        self._closed = True
+        for connection in list(self._idle):
             connection.abandon()
-        self._free.clear()
+        self._idle.clear()

@@ -1,4 +1,4 @@
-"""The upstream's side of the relay: pooled connections, requests built from zero, answers handed on as they come.
+"""The upstream's side of the relay: one protocol per connection, answers handed on as they come.
 
 An upstream is trusted no more than a client: what it sends can become a status, a few listed headers and body bytes,
 never framing of ours.
@@ -7,15 +7,24 @@ never framing of ours.
 import asyncio
 from typing import Protocol, cast
 
-import httptools
-
+from luntrex_proxy.core.refusals import Refusal
+from luntrex_proxy.gateway.http.answerhead import (
+    CHUNKED,
+    END,
+    MAX_HEAD_BYTES,
+    UNTIL_CLOSE,
+    BadAnswerError,
+    read_answer_head,
+)
+from luntrex_proxy.gateway.http.chunked import ChunkedBody
 from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
 
-MAX_BARE_BYTES = 65536
 MAX_INFORMATIONAL = 8
-_IDLE_S = 15.0  # an idle connection is closed before most servers do it, so that a request rarely meets a dead one
+MAX_UNWANTED_BYTES = 65536  # after the sink has all it wants
+_SWITCHING_PROTOCOLS = 101
+_PROTOCOL = b"HTTP/1."
+_FREE_CHUNKS = 2**62  # a model's tokens may be as short as they are; its idle time and our client's pace bound it
 _DRAIN_S = 2.0  # how long the end of an answer whose terminal event was seen may take before the connection is closed
-_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"})
 
 
 class AnswerSink(Protocol):
@@ -40,30 +49,21 @@ class Owner(Protocol):
     open: int
     first_byte_s: float
     idle_s: float
+    keep_alive_s: float
 
     def give_back(self, connection: "UpstreamConnection") -> None:
         """Keep a connection whose answer ended cleanly."""
+
+    def lost(self, connection: "UpstreamConnection") -> None:
+        """A connection is closed, idle or not."""
 
 
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream, for one request at a time."""
 
     __slots__ = (
-        "_bad", "_bare_bytes", "_complete",
-        "_head_done",
-        "_headers",
-        "_informational",
-        "_origin",
-        "_parser",
-        "_paused",
-        "_pieces",
-        "_rest_bytes",
-        "_reusable",
-        "_sink",
-        "_ticker",
-        "_transport",
-        "closed",
-        "deadline",
+        "_asked", "_chunks", "_held", "_informational", "_length", "_missing", "_origin", "_paused", "_reusable",
+        "_sink", "_ticker", "_transport", "_unwanted_bytes", "closed", "deadline", "renew_at",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -72,26 +72,25 @@ class UpstreamConnection(asyncio.Protocol):
         self._origin = origin
         self._ticker = ticker
         self._sink: AnswerSink | None = None
-        self._parser: httptools.HttpResponseParser | None = None
-        self._headers: dict[bytes, bytes] = {}
-        self._head_done = False
+        self._asked = False  # an answer is due or under way
+        self._held: bytes | None = b""  # the start of a head; None once the head is there
         self._informational = 0
-        self._pieces: list[bytes] = []
-        self._complete = False
+        self._length = 0  # of the body, as its head says
+        self._missing = 0  # bytes of a sized body that are still to come
+        self._chunks: ChunkedBody | None = None  # while a chunked body arrives
+        self._unwanted_bytes = 0
         self._paused = False
-        self._bare_bytes = 0  # since the last piece of body that somebody wanted: heads, framing, trailers
         self._reusable = False
-        self._bad = False  # the head broke a rule of ours
         self.closed = False
         self.deadline = NEVER
+        self.renew_at = NEVER  # on the ticker's clock; the origin sets it
 
     def send(self, request: bytes, sink: AnswerSink) -> None:
         """Send a whole request; its answer goes to `sink`."""
         self._sink = sink
-        self._headers = {}
-        self._head_done = self._complete = self._reusable = self._bad = False
-        self._informational = self._bare_bytes = 0
-        self._parser = httptools.HttpResponseParser(self)
+        self._asked = True
+        self._held = b""
+        self._informational = self._unwanted_bytes = 0
         self.deadline = self._ticker.now + self._origin.first_byte_s
         self._transport.write(request)
 
@@ -107,21 +106,25 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()
             self.deadline = self._ticker.now + self._origin.idle_s
 
+    @property
+    def heard_at(self) -> float:
+        """When the answer last brought something (ticker's clock): each read sets the deadline from there."""
+        return self.deadline - self._origin.idle_s
+
     def usable(self) -> bool:
         """Whether a request may be sent: open, and nothing of an earlier one still leaving or arriving."""
         return not self.closed and not self._transport.is_closing()
 
     def unused(self) -> None:
         """Nothing was sent after all: back to the pool."""
-        self.deadline = self._ticker.now + _IDLE_S
+        self.deadline = self._ticker.now + self._origin.keep_alive_s
         self._origin.give_back(self)
 
     def detach(self) -> None:
         """The sink has all it wants (a terminal event): read the message's end, then pool the connection."""
         self._sink = None
-        if self.closed or self._parser is None:
-            return
-        self.deadline = self._ticker.now + _DRAIN_S
+        if self._asked and not self.closed:
+            self.deadline = self._ticker.now + _DRAIN_S
 
     def abandon(self) -> None:
         """Close at once, whatever is under way: upstream work stops here."""
@@ -146,117 +149,127 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature; the text may quote a peer
         """Tell the sink, if it still waits."""
         self.closed = True
-        self._origin.open -= 1
+        if self not in self._ticker.members:
+            return  # never made, or lost already
+        self._origin.lost(self)
         self._ticker.members.discard(self)
-        self._parser = None  # the parser holds this object
         sink, self._sink = self._sink, None
         if sink is not None:
-            sink.failed("upstream_cut" if self._head_done else "upstream_closed")
+            sink.failed("upstream_cut" if self._held is None else "upstream_closed")
 
     def eof_received(self) -> None:
         """A body without length ends here; any other is cut, which `connection_lost` tells."""
-        if self._head_done and not self._complete and not self._framed():
-            self._complete = True
+        if self._asked and self._held is None and self._length == UNTIL_CLOSE:
+            self._asked = False
             sink, self._sink = self._sink, None
             if sink is not None:
                 sink.ended()
 
     def data_received(self, data: bytes) -> None:
-        """Parse, then hand all body bytes of this read on in one call."""
-        parser = self._parser
-        if parser is None:
+        """Hand all body bytes of this read on in one call."""
+        chunks = self._chunks
+        if chunks is None:
+            self._read(data)
+            return
+        try:
+            body, complete = chunks.feed(data)
+        except Refusal:
+            if chunks.rest and self._sink is not None:
+                self._sink.body_arrived(chunks.rest)  # what came whole before the fault
+            self._break("upstream_invalid")
+            return
+        sink = self._sink
+        if sink is not None and body:  # for every event: no call more than it takes
+            self.deadline = self._ticker.now + self._origin.idle_s
+            sink.body_arrived(body)
+        else:
+            self._hand_on(body, len(data))
+        if complete and not self.closed:
+            self._finish(chunks.rest)
+
+    # Reading
+
+    def _hand_on(self, body: bytes, read_bytes: int) -> None:
+        sink = self._sink
+        if sink is None:
+            self._unwanted_bytes += read_bytes
+            if self._unwanted_bytes > MAX_UNWANTED_BYTES:
+                self.abandon()
+            return
+        self.deadline = self._ticker.now + self._origin.idle_s
+        if body:
+            sink.body_arrived(body)
+
+    def _read(self, data: bytes) -> None:
+        """A head, and bodies that are not chunked."""
+        if not self._asked:
             self.abandon()  # bytes nobody asked for: this connection can't be trusted with another request
             return
-        if not self._head_done and not self._bare_bytes and not b"HTTP/1.".startswith(data[:7]):
-            self._break("upstream_invalid")  # llhttp reads RTSP and ICE as well
+        if self._held is not None:
+            data = self._held + data
+            try:
+                data = self._read_head(data)
+            except BadAnswerError:
+                self._break("upstream_invalid")
+                return
+            if self._held is not None:
+                return
+            if self._chunks is not None:
+                if data:
+                    self.data_received(data)
+                return
+        if self._length == UNTIL_CLOSE:
+            self._hand_on(data, len(data))
             return
-        self._bare_bytes += len(data)
-        try:
-            parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._reusable = False
-            self._bad = self._bad or not self._complete
-        if self._head_done and self._sink is not None:
-            self.deadline = self._ticker.now + self._origin.idle_s
-        pieces = self._pieces
-        if pieces:
-            self._pieces = []
-            if self._sink is not None:
-                self._bare_bytes = 0
-                self._sink.body_arrived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if self._bad or self._bare_bytes > MAX_BARE_BYTES:
-            self._break("upstream_invalid")  # after what came whole before it
-        elif self._complete:
-            self._finish()
+        missing = self._missing - len(data)
+        self._missing = max(missing, 0)
+        self._hand_on(data if missing >= 0 else data[:missing], len(data))
+        if missing <= 0 and not self.closed:
+            self._finish(data[missing:] if missing else b"")
 
-    # httptools
-
-    def on_message_begin(self) -> None:
-        """A second message in one read is nobody's answer."""
-        if self._complete:
-            self._reusable = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect the head; what comes after it is a trailer, and discarded."""
-        if self._head_done:
-            return
-        name = name.lower()
-        if name in self._headers and name in _FRAMING:
-            self._bad = True
-        self._headers[name] = value
-
-    def on_headers_complete(self) -> None:
-        """Pass a final head on; skip informational ones."""
-        if self._complete or self._head_done or self._parser is None:
-            return
-        status = self._parser.get_status_code()
-        self._bad = self._bad or self._parser.get_http_version() not in ("1.1", "1.0") or not 100 <= status < 600
-        if status < 200:
+    def _read_head(self, data: bytes) -> bytes:
+        """What follows the final head; informational ones are skipped. `_held` stays set while it is not there."""
+        while True:
+            if not data.startswith(_PROTOCOL) and not _PROTOCOL.startswith(data):
+                raise BadAnswerError
+            end = data.find(END) + len(END)
+            if end < len(END) or end > MAX_HEAD_BYTES:
+                if len(data) > MAX_HEAD_BYTES:
+                    raise BadAnswerError
+                self._held = data
+                return b""
+            head = read_answer_head(data[:end])
+            data = data[end:]
+            if head.status >= 200:
+                break
             self._informational += 1
-            self._headers = {}
-            self._bad = self._bad or self._informational > MAX_INFORMATIONAL
-            return
-        headers = self._headers
-        coding = headers.get(b"transfer-encoding")
-        encoding = headers.get(b"content-encoding")
-        if (
-            (coding is not None and (coding.lower() != b"chunked" or b"content-length" in headers))
-            or (encoding is not None and encoding.lower() != b"identity")
-            or self._bad
-        ):
-            self._bad = True
-            return
-        self._head_done = True
+            if self._informational > MAX_INFORMATIONAL or head.status == _SWITCHING_PROTOCOLS:
+                raise BadAnswerError
+        self._held = None
+        self._length = head.length
+        self._missing = max(head.length, 0)
+        self._reusable = head.keep_alive and head.length != UNTIL_CLOSE
+        if head.length == CHUNKED:
+            self._chunks = ChunkedBody(_FREE_CHUNKS)
         if self._sink is not None:
-            self._sink.head_arrived(status, headers)
-
-    def on_body(self, data: bytes) -> None:
-        """Gather the pieces of one read."""
-        if not self._complete:
-            self._pieces.append(data)
-
-    def on_message_complete(self) -> None:
-        """The end of an informational head (llhttp says so for each) or of the answer."""
-        if self._head_done and not self._complete and self._parser is not None:
-            self._complete = True
-            self._reusable = self._parser.should_keep_alive() and self._framed()
+            self.deadline = self._ticker.now + self._origin.idle_s
+            self._sink.head_arrived(head.status, head.headers)
+        return data
 
     # Ends
 
-    def _framed(self) -> bool:
-        return b"content-length" in self._headers or b"transfer-encoding" in self._headers
-
-    def _finish(self) -> None:
+    def _finish(self, rest: bytes) -> None:
         """The answer is complete: pool or close the connection, then tell the sink."""
-        self._parser = None
+        self._chunks = None
+        self._asked = False
         sink, self._sink = self._sink, None
         # An upstream that answered before it had read all of the request will read the rest some time.
         sent = self._transport.get_write_buffer_size() == 0
-        if self._reusable and sent and self.usable():
+        if self._reusable and sent and not rest and self.usable():
             if self._paused:
                 self._paused = False
                 self._transport.resume_reading()
-            self.deadline = self._ticker.now + _IDLE_S
+            self.deadline = self._ticker.now + self._origin.keep_alive_s
             self._origin.give_back(self)
         else:
             self.abandon()

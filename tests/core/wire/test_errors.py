@@ -37,7 +37,9 @@ def anthropic_client(status: int, kind: str, body: bytes) -> anthropic.Anthropic
 OPENAI_CLASSES = {
     400: openai.BadRequestError,
     401: openai.AuthenticationError,
+    403: openai.PermissionDeniedError,
     404: openai.NotFoundError,
+    429: openai.RateLimitError,
     500: openai.InternalServerError,
     502: openai.InternalServerError,
     503: openai.InternalServerError,
@@ -46,9 +48,11 @@ OPENAI_CLASSES = {
 ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
     413: "request_too_large",
+    429: "rate_limit_error",
     500: "api_error",
     502: "api_error",
     503: "overloaded_error",

@@ -7,11 +7,16 @@ import pytest
 
 from luntrex_proxy.core.call import ROUTES, Route
 from luntrex_proxy.core.outcome import Tokens
-from luntrex_proxy.core.wire.jsonbody import TAIL_BYTES, JsonReader, usage_of, verdict
+from luntrex_proxy.core.wire.jsonbody import TAIL_BYTES, JsonReader, Verdict, read_answer
 from luntrex_proxy.core.wire.usage import is_billed
 from tests.core.wire.samples import CHAT_TOKENS, CHAT_USAGE, RESPONSES_TOKENS, RESPONSES_USAGE
 
 ROUTE: dict[str, Route] = {route.name: route for route in ROUTES}
+
+
+def verdict(body: bytes) -> Verdict:
+    """What is said of an answer of a route whose usage does not matter here."""
+    return read_answer(body, ROUTE["responses"])[0]
 
 
 @pytest.mark.parametrize(
@@ -43,16 +48,14 @@ ROUTE: dict[str, Route] = {route.name: route for route in ROUTES}
 )
 def test_usage_of(name: str, answer: Any, tokens: Tokens | None) -> None:
     """Each route's own names; what a count_tokens answer says is not billed."""
-    assert usage_of(json.dumps(answer).encode(), ROUTE[name]) == tokens
+    assert read_answer(json.dumps(answer).encode(), ROUTE[name])[1] == tokens
     assert is_billed(ROUTE[name]) is (name not in ("moderations", "messages.count_tokens"))
 
 
 def test_usage_of_garbage() -> None:
     """HTML, an empty body and a depth bomb have no usage and no error, but are no answer either."""
     for body in (b"", b"<html>", b'{"usage":' + b"[" * 100_000):
-        assert usage_of(body, ROUTE["responses"]) is None
-        assert verdict(body) != "upstream_error"
-        assert verdict(body) == "upstream_invalid"
+        assert read_answer(body, ROUTE["responses"]) == ("upstream_invalid", None)
 
 
 @pytest.mark.parametrize(

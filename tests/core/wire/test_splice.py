@@ -190,12 +190,20 @@ def test_large_prompts_pass_as_they_are() -> None:
         (b'{"input":[{"role":"user","id":"msg_1","content":"item_reference"}]}', None),
         (b'{"input":[{"type":"message","role":"user","content":[{"type":"item_reference"}]}]}', None),
         (b'{"input":[{"type":"function_call","id":"fc_1","arguments":"{\\"type\\":\\"item_reference\\"}"}]}', None),
-        (b'{"input":[{"type":"message","content":[{"type":"input_file","file_id":"file-1"}]}]}', None),
+        (b'{"input":[{"type":"message","content":[{"type":"input_file","file_id":"file-1"}]}]}', "file_id"),
+        (b'{"input":[{"content":[{"type":"input_file","file\\u005fid":"file-1"}]}]}', "file_id"),
+        (b'{"input":[{"type":"function_call_output","output":[{"type":"input_image","file_id":"f"}]}]}', "file_id"),
+        (b'{"input":[{"content":[{"type":"input_file","file_id":1e999}]}]}', "file_id"),
+        (b'{"input":[{"type":"function_call","arguments":"{\\"file_id\\":1}"},{"content":"file_id"}]}', None),
+        (b'{"input":"the file_id","tools":[{"parameters":{"properties":{"file_id":{}}}}]}', None),
+        (b'{"input":[{"content":[{"type":"input_file","file_id":null,"file_url":"https://x"}]}]}', None),
         (b'{"input":[]}', None),
         (b'{"input":null,"tools":null}', None),
         (b'{"tools":[{"type":"function"},{"type":"file_search","vector_store_ids":["vs_1"]}]}', "tools"),
         (b'{"tools":[{"vector_store\\u005fids":["vs_1"]}]}', "tools"),
         (b'{"tools":[{"type":"code_interpreter","container":"cntr_1"}]}', "tools"),
+        (b'{"tools":[{"type":"code_interpreter","container":{"type":"auto","file_ids":["file-1"]}}]}', "tools"),
+        (b'{"tools":[{"type":"shell","environment":{"container_id":"cntr_1"}}]}', "tools"),
         (b'{"tools":[{"type":"code_interpreter","container":{"type":"auto"}}]}', None),
         (b'{"tools":[{"type":"file_search","vector_store_ids":[]}]}', None),
         (b'{"tools":[{"type":"function","parameters":{"vector_store_ids":["x"],"container":"y"}}]}', None),
@@ -216,6 +224,10 @@ def test_state_at_the_provider(body: bytes, field: str | None) -> None:
         (b'{"container":"container_1"}', "container"),
         (b'{"container":{"id":"container_1","skills":[]}}', "container"),
         (b'{"container":null}', None),
+        (b'{"messages":[{"content":[{"type":"document","source":{"type":"file","file_id":"f"}}]}]}', "file_id"),
+        (b'{"messages":[{"content":[{"type":"container_upload","file_id":"f"}]}]}', "file_id"),
+        (b'{"messages":[{"content":[{"type":"tool_result","content":[{"source":{"file_id":"f"}}]}]}]}', "file_id"),
+        (b'{"messages":[{"content":[{"type":"tool_use","name":"t","input":{"file_id":"f"}}]}]}', None),
         (b'{"messages":[{"container":"c"}],"tools":[{"container":"c"}],"previous_response_id":"r"}', None),
     ],
 )
@@ -223,3 +235,33 @@ def test_state_at_the_provider_of_messages(body: bytes, field: str | None) -> No
     """A container of Anthropic's code execution lives on after its request."""
     assert refused_field(MESSAGES, read_fields(MESSAGES, body)) == field
     assert field is None or field in FIELDS
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"messages":[{"role":"user","content":[{"type":"file","file":{"file_id":"file-1"}}]}]}', "file_id"),
+        (b'{"messages":[{"role":"user","content":[{"type":"file","file":{"file_data":"file_id"}}]}]}', None),
+        (b'{"messages":[{"role":"tool","content":"{\\"file_id\\": \\"x\\"}"}]}', None),
+        (b'{"messages":"file_id"}', None),
+    ],
+)
+def test_uploaded_files_in_chats(body: bytes, field: str | None) -> None:
+    """A file of the shared provider account may be another account's."""
+    assert refused_field(CHAT, read_fields(CHAT, body)) == field
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"model":"m"}', b'{"store":false,"model":"m"}'),
+        (b'{"store":null}', b'{"store":false}'),
+        (b'{"store":true}', b'{"store":false}'),
+        (b'{"store":false}', b'{"store":false}'),
+    ],
+)
+def test_providers_that_keep_chats_unasked(body: bytes, expected: bytes) -> None:
+    """With `store_false` the request says no even where the client says nothing; other routes know no such field."""
+    assert change(CHAT, body, store_false=True) == expected
+    legacy = ROUTE["completions"]
+    assert change(legacy, b'{"model":"m"}', store_false=True) == b'{"model":"m"}'

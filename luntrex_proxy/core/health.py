@@ -1,0 +1,167 @@
+"""Whether an upstream should be asked: its breaker, its error ratio, its wish to be left alone, its speed.
+
+    closed -> (failures in a row) -> open -> (its time is over) -> one probe -> closed, or open for twice as long
+
+Times are seconds on any clock that only goes forward; the caller reads it. Nothing here happens by itself: every
+state is looked at when somebody asks, and `troubled` says in one attribute whether looking is worth while.
+"""
+
+import enum
+import math
+from dataclasses import dataclass
+
+_MAX_DOUBLINGS = 4
+_SPEED_WEIGHT = 0.2  # of the newest measurement
+_SPEED_HALF_LIFE_S = 30.0
+
+
+class Verdict(enum.Enum):
+    """What one request says about the upstream that served it."""
+
+    GOOD = "good"
+    ALIVE = "alive"  # it refused, which is its right: no failure, and no proof that it can do its work
+    BAD = "bad"
+    NOTHING = "nothing"  # the client left, or we gave up, before anything could be known
+
+
+class Standing(enum.IntEnum):
+    """How willingly an upstream is asked, best first."""
+
+    READY = 0
+    EJECTED = 1  # too many errors: the others first
+    PAUSED = 2  # it said Retry-After: the others first
+    OPEN = 3  # not at all
+
+
+@dataclass(frozen=True, slots=True)
+class HealthRules:
+    """When an upstream is avoided, and for how long."""
+
+    failures: int = 5
+    open_s: float = 5.0
+    error_percent: int = 50
+    error_requests: int = 20
+    window_s: float = 30.0
+    pause_cap_s: float = 60.0
+
+
+class Health:
+    """What is known of one upstream's condition. `good` and `troubled` are the hot path's; the rest has its rules."""
+
+    __slots__ = (
+        "_bad", "_ejected_until_s", "_good_before", "_open_until_s", "_openings", "_paused_until_s", "_probe",
+        "_window_until_s", "credentials_refused", "good", "rules", "streak", "troubled",
+    )  # fmt: skip
+
+    def __init__(self, rules: HealthRules) -> None:
+        self.rules = rules
+        self.troubled = False  # `standing` may be something else than READY
+        self.good = 0  # good answers, ever
+        self.streak = 0  # bad ones in a row
+        self.credentials_refused = 0  # answers that said that our key is wrong, ever
+        self._openings = 0  # in a row; 0: the breaker is closed
+        self._open_until_s = 0.0
+        self._probe = ""  # the request that tries whether an open breaker may close; only one does
+        self._paused_until_s = 0.0
+        self._ejected_until_s = 0.0
+        self._window_until_s = 0.0
+        self._bad = 0  # in the window
+        self._good_before = 0  # `good` at its start
+
+    def standing(self, now: float) -> Standing:
+        """Whether to ask it. An open breaker whose time is over counts as READY until somebody probes."""
+        if not self.troubled:
+            return Standing.READY
+        if self._openings:
+            return Standing.OPEN if self._probe or now < self._open_until_s else Standing.READY
+        if now < self._paused_until_s:
+            return Standing.PAUSED
+        if now < self._ejected_until_s:
+            return Standing.EJECTED
+        self.troubled = False
+        return Standing.READY
+
+    def admit(self, now: float, request_id: str) -> bool:
+        """Whether this request may be sent; with a half-open breaker it becomes the probe."""
+        if self.standing(now) is Standing.OPEN:
+            return False
+        if self._openings:
+            self._probe = request_id
+        return True
+
+    def note(self, verdict: Verdict, now: float, request_id: str) -> None:
+        """Take in how an admitted request ended."""
+        if self._openings:
+            # What was under way when the breaker opened says nothing about now.
+            if self._probe == request_id:
+                self._probe = ""
+                self._conclude(verdict, now)
+        elif verdict is Verdict.GOOD:
+            self.good += 1
+            self.streak = 0
+        elif verdict is Verdict.BAD:
+            self._count_bad(now)
+
+    def pause(self, wait_s: float, now: float) -> None:
+        """It asked to be left alone for a while."""
+        self._paused_until_s = max(self._paused_until_s, now + min(wait_s, self.rules.pause_cap_s))
+        self.troubled = True
+
+    def wait_s(self, now: float) -> float:
+        """How long until an open breaker lets a request try; 0 when nobody knows or need not wait."""
+        return max(0.0, self._open_until_s - now) if self._openings else 0.0
+
+    def value(self, now: float) -> float:
+        """For the metric: 1 asked as usual, 0 not at all, 0.5 only after others or to find out."""
+        standing = self.standing(now)
+        if standing is Standing.READY and not self._openings:
+            return 1.0
+        return 0.0 if standing is Standing.OPEN and not self._probe else 0.5
+
+    def _conclude(self, verdict: Verdict, now: float) -> None:
+        if verdict is Verdict.BAD:
+            self._open(now)
+        elif verdict is not Verdict.NOTHING:
+            self._openings = self.streak = 0
+
+    def _open(self, now: float) -> None:
+        self._open_until_s = now + self.rules.open_s * (1 << min(self._openings, _MAX_DOUBLINGS))
+        self._openings += 1
+        self.troubled = True
+
+    def _count_bad(self, now: float) -> None:
+        if now >= self._window_until_s:  # a window begins with an error: while all is well there is nothing to do
+            self._window_until_s = now + self.rules.window_s
+            self._good_before = self.good
+            self._bad = 0
+        self._bad += 1
+        self.streak += 1
+        if self.streak >= self.rules.failures:
+            self._open(now)
+            return
+        requests = self._bad + self.good - self._good_before
+        if requests >= self.rules.error_requests and self._bad * 100 >= requests * self.rules.error_percent:
+            self._ejected_until_s = now + self.rules.window_s
+            self._window_until_s = now  # counted anew when it is back
+            self.troubled = True
+
+
+class Speed:
+    """A moving average that is forgotten: a slow upstream that nobody measures any more gets another try."""
+
+    __slots__ = ("_measured_s", "_wait_s")
+
+    def __init__(self) -> None:
+        self._wait_s = 0.0
+        self._measured_s = 0.0
+
+    def note(self, wait_s: float, now: float) -> None:
+        """One measurement, made at `now`."""
+        if self._measured_s:
+            wait_s = self._wait_s + (wait_s - self._wait_s) * _SPEED_WEIGHT
+        self._wait_s = wait_s
+        self._measured_s = now
+
+    def expect_s(self, now: float) -> float:
+        """What to expect; 0 when it was never measured."""
+        return self._wait_s * math.exp2((self._measured_s - now) / _SPEED_HALF_LIFE_S)

@@ -1,0 +1,103 @@
+"""Whose connection or request it is, for the limits by address, and the counts. No address goes anywhere else."""
+
+import ipaddress
+from collections.abc import Iterable
+
+from luntrex_proxy.settings.listeners import UNIX_PEERS
+
+_MAX_HOPS = 32  # of X-Forwarded-For, counted from our end: chains of more proxies do not exist
+_Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Addresses:
+    """Counts what each address has at the same time. Only addresses that have something are in the table."""
+
+    __slots__ = ("_counts", "limit")
+
+    def __init__(self, limit: int | None) -> None:
+        self._counts: dict[str, int] = {}
+        self.limit = limit  # None: none, but counted, so that a limit may come by reload
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def enter(self, address: str) -> bool:
+        """Count one in; False, and not counted, when the address has as many as it may have."""
+        count = self._counts.get(address, 0)
+        if self.limit is not None and count >= self.limit:
+            return False
+        self._counts[address] = count + 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """Count one out that entered."""
+        count = self._counts[address]
+        if count == 1:
+            del self._counts[address]
+        else:
+            self._counts[address] = count - 1
+
+
+class Clients:
+    """Which addresses count, and who is believed about them. Replaced whole by a reload."""
+
+    __slots__ = ("_networks", "_trusts_unix", "source")
+
+    def __init__(self, trusted_proxies: Iterable[str] = (), source: str = "peer") -> None:
+        self._networks: list[_Network] = [ipaddress.ip_network(text) for text in trusted_proxies if text != UNIX_PEERS]
+        self._trusts_unix = UNIX_PEERS in trusted_proxies
+        self.source = source  # as gateway.client_address
+
+    def trusts(self, peer: str) -> bool:
+        """Whether a peer ("" is one on a Unix socket) is a proxy that may speak for others."""
+        if not peer:
+            return self._trusts_unix
+        address = _read(peer)
+        return address is not None and self._is_trusted(address)
+
+    def count_as(self, address: str) -> str:
+        """What `address` is counted as: itself, or its /64 network; "" when it is exempt from limits."""
+        read = _read(address)
+        if read is None or read.is_loopback or self._is_trusted(read):
+            return ""
+        return _key(read)
+
+    def forwarded(self, values: bytes) -> str:
+        """What X-Forwarded-For from a trusted proxy says: the last address that is no trusted proxy; "" for none."""
+        farthest: _Ip | None = None
+        for part in reversed(values.rsplit(b",", _MAX_HOPS)[-_MAX_HOPS:]):
+            address = _read(_without_port(part.strip().decode("latin-1")))
+            if address is None:  # what stands before it was written by nobody we trust
+                break
+            farthest = address
+            if not self._is_trusted(address):
+                break
+        return "" if farthest is None else _key(farthest)
+
+    def _is_trusted(self, address: _Ip) -> bool:
+        return any(address in network for network in self._networks)
+
+
+def _read(text: str) -> _Ip | None:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    # A dual-stack listener shows IPv4 peers as ::ffff:1.2.3.4.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _key(address: _Ip) -> str:
+    # One customer of a provider has a /64 at least, so its addresses are his to choose.
+    if isinstance(address, ipaddress.IPv6Address):
+        return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"
+    return str(address)
+
+
+def _without_port(text: str) -> str:
+    """Some balancers write 1.2.3.4:5678 and [::1]:5678."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text

@@ -1,0 +1,87 @@
+"""Runs the coroutine of a request on the stack of whoever has news for it, instead of as a task.
+
+A task takes a turn of the event loop to start and one for each wake-up, with a system call in each turn; on the way of
+a request there is nothing to wait for in between. So the first step runs when the head has arrived, and the next one
+when the answer has. What else is awaited (a connection being made) are futures, waited for as a task would.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+
+class Signal:
+    """Something one coroutine waits for, once. `fire` runs it on from there, before it returns."""
+
+    __slots__ = ("_fired", "_waiting")
+
+    def __init__(self) -> None:
+        self._fired = False
+        self._waiting: Running | None = None
+
+    def __await__(self) -> Generator["Signal", None, None]:
+        if not self._fired:
+            yield self
+
+    def fire(self) -> None:
+        """What was waited for is there. Firing again does nothing."""
+        self._fired = True
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.step()
+
+    def wait_with(self, running: "Running | None") -> None:
+        """Who waits, or that nobody does any more."""
+        self._waiting = running
+
+
+class Running:
+    """One coroutine on its way. It must not raise, and may await nothing but signals and futures."""
+
+    __slots__ = ("_cancelled", "_coroutine", "_stepping", "_waits_for", "done")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._coroutine = coroutine
+        self._waits_for: Signal | asyncio.Future[Any] | None = None
+        self._stepping = False
+        self._cancelled = False
+        self.done = False
+
+    def cancel(self) -> None:
+        """Raise CancelledError where it waits, or where it will wait next."""
+        if self.done:
+            return
+        waits_for = self._waits_for
+        if self._stepping:
+            self._cancelled = True
+        elif isinstance(waits_for, Signal):
+            waits_for.wait_with(None)
+            self.step(asyncio.CancelledError())
+        elif waits_for is not None and not waits_for.cancel():
+            self._cancelled = True  # it is done already; the next wait ends at once
+
+    def step(self, error: BaseException | None = None) -> None:
+        """Run to the next wait, or to the end."""
+        self._stepping = True
+        try:
+            waits_for = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
+        except StopIteration:
+            self.done = True
+            return
+        except BaseException:
+            self.done = True
+            raise
+        finally:
+            self._stepping = False
+        self._waits_for = waits_for
+        if type(waits_for) is Signal:
+            waits_for.wait_with(self)
+        else:
+            waits_for._asyncio_future_blocking = False
+            waits_for.add_done_callback(self._woken)
+        if self._cancelled:
+            self._cancelled = False
+            self.cancel()
+
+    def _woken(self, future: "asyncio.Future[Any]") -> None:  # noqa: ARG002 -- the coroutine asks it for its result itself
+        self.step()

@@ -1,0 +1,101 @@
+"""The daemon keeps requests inside the privacy policy: recording upstreams outside of it never see a byte."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from tests.upstreams import bodies
+from tests.upstreams.loop_thread import LoopThread
+from tests.upstreams.scripted import CLOSE, ScriptedUpstream
+from tests.whole import calls
+from tests.whole.daemon import Daemon, running, upstream
+
+
+@pytest.fixture(scope="module")
+def inside(servers: LoopThread) -> Iterator[ScriptedUpstream]:
+    server = ScriptedUpstream(servers)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def outside(servers: LoopThread) -> Iterator[ScriptedUpstream]:
+    server = ScriptedUpstream(servers)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def daemon(servers: LoopThread, inside: ScriptedUpstream, outside: ScriptedUpstream) -> Iterator[Daemon]:
+    there = f"{outside.url}/v1"
+    configuration = {
+        "policy": {"regions": ["eu", "ch"], "retention": "none"},
+        "upstreams": [
+            upstream("inside", "openai", f"{inside.url}/v1"),
+            upstream("elsewhere", "openai", there, region="us"),
+            upstream("keeps", "openai", there, retention={"kind": "abuse_monitoring", "days": 1}),
+            upstream("trains", "openai", there, training="yes"),
+            {"name": "unknown", "dialect": "openai", "base_url": there},
+        ],
+        "models": [
+            {
+                "name": "all",
+                "targets": [{"upstream": name, "model": "m", "weight": 1_000} for name in
+                            ("elsewhere", "keeps", "trains", "unknown")]
+                + [{"upstream": "inside", "model": "m"}],
+            },
+            *({"name": name, "targets": [{"upstream": name, "model": "m"}]} for name in
+              ("elsewhere", "keeps", "trains", "unknown")),
+        ],
+    }  # fmt: skip
+    with running(servers, configuration) as started:
+        yield started
+
+
+def chat(daemon: Daemon, model: str, **more: Any) -> Any:
+    client = calls.openai_client(daemon.url, daemon.key)
+    return client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hi"}], **more)
+
+
+def test_nothing_leaves_the_set(daemon: Daemon, inside: ScriptedUpstream, outside: ScriptedUpstream) -> None:
+    """Alone, an upstream outside means 403 with the attribute; together, all requests go inside, or fail there."""
+    for model, attribute in (
+        ("elsewhere", "region"), ("keeps", "retention"), ("trains", "training"), ("unknown", "region"),
+    ):  # fmt: skip
+        with pytest.raises(openai.PermissionDeniedError) as refused:
+            chat(daemon, model)
+        assert refused.value.param == attribute
+    inside.script = lambda exchange: bodies.answer_by_path(exchange.path, exchange.body)
+    for _ in range(5):
+        assert chat(daemon, "all").choices
+    with pytest.raises(openai.PermissionDeniedError):
+        chat(daemon, "all", extra_headers={"x-luntrex-policy": "region=ch"})
+    with pytest.raises(openai.BadRequestError):
+        chat(daemon, "all", extra_headers={"x-luntrex-policy": "region=mars!"})
+    inside.script = [CLOSE]
+    with pytest.raises(openai.APIStatusError):
+        chat(daemon, "all")
+    assert (outside.connections, bytes(outside.raw)) == (0, b"")
+
+
+def test_pseudonyms_outlive_a_start(daemon: Daemon, inside: ScriptedUpstream) -> None:
+    """The provider sees the same text for the same person after a restart, and never the person."""
+    inside.script = lambda exchange: bodies.answer_by_path(exchange.path, exchange.body)
+    inside.exchanges.clear()
+    chat(daemon, "all", user="ada@example.org")
+    daemon.stop()
+    daemon.start()
+    chat(daemon, "all", user="ada@example.org")
+    first, second = (exchange.body for exchange in inside.exchanges)
+    assert b"ada" not in first
+    assert first == second
+
+
+def test_start_tells_who_is_outside(daemon: Daemon) -> None:
+    """Each upstream that the default policy leaves out is named at start, with what to write."""
+    said = daemon.stderr.read_text()
+    for name in ("elsewhere", "keeps", "trains", "unknown"):
+        assert f"Upstream {name} is outside the default privacy policy" in said
+    assert "Upstream inside " not in said
