@@ -1,9 +1,8 @@
 """Station 4, authorise: the only place that makes a `Permit`; `forward` takes nothing less."""
 
 from luntrex_proxy.core.access import Caller
-from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.catalogue import Catalogue, Resolution
-from luntrex_proxy.core.policy import NO_TRAINING, BadPolicyError, Policy, narrow_by_header
+from luntrex_proxy.core.policy import BadPolicyError, Policy, narrow_by_header
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.forbidden import forbidden_field
@@ -27,25 +26,23 @@ class Permit:
 def authorise(
     caller: Caller,
     model: str | None,
-    dialect: Dialect,
+    call: Call,
     catalogue: Catalogue,
-    default: Policy = NO_TRAINING,
-    call: Call | None = None,
+    default: Policy,
     fields: Fields | None = None,
 ) -> Permit:
     """The permit for a model; `default` is the policy of accounts that have none of their own. Raises Refusal."""
     if not model:
         raise Refusal("missing_model", "model")
-    resolution = catalogue.resolve(model, dialect)
+    resolution = catalogue.resolve(model, call.route.dialect)
     if resolution is None:
         raise Refusal("model_not_found", "model")
     policy = caller.policy or default
-    if call is not None:
-        if POLICY_HEADER in call.headers:
-            policy = _narrowed(policy, call.headers[POLICY_HEADER])
-        field = None if fields is None else forbidden_field(call.route, fields, policy)
-        if field is not None:
-            raise Refusal("policy_forbids", field)
+    if POLICY_HEADER in call.headers:
+        policy = _narrowed(policy, call.headers[POLICY_HEADER])
+    field = None if fields is None else forbidden_field(call.route, fields, policy)
+    if field is not None:
+        raise Refusal("policy_forbids", field)
     return Permit(caller, model, resolution, policy)
 
 

@@ -24,7 +24,7 @@ from luntrex_proxy.gateway.openpaths import open_path
 from luntrex_proxy.gateway.overload import REFUSING, Overload
 from luntrex_proxy.gateway.ports import Outside
 from luntrex_proxy.gateway.record import OTHER, Draft
-from luntrex_proxy.gateway.relay import broken_end, relay
+from luntrex_proxy.gateway.relay import Relayed, broken_end, relay
 from luntrex_proxy.gateway.route import Routing, choose
 from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
 
@@ -127,9 +127,7 @@ class Pipeline:
             draft.streamed = fields.stream
             # 4 authorise: the only source of a permit.
             routing = self.routing
-            permit = authorise(
-                caller, fields.model, call.route.dialect, routing.catalogue, routing.policy, call, fields
-            )
+            permit = authorise(caller, fields.model, call, routing.catalogue, routing.policy, fields)
             draft.model = permit.resolution.name or OTHER
             # 5 route: decided before anything is sent, so that a change of configuration can't split a request.
             targets = choose(permit, routing)
@@ -140,12 +138,8 @@ class Pipeline:
         del body, fields  # an answer may take an hour; its prompt is not needed for it
         # 7 relay: everything but the last piece goes to the client as it comes.
         relayed = await relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
-        draft.status = relayed.status or 200
-        draft.code = relayed.code
-        draft.ending = Ending.COMPLETE if relayed.status or relayed.code == "ok" else Ending.UPSTREAM_FAILED
         # 8 meter, 9 record: before the last piece is released, because SDKs stop reading there.
-        self._record(exchange, draft, relayed.body_bytes)
-        relayed.release()
+        self._release(exchange, draft, relayed)
 
     def _count_address(self, exchange: Exchange) -> None:
         """Whoever shares an address shares its requests. Raises Refusal when they have as many as they may have."""
@@ -164,11 +158,14 @@ class Pipeline:
             self._record(exchange, draft)
             exchange.respond(200, _own_headers(draft) + _JSON, body)
             return
-        permit = authorise(
-            caller, call.model_id or ANY_MODEL, call.route.dialect, self.routing.catalogue, self.routing.policy, call
-        )
+        routing = self.routing
+        permit = authorise(caller, call.model_id or ANY_MODEL, call, routing.catalogue, routing.policy)
         answer = await forward(call, permit, choose(permit, self.routing), b"", None, draft, self.routing)
         relayed = await relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
+        self._release(exchange, draft, relayed)
+
+    def _release(self, exchange: Exchange, draft: Draft, relayed: Relayed) -> None:
+        """Put a relayed answer on record, then let the client have its end."""
         draft.status, draft.code = relayed.status or 200, relayed.code
         draft.ending = Ending.COMPLETE if relayed.status or relayed.code == "ok" else Ending.UPSTREAM_FAILED
         self._record(exchange, draft, relayed.body_bytes)

@@ -118,7 +118,7 @@ class SpoolDirectory:
 def segment_numbers(path: Path) -> list[int]:
     """Numbers of the segment files in a spool directory, ascending; empty when it is gone."""
     try:
-        names = os.listdir(path)  # noqa: PTH208 -- - runs ten times a second; Path objects are not needed
+        names = os.listdir(path)  # noqa: PTH208 -- runs ten times a second; Path objects are not needed
     except FileNotFoundError:
         return []
     return sorted(int(name[:-4]) for name in names if name.endswith(SUFFIX) and name[:-4].isdigit())
@@ -170,7 +170,7 @@ def set_aside(directory: SpoolDirectory, start: Position, end: int | None) -> No
         data = segment.read() if end is None else segment.read(end - start.offset)
     target = quarantine / f"{directory.boot_id}-{start.segment:08d}-{start.offset}{SUFFIX}"
     fd = open_private(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    with open(fd, "wb") as copy:  # noqa: PTH123 -- - wraps the descriptor, which carries the mode
+    with open(fd, "wb") as copy:  # noqa: PTH123 -- wraps the descriptor, which carries the mode
         copy.write(data)
         copy.flush()
         os.fsync(fd)

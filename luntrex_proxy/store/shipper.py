@@ -106,9 +106,9 @@ class Shipper:
                 if not await self._round():
                     await self._pause(_POLL_S)
                 delay_s = 0.1
-            except Exception as error:  # noqa: BLE001 -- - whatever the database did, the files keep the records
+            except Exception as error:  # noqa: BLE001 -- whatever the database did, the files keep the records
                 self._note(error)
-                await self._pause(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 -- - spreads retries, no secret
+                await self._pause(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads retries, no secret
                 delay_s = min(2 * delay_s, _BACKOFF_S_MAX)
 
     def _is_finished(self) -> bool:

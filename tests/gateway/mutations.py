@@ -51,7 +51,7 @@ class Finding:
 class _Everyone(dict[bytes, Caller]):
     """Any key is good: a changed key must not hide what else was changed."""
 
-    def get(self, key: bytes, default: object = None) -> Caller:  # type: ignore[override]
+    def get(self, key: bytes, default: object = None) -> Caller:  # type: ignore[override]  # never None here
         """The one caller."""
         return next(iter(self.values()))
 

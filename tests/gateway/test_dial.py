@@ -141,7 +141,7 @@ async def test_all_addresses_are_tried_and_the_good_one_is_remembered() -> None:
     async with upstream_server(GOOD) as up:
         live = tcp("127.0.0.1", up.port)
         names = Names(tcp("127.0.0.2", 9), tcp("127.0.0.3", 9), live)
-        dialer = Dialer(host="up.test", port=up.port, tls=None, loop=names)  # type: ignore[arg-type]
+        dialer = Dialer(host="up.test", port=up.port, tls=None, loop=names)  # type: ignore[arg-type]  # a loop that resolves as told
         for _ in range(2):
             (await _dialled(dialer)).abort()
         assert (await dialer._addresses.get())[0] == live
@@ -164,7 +164,7 @@ async def test_a_silent_address_does_not_cost_the_whole_time() -> None:
                     filler.setblocking(False)
                     filler.connect_ex(silent)
                 names = Names(tcp(*silent), tcp("127.0.0.1", up.port))
-                dialer = Dialer(host="up.test", port=1, tls=None, loop=names, connect_s=4)  # type: ignore[arg-type]
+                dialer = Dialer(host="up.test", port=1, tls=None, loop=names, connect_s=4)  # type: ignore[arg-type]  # a loop that resolves as told
                 (await _dialled(dialer)).abort()
 
 
@@ -229,7 +229,7 @@ async def test_a_client_certificate_that_is_none(tmp_path: Path) -> None:
     file.write_text("junk")
     one = upstream("a", "https://up.test", client_certificate_file=file)
     with pytest.raises(UnusableUpstreamError, match=r"client certificate of upstream a \(.*junk.pem\)"):
-        build_upstream(one, None, asyncio.get_running_loop(), b"")  # type: ignore[arg-type]
+        build_upstream(one, None, asyncio.get_running_loop(), b"")  # type: ignore[arg-type]  # it never gets to a ticker
 
 
 async def test_the_check_reads_a_client_certificate(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ async def test_slow_dns_is_a_timeout_of_connecting() -> None:
     """A lookup that hangs ends with connect_s, and the next connection waits for the same lookup."""
     names = Names(A)
     names.gate.clear()
-    dialer = Dialer(host="up.test", port=1, tls=None, loop=names, connect_s=0.05)  # type: ignore[arg-type]
+    dialer = Dialer(host="up.test", port=1, tls=None, loop=names, connect_s=0.05)  # type: ignore[arg-type]  # a loop that resolves as told
     for _ in range(3):
         with pytest.raises(TimeoutError):
             await dialer.connect(asyncio.Protocol)

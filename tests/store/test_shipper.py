@@ -64,6 +64,7 @@ async def test_names_arrive_as_they_are(database: Pool, root: Path, spool: Spool
         "a,b",
         'say "hi"',
         "back\\slash",
+        "c:\\users\\new",
         "[x]",
         '"',
         "\\",
@@ -176,6 +177,7 @@ async def test_two_processes_share_a_state_directory(database: Pool, root: Path,
 
 POISON = [
     outcome(7, model="a\x00b"),
+    outcome(7, model="a\nb"),
     outcome(7, request_id="not-a-uuid"),
     outcome(7, status=70_000),
     outcome(7, cost_pico=2**63 - 1 + 2**62),
@@ -184,7 +186,7 @@ POISON = [
 ]
 
 
-@pytest.mark.parametrize("poison", POISON, ids=["nul", "uuid", "smallint", "bigint", "date", "integer"])
+@pytest.mark.parametrize("poison", POISON, ids=["nul", "newline", "uuid", "smallint", "bigint", "date", "integer"])
 async def test_a_refused_record_is_set_aside_alone(database: Pool, root: Path, spool: Spool, poison: object) -> None:
     """One record that cannot be a row is quarantined byte for byte; all around it are stored, once."""
     put(spool, *range(5))

@@ -77,7 +77,7 @@ class Exchange:
 
     def __init__(self, connection: "ClientConnection", head: RequestHead) -> None:
         self._arrived_ns = time.perf_counter_ns()
-        self._connection = connection
+        self.connection = connection
         self._write = connection.transport.write
         self._parts: list[bytes] = []
         self.head = head
@@ -92,7 +92,7 @@ class Exchange:
             raise Refusal("body_too_large")
         if not self.body_complete and not self._broken:
             if self.head.expects_continue:
-                self._connection.transport.write(_CONTINUE)
+                self.connection.transport.write(_CONTINUE)
             self._waiter = Signal()
             await self._waiter
         if self._broken:
@@ -165,7 +165,7 @@ class Exchange:
     def keep_alive(self, heard_at: Callable[[], float]) -> None:
         """From now on comments fill the stream's silence; `heard_at` is NEVER where one would stand in an event."""
         self.heard_at = heard_at
-        self._connection.watch_silence()
+        self.connection.watch_silence()
 
     def fill_silence(self, now: float, keep_alive_s: float | None) -> float:
         """Send a comment if the upstream has said nothing for so long; when to look again."""
@@ -190,7 +190,7 @@ class Exchange:
 
     def abort(self) -> None:
         """Break the connection so that the client sees an incomplete body."""
-        transport = self._connection.transport
+        transport = self.connection.transport
         if self.head.version == "1.0":
             # A body that ends with the connection looks whole after a FIN; only a reset tells the truth.
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -204,22 +204,17 @@ class Exchange:
 
     def close(self) -> None:
         """The pipeline is done with this request: the connection may read the next one."""
-        self._connection.answered()
-
-    @property
-    def connection(self) -> "ClientConnection":
-        """The connection it came on."""
-        return self._connection
+        self.connection.answered()
 
     @property
     def client_paused(self) -> bool:
         """Whether the client's write buffer is full right now."""
-        return self._connection.write_paused
+        return self.connection.write_paused
 
     def _closing(self) -> bytes:
         """What the head says when the connection can't carry another request after this answer."""
         head = self.head
-        handler = self._connection.handler
+        handler = self.connection.handler
         if not self.body_complete or handler.draining or handler.overload.stage:
             head.keep_alive = False  # an unread body must never be read as a request
         return b"" if head.keep_alive else b"Connection: close\r\n"
