@@ -40,6 +40,13 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A place short enough for a socket's address, wherever pytest's own places are."""
+    with tempfile.TemporaryDirectory(prefix="lx-", dir="/tmp") as place:
+        yield Path(place)
+
+
 @contextlib.contextmanager
 def owner(state: Path, role: str = "serve", lives_s: float = 60) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Another process that owns the state directory, and the pid of its PostgreSQL."""
@@ -138,26 +145,26 @@ def test_ctrl_c_reaches_the_owner_first(state: Path) -> None:
         assert os.getpgid(pid) != os.getpgid(process.pid)
 
 
-def test_long_path_gets_a_short_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_path_gets_a_short_socket(tmp_path: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path too long for a socket address works, is found by other processes and leaves nothing behind."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     state = tmp_path / ("long" * 30) / "state"
     server = EmbeddedPostgres(state)
     try:
         dsn = server.start()
         assert running_dsn(state) == dsn
         assert asyncio.run(query(dsn, "SELECT 1")) == 1
-        (place,) = tmp_path.glob("luntrex-*")
+        (place,) = short_path.glob("luntrex-*")
         assert stat_mode(place) == 0o700
     finally:
         server.stop()
-    assert not list(tmp_path.glob("luntrex-*"))
+    assert not list(short_path.glob("luntrex-*"))
 
 
-def test_comma_in_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comma_in_the_path(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state path with a comma, which clients take for two hosts, works for the owner and for others."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    state = tmp_path / "a,b" / "state"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
+    state = short_path / "a,b" / "state"
     server = EmbeddedPostgres(state)
     try:
         dsn = server.start()
@@ -165,7 +172,7 @@ def test_comma_in_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert asyncio.run(query(dsn, "SELECT 1")) == 1
     finally:
         server.stop()
-    assert [path.name for path in tmp_path.iterdir()] == ["a,b"]
+    assert [path.name for path in short_path.iterdir()] == ["a,b"]
 
 
 def test_parents_made_here_are_private(tmp_path: Path) -> None:
