@@ -12,6 +12,8 @@ import msgspec
 class Ending(enum.StrEnum):
     """How a request ended."""
 
+    __hash__ = str.__hash__  # Enum's own is a call in Python, for every look into a table
+
     COMPLETE = "complete"  # the client was given a whole answer, the upstream's own error included
     REFUSED = "refused"  # by us, before an upstream was asked
     UPSTREAM_FAILED = "upstream_failed"  # unreachable, timed out, cut, garbage, or an error inside the stream

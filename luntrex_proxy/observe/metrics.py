@@ -6,9 +6,8 @@ come from fixed tables, upstreams from the configuration, models from the catalo
 
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
+from operator import attrgetter
 from typing import NamedTuple
-
-from msgspec.structs import astuple
 
 from luntrex_proxy.core.call import ROUTE_NAMES
 from luntrex_proxy.core.outcome import Ending, Outcome, Tokens
@@ -49,6 +48,7 @@ _WATCHABLE = {
     "luntrex_log_fields_unlisted_total": _Watchable("counter", None, "Log fields withheld: not on the allowlist."),
     "luntrex_log_requests_dropped_total": _Watchable("counter", None, "Request lines not written: stderr too slow."),
 }
+_counts = attrgetter(*Tokens().columns())  # in the order of the classes
 WATCHED_NAMES = frozenset(_WATCHABLE)
 Reading = Callable[[], float | Mapping[str, float]]
 
@@ -114,8 +114,9 @@ class Metrics:
         if outcome.attempts:
             self._all_overhead.observe(outcome.overhead_us)
             if outcome.input_tokens or outcome.output_tokens:  # the other classes are parts of these two
-                for cell, count in zip(joined.tokens, astuple(outcome.tokens), strict=True):
-                    cell[0] += count
+                for cell, count in zip(joined.tokens, _counts(outcome), strict=True):
+                    if count:
+                        cell[0] += count
 
     def watch(self, name: str, reading: Reading) -> None:
         """Read `name` (one of WATCHED_NAMES) from `reading` at each scrape; without it the metric has no sample."""

@@ -122,6 +122,7 @@ def test_what_is_accepted_has_one_reading(seed: int) -> None:
         joined: dict[bytes, bytes] = {}
         for name, value in fields:
             joined[name] = joined[name] + b", " + value if name in joined else value
+        joined.pop(b"content-length", None)  # compared as a number below
         assert {name: value.strip(b" \t") for name, value in head.headers.items()} == joined
         assert names.count(b"content-length") + names.count(b"transfer-encoding") <= 1
         assert names.count(b"host") <= 1

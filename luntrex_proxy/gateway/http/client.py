@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.gateway.http.chunked import ChunkedBody
-from luntrex_proxy.gateway.http.head import RequestHead, parse_head
+from luntrex_proxy.gateway.http.head import RepeatedHead, RequestHead, parse_head, remember_head
 from luntrex_proxy.gateway.http.running import Running, Signal
 from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
 from luntrex_proxy.gateway.overload import Overload
@@ -234,8 +234,8 @@ class ClientConnection(asyncio.Protocol):
     """Reads requests of one client connection, one at a time, in order."""
 
     __slots__ = (
-        "_body_due", "_buffer", "_chunked", "_discarded_bytes", "_lingering", "_scanned", "_unsent_bytes", "address",
-        "deadline", "exchange", "forwards", "handler", "loop", "ticker", "transport", "write_paused",
+        "_body_due", "_buffer", "_chunked", "_discarded_bytes", "_lingering", "_repeated", "_scanned", "_unsent_bytes",
+        "address", "deadline", "exchange", "forwards", "handler", "loop", "ticker", "transport", "write_paused",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -254,6 +254,7 @@ class ClientConnection(asyncio.Protocol):
         self._lingering = False
         self._discarded_bytes = 0
         self._body_due = NEVER
+        self._repeated: RepeatedHead | None = None
         self.address = ""  # as counted for the limits; "" when it is exempt
         self.forwards = False  # a trusted proxy whose X-Forwarded-For is believed
 
@@ -367,11 +368,16 @@ class ClientConnection(asyncio.Protocol):
         end += 4
         self._buffer = b""
         self._scanned = 0
-        try:
-            head, self._chunked = parse_head(data[:end], limits.header_count)
-        except Refusal as refusal:
-            self._refuse(refusal.row.code, data)
-            return
+        known = None if self._repeated is None else self._repeated.read(data[:end])
+        if known is not None:
+            head, self._chunked = known, None
+        else:
+            try:
+                head, self._chunked = parse_head(data[:end], limits.header_count)
+            except Refusal as refusal:
+                self._refuse(refusal.row.code, data)
+                return
+            self._repeated = remember_head(data[:end], head)
         self.deadline = NEVER
         exchange = self.exchange = Exchange(self, head)
         if exchange.body_complete:

@@ -28,6 +28,8 @@ _HOST = re.compile(
     rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
 ).fullmatch  # fmt: skip
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
+_LENGTH_LINE = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE).search
+_REPEATED_BYTES = 4096  # of a head that is kept while its connection lives
 # A second one of these would let two readers disagree.
 _ONCE = frozenset(
     {
@@ -61,6 +63,47 @@ class RequestHead:
         self.content_length = 0
         self.expects_continue = False
         self.keep_alive = version == "1.1"
+
+
+class RepeatedHead:
+    """A head that was accepted, to know it again: a client sends the same one all along, but for the body's length.
+
+    What comes again byte for byte, with another number where the length was, reads the same way: it is not read twice.
+    """
+
+    __slots__ = ("_after", "_before", "_head")
+
+    def __init__(self, data: bytes, head: RequestHead, length: tuple[int, int]) -> None:
+        self._before = data[: length[0]]
+        self._after = data[length[1] :]
+        self._head = head
+
+    def read(self, data: bytes) -> RequestHead | None:
+        """The head in `data` if it is the same one; None: parse it."""
+        if not data.startswith(self._before) or not data.endswith(self._after):
+            return None
+        length = data[len(self._before) : -len(self._after)]
+        if _LENGTH(length) is None:
+            return None
+        known = self._head
+        head = RequestHead.__new__(RequestHead)
+        head.method = known.method
+        head.path = known.path
+        head.query = known.query
+        head.version = known.version
+        head.headers = known.headers
+        head.chunked = head.expects_continue = False
+        head.content_length = int(length)
+        head.keep_alive = True
+        return head
+
+
+def remember_head(data: bytes, head: RequestHead) -> RepeatedHead | None:
+    """What to know `head`, just read from `data`, by. None when it is not of the kind that is sent again and again."""
+    line = _LENGTH_LINE(data)
+    if line is None or not head.keep_alive or head.expects_continue or len(data) > _REPEATED_BYTES:
+        return None
+    return RepeatedHead(data, head, line.span(1))
 
 
 def parse_head(data: bytes, max_count: int) -> tuple[RequestHead, ChunkedBody | None]:
@@ -114,7 +157,7 @@ def _read_framing(head: RequestHead) -> None:
     host = headers.get(b"host", b"localhost" if head.version == "1.0" else b"")
     if _HOST(host) is None:
         raise Refusal("invalid_http")
-    length = headers.get(b"content-length")
+    length = headers.pop(b"content-length", None)  # from here on it is `content_length`
     if b"transfer-encoding" in headers:
         if length is not None or headers[b"transfer-encoding"].lower() != b"chunked" or head.version == "1.0":
             raise Refusal("invalid_http")

@@ -1,0 +1,48 @@
+"""A head that comes again is known; anything but its length that differs takes the strict way."""
+
+import pytest
+
+from luntrex_proxy.gateway.http.head import RequestHead, parse_head, remember_head
+
+_ODD_LENGTHS = (b"", b" 5", b"5 ", b"05", b"+5", b"-5", b"5_0", b"5, 5", b"0x5", b"1" * 17, b"\xb2")
+
+
+def test_a_repeated_head_reads_as_if_it_were_parsed() -> None:
+    """What is known again from a head before gives what a fresh parse gives, with its own length."""
+    first = b"POST /v1/x?a=1 HTTP/1.1\r\nHost: h\r\nContent-Length:\t12\r\nAuthorization: Bearer k\r\n\r\n"
+    known = remember_head(first, parse_head(first, 100)[0])
+    assert known is not None
+    for length in (b"0", b"7", b"12", b"9000000", b"1234567890123456"):
+        data = first.replace(b"\t12", b"\t" + length)
+        head, parsed = known.read(data), parse_head(data, 100)[0]
+        assert head is not None
+        assert {name: getattr(head, name) for name in RequestHead.__slots__ if name != "headers"} == {
+            name: getattr(parsed, name) for name in RequestHead.__slots__ if name != "headers"
+        }
+        assert head.headers == parsed.headers == {b"host": b"h", b"authorization": b"Bearer k"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *(b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: %b\r\nX: y\r\n\r\n" % length for length in _ODD_LENGTHS),
+        b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nX: z\r\n\r\n",
+        b"POST /v1/y HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nX: y\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 5\r\nX: y\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n",
+    ],
+)
+def test_a_changed_head_is_parsed_again(changed: bytes) -> None:
+    """Nothing but a plain length may differ: everything else takes the strict way."""
+    first = b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nX: y\r\n\r\n"
+    known = remember_head(first, parse_head(first, 100)[0])
+    assert known is not None
+    assert known.read(changed) is None
+
+
+@pytest.mark.parametrize("more", [b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"X: %b\r\n" % (b"y" * 4096)])
+def test_a_head_that_will_hardly_come_again_is_not_kept(more: bytes) -> None:
+    """Heads of a last request, of one that asks first, and large ones are parsed each time."""
+    data = b"POST /v1/x HTTP/1.1\r\nHost: h\r\n" + more + b"Content-Length: 5\r\n\r\n"
+    assert remember_head(data, parse_head(data, 100)[0]) is None
