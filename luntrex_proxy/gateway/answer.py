@@ -11,7 +11,7 @@ from luntrex_proxy.core.call import Route
 from luntrex_proxy.core.outcome import Tokens
 from luntrex_proxy.core.wire.jsonbody import JsonReader
 from luntrex_proxy.core.wire.sse import End, StreamReader
-from luntrex_proxy.gateway.http.client import Exchange
+from luntrex_proxy.gateway.http.exchange import Exchange
 from luntrex_proxy.gateway.http.running import Signal
 from luntrex_proxy.gateway.http.ticker import NEVER
 from luntrex_proxy.gateway.http.upstream import UpstreamConnection

@@ -4,7 +4,7 @@ from luntrex_proxy.core.call import Route
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.fields import BadBodyError, Fields, read_fields
 from luntrex_proxy.core.wire.splice import refused_field
-from luntrex_proxy.gateway.http.client import Exchange
+from luntrex_proxy.gateway.http.exchange import Exchange
 
 
 class HeldBodies:

@@ -16,7 +16,8 @@ from luntrex_proxy.gateway.authorise import authorise
 from luntrex_proxy.gateway.body import HeldBodies, decode, expected_bytes
 from luntrex_proxy.gateway.forward import conclude, forward
 from luntrex_proxy.gateway.http.addresses import Addresses, Clients
-from luntrex_proxy.gateway.http.client import REASONS, ClientConnection, Exchange
+from luntrex_proxy.gateway.http.client import ClientConnection
+from luntrex_proxy.gateway.http.exchange import REASONS, Exchange
 from luntrex_proxy.gateway.meter import meter
 from luntrex_proxy.gateway.models import ANY_MODEL, local_models
 from luntrex_proxy.gateway.openpaths import PATHS as OPEN_PATHS

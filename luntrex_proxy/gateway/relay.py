@@ -14,7 +14,7 @@ from luntrex_proxy.core.wire.jsonbody import read_answer
 from luntrex_proxy.core.wire.refused import read_error_event
 from luntrex_proxy.core.wire.sse import StreamReader
 from luntrex_proxy.gateway.answer import Answer
-from luntrex_proxy.gateway.http.client import Exchange
+from luntrex_proxy.gateway.http.exchange import Exchange
 
 _STREAM_HEADERS = b"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
 _JSON = b"Content-Type: application/json\r\n"

@@ -11,7 +11,7 @@ import pytest
 
 from luntrex_proxy.core.outcome import Ending, UsageSource
 from luntrex_proxy.gateway.answer import Answer
-from luntrex_proxy.gateway.http.client import Exchange
+from luntrex_proxy.gateway.http.exchange import Exchange
 from tests.fakes import Gateway, both_dialects, serving, until
 from tests.gateway.test_backpressure import narrow
 from tests.gateway.wire import (

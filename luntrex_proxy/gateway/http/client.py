@@ -1,4 +1,4 @@
-"""The client's side of the relay: one protocol per connection, one exchange per request.
+"""The client's side of the relay: one protocol per connection, which reads requests and watches deadlines.
 
 A connection reads a head, hands an `Exchange` to the pipeline, and goes on reading: a paused transport would report
 neither FIN nor RST, so bytes that come while an answer is pending are kept (up to a bound); EOF means gone.
@@ -6,36 +6,24 @@ neither FIN nor RST, so bytes that come while an answer is pending are kept (up 
 
 import asyncio
 import re
-import socket
-import struct
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Protocol, cast
 
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.gateway.http.chunked import ChunkedBody
-from luntrex_proxy.gateway.http.head import RepeatedHead, RequestHead, parse_head, remember_head
-from luntrex_proxy.gateway.http.running import Running, Signal
+from luntrex_proxy.gateway.http.exchange import Exchange
+from luntrex_proxy.gateway.http.head import RepeatedHead, parse_head, remember_head
+from luntrex_proxy.gateway.http.running import Running
 from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
 from luntrex_proxy.gateway.overload import Overload
 from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
 
-KEEP_ALIVE = b": keep-alive\n\n"  # a comment: every SSE reader skips it, and proxies see that the stream lives
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BLANK_LINES = re.compile(rb"\A(?:\r\n)+")
 _END_OF_HEAD = b"\r\n\r\n"
-_RESET = struct.pack("ii", 1, 0)  # struct linger: on, no time
 # How long, and how much, a refused client may still send before the connection is reset under its answer.
 _LINGER_S = 2.0
 _BODY_GRACE_S = 20.0  # before a body's average rate counts: slow starts are no attack
 _LINGER_BYTES = 16 * 1024 * 1024
-REASONS = {
-    200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 402: b"Payment Required", 403: b"Forbidden",
-    404: b"Not Found", 405: b"Method Not Allowed", 408: b"Request Timeout", 409: b"Conflict",
-    413: b"Content Too Large", 414: b"URI Too Long", 415: b"Unsupported Media Type", 417: b"Expectation Failed",
-    422: b"Unprocessable Content", 429: b"Too Many Requests", 431: b"Request Header Fields Too Large",
-    500: b"Internal Server Error", 502: b"Bad Gateway", 503: b"Service Unavailable", 504: b"Gateway Timeout",
-}  # fmt: skip
 
 
 class Handler(Protocol):
@@ -47,187 +35,11 @@ class Handler(Protocol):
     draining: bool
     overload: Overload
 
-    def handle(self, exchange: "Exchange") -> Coroutine[None, None, None]:
+    def handle(self, exchange: Exchange) -> Coroutine[None, None, None]:
         """Answer one request and call `Exchange.close` last. Never raises."""
 
     def refuse_bytes(self, code: str, received: bytes) -> bytes:
         """A whole HTTP answer for bytes that never became a request; the connection closes after it."""
-
-
-class Exchange:
-    """One request and its answer on a client connection."""
-
-    # Defaults of the class, not of each object: most requests change few of them.
-    _waiter: Signal | None = None
-    _head_sent = False
-    _broken = ""
-    _discard = False
-    _chunked = False  # the answer's body is sent in chunks
-    body_bytes = 0
-    body_limit = 0  # 0 until the pipeline has asked for the body
-    running: Running | None = None
-    on_pause: Callable[[bool], None] | None = None  # set while an upstream can be slowed down
-    heard_at: Callable[[], float] | None = None  # of a running stream: when its upstream last said something
-    gone = False  # the client left
-    cut_code = ""  # why we cut the answer, if we do
-    address = ""  # what the request is counted as, once it is
-    key_id = ""  # set once authenticated, so that revocation finds what runs
-    response_bytes = 0  # of the body, framing not counted
-    first_byte_us = 0  # from the head to the first answer byte
-
-    def __init__(self, connection: "ClientConnection", head: RequestHead) -> None:
-        self._arrived_ns = time.perf_counter_ns()
-        self.connection = connection
-        self._write = connection.transport.write
-        self._parts: list[bytes] = []
-        self.head = head
-        self.body_complete = not head.chunked and head.content_length == 0
-
-    # Reading.
-
-    async def read_body(self, limit: int) -> bytes:
-        """The whole body. Raises Refusal when it is too large (as soon as that is certain), malformed or too slow."""
-        self.body_limit = limit
-        if self.head.content_length > limit or self.body_bytes > limit:
-            raise Refusal("body_too_large")
-        if not self.body_complete and not self._broken:
-            if self.head.expects_continue:
-                self.connection.transport.write(_CONTINUE)
-            self._waiter = Signal()
-            await self._waiter
-        if self._broken:
-            raise Refusal(self._broken)
-        parts = self._parts
-        self._parts = []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def discard_body(self) -> None:
-        """Nobody will read the body: what comes of it is not kept."""
-        self._discard = True
-        self._parts.clear()
-
-    def body_arrived(self, data: bytes) -> None:
-        """Called by the connection with each piece of the body."""
-        self.body_bytes += len(data)
-        if self._discard:
-            return
-        if self.body_limit and self.body_bytes > self.body_limit:
-            self._parts.clear()
-            self.break_body("body_too_large")
-        else:
-            self._parts.append(data)
-
-    def break_body(self, code: str) -> None:
-        """Called by the connection when the body can't be had: `read_body` raises the refusal."""
-        self._broken = code
-        self.body_ended()
-
-    def body_ended(self) -> None:
-        """Called by the connection after the last piece: `read_body` goes on."""
-        if self._waiter is not None:
-            self._waiter.fire()
-
-    # Answering.
-
-    @property
-    def head_sent(self) -> bool:
-        """Whether a status has been sent, so that only the stream can tell of a failure."""
-        return self._head_sent
-
-    def respond(self, status: int, headers: bytes, body: bytes) -> None:
-        """Send a whole answer in one write. `headers` are complete lines."""
-        framing = b"%bContent-Length: %d\r\n\r\n" % (self._closing(), len(body))
-        self._send_head(status, headers, framing, b"" if self.head.method == b"HEAD" else body)
-
-    def start_sized(self, status: int, headers: bytes, length_bytes: int) -> None:
-        """Begin an answer of known length; the body follows through `send` and `finish`."""
-        self._send_head(status, headers, b"%bContent-Length: %d\r\n\r\n" % (self._closing(), length_bytes))
-
-    def start_stream(self, status: int, headers: bytes, first: bytes) -> None:
-        """Begin an answer of unknown length; `first` goes out with the head in one write."""
-        self.response_bytes += len(first)
-        if self.head.version == "1.0":  # the body ends with the connection
-            self.head.keep_alive = False
-            self._send_head(status, headers, b"Connection: close\r\n\r\n", first)
-            return
-        self._chunked = self.head.method != b"HEAD"
-        framed = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
-        self._send_head(status, headers, b"%bTransfer-Encoding: chunked\r\n\r\n" % self._closing(), framed)
-
-    def send(self, data: bytes) -> None:
-        """Send a piece of the body."""
-        self.response_bytes += len(data)
-        if self._chunked:
-            self._write(b"%x\r\n%b\r\n" % (len(data), data))
-        elif self.head.method != b"HEAD":
-            self._write(data)
-
-    def keep_alive(self, heard_at: Callable[[], float]) -> None:
-        """From now on comments fill the stream's silence; `heard_at` is NEVER where one would stand in an event."""
-        self.heard_at = heard_at
-        self.connection.watch_silence()
-
-    def fill_silence(self, now: float, keep_alive_s: float | None) -> float:
-        """Send a comment if the upstream has said nothing for so long; when to look again."""
-        heard_at = NEVER if self.heard_at is None else self.heard_at()
-        if not keep_alive_s:  # switched off by a reload
-            return NEVER
-        if heard_at != NEVER:
-            if now - heard_at < keep_alive_s:
-                return heard_at + keep_alive_s
-            self.send(KEEP_ALIVE)
-        return now + keep_alive_s
-
-    def finish(self, last: bytes = b"") -> None:
-        """Send the last piece together with the end of the body."""
-        if self.head.method == b"HEAD":
-            return
-        self.response_bytes += len(last)
-        if self._chunked:
-            last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
-        if last:
-            self._write(last)
-
-    def abort(self) -> None:
-        """Break the connection so that the client sees an incomplete body."""
-        transport = self.connection.transport
-        if self.head.version == "1.0":
-            # A body that ends with the connection looks whole after a FIN; only a reset tells the truth.
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        transport.abort()
-
-    def cut(self, code: str) -> None:
-        """End the answer from our side, with the refusal `code`."""
-        if self.running is not None and not self.cut_code:
-            self.cut_code = code
-            self.running.cancel()
-
-    def close(self) -> None:
-        """The pipeline is done with this request: the connection may read the next one."""
-        self.connection.answered()
-
-    @property
-    def client_paused(self) -> bool:
-        """Whether the client's write buffer is full right now."""
-        return self.connection.write_paused
-
-    def _closing(self) -> bytes:
-        """What the head says when the connection can't carry another request after this answer."""
-        head = self.head
-        handler = self.connection.handler
-        if not self.body_complete or handler.draining or handler.overload.stage:
-            head.keep_alive = False  # an unread body must never be read as a request
-        return b"" if head.keep_alive else b"Connection: close\r\n"
-
-    def _send_head(self, status: int, headers: bytes, framing: bytes, first: bytes = b"") -> None:
-        self._head_sent = True
-        self.first_byte_us = self.elapsed_us()
-        reason = REASONS.get(status, b"Status")
-        self._write(b"HTTP/1.1 %d %b\r\n%b%b%b" % (status, reason, headers, framing, first))
-
-    def elapsed_us(self) -> int:
-        """Microseconds since the head arrived."""
-        return (time.perf_counter_ns() - self._arrived_ns) // 1000
 
 
 class ClientConnection(asyncio.Protocol):
