@@ -269,6 +269,10 @@ class _Daemon:
         watch("luntrex_ledger_lost_total", lambda: spool.lost)
         watch("luntrex_revocation_lag_seconds", self._keys.lag_s)
         watch("luntrex_upstream_health", lambda: self._pipeline.routing.health())  # noqa: PLW0108 -- reloads replace it
+        watch(
+            "luntrex_upstream_credentials_refused_total",
+            lambda: self._pipeline.routing.credentials_refused(),  # noqa: PLW0108 -- see above
+        )
         watch("luntrex_loop_lag_seconds", self._lag.seconds)
         watch("luntrex_log_fields_unlisted_total", lambda: self._output.unlisted)
         watch("luntrex_log_requests_dropped_total", lambda: self._requests.dropped)

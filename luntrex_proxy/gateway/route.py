@@ -155,6 +155,10 @@ class Routing:
         """For the metric: 1 for an upstream that is asked as usual, 0 for one that is not, 0.5 between."""
         return {name: upstream.health.value(upstream.origin.now) for name, upstream in self.upstreams.items()}
 
+    def credentials_refused(self) -> dict[str, float]:
+        """For the metric: how often each upstream said that the key we have for it is wrong."""
+        return {name: upstream.health.credentials_refused for name, upstream in self.upstreams.items()}
+
     def close(self, successor: "Routing | None" = None) -> None:
         """Close the idle connections to upstreams that `successor` does not use; what is under way ends by itself."""
         kept = () if successor is None else [upstream.origin for upstream in successor.upstreams.values()]

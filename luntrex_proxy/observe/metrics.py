@@ -42,7 +42,12 @@ _WATCHABLE = {
     "luntrex_ledger_quarantined_total": _Watchable("counter", None, "Ledger events set aside as unreadable."),
     "luntrex_ledger_lost_total": _Watchable("counter", None, "Ledger events lost. Stays 0."),
     "luntrex_revocation_lag_seconds": _Watchable("gauge", None, "How old the newest known state of the keys is."),
-    "luntrex_upstream_health": _Watchable("gauge", "upstream", "1 when requests are sent to the upstream, else 0."),
+    "luntrex_upstream_health": _Watchable(
+        "gauge", "upstream", "1 when the upstream is asked as usual, 0 when not, 0.5 between."
+    ),
+    "luntrex_upstream_credentials_refused_total": _Watchable(
+        "counter", "upstream", "Answers in which an upstream refused the key we have for it. Alert on any."
+    ),
     "luntrex_loop_lag_seconds": _Watchable("gauge", None, "Longest delay of the event loop in the last window."),
     "luntrex_overload_stage": _Watchable("gauge", None, "0 well, 1 no keep-alive, 2 refusing requests, 3 connections."),
     "luntrex_log_fields_unlisted_total": _Watchable("counter", None, "Log fields withheld: not on the allowlist."),

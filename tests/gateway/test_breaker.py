@@ -90,6 +90,16 @@ async def test_a_clients_mistakes_do_not(status: int) -> None:
         assert health(gateway) == {"a": 1.0}
 
 
+async def test_wrong_credentials_of_ours_are_counted_for_an_alert() -> None:
+    """A refused key of ours opens no breaker, but the operator can see it; a client's mistake is not counted so."""
+    async with (
+        upstream_server([reply(401, b"{}"), reply(400, b"{}"), reply(401, b"{}")]) as up,
+        serving([upstream("a", up.url, health=QUICK)], ONE) as gateway,
+    ):
+        await asked(gateway, 3)
+        assert gateway.pipeline.routing.credentials_refused() == {"a": 2}
+
+
 async def test_clients_that_leave_do_not() -> None:
     """Nothing is known of an answer that nobody waited for."""
     async with upstream_server([HANG]) as up, serving([upstream("a", up.url, health=QUICK)], ONE) as gateway:
