@@ -90,7 +90,7 @@ async def test_a_clients_mistakes_do_not(status: int) -> None:
         assert health(gateway) == {"a": 1.0}
 
 
-@pytest.mark.parametrize(("status", "counted"), [(401, 2), (403, 2), (400, 0), (500, 0)])
+@pytest.mark.parametrize(("status", "counted"), [(401, 2), (407, 2), (402, 0), (403, 0), (400, 0), (500, 0)])
 async def test_wrong_credentials_of_ours_are_counted_for_an_alert(status: int, counted: int) -> None:
     """The operator can see that an upstream refuses our key; other failures are not counted so."""
     async with (
