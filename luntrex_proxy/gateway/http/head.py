@@ -54,9 +54,10 @@ class RequestHead:
         "version",
     )
 
-    def __init__(self, method: bytes, target: bytes, version: str, headers: dict[bytes, bytes]) -> None:
+    def __init__(self, method: bytes, path: bytes, query: bytes, version: str, headers: dict[bytes, bytes]) -> None:
         self.method = method
-        self.path, _, self.query = target.partition(b"?")
+        self.path = path
+        self.query = query
         self.version = version
         self.headers = headers
         self.chunked = False
@@ -86,15 +87,8 @@ class RepeatedHead:
         if _LENGTH(length) is None:
             return None
         known = self._head
-        head = RequestHead.__new__(RequestHead)
-        head.method = known.method
-        head.path = known.path
-        head.query = known.query
-        head.version = known.version
-        head.headers = known.headers
-        head.chunked = head.expects_continue = False
+        head = RequestHead(known.method, known.path, known.query, known.version, known.headers)
         head.content_length = int(length)
-        head.keep_alive = True
         return head
 
 
@@ -134,7 +128,8 @@ def parse_head(data: bytes, max_count: int) -> tuple[RequestHead, ChunkedBody | 
         raise Refusal("invalid_http")  # a space before the colon or at the line's begin is in the name here
     if len(headers) != len(lines):
         headers = _join_repeats(lines)
-    head = RequestHead(method, target, "1.1" if minor == b"1" else "1.0", headers)
+    path, _, query = target.partition(b"?")
+    head = RequestHead(method, path, query, "1.1" if minor == b"1" else "1.0", headers)
     _read_framing(head)
     return head, ChunkedBody() if head.chunked else None
 
