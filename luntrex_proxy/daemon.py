@@ -320,8 +320,8 @@ class _Daemon:
                 opened = await open_listeners(runner, gateway.listen, manner, self._inherited)
             yield gateway.public_url or (_url(opened.addresses[0], entrance.tls) if opened.addresses else "")
         finally:
+            opened.remove_files()  # first: while we listen, nobody else's file can have the number of ours
             await runner.cleanup()
-            opened.remove_files()
             self._pipeline.routing.close()
             sampler.stop()
             self._lag.stop()

@@ -30,8 +30,8 @@ class ControlPlane:
 
     async def stop(self) -> None:
         """Close the listeners and finish or cut the open requests."""
+        self._opened.remove_files()  # first: while we listen, nobody else's file can have the number of ours
         await self._runner.cleanup()
-        self._opened.remove_files()
 
 
 def check_aiohttp() -> None:

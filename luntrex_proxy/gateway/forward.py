@@ -116,7 +116,10 @@ async def _reach(
         if connection is not None:
             return target, connection
         try:
-            return target, await origin.connect()
+            connection = await origin.connect()
+            if connection.usable():
+                return target, connection
+            verdict = Verdict.BAD  # closed by the other side before anything was sent
         except OriginFullError:
             full = True
             verdict = Verdict.NOTHING

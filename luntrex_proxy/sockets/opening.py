@@ -1,7 +1,7 @@
 """Opens the listeners of a plane under its aiohttp runner, and removes the socket files it made.
 
 opened = await open_listeners(runner, settings.listen, Manner(...), inherited)
-await runner.cleanup(); opened.remove_files()
+opened.remove_files(); await runner.cleanup()
 """
 
 import asyncio

@@ -46,7 +46,7 @@ class Tls:
         await asyncio.sleep(0)  # it has put its own protocol in ours' place and scheduled that one's connection_made
         early = protocol.take()
         if early and not handshake.done():
-            loop.call_soon(_feed, transport.get_protocol(), early)
+            loop.call_soon(_feed, transport, transport.get_protocol(), early)
         try:
             return await handshake
         except OSError:  # ssl.SSLError and the timeout are among them; their texts may quote the peer
@@ -134,10 +134,10 @@ def _check_readable(file: Path) -> None:
         raise TlsError(f"The TLS file {file} cannot be read: {why}.") from None
 
 
-def _feed(protocol: Any, data: bytes) -> None:
+def _feed(transport: asyncio.Transport, protocol: Any, data: bytes) -> None:
     """Give a BufferedProtocol bytes that were read before it was there."""
     view = memoryview(data)
-    while view:
+    while view and not transport.is_closing():
         buffer = protocol.get_buffer(len(view))
         count = min(len(buffer), len(view))
         buffer[:count] = view[:count]

@@ -327,3 +327,21 @@ async def test_a_replaced_pool_is_closed() -> None:
         gate.set()
         assert (await running).status == 200
         await until(lambda: not up.open)
+
+
+@pytest.mark.parametrize("said", [b"", b"X", b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"])
+async def test_an_upstream_that_closes_what_it_accepts_is_unreachable(said: bytes) -> None:
+    """A load balancer without a backend: nothing was sent, so the next target is asked, and nobody sees a bug of ours."""
+
+    async def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        writer.close()
+
+    server = await asyncio.start_server(close, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        async with serving([upstream("a", f"http://127.0.0.1:{port}/v1", health={"failures": 10_000})], ONE) as gateway:
+            statuses = await asked(gateway, 40)
+    finally:
+        server.close()
+    assert 500 not in statuses

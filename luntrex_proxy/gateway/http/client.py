@@ -20,6 +20,7 @@ from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
 
 _BLANK_LINES = re.compile(rb"\A(?:\r\n)+")
 _END_OF_HEAD = b"\r\n\r\n"
+_NOTHING_YET = (b"", b"\r")  # a head has not begun: a blank line may be on its way
 # How long, and how much, a refused client may still send before the connection is reset under its answer.
 _LINGER_S = 2.0
 _BODY_GRACE_S = 20.0  # before a body's average rate counts: slow starts are no attack
@@ -172,7 +173,7 @@ class ClientConnection(asyncio.Protocol):
             if len(data) > limits.header_bytes:
                 self._refuse("header_too_large", data)
                 return
-            if data and not self._buffer:
+            if data not in _NOTHING_YET and self._buffer in _NOTHING_YET:  # blank lines start no new clock
                 self.deadline = self.ticker.now + self.handler.timeouts.header_s
             self._buffer = data
             self._scanned = len(data)
@@ -269,11 +270,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _linger(self, *, clean: bool) -> None:
         """Close; when the client may still be sending, end our side first so that a reset can't eat the answer."""
+        self._buffer = b""  # nobody reads it any more: it is no slow request either
         if clean or not self.transport.can_write_eof():
             self.deadline = self.ticker.now + self.handler.timeouts.write_stall_s
             self.transport.close()
             return
         self._lingering = True
-        self._buffer = b""
         self.deadline = self.ticker.now + _LINGER_S
         self.transport.write_eof()

@@ -19,6 +19,7 @@ from luntrex_proxy.gateway.overload import Overload
 
 KEEP_ALIVE = b": keep-alive\n\n"  # a comment: every SSE reader skips it, and proxies see that the stream lives
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_SMALL_PART_BYTES = 1024  # reads of a body below this are gathered
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, no time
 REASONS = {
     200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 402: b"Payment Required", 403: b"Forbidden",
@@ -80,7 +81,7 @@ class Exchange:
         self._arrived_ns = time.perf_counter_ns()
         self.connection = connection
         self._write = connection.transport.write
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []
         self.head = head
         self.body_complete = not head.chunked and head.content_length == 0
 
@@ -100,7 +101,7 @@ class Exchange:
             raise Refusal(self._broken)
         parts = self._parts
         self._parts = []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
     def discard_body(self) -> None:
         """Nobody will read the body: what comes of it is not kept."""
@@ -115,8 +116,12 @@ class Exchange:
         if self.body_limit and self.body_bytes > self.body_limit:
             self._parts.clear()
             self.break_body("body_too_large")
-        else:
+        elif len(data) >= _SMALL_PART_BYTES:
             self._parts.append(data)
+        elif self._parts and type(self._parts[-1]) is bytearray:
+            self._parts[-1] += data  # an object for each of many small reads would take many times their bytes
+        else:
+            self._parts.append(bytearray(data) if self._parts else data)
 
     def break_body(self, code: str) -> None:
         """Called by the connection when the body can't be had: `read_body` raises the refusal."""
