@@ -331,7 +331,7 @@ async def test_a_replaced_pool_is_closed() -> None:
 
 @pytest.mark.parametrize("said", [b"", b"X", b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"])
 async def test_an_upstream_that_closes_what_it_accepts_is_unreachable(said: bytes) -> None:
-    """A load balancer without a backend: nothing was sent, so the next target is asked, and nobody sees a bug of ours."""
+    """A load balancer without a backend: nothing was sent, so the next target is asked; it is no bug."""
 
     async def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(said)
