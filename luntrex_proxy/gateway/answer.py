@@ -24,20 +24,13 @@ class Answer:
     """Sink of an upstream connection; `decided` and `finished` are awaited by the pipeline, nothing else waits."""
 
     __slots__ = (
-        "_connection", "_done", "_exchange", "_feed", "_grace", "_loop", "_parts", "_ready", "_route", "_waiter",
+        "_connection", "_done", "_exchange", "_feed", "_grace", "_parts", "_ready", "_route", "_waiter",
         "complete", "failure", "gathered_bytes", "headers", "is_stream", "json", "last", "reader", "relayed",
         "status", "usage",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        connection: UpstreamConnection,
-        loop: asyncio.AbstractEventLoop,
-        reader: StreamReader | None,
-        route: Route,
-    ) -> None:
+    def __init__(self, connection: UpstreamConnection, reader: StreamReader | None, route: Route) -> None:
         self._connection = connection
-        self._loop = loop
         self._exchange: Exchange | None = None  # set while pushing
         self._grace: asyncio.TimerHandle | None = None
         self._parts: list[bytes] = []
@@ -129,7 +122,7 @@ class Answer:
             self.is_stream = headers.get(b"content-type", b"").lower().startswith(b"text/event-stream")
             if self.is_stream:
                 self._feed = self.reader.feed
-                self._grace = self._loop.call_later(FIRST_EVENT_GRACE_S, self._decide)
+                self._grace = asyncio.get_running_loop().call_later(FIRST_EVENT_GRACE_S, self._decide)
 
     def body_arrived(self, data: bytes) -> None:
         """Push, or gather until a decision can be made."""

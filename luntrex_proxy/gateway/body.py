@@ -4,11 +4,10 @@ from luntrex_proxy.core.call import Route
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.fields import BadBodyError, Fields, read_fields
 from luntrex_proxy.core.wire.splice import refused_field
-from luntrex_proxy.gateway.http.exchange import Exchange
 
 
 class HeldBodies:
-    """All request bodies held right now, against one cap."""
+    """All request bodies held right now, against one cap. They count as they arrive: a stated length is free."""
 
     __slots__ = ("held_bytes", "limit_bytes")
 
@@ -16,20 +15,17 @@ class HeldBodies:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
 
-    def take(self, size_bytes: int) -> None:
-        """Count a body in. Raises Refusal when the cap is reached, before anything is read."""
-        if self.held_bytes + size_bytes > self.limit_bytes:
-            raise Refusal("body_capacity")
-        self.held_bytes += size_bytes
+    def take(self, size_bytes: int, to_come_bytes: int = 0) -> bool:
+        """Count bytes in; False, and not counted, when they, or they and those to come, don't fit as things are."""
+        held_bytes = self.held_bytes + size_bytes
+        if held_bytes + to_come_bytes > self.limit_bytes:
+            return False
+        self.held_bytes = held_bytes
+        return True
 
     def give_back(self, size_bytes: int) -> None:
-        """Count a body out."""
+        """Count bytes out."""
         self.held_bytes -= size_bytes
-
-
-def expected_bytes(exchange: Exchange, limit_bytes: int) -> int:
-    """What a body may come to hold: its stated length, or for a chunked one the limit."""
-    return limit_bytes if exchange.head.chunked else min(exchange.head.content_length, limit_bytes)
 
 
 def decode(route: Route, body: bytes) -> Fields:

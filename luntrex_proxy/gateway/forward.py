@@ -158,7 +158,7 @@ def _send(
     reader = None
     if fields is not None and fields.stream:
         reader = stream_reader(call.route.grammar, withhold_usage=target.injects_usage(call.route, fields))
-    answer = draft.answer = Answer(connection, asyncio.get_running_loop(), reader, call.route)
+    answer = draft.answer = Answer(connection, reader, call.route)
     connection.send(request, answer)
     return answer
 

@@ -13,7 +13,7 @@ from luntrex_proxy.core.wire.errors import error_body
 from luntrex_proxy.gateway.accept import Call, accept, guess_dialect, speaks
 from luntrex_proxy.gateway.authenticate import authenticate
 from luntrex_proxy.gateway.authorise import authorise
-from luntrex_proxy.gateway.body import HeldBodies, decode, expected_bytes
+from luntrex_proxy.gateway.body import HeldBodies, decode
 from luntrex_proxy.gateway.forward import conclude, forward
 from luntrex_proxy.gateway.http.addresses import Addresses, Clients
 from luntrex_proxy.gateway.http.client import ClientConnection
@@ -117,13 +117,10 @@ class Pipeline:
             exchange.discard_body()
             await self._travel_models(exchange, draft, call, caller)
             return
-        expected = expected_bytes(exchange, self._body_limit_bytes)
-        self._held.take(expected)
         try:
             # 3 body: bounded bytes; the prompt never becomes a Python object.
-            body = await exchange.read_body(self._body_limit_bytes)
-            self._held.give_back(expected - len(body))
-            expected = draft.request_bytes = len(body)
+            body = await exchange.read_body(self._body_limit_bytes, self._held)
+            draft.request_bytes = len(body)
             fields = decode(call.route, body)
             draft.streamed = fields.stream
             # 4 authorise: the only source of a permit.
@@ -135,7 +132,7 @@ class Pipeline:
             # 6 forward: recorded as open, sent, and awaited until there is something to decide on.
             answer = await forward(call, permit, targets, body, fields, draft, routing)
         finally:
-            self._held.give_back(expected)
+            exchange.leave_room()
         del body, fields  # an answer may take an hour; its prompt is not needed for it
         # 7 relay: everything but the last piece goes to the client as it comes.
         relayed = await relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)

@@ -38,7 +38,7 @@ class GatewayLimits(Section):
     header_count: Count = Field(100, description="Header lines of a request.")
     body_bytes: Count = Field(33_554_432, description="Bytes of one request body.")
     bodies_held_bytes: Count = Field(
-        1_073_741_824, description="Bytes of all request bodies held at once; beyond it new ones get 503."
+        1_073_741_824, description="Bytes of all request bodies held at once, as they arrive; beyond it they get 503."
     )
     pipelined_bytes: Count = Field(
         65_536, description="Bytes a client may send ahead while its answer is pending; more closes the connection."

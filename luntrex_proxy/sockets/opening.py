@@ -5,11 +5,14 @@ opened.remove_files(); await runner.cleanup()
 """
 
 import asyncio
+import contextlib
 import errno
+import fcntl
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,9 @@ from luntrex_proxy.core.listening import (
     listen_failure,
     parse_listen,
 )
+
+_TURN_LOOK_S = 0.01
+_TURN_LOOKS = 200  # so many times, 2 seconds; a turn takes less than a millisecond
 
 # Sockets the service manager opened for this process, by name. Who takes one takes it out.
 InheritedSockets = dict[str, list[int]]
@@ -52,9 +58,10 @@ class Opened:
         """Remove the files of Unix sockets made here, but none that another process has put in their place."""
         for path, device, inode in self._files:
             try:
-                there = path.lstat()
-                if (there.st_dev, there.st_ino) == (device, inode):
-                    path.unlink()
+                with _turn(path.parent):
+                    there = path.lstat()
+                    if (there.st_dev, there.st_ino) == (device, inode):
+                        path.unlink()
             except OSError:  # gone already, or not ours to remove any more
                 continue
         self._files.clear()
@@ -63,6 +70,28 @@ class Opened:
         """Remember a socket file as our own."""
         there = os.lstat(place.path)
         self._files.append((Path(place.path), there.st_dev, there.st_ino))
+
+
+@contextlib.contextmanager
+def _turn(directory: Path) -> Iterator[None]:
+    """Let one process at a time look at, remove and bind Unix sockets in `directory`. Raises OSError.
+
+    Two that start at once could each take the other's new socket for one that nobody serves. The lock is on the
+    directory itself: a lock file would stay behind, and belong to whoever started first.
+    """
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for _ in range(_TURN_LOOKS):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_TURN_LOOK_S)  # at a start or an end, when nothing else runs
+        else:  # no waiting for ever: whoever may read the directory can hold the lock
+            raise OSError(errno.EADDRINUSE, "another process opens or removes sockets there")
+        yield
+    finally:
+        os.close(lock)
 
 
 class _Site(web.BaseSite):
@@ -135,24 +164,26 @@ def _sites(
                 options["reuse_port"] = True
             yield _Site(runner, place, options)
         case UnixPath():
-            yield _Site(runner, place, options | {"sock": _unix_socket(place, manner.unix_mode, opened)})
+            yield _Site(runner, place, options | {"sock": _unix_socket(place, manner, opened)})
         case Inherited():
             for name, sock in _take_inherited(place, inherited, guarded=manner.guarded):
                 where = UnixPath(sock.getsockname()) if sock.family == socket.AF_UNIX else _host_port(sock)
                 yield _Site(runner, where or Inherited(name), options | {"sock": sock})
 
 
-def _unix_socket(place: UnixPath, mode: int, opened: Opened) -> socket.socket:
-    """A bound socket that nobody can connect to yet: its mode is set before it listens."""
-    _remove_stale(place)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(place.path)
-        opened.made(place)
-        Path(place.path).chmod(mode)
-    except BaseException:
-        sock.close()
-        raise
+def _unix_socket(place: UnixPath, manner: Manner, opened: Opened) -> socket.socket:
+    """A listening socket; nobody could connect to it before its mode was set."""
+    with _turn(Path(place.path).parent):
+        _remove_stale(place)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.bind(place.path)
+            opened.made(place)
+            Path(place.path).chmod(manner.unix_mode)
+            sock.listen(manner.backlog)  # before the turn ends: one that does not listen looks like one nobody serves
+        except BaseException:
+            sock.close()
+            raise
     return sock
 
 

@@ -24,11 +24,12 @@ from luntrex_proxy.store.recovery import adopt_dead, follow_openings, interrupte
 from luntrex_proxy.store.segments import Chunk, Position, read_chunk, set_aside
 from luntrex_proxy.store.spool import Spool
 
-_POLL_S = 0.15
+_POLL_S = 0.15  # between batches; each is a transaction, which costs as much as sixty of its requests
 _ADOPT_EVERY_S = 60.0
 _BACKOFF_S_MAX = 5.0
 _ATTEMPT_S = 30.0  # then the connection is dropped, whatever it waits for
-_BATCH_RECORDS = 2_000  # two records per request
+_BATCH_RECORDS = 1_000  # two records per request; decoding them must not hold up the loop for long
+_BEHIND_BYTES = 128 * 1024  # as much as a batch: with more than this to ship, the next one follows at once
 
 
 class Shipper:
@@ -131,7 +132,7 @@ class Shipper:
             source.stored = None
 
     async def _round(self) -> bool:
-        """One batch of every directory; whether anything moved."""
+        """One batch of every directory; whether there is more that should not wait."""
         await self._adopt()
         if self._spool is not None and self._spool.waiting:
             self._spool.write_waiting()
@@ -192,7 +193,15 @@ class Shipper:
         else:
             await self._skip_damage(source, chunk)
         await self._delete_shipped(source)
-        return moved
+        return moved and self._is_behind(source)
+
+    def _is_behind(self, source: Source) -> bool:
+        """Whether the next batch follows at once; less than a batch can wait until it is worth a transaction."""
+        spool = source.spool
+        if spool is None or self._draining.is_set():
+            return True
+        end = spool.end
+        return source.read.segment < end.segment or end.offset - source.read.offset >= _BEHIND_BYTES
 
     async def _ship(self, source: Source, chunk: Chunk) -> None:
         known = START if source.stored is None else source.stored

@@ -1,6 +1,5 @@
 """An answer's hold on its upstream connection ends with the answer."""
 
-import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +25,7 @@ class Connection:
 async def test_a_stream_that_came_whole_does_not_hold_its_connection() -> None:
     """Pushed after its end, to a client that is slow: the connection may be another request's by then."""
     connection: Any = Connection()
-    answer = Answer(connection, asyncio.get_running_loop(), stream_reader(Grammar.CHAT), ROUTES[0])
+    answer = Answer(connection, stream_reader(Grammar.CHAT), ROUTES[0])
     answer.head_arrived(200, {b"content-type": b"text/event-stream"})
     answer.body_arrived(chat_delta("x", "stop") + DONE)
     exchange: Any = SimpleNamespace(on_pause=None, client_paused=True)

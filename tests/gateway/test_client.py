@@ -9,6 +9,7 @@ from luntrex_proxy.core.outcome import Ending
 from tests.fakes import both_dialects, entry, serving, until
 from tests.gateway.wire import (
     BODY,
+    CLOSE,
     HANG,
     STREAM_BODY,
     Step,
@@ -46,6 +47,15 @@ async def test_pipelined_requests_are_answered_in_order(count: int) -> None:
             await client.send(b"".join(numbered(n) for n in range(count)))
             assert [(await client.reply()).json()["n"] for _ in range(count)] == list(range(count))
         assert [json.loads(request.body)["n"] for request in upstream.requests] == list(range(count))
+
+
+async def test_a_pipelined_request_is_not_sent_to_an_upstream_that_closed_behind_its_answer() -> None:
+    """The FIN that came with the first answer is seen before the second request is sent: it gets a new connection."""
+    async with upstream_server([reply(200, b"{}"), CLOSE]) as upstream, serving(both_dialects(upstream.url)) as gateway:
+        async with connected(gateway.port) as client:
+            await client.send(post() * 5)
+            assert [(await client.reply()).status for _ in range(5)] == [200] * 5
+        assert upstream.connections == len(upstream.requests) == 5
 
 
 async def test_pipelined_requests_of_different_kinds() -> None:

@@ -54,6 +54,20 @@ async def test_one_forwarded_client_has_its_share() -> None:
         assert b"203.0.113" not in up.raw
 
 
+@pytest.mark.parametrize("headers", [(), ("X-Forwarded-For: unknown",), ("X-Forwarded-For: 203.0.113.9, _hidden",)])
+async def test_who_is_not_named_has_a_limit_too(headers: tuple[str, ...]) -> None:
+    """A proxy's entry that is missing or unreadable is no way around the limit: all such requests share one."""
+    async with behind(FORWARDED, requests_per_address=1) as (gateway, port, up), connected(port) as client:
+        await (await client.send(stream(*headers))).read_until(b"data: {}")
+        for more in (headers, (), ("X-Forwarded-For: \t,",)):
+            assert (await ask(port, post(b'{"model":"m"}', *more))).code == "too_many_requests"
+        up.script = [reply(200, b"{}")]
+        assert (await ask(port, post(b'{"model":"m"}', "X-Forwarded-For: 203.0.113.9"))).status == 200
+        client.close()
+        await until(lambda: gateway.pipeline.inflight == 0)
+        assert len(gateway.pipeline._addresses) == 0
+
+
 async def test_an_untrusted_peer_cannot_name_its_address() -> None:
     """Its header is ignored, so it can neither escape a limit nor use up another's."""
     async with (

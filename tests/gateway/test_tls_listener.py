@@ -8,13 +8,14 @@ import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from luntrex_proxy.gateway.http.addresses import Addresses, Clients
 from luntrex_proxy.gateway.http.listener import Entrance
 from luntrex_proxy.settings.listeners import TlsFiles
-from luntrex_proxy.sockets.tls import Tls, TlsError, build_context
+from luntrex_proxy.sockets.tls import Tls, TlsError, _feed, build_context
 from tests.fakes import PATIENCE_S, Gateway, both_dialects, serving, until
 from tests.gateway.doors import LOCAL, Certificates, entered, openssl, port_of, secured
 from tests.gateway.wire import STREAM_BODY, connected, post, reply, sse_head, upstream_server
@@ -225,6 +226,47 @@ async def in_one_write(port: int, context: ssl.SSLContext, before: bytes) -> byt
                     incoming.write(sock.recv(65536))
 
     return await asyncio.to_thread(run)
+
+
+async def test_a_broken_handshake_is_no_error_of_ours(certificates: Certificates, server: TlsFiles) -> None:
+    """Junk where a ClientHello should be, in one read with the PROXY header: closed, and nothing is reported."""
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    header = b"PROXY TCP4 203.0.113.9 10.0.0.1 1234 443\r\n"
+    entrance = Entrance(Clients(LOCAL, "proxy_protocol"), Addresses(10), tls=Tls(server, 5))
+    async with opened(entrance) as (_, port):
+        for junk in (b"GET / HTTP/1.1\r\n\r\n" * 2500, b"\x16\x03\x01\x00\x04junk" * 5000):
+            async with connected(port) as client:
+                await client.send(header + junk)
+                await client.read_all()
+        assert (await ask(port, certificates.client(), before=header))[0].startswith(b"HTTP/1.1 200")
+        await until(lambda: len(entrance.connections) == 0, "an address is still counted")
+    assert not reported
+
+
+def test_a_handshake_that_broke_is_given_no_more() -> None:
+    """Bytes that were read early go to TLS piece by piece; once it has closed the connection, the rest goes nowhere."""
+
+    class Broken:
+        """Closes at the first piece, as a TLS protocol that finds junk; the next one would be an error of ours."""
+
+        closed = False
+        buffer = bytearray(4)
+
+        def is_closing(self) -> bool:
+            return self.closed
+
+        def get_buffer(self, _: int) -> bytearray:
+            return self.buffer
+
+        def buffer_updated(self, count: int) -> None:
+            assert not self.closed
+            assert count == 4
+            self.closed = True
+
+    broken = Broken()
+    _feed(cast(asyncio.Transport, broken), broken, b"junk" * 3)
+    assert broken.closed
 
 
 async def test_many_handshakes_that_stop_are_cleared(certificates: Certificates, server: TlsFiles) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from luntrex_proxy.settings.listeners import UNIX_PEERS
 
+UNREADABLE = "unreadable"  # what all requests count as together whose client a trusted proxy does not name
 _MAX_HOPS = 32  # of X-Forwarded-For, counted from our end: chains of more proxies do not exist
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -64,7 +65,10 @@ class Clients:
         return _key(read)
 
     def forwarded(self, values: bytes) -> str:
-        """What X-Forwarded-For from a trusted proxy says: the last address that is no trusted proxy; "" for none."""
+        """What X-Forwarded-For from a trusted proxy says: the last address that is no trusted proxy.
+
+        Never "": who makes a proxy pass something unreadable on must not be without a limit.
+        """
         farthest: _Ip | None = None
         for part in reversed(values.rsplit(b",", _MAX_HOPS)[-_MAX_HOPS:]):
             address = _read(_without_port(part.strip().decode("latin-1")))
@@ -73,7 +77,7 @@ class Clients:
             farthest = address
             if not self._is_trusted(address):
                 break
-        return "" if farthest is None else _key(farthest)
+        return UNREADABLE if farthest is None else _key(farthest)
 
     def _is_trusted(self, address: _Ip) -> bool:
         return any(address in network for network in self._networks)

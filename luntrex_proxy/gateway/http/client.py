@@ -62,7 +62,7 @@ class ClientConnection(asyncio.Protocol):
         self.write_paused = False
         self._buffer = b""  # an unfinished head, or what came while an answer was pending
         self._scanned = 0
-        self._unsent_bytes = 0
+        self._unsent_bytes = 0  # of an answer, when last looked at; 0: not looked at yet
         self._chunked: ChunkedBody | None = None
         self._lingering = False
         self._discarded_bytes = 0
@@ -147,8 +147,8 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = NEVER
         exchange = self.exchange
         unsent_bytes = self.transport.get_write_buffer_size()
-        if self.write_paused:
-            if unsent_bytes >= self._unsent_bytes:
+        if self.write_paused or (exchange is None and unsent_bytes):
+            if 0 < self._unsent_bytes <= unsent_bytes:
                 self.transport.abort()
                 return
             self._unsent_bytes = unsent_bytes  # slow, but it takes its answer
@@ -157,7 +157,7 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = exchange.fill_silence(self.ticker.now, self.handler.timeouts.sse_keep_alive_s)
         elif exchange is not None and not exchange.body_complete and not exchange.head_sent:
             exchange.break_body("request_timeout")
-        elif exchange is None and self._buffer:
+        elif exchange is None and self._buffer not in _NOTHING_YET:
             self._refuse("request_timeout", self._buffer)
         else:
             self.transport.abort()
@@ -250,8 +250,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _next(self) -> None:
         self.deadline = self.ticker.now + self.handler.timeouts.keep_alive_s
+        self._unsent_bytes = 0
         if self._buffer:
-            self.loop.call_soon(self._read_next)  # not on this stack: a thousand pipelined requests would be as deep
+            # Not on this stack: a thousand pipelined requests would be as deep. And only after the loop has looked at
+            # all sockets once more: an upstream that closed behind its answer must not be sent the next request.
+            self.loop.call_soon(self.loop.call_soon, self._read_next)
 
     def _read_next(self) -> None:
         """Go on with what came while an answer was pending."""
@@ -271,6 +274,7 @@ class ClientConnection(asyncio.Protocol):
     def _linger(self, *, clean: bool) -> None:
         """Close; when the client may still be sending, end our side first so that a reset can't eat the answer."""
         self._buffer = b""  # nobody reads it any more: it is no slow request either
+        self._unsent_bytes = self.transport.get_write_buffer_size()
         if clean or not self.transport.can_write_eof():
             self.deadline = self.ticker.now + self.handler.timeouts.write_stall_s
             self.transport.close()

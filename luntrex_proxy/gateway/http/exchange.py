@@ -56,6 +56,16 @@ class Connection(Protocol):
         """The current request has its answer."""
 
 
+class Room(Protocol):
+    """Where the bytes of all bodies count."""
+
+    def take(self, size_bytes: int, to_come_bytes: int = 0) -> bool:
+        """Count bytes in; False, and not counted, when they, or they and those to come, don't fit as things are."""
+
+    def give_back(self, size_bytes: int) -> None:
+        """Count bytes out."""
+
+
 class Exchange:
     """One request and its answer on a client connection."""
 
@@ -66,7 +76,9 @@ class Exchange:
     _discard = False
     _chunked = False  # the answer's body is sent in chunks
     body_bytes = 0
-    body_limit = 0  # 0 until the pipeline has asked for the body
+    _body_limit = 0
+    _room: Room | None = None  # where the body's bytes count, from `read_body` to `leave_room`
+    _counted_bytes = 0  # there
     running: Running | None = None
     on_pause: Callable[[bool], None] | None = None  # set while an upstream can be slowed down
     heard_at: Callable[[], float] | None = None  # of a running stream: when its upstream last said something
@@ -87,11 +99,17 @@ class Exchange:
 
     # Reading.
 
-    async def read_body(self, limit: int) -> bytes:
-        """The whole body. Raises Refusal when it is too large (as soon as that is certain), malformed or too slow."""
-        self.body_limit = limit
-        if self.head.content_length > limit or self.body_bytes > limit:
+    async def read_body(self, limit: int, room: Room) -> bytes:
+        """The whole body, counted in `room` as it arrives and until `leave_room`.
+
+        Raises Refusal when it is too large or finds no room (as soon as that is certain), malformed or too slow.
+        """
+        length_bytes, here_bytes = self.head.content_length, self.body_bytes  # a chunked one states no length
+        if length_bytes > limit or here_bytes > limit:
             raise Refusal("body_too_large")
+        if not room.take(here_bytes, length_bytes - here_bytes if length_bytes > here_bytes else 0):
+            raise Refusal("body_capacity")
+        self._body_limit, self._room, self._counted_bytes = limit, room, here_bytes
         if not self.body_complete and not self._broken:
             if self.head.expects_continue:
                 self.connection.transport.write(_CONTINUE)
@@ -103,6 +121,12 @@ class Exchange:
         self._parts = []
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
+    def leave_room(self) -> None:
+        """The body is needed no more, however far it came: it counts no longer."""
+        room, self._room = self._room, None
+        if room is not None:
+            room.give_back(self._counted_bytes)
+
     def discard_body(self) -> None:
         """Nobody will read the body: what comes of it is not kept."""
         self._discard = True
@@ -113,15 +137,27 @@ class Exchange:
         self.body_bytes += len(data)
         if self._discard:
             return
-        if self.body_limit and self.body_bytes > self.body_limit:
-            self._parts.clear()
-            self.break_body("body_too_large")
-        elif len(data) >= _SMALL_PART_BYTES:
+        if self._room is not None and not self._counts(len(data)):
+            return
+        if len(data) >= _SMALL_PART_BYTES:
             self._parts.append(data)
         elif self._parts and type(self._parts[-1]) is bytearray:
             self._parts[-1] += data  # an object for each of many small reads would take many times their bytes
         else:
             self._parts.append(bytearray(data) if self._parts else data)
+
+    def _counts(self, size_bytes: int) -> bool:
+        """Count a piece that came while the pipeline waits for the body; False when it was one too many."""
+        if self.body_bytes > self._body_limit:
+            code = "body_too_large"
+        elif self._room is None or not self._room.take(size_bytes):
+            code = "body_capacity"
+        else:
+            self._counted_bytes += size_bytes
+            return True
+        self.discard_body()
+        self.break_body(code)
+        return False
 
     def break_body(self, code: str) -> None:
         """Called by the connection when the body can't be had: `read_body` raises the refusal."""

@@ -147,7 +147,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._ticker.members.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature; the text may quote a peer
-        """Tell the sink, if it still waits."""
+        """Tell the sink, if it still waits.
+
+        A pooled connection that its upstream closed before a byte of the answer came is no exception to the retry law:
+        the request was written, so it may have been read and worked on, and is never sent again.
+        """
         self.closed = True
         if self not in self._ticker.members:
             return  # never made, or lost already
@@ -206,9 +210,9 @@ class UpstreamConnection(asyncio.Protocol):
             self.abandon()  # bytes nobody asked for: this connection can't be trusted with another request
             return
         if self._held is not None:
-            data = self._held + data
+            scanned = len(self._held)
             try:
-                data = self._read_head(data)
+                data = self._read_head(self._held + data, scanned)
             except BadAnswerError:
                 self._break("upstream_invalid")
                 return
@@ -227,12 +231,15 @@ class UpstreamConnection(asyncio.Protocol):
         if missing <= 0 and not self.closed:
             self._finish(data[missing:] if missing else b"")
 
-    def _read_head(self, data: bytes) -> bytes:
-        """What follows the final head; informational ones are skipped. `_held` stays set while it is not there."""
+    def _read_head(self, data: bytes, scanned: int) -> bytes:
+        """What follows the final head; informational ones are skipped. `_held` stays set while it is not there.
+
+        The first `scanned` bytes were looked at before: a head that comes byte by byte is not searched each time.
+        """
         while True:
             if not data.startswith(_PROTOCOL) and not _PROTOCOL.startswith(data):
                 raise BadAnswerError
-            end = data.find(END) + len(END)
+            end = data.find(END, max(0, scanned - len(END) + 1)) + len(END)
             if end < len(END) or end > MAX_HEAD_BYTES:
                 if len(data) > MAX_HEAD_BYTES:
                     raise BadAnswerError
@@ -240,6 +247,7 @@ class UpstreamConnection(asyncio.Protocol):
                 return b""
             head = read_answer_head(data[:end])
             data = data[end:]
+            scanned = 0
             if head.status >= 200:
                 break
             self._informational += 1
