@@ -182,14 +182,12 @@ async def _dialled(dialer: Dialer) -> Any:
 
 
 async def test_an_old_connection_is_not_used_again() -> None:
-    """After its age it ends with the answer it carries; a young one is kept."""
+    """The upstream's name may stand for another address by now; a young one is kept."""
     async with upstream_server(GOOD) as up, serving([upstream("a", up.url, max_connection_age_s=0.6)], MODELS) as gw:
         await ask(gw.port, post())
         await ask(gw.port, post())
         assert up.connections == 1
         await asyncio.sleep(0.6 + TICK_S)
-        await ask(gw.port, post())
-        await until(lambda: not up.open)
         await ask(gw.port, post())
         assert up.connections == 2
 

@@ -56,10 +56,12 @@ class Origin:
         return self._ticker.now
 
     def take(self) -> UpstreamConnection | None:
-        """A pooled connection that is alive as far as the loop knows, or None."""
+        """A pooled connection that is young and, as far as the loop knows, alive; or None."""
         while self._idle:
             connection, _ = self._idle.popitem()
-            if connection.usable():
+            if connection.renew_at < self._ticker.now:
+                connection.abandon()  # it grew old in the pool
+            elif connection.usable():
                 return connection
         return None
 
