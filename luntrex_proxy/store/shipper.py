@@ -24,12 +24,12 @@ from luntrex_proxy.store.recovery import adopt_dead, follow_openings, interrupte
 from luntrex_proxy.store.segments import Chunk, Position, read_chunk, set_aside
 from luntrex_proxy.store.spool import Spool
 
-_POLL_S = 0.15  # between batches; each is a transaction, which costs as much as sixty of its requests
+_POLL_S = 0.15  # between batches: each is a transaction, and as many as Postgres can take cost a quarter of a core
 _ADOPT_EVERY_S = 60.0
 _BACKOFF_S_MAX = 5.0
 _ATTEMPT_S = 30.0  # then the connection is dropped, whatever it waits for
 _BATCH_RECORDS = 1_000  # two records per request; decoding them must not hold up the loop for long
-_BEHIND_BYTES = 128 * 1024  # as much as a batch: with more than this to ship, the next one follows at once
+_BEHIND_BYTES = 128 * 1024  # about a batch: with more than this to ship, the next one follows at once
 
 
 class Shipper:

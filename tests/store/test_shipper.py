@@ -94,6 +94,19 @@ async def test_draining_leaves_nothing_behind(database: Pool, root: Path, spool:
     assert await stored_numbers(database) == list(range(30))
 
 
+async def test_a_trickle_is_stored_in_few_transactions(database: Pool, root: Path, spool: Spool) -> None:
+    """Each costs the relay's loop as much however little is in it: what comes meanwhile waits for the next one."""
+    steps: list[str] = []
+    shipper = Shipper(lambda: database, root, spool, on_step=steps.append)
+    shipper.start()
+    for number in range(200):
+        put(spool, number)
+        await asyncio.sleep(0.005)
+    await until(lambda: shipper.stored == 200)
+    assert steps.count("committed") <= 40
+    assert await shipper.drain(10)
+
+
 async def test_an_open_request_keeps_the_directory(database: Pool, root: Path, spool: Spool) -> None:
     """A drain that meets its deadline ships what is settled and leaves the rest for recovery."""
     put(spool, *range(20))

@@ -137,7 +137,7 @@ class Exchange:
         self.body_bytes += len(data)
         if self._discard:
             return
-        if self._room is not None and not self._counts(len(data)):
+        if self._room is not None and not self._counts(self._room, len(data)):
             return
         if len(data) >= _SMALL_PART_BYTES:
             self._parts.append(data)
@@ -146,11 +146,11 @@ class Exchange:
         else:
             self._parts.append(bytearray(data) if self._parts else data)
 
-    def _counts(self, size_bytes: int) -> bool:
+    def _counts(self, room: Room, size_bytes: int) -> bool:
         """Count a piece that came while the pipeline waits for the body; False when it was one too many."""
         if self.body_bytes > self._body_limit:
             code = "body_too_large"
-        elif self._room is None or not self._room.take(size_bytes):
+        elif not room.take(size_bytes):
             code = "body_capacity"
         else:
             self._counted_bytes += size_bytes

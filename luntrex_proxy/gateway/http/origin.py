@@ -60,7 +60,7 @@ class Origin:
         while self._idle:
             connection, _ = self._idle.popitem()
             if connection.renew_at < self._ticker.now:
-                connection.abandon()  # it grew old in the pool
+                connection.abandon()  # old: DNS or a load balancer may have moved on
             elif connection.usable():
                 return connection
         return None
@@ -95,8 +95,8 @@ class Origin:
         self._connecting -= 1
 
     def give_back(self, connection: UpstreamConnection) -> None:
-        """Keep a connection whose answer ended cleanly, unless it is old: DNS or a load balancer may have moved on."""
-        if self._closed or connection.renew_at < self._ticker.now:
+        """Keep a connection whose answer ended cleanly."""
+        if self._closed:
             connection.abandon()
         else:
             self._idle[connection] = None
