@@ -20,7 +20,7 @@ class Grammar(enum.Enum):
     NONE = "none"  # never streams
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One inference route. `upstream_path` is appended to the upstream's base path; nothing of the client's path is."""
 

@@ -80,6 +80,9 @@ def cost_pico(rates: Rates, tokens: Tokens) -> int:
         if tokens.input > tier.above_input_tokens:
             rates = tier.rates
             break
+    if tokens.input >= 0 and tokens.output >= 0 and tokens.is_plain():  # nearly all requests
+        cost = tokens.input * rates.input + tokens.output * rates.output
+        return min(cost, COST_LIMIT_PICO)
     cost = _split(
         tokens.input,
         rates.input,

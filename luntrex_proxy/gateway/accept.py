@@ -5,6 +5,7 @@ from urllib.parse import unquote
 
 from luntrex_proxy.core.call import Dialect, NoRouteError, Route, find_route
 from luntrex_proxy.core.refusals import Refusal
+from luntrex_proxy.core.wire.headers import TO_UPSTREAM, copy_allowed
 from luntrex_proxy.gateway.http.head import RequestHead
 
 # The one query that is passed on: where in a provider's list of models a page begins.
@@ -12,15 +13,21 @@ _PAGE = re.compile(rb"(?:limit=[0-9]{1,4}|(?:after|before)_id=[A-Za-z0-9._:@-]{1
 
 
 class Call:
-    """What is asked for: the route, for `/models/{id}` the id, for a list of models the page."""
+    """What is asked for: the route, for `/models/{id}` the id, for a list of models the page.
 
-    __slots__ = ("headers", "model_id", "page", "route")
+    Follows from the head alone, without its length: a head that comes again is the same call.
+    """
+
+    __slots__ = ("headers", "model_id", "page", "passed", "route")
 
     def __init__(self, route: Route, model_id: str, page: bytes, headers: dict[bytes, bytes]) -> None:
         self.route = route
         self.model_id = model_id
         self.page = page
         self.headers = headers
+        lines: list[bytes] = []
+        copy_allowed(TO_UPSTREAM[route.dialect], headers, lines)
+        self.passed = b"".join(lines)  # of the headers: what an upstream gets to see
 
 
 def speaks(head: RequestHead) -> Dialect:
@@ -39,6 +46,9 @@ def guess_dialect(received: bytes) -> Dialect:
 
 def accept(head: RequestHead) -> Call:
     """The call of a head. Raises Refusal for an unknown path, a wrong method or an encoded body."""
+    known = head.call
+    if type(known) is Call:
+        return known
     try:
         route, model_id = find_route(head.method, head.path, b"anthropic-version" in head.headers)
     except NoRouteError as error:
@@ -49,4 +59,5 @@ def accept(head: RequestHead) -> Call:
     page = b""
     if route.method == "GET" and head.query:
         page = b"&".join(part for part in head.query.split(b"&") if _PAGE.fullmatch(part) is not None)
-    return Call(route, unquote(model_id), page, head.headers)  # SDKs send the slash in a name as %2F
+    call = head.call = Call(route, unquote(model_id), page, head.headers)  # SDKs send the slash in a name as %2F
+    return call

@@ -12,10 +12,12 @@ def new_request_id(now: float) -> str:
     if not _stock:
         drawn = os.urandom(_RANDOM_BYTES * _STOCK).hex()
         size = 2 * _RANDOM_BYTES
-        _stock.extend(drawn[start : start + size] for start in range(0, len(drawn), size))
-    text = f"{int(now * 1000):012x}{_stock.pop()}"
-    # Version 7 and variant 10 stand for 4 and 2 of the random bits; two more are given up for a table-free spelling.
-    return f"{text[:8]}-{text[8:12]}-7{text[12:15]}-9{text[15:18]}-{text[18:30]}"
+        for start in range(0, len(drawn), size):
+            text = drawn[start : start + size]
+            # Version 7, variant 10: these and two bits that are given up for a table-free spelling are not random.
+            _stock.append(f"-7{text[:3]}-9{text[3:6]}-{text[6:]}")
+    time = f"{int(now * 1000):012x}"
+    return f"{time[:8]}-{time[8:]}{_stock.pop()}"
 
 
 # After a fork both processes would give out the same ids.

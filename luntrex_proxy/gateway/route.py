@@ -13,7 +13,6 @@ from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.retrying import Retries
 from luntrex_proxy.core.wire.endusers import EndUserIds
 from luntrex_proxy.core.wire.fields import Fields
-from luntrex_proxy.core.wire.headers import TO_UPSTREAM, copy_allowed
 from luntrex_proxy.core.wire.splice import Changes, rewrite
 from luntrex_proxy.gateway.accept import Call
 from luntrex_proxy.gateway.authorise import Permit
@@ -27,8 +26,8 @@ class Upstream:
     """One configured upstream as the way of a request uses it."""
 
     __slots__ = (
-        "_fixed_headers", "base_path", "end_users", "health", "inject_usage", "name", "origin", "reached_by", "speed",
-        "store_false", "traits",
+        "_begins", "_fixed_headers", "base_path", "end_users", "health", "inject_usage", "name", "origin", "reached_by",
+        "speed", "store_false", "traits",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 -- one value per part, all by name
@@ -56,25 +55,28 @@ class Upstream:
         self.store_false = store_false
         self.end_users = end_users  # None: it sees them as the client sent them
         self._fixed_headers = fixed_headers  # Host, credentials and constants, as complete lines
+        self._begins: dict[Route, bytes] = {}  # of requests, up to what is the call's own
 
-    def request(
-        self, route: Route, headers: dict[bytes, bytes], body: bytes, model_id: str = "", page: bytes = b""
-    ) -> bytes:
-        """A whole request, built from zero."""
-        parts = [route.method.encode(), b" ", self.base_path, route.upstream_path]
+    def post(self, call: Call, body: bytes) -> bytes:
+        """A whole request with a body, built from zero."""
+        begin = self._begins.get(call.route)
+        if begin is None:
+            path = self.base_path + call.route.upstream_path
+            begin = self._begins[call.route] = b"POST %b HTTP/1.1\r\n%b" % (path, self._fixed_headers)
+        length = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        return b"".join((begin, call.passed, length, body))
+
+    def get(self, call: Call, model_id: str) -> bytes:
+        """The same for a list of models, or for one of them. Raises Refusal for a name that is no path."""
+        parts = [b"GET ", self.base_path, call.route.upstream_path]
         if model_id:
             name = model_id.encode()
             if _MODEL_PATH.fullmatch(name) is None or b".." in name or b"." in name.split(b"/"):
                 raise Refusal("model_not_found")
             parts += (b"/", name)
-        if page:
-            parts += (b"?", page)
-        parts += (b" HTTP/1.1\r\n", self._fixed_headers)
-        copy_allowed(TO_UPSTREAM[route.dialect], headers, parts)
-        if route.method == "POST":
-            parts += (b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body), body)
-        else:
-            parts.append(b"\r\n")
+        if call.page:
+            parts += (b"?", call.page)
+        parts += (b" HTTP/1.1\r\n", self._fixed_headers, call.passed, b"\r\n")
         return b"".join(parts)
 
 
@@ -99,8 +101,7 @@ class Target:
         """The whole request: the client's body with the permitted changes spliced in, all else made here."""
         route = call.route
         if fields is None:
-            name = (self.candidate.model or call.model_id) if call.model_id else ""
-            return self.upstream.request(route, call.headers, b"", name, call.page)
+            return self.upstream.get(call, (self.candidate.model or call.model_id) if call.model_id else "")
         upstream = self.upstream
         changes = Changes(
             self.candidate.model,
@@ -109,7 +110,7 @@ class Target:
             upstream.end_users,
             account_id,
         )
-        return self.upstream.request(route, call.headers, rewrite(route, body, fields, changes))
+        return self.upstream.post(call, rewrite(route, body, fields, changes))
 
 
 class Routing:

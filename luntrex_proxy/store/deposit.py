@@ -14,6 +14,7 @@ import asyncpg
 from luntrex_proxy.core.outcome import Outcome
 from luntrex_proxy.store.database import Connection, Pool
 from luntrex_proxy.store.failures import REFUSED_RECORD, PositionMovedError, on_files
+from luntrex_proxy.store.frames import decode_record
 from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.recovery import Waiting
 from luntrex_proxy.store.segments import Position, SpoolDirectory, set_aside
@@ -49,9 +50,9 @@ class Source:
 
 
 class Item(NamedTuple):
-    """A record to store (None: unreadable), its place, and the position once it is stored."""
+    """An outcome in the spool's JSON, its place, and the position once it is stored."""
 
-    outcome: Outcome | None
+    record: bytes
     segment: int
     start: int
     end: int
@@ -71,11 +72,8 @@ class Deposit:
 
     async def store(self, source: Source, items: Sequence[Item], closed: bool = False) -> None:
         """Store a batch, or its halves when a record in it is refused, down to the one that is set aside."""
-        rows = [item.outcome for item in items if item.outcome is not None]
         try:
-            if len(rows) < len(items):
-                raise ValueError("not a usage record")
-            await self._commit_with_partitions(source, rows, items[-1].after, closed)
+            await self._commit_with_partitions(source, items, closed)
         except REFUSED_RECORD:
             if len(items) > 1:
                 middle = len(items) // 2
@@ -85,7 +83,7 @@ class Deposit:
             await self._park(source, items[0])
             await self.commit(source, [], items[0].after, closed)
 
-    async def commit(self, source: Source, rows: list[Outcome], after: Position, closed: bool = False) -> None:
+    async def commit(self, source: Source, rows: list[bytes], after: Position, closed: bool = False) -> None:
         """The one transaction: position, rows, sums."""
         if source.stored is None:
             await self.load(source)
@@ -120,12 +118,14 @@ class Deposit:
         if self._connection is not None:
             _drop(self._connection)
 
-    async def _commit_with_partitions(self, source: Source, rows: list[Outcome], after: Position, closed: bool) -> None:
+    async def _commit_with_partitions(self, source: Source, items: Sequence[Item], closed: bool) -> None:
+        rows, after = [item.record for item in items], items[-1].after
         try:
             await self.commit(source, rows, after, closed)
         except asyncpg.CheckViolationError:
             # A row without a partition fails like this too. Another process may make it first: always try again.
-            for day in days_of(rows):
+            outcomes = map(decode_record, rows)
+            for day in days_of(outcome for outcome in outcomes if isinstance(outcome, Outcome)):
                 await ensure_partitions(self._pool(), day, days_ahead=0)
             await self.commit(source, rows, after, closed)
 

@@ -1,4 +1,6 @@
-"""The byte format of a spool segment: `u32 length | u32 crc32 | msgpack of one record`, little-endian. Pure functions.
+"""The byte format of a spool segment: `u32 length | u32 crc32 | JSON of one record`, little-endian. Pure functions.
+
+JSON, because a flat record's JSON is a line of a table but for its brackets: what is shipped need never be decoded.
 
 A frame is the unit of one `os.write`. What cannot be read is reported, never skipped in silence: `torn` (the bytes end
 inside a frame: wait while the writer lives) or `corrupt` (a length or checksum that no writer makes).
@@ -18,8 +20,9 @@ HEADER = struct.Struct("<II")
 PAYLOAD_BYTES_MAX = 16 * 1024
 FRAME_BYTES_MAX = HEADER.size + PAYLOAD_BYTES_MAX
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+_OPENING = b'["open",'  # how the JSON of every opening begins
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 class Problem(StrEnum):
@@ -31,11 +34,21 @@ class Problem(StrEnum):
 
 
 class Frame(NamedTuple):
-    """One frame with its place in the file; `record` is None when a sound payload is no record of ours."""
+    """One sound frame with its place in the file."""
 
-    record: Record | None
+    payload: bytes
     start: int
     end: int
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it holds an opening; all else is a settle, or nothing of ours and to be set aside."""
+        return self.payload.startswith(_OPENING)
+
+    @property
+    def record(self) -> Record | None:
+        """What it holds; None when the payload is no record of ours."""
+        return decode_record(self.payload)
 
 
 class Parsed(NamedTuple):
@@ -46,9 +59,22 @@ class Parsed(NamedTuple):
     problem: Problem
 
 
+def encode_record(record: Record) -> bytes:
+    """The payload of a record's frame."""
+    return _encoder.encode(record)
+
+
+def decode_record(payload: bytes) -> Record | None:
+    """What a payload holds; None when it is no record of ours."""
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
 def encode_frame(record: Record) -> bytes:
     """The bytes of one record, to be written in one piece."""
-    payload = _encoder.encode(record)
+    payload = encode_record(record)
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise ValueError("a ledger record exceeds the frame limit: a configured name is too long")
     return HEADER.pack(len(payload), crc32(payload)) + payload
@@ -77,13 +103,6 @@ def parse_frames(buffer: bytes, limit: int = 1_000_000, base: int = 0) -> Parsed
         if crc32(payload) != checksum:
             problem = Problem.CORRUPT
             break
-        frames.append(Frame(_decode(payload), base + start, base + end))
+        frames.append(Frame(payload, base + start, base + end))
         start = end
     return Parsed(frames, base + start, problem)
-
-
-def _decode(payload: bytes) -> Record | None:
-    try:
-        return _decoder.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None

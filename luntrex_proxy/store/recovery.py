@@ -45,9 +45,10 @@ def adopt_dead(root: Path, own: UUID | None) -> tuple[list[SpoolDirectory], int]
 
 def follow_openings(waiting: dict[str, Waiting], segment: int, frames: Iterable[Frame]) -> None:
     """Bring the openings without a settle up to date with frames read in order. Reading them again is harmless."""
-    for record, start, end in frames:
+    for frame in frames:
+        record = frame.record
         if isinstance(record, Opening):
-            waiting[record.request_id] = Waiting(record, segment, start, end)
+            waiting[record.request_id] = Waiting(record, segment, frame.start, frame.end)
         elif record is not None:
             waiting.pop(record.request_id, None)
 

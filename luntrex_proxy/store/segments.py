@@ -18,7 +18,7 @@ from luntrex_proxy.store.state import file_errors, make_private_directory, make_
 QUARANTINE = "quarantine"
 LOCK = "lock"
 SUFFIX = ".seg"
-_READ_BYTES = max(512 * 1024, FRAME_BYTES_MAX)
+_READ_BYTES = max(2 * 1024 * 1024, FRAME_BYTES_MAX)
 
 
 class Position(NamedTuple):

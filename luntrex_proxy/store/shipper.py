@@ -15,21 +15,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from luntrex_proxy.core.outcome import Outcome
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.deposit import START, Deposit, Item, Source
 from luntrex_proxy.store.failures import ABOUT_ONE_DIRECTORY, Failure, failure_of, on_files
-from luntrex_proxy.store.frames import Frame, Problem
+from luntrex_proxy.store.frames import Problem, encode_record
 from luntrex_proxy.store.recovery import adopt_dead, follow_openings, interrupted
 from luntrex_proxy.store.segments import Chunk, Position, read_chunk, set_aside
 from luntrex_proxy.store.spool import Spool
 
-_POLL_S = 0.15  # between batches: each is a transaction, and as many as Postgres can take cost a quarter of a core
+_POLL_S = 0.5  # between batches: each is a transaction, and many small ones cost Postgres twice the CPU per record
 _ADOPT_EVERY_S = 60.0
 _BACKOFF_S_MAX = 5.0
 _ATTEMPT_S = 30.0  # then the connection is dropped, whatever it waits for
-_BATCH_RECORDS = 1_000  # two records per request; decoding them must not hold up the loop for long
-_BEHIND_BYTES = 128 * 1024  # about a batch: with more than this to ship, the next one follows at once
+_BATCH_RECORDS = 4_000  # two records per request
+_BEHIND_BYTES = 1024 * 1024  # about a batch: with more than this to ship, the next one follows at once
 
 
 class Shipper:
@@ -205,14 +204,19 @@ class Shipper:
 
     async def _ship(self, source: Source, chunk: Chunk) -> None:
         known = START if source.stored is None else source.stored
-        settles = [frame for frame in chunk.frames if _is_settle(frame)]
-        items = [_item(chunk.segment, frame) for frame in settles if (chunk.segment, frame.end) > known]
+        segment = chunk.segment
+        settles = [frame for frame in chunk.frames if not frame.is_opening]
+        items = [
+            Item(payload, segment, start, end, Position(segment, end))
+            for payload, start, end in settles
+            if (segment, end) > known
+        ]
         if items:
             await self._deposit.store(source, items)
         if source.spool is None:
-            follow_openings(source.waiting, chunk.segment, chunk.frames)
+            follow_openings(source.waiting, segment, chunk.frames)
             self.adopted_bytes_read += chunk.frames[-1].end - chunk.frames[0].start
-        self._count(source, sum((chunk.segment, frame.end) > source.counted for frame in settles))
+        self._count(source, sum((segment, frame.end) > source.counted for frame in settles))
         source.read = chunk.after
         source.counted = max(source.counted, chunk.after)
 
@@ -273,7 +277,7 @@ class Shipper:
         """End of an adopted directory: what was never settled becomes interrupted, in the closing transaction."""
         after = source.read if source.stored is None else max(source.read, source.stored)
         items = [
-            Item(interrupted(opening), segment, start, end, after)
+            Item(encode_record(interrupted(opening)), segment, start, end, after)
             for opening, segment, start, end in source.waiting.values()
         ]
         if items:
@@ -296,13 +300,3 @@ class Shipper:
         await self._deposit.forget(source)
         self._sources.remove(source)
         self._on_step("position_removed")
-
-
-def _is_settle(frame: Frame) -> bool:
-    """Whether the frame becomes a row; a sound frame that is no record of ours is one that cannot."""
-    return frame.record is None or (isinstance(frame.record, Outcome) and frame.record.account_id != 0)
-
-
-def _item(segment: int, frame: Frame) -> Item:
-    outcome = frame.record if isinstance(frame.record, Outcome) else None
-    return Item(outcome, segment, frame.start, frame.end, Position(segment, frame.end))

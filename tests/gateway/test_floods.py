@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -32,14 +33,15 @@ from tests.gateway.wire import (
 from tests.upstreams.bodies import DONE, chat_delta
 
 JSON = "Content-Type: application/json"
-SLOW_S = 1.0  # how long an answer to another client may take at most while somebody floods
+# How much work (CPU of this process, where all sides run) may be done at most before another client has its answer.
+# Not the clock: what other processes do is not the flood's doing.
+SLOW_CPU_S = 1.0
 OTHER = post(b'{"model":"m","other":1}')
 
 
 @contextlib.asynccontextmanager
 async def others_answered(gateway: Gateway) -> AsyncIterator[None]:
     """While the block runs another client asks all the time: each answer comes, and soon."""
-    loop = asyncio.get_running_loop()
     worst, done = 0.0, False
     first = asyncio.Event()
 
@@ -48,9 +50,9 @@ async def others_answered(gateway: Gateway) -> AsyncIterator[None]:
         count = 0
         async with connected(gateway.port) as client:
             while not done:
-                began = loop.time()
+                began_s = time.process_time()
                 assert (await (await client.send(OTHER)).reply()).status == 200
-                worst = max(worst, loop.time() - began)
+                worst = max(worst, time.process_time() - began_s)
                 count += 1
                 first.set()
                 await asyncio.sleep(0.005)
@@ -64,7 +66,7 @@ async def others_answered(gateway: Gateway) -> AsyncIterator[None]:
         done = True
         count = await asking
     assert count
-    assert worst < SLOW_S, f"another client waited {worst:.2f} s"
+    assert worst < SLOW_CPU_S, f"another client waited for {worst:.2f} s of work"
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -99,11 +100,13 @@ async def test_a_trickle_is_stored_in_few_transactions(database: Pool, root: Pat
     steps: list[str] = []
     shipper = Shipper(lambda: database, root, spool, on_step=steps.append)
     shipper.start()
+    began_s = time.monotonic()
     for number in range(200):
         put(spool, number)
         await asyncio.sleep(0.005)
     await until(lambda: shipper.stored == 200)
-    assert steps.count("committed") <= 40
+    polls = (time.monotonic() - began_s) / 0.5  # a busy machine takes longer over the same trickle
+    assert steps.count("committed") <= polls + 5
     assert await shipper.drain(10)
 
 

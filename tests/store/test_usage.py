@@ -13,8 +13,10 @@ from luntrex_proxy.cli import main
 from luntrex_proxy.core.outcome import Ending, Tokens, UsageSource
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.frames import encode_record
 from luntrex_proxy.store.spool import Spool
 from luntrex_proxy.store.usage import micros, requests, totals
+from luntrex_proxy.store.usage_rows import lines_of
 from tests.store.records import NOON_US, opening, outcome, request_id, ship
 
 SINCE, UNTIL = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
@@ -160,3 +162,13 @@ async def test_the_verbs_of_the_ledger(database: Pool, database_dsn: str, tmp_pa
     result = await invoke(["ledger", "replay"], database_dsn, tmp_path)
     assert (result.exit_code, "stored 0" in result.stdout) == (0, True)
     assert await database.fetchval("SELECT count(*) FROM usage") == 3
+
+
+@pytest.mark.parametrize("alien", [b"\xc1ab", b'["open","x"]', b'["settle","a"]\n["settle","b"]', b'["settle","a"', b""])
+def test_only_whole_outcomes_become_lines(alien: bytes) -> None:
+    """Whatever else a sound frame holds, alone or among others, never becomes a row or part of one."""
+    good = encode_record(outcome(1))
+    for records in ([alien], [good, alien], [alien, good], [good, alien, good]):
+        with pytest.raises(ValueError, match="not a usage record"):
+            lines_of(records)
+    assert lines_of([good, good]).count(b"\n") == 1

@@ -29,10 +29,7 @@ def are_compact(data: bytes, members: Members) -> bool:
     A member takes at least its key, its value, two quotes, a colon and a comma or brace. When the lengths add up to
     the whole, there is no room for another one. False proves nothing.
     """
-    size = 1
-    for key, value in members.items():
-        size += len(key) + len(value) + 4
-    return size == len(data)
+    return 1 + sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members) == len(data)
 
 
 def find_spans(data: bytes, members: Members) -> dict[str, Span] | None:

@@ -82,7 +82,9 @@ def _read_openai(usage: dict[str, Any], names: _Names) -> Tokens | None:
         all_input = 0
     elif all_output is None:
         all_output = 0
-    if not (_is_count(all_input) and _is_count(all_output)):
+    if type(all_input) is not int or type(all_output) is not int:
+        return None
+    if not (0 <= all_input <= COUNT_LIMIT and 0 <= all_output <= COUNT_LIMIT):
         return None
     into = usage.get(names.input_details)
     out = usage.get(names.output_details)

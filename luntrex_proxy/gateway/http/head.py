@@ -40,9 +40,10 @@ _ONCE = frozenset(
 
 
 class RequestHead:
-    """Method, target, headers and framing of one request."""
+    """Method, target, headers and framing of one request. `call` is what the way of requests made of it."""
 
     __slots__ = (
+        "call",
         "chunked",
         "content_length",
         "expects_continue",
@@ -60,6 +61,7 @@ class RequestHead:
         self.query = query
         self.version = version
         self.headers = headers
+        self.call: object = None
         self.chunked = False
         self.content_length = 0
         self.expects_continue = False
@@ -89,6 +91,7 @@ class RepeatedHead:
         known = self._head
         head = RequestHead(known.method, known.path, known.query, known.version, known.headers)
         head.content_length = int(length)
+        head.call = known.call  # it follows from what is the same again
         return head
 
 
