@@ -13,7 +13,7 @@ from benchmarks.questions import Question, Target
 from benchmarks.starting import Proxy
 
 # What was put off (log lines, records on their way to the database) is paid within its own run.
-_SETTLE_S = 0.4
+_SETTLE_S = 1.0
 _HELD_GAP_US = 1_000_000
 _MIB = 1 << 20
 MOST_FAILED = 0.001

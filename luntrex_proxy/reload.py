@@ -65,6 +65,7 @@ class Changeable:
         self.entrance.clients = self.pipeline.clients = clients
         self._apply_bounds(settings.gateway)
         old, self.pipeline.routing = self.pipeline.routing, routing
+        routing.take_over()
         old.close(routing)
         return [key for key in _differences(self.settings, settings) if not self._took(key, settings)]
 

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 _MAX_DOUBLINGS = 4
+_MAX_PAUSES = 256  # models of one upstream that are paused together
 _SPEED_WEIGHT = 0.2  # of the newest measurement
 _SPEED_HALF_LIFE_S = 30.0
 
@@ -29,7 +30,7 @@ class Standing(enum.IntEnum):
 
     READY = 0
     EJECTED = 1  # too many errors: the others first
-    PAUSED = 2  # it said Retry-After: the others first
+    PAUSED = 2  # it said Retry-After for this model: the others first
     OPEN = 3  # not at all
 
 
@@ -49,8 +50,8 @@ class Health:
     """What is known of one upstream's condition. `good` and `troubled` are the hot path's; the rest has its rules."""
 
     __slots__ = (
-        "_bad", "_ejected_until_s", "_good_before", "_open_until_s", "_openings", "_paused_until_s", "_probe",
-        "_window_until_s", "credentials_refused", "good", "rules", "streak", "troubled",
+        "_bad", "_ejected_until_s", "_good_before", "_open_until_s", "_openings", "_paused_until_s", "_pauses",
+        "_probe", "_window_until_s", "credentials_refused", "good", "rules", "streak", "troubled",
     )  # fmt: skip
 
     def __init__(self, rules: HealthRules) -> None:
@@ -62,23 +63,29 @@ class Health:
         self._openings = 0  # in a row; 0: the breaker is closed
         self._open_until_s = 0.0
         self._probe = ""  # the request that tries whether an open breaker may close; only one does
-        self._paused_until_s = 0.0
+        self._pauses: dict[int, float] = {}  # until when; by hash, because a name may be a client's own words
+        self._paused_until_s = 0.0  # the last of them
         self._ejected_until_s = 0.0
         self._window_until_s = 0.0
         self._bad = 0  # in the window
         self._good_before = 0  # `good` at its start
 
-    def standing(self, now: float) -> Standing:
-        """Whether to ask it. An open breaker whose time is over counts as READY until somebody probes."""
+    def standing(self, now: float, model: str | None = None) -> Standing:
+        """Whether to ask it for `model`, its own name there; None: for whichever is the worst off.
+
+        An open breaker whose time is over counts as READY until somebody probes.
+        """
         if not self.troubled:
             return Standing.READY
         if self._openings:
             return Standing.OPEN if self._probe or now < self._open_until_s else Standing.READY
-        if now < self._paused_until_s:
+        if now >= self._paused_until_s:
+            self._pauses.clear()
+        elif model is None or now < self._pauses.get(hash(model), 0.0):
             return Standing.PAUSED
         if now < self._ejected_until_s:
             return Standing.EJECTED
-        self.troubled = False
+        self.troubled = bool(self._pauses)
         return Standing.READY
 
     def admit(self, now: float, request_id: str) -> bool:
@@ -102,9 +109,24 @@ class Health:
         elif verdict is Verdict.BAD:
             self._count_bad(now)
 
-    def pause(self, wait_s: float, now: float) -> None:
-        """It asked to be left alone for a while."""
-        self._paused_until_s = max(self._paused_until_s, now + min(wait_s, self.rules.pause_cap_s))
+    def answers(self, request_id: str) -> None:
+        """An answer has begun well: the others need not wait for a probe's end, which may be an hour away.
+
+        Until something has ended well the next failure, of the probe itself too, opens the breaker again.
+        """
+        if self._openings and self._probe == request_id:
+            self._probe = ""
+            self._openings = 0
+            self.streak = self.rules.failures - 1
+
+    def pause(self, model: str, wait_s: float, now: float) -> None:
+        """It asked to be left alone with this model for a while; limits are a model's, so the others go on."""
+        key = hash(model)
+        pauses = self._pauses
+        if len(pauses) >= _MAX_PAUSES and key not in pauses:
+            del pauses[min(pauses, key=pauses.__getitem__)]
+        until_s = pauses[key] = max(pauses.get(key, 0.0), now + min(wait_s, self.rules.pause_cap_s))
+        self._paused_until_s = max(self._paused_until_s, until_s)
         self.troubled = True
 
     def wait_s(self, now: float) -> float:
@@ -156,7 +178,7 @@ class Speed:
         self._measured_s = 0.0
 
     def note(self, wait_s: float, now: float) -> None:
-        """One measurement, made at `now`."""
+        """One measurement, made at `now`; of a wait that brought nothing, what it would have taken at least."""
         if self._measured_s:
             wait_s = self._wait_s + (wait_s - self._wait_s) * _SPEED_WEIGHT
         self._wait_s = wait_s

@@ -5,6 +5,7 @@ The field list of `Outcome` is the documented allowlist of the ledger, the log l
 """
 
 import enum
+from typing import Literal
 
 import msgspec
 
@@ -25,10 +26,19 @@ class Ending(enum.StrEnum):
 class UsageSource(enum.StrEnum):
     """Where the token counts come from."""
 
+    __hash__ = str.__hash__
+
     REPORTED = "reported"  # the upstream's own numbers
     ESTIMATED = "estimated"  # counted events and bytes, never from reading text
     UNKNOWN = "unknown"  # an upstream worked but nothing is known of how much
     NONE = "none"  # no upstream worked
+
+
+# The same as plain words: an enum takes as long to write as ten of a record's numbers.
+EndingWord = Literal["complete", "refused", "upstream_failed", "client_gone", "cut", "interrupted"]
+UsageWord = Literal["reported", "estimated", "unknown", "none"]
+ENDING_WORDS: dict[Ending, EndingWord] = {ending: ending.value for ending in Ending}
+USAGE_WORDS: dict[UsageSource, UsageWord] = {source: source.value for source in UsageSource}
 
 
 class Tokens(msgspec.Struct, frozen=True, array_like=True):
@@ -85,9 +95,9 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="settle"):
     upstream: str  # configured name, "" when none was asked
     status: int  # the HTTP status the client was sent, 0 when the client left before one was
     code: str  # "ok", or a code of core.refusals
-    ending: Ending
+    ending: EndingWord
     streamed: bool
-    usage_source: UsageSource
+    usage_source: UsageWord
     input_tokens: int  # these eight as in `Tokens`; flat, so that a record is a line of a table
     cached_input_tokens: int
     cache_write_5m_tokens: int

@@ -56,7 +56,7 @@ _ROWS = (
     ),
     Row("wrong_type", 400, "A field of the request has the wrong type."),
     Row("missing_model", 400, "The request names no model."),
-    Row("field_not_allowed", 400, "This field needs state at the provider, which this gateway does not keep."),
+    Row("field_not_allowed", 400, "This field needs state at the provider, or another model; both are off here."),
     # Access and routing.
     Row("model_not_found", 404, "The model does not exist here or the key may not use it."),
     Row(
@@ -101,7 +101,9 @@ FIELDS = frozenset(
     {
         "model", "stream", "stream_options", "store", "previous_response_id", "conversation",
         "background", "prompt", "messages", "input", "max_tokens", "tools", "container", "file_id", "mcp_servers",
-        "modalities", "inference_geo", "prompt_cache_retention", "region", "retention", "training",
+        "modalities", "inference_geo", "prompt_cache_retention", "region", "retention", "training", "thread",
+        "diagnostics", "fallbacks", "audio", "prompt_cache_options", "prompt_cache_breakpoint", "provider", "plugins",
+        "models", "route", "preset",
     }
 )  # fmt: skip
 

@@ -24,9 +24,9 @@ class Answer:
     """Sink of an upstream connection; `decided` and `finished` are awaited by the pipeline, nothing else waits."""
 
     __slots__ = (
-        "_connection", "_done", "_exchange", "_feed", "_grace", "_parts", "_ready", "_route", "_waiter",
-        "complete", "failure", "gathered_bytes", "headers", "is_stream", "json", "last", "reader", "relayed",
-        "status", "usage",
+        "_connection", "_done", "_exchange", "_feed", "_grace", "_parts", "_ready", "_route", "_sent_deadline",
+        "_waiter", "complete", "failure", "gathered_bytes", "headers", "is_stream", "json", "last", "reader",
+        "relayed", "status", "usage",
     )  # fmt: skip
 
     def __init__(self, connection: UpstreamConnection, reader: StreamReader | None, route: Route) -> None:
@@ -36,6 +36,7 @@ class Answer:
         self._parts: list[bytes] = []
         self._ready = False
         self._done = False
+        self._sent_deadline = NEVER  # the connection's deadline at the read that last brought the client something
         self._waiter: Signal | None = None
         self._feed: Callable[[bytes], bytes] | None = None  # the reader's, once the answer is known to be a stream
         self.reader = reader  # None when the client asked for no stream
@@ -95,15 +96,28 @@ class Answer:
         if self._done:
             return  # the connection may already serve another request, which this client must not slow down
         self._exchange = exchange
-        exchange.on_pause = self._connection.pause
+        exchange.on_pause = self._pause
         if self.is_stream:
-            exchange.keep_alive(self._heard_at)
+            self._sent_deadline = self._connection.deadline
+            exchange.keep_alive(self._sent_at)
         if exchange.client_paused:
-            self._connection.pause(True)
+            self._pause(True)
 
-    def _heard_at(self) -> float:
-        """When the upstream last said something; NEVER inside a very large event, where no comment may stand."""
-        return NEVER if self.reader is None or self.reader.mid_event else self._connection.heard_at
+    def _pause(self, paused: bool) -> None:
+        self._connection.pause(paused)
+        if not paused:  # the client has only now had what was sent to it
+            self._sent_deadline = self._connection.deadline
+
+    def _sent_at(self) -> float:
+        """When the client last had something; NEVER inside a very large event, where no comment may stand.
+
+        An event that drips in keeps the upstream from being silent, but not the client from hearing nothing. Each read
+        moves the connection's deadline, so that sending needs no clock of its own.
+        """
+        connection = self._connection
+        if self.reader is None or self.reader.mid_event or connection.deadline == NEVER:
+            return NEVER
+        return connection.heard_at - (connection.deadline - self._sent_deadline)
 
     def abandon(self) -> None:
         """Nobody wants the rest: close the upstream connection now. Does nothing to an answer that has ended."""
@@ -134,11 +148,10 @@ class Answer:
         if out:
             exchange = self._exchange
             if exchange is not None:
+                self._sent_deadline = self._connection.deadline  # before it is sent: a full buffer sets it to NEVER
                 exchange.send(out)
             else:
-                self._parts.append(out)
-                if not self._ready:
-                    self._decide()
+                self._gather(out)
         if reader.ended:
             self.last = reader.held
             self.complete = not reader.failed
@@ -146,13 +159,18 @@ class Answer:
                 self.failure = "upstream_error"
             self._connection.detach()
             self._finish()
+        elif not self._ready and reader.events:  # comments alone say nothing yet of what the answer will be
+            self._decide()
+
+    def _gather(self, data: bytes) -> None:
+        self._parts.append(data)
+        self.gathered_bytes += len(data)
+        if self.gathered_bytes > GATHER_BYTES and not self._ready:
+            self._decide()
 
     def _plain_arrived(self, data: bytes) -> None:
         if self._exchange is None:
-            self._parts.append(data)
-            self.gathered_bytes += len(data)
-            if self.gathered_bytes > GATHER_BYTES and not self._ready:
-                self._decide()
+            self._gather(data)
             return
         if self.json is None:
             self.json = JsonReader(self._route)

@@ -1,5 +1,7 @@
 """Station 4, authorise: the only place that makes a `Permit`; `forward` takes nothing less."""
 
+import msgspec
+
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.catalogue import Catalogue, Resolution
 from luntrex_proxy.core.policy import BadPolicyError, Policy, narrow_by_header
@@ -11,16 +13,16 @@ from luntrex_proxy.gateway.accept import Call
 POLICY_HEADER = b"x-luntrex-policy"
 
 
-class Permit:
+class Permit(msgspec.Struct, frozen=True, eq=False):
     """Proof that this caller may use this model, within this policy."""
 
-    __slots__ = ("caller", "model", "policy", "resolution")
+    caller: Caller
+    model: str  # the client's string: for routing only, never recorded
+    resolution: Resolution
+    policy: Policy
 
-    def __init__(self, caller: Caller, model: str, resolution: Resolution, policy: Policy) -> None:
-        self.caller = caller
-        self.model = model  # the client's string: for routing only, never recorded
-        self.resolution = resolution
-        self.policy = policy
+    def __repr__(self) -> str:
+        return "Permit()"  # never the client's words in a traceback
 
 
 def authorise(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from operator import length_hint
 
-from luntrex_proxy.core.health import Speed, Standing, Verdict
+from luntrex_proxy.core.health import Verdict
 from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.core.outcome import Ending
 from luntrex_proxy.core.refusals import Refusal
@@ -18,7 +18,7 @@ from luntrex_proxy.core.retrying import (
     verdict_on,
 )
 from luntrex_proxy.core.wire.fields import Fields
-from luntrex_proxy.core.wire.refused import read_error_event
+from luntrex_proxy.core.wire.refused import read_error_body, read_error_event
 from luntrex_proxy.core.wire.streams import stream_reader
 from luntrex_proxy.gateway.accept import Call
 from luntrex_proxy.gateway.answer import Answer
@@ -26,9 +26,11 @@ from luntrex_proxy.gateway.authorise import Permit
 from luntrex_proxy.gateway.http.origin import OriginFullError
 from luntrex_proxy.gateway.http.upstream import UpstreamConnection
 from luntrex_proxy.gateway.record import Draft
-from luntrex_proxy.gateway.route import Routing, Target
+from luntrex_proxy.gateway.route import Routing, Target, expected_s
 
 _NOT_THE_UPSTREAMS_DOING = (Ending.CLIENT_GONE, Ending.CUT, Ending.REFUSED)
+_ERROR_BYTES = 8192  # a longer body with status 200 is not searched for an error that could be handed on
+_LOOK_AGAIN_S = 0.25  # at a stream whose head came long before its first event
 
 
 async def forward(
@@ -50,20 +52,23 @@ async def forward(
     refused: tuple[Target, Answer] | None = None
     while True:
         try:
-            target, connection = await _reach(left, draft, routing.retries.tries, after_refusal=refused is not None)
+            target, connection = await _reach(left, targets, draft, routing.retries.tries)
         except Refusal:
             if refused is None:
                 raise
-            # The last refusal says more than that nobody else was there.
             draft.upstream = refused[0].upstream.name
-            return refused[1]
+            return refused[1]  # it says more than that nobody else was there
         answer = _send(call, permit, target, connection, body, fields, draft, routing)
         if target.speed is None:
             await answer.decided()
+            _read_status(answer)
         else:
-            await _measured(answer, target.speed)
+            await _measured(answer, target, targets)
         if answer.status < 400 and not answer.failure:
+            if target.upstream.health.troubled and not answer.done:
+                target.upstream.health.answers(draft.request_id)
             return answer
+        _heed_wish(answer, target, permit)
         if not _was_refused_whole(answer) or not length_hint(left) or not _may_go_on(call, draft, routing.retries):
             return answer
         refused = target, answer
@@ -71,65 +76,80 @@ async def forward(
 
 
 def conclude(draft: Draft) -> None:
-    """Tell the upstream's health how an attempt ended; of the last one when the request is on record."""
+    """Tell the upstream's health how an attempt ended; of the last one when the request is on record.
+
+    `draft.health` is there only together with that upstream's answer: what another one said never counts for it.
+    """
     health = draft.health
-    if health is None:
+    answer = draft.answer
+    if health is None or answer is None:
         return
     draft.health = None
     if draft.code == "ok" and not health.streak and not health.troubled:
         health.good += 1
         return
-    now = asyncio.get_running_loop().time()
-    answer = draft.answer
-    status = 0 if answer is None else _status(answer)
-    if answer is not None and status >= 400:
+    status = _status(answer)
+    if status >= 400:
         health.credentials_refused += credentials_are_wrong(status)
-        wait_s = retry_after_s(answer.headers, time.time()) if status in NOT_RUN else 0
-        if wait_s:
-            health.pause(wait_s, now)
         verdict = verdict_on(status)
     elif draft.ending in _NOT_THE_UPSTREAMS_DOING:
         verdict = Verdict.NOTHING
+    elif draft.code == "upstream_error":
+        verdict = Verdict.ALIVE  # it said so itself, in words we don't know: as likely as not the client's mistake
     else:
         verdict = Verdict.GOOD if draft.code == "ok" else Verdict.BAD
-    health.note(verdict, now, draft.request_id)
+    health.note(verdict, asyncio.get_running_loop().time(), draft.request_id)
 
 
 async def _reach(
-    left: Iterator[Target], draft: Draft, tries: int, *, after_refusal: bool
+    left: Iterator[Target], targets: Sequence[Target], draft: Draft, tries: int
 ) -> tuple[Target, UpstreamConnection]:
-    """The next target that can be connected to: nothing was sent to those that can't."""
+    """The next target that can be connected to.
+
+    Those that can't be were sent nothing and are at no expense, so they cost no retry budget, which keeps load from
+    multiplying: each request still reaches one upstream. `tries` bounds them, and after a few the breaker does.
+    """
     full = False
     for target in left:
         health, origin = target.upstream.health, target.upstream.origin
         if draft.attempts >= tries:
             break
-        if health.troubled:
-            if after_refusal and health.standing(origin.now) is Standing.PAUSED:
-                continue  # it would refuse as well
-            if not health.admit(origin.now, draft.request_id):
-                continue
+        if health.troubled and not health.admit(origin.now, draft.request_id):
+            continue
         draft.attempts += 1
         draft.upstream = target.upstream.name
-        draft.health = health  # before the first wait, so that a probe whose client leaves is given up
         connection = origin.take()
         if connection is not None:
             return target, connection
         try:
-            connection = await origin.connect()
-            if connection.usable():
-                return target, connection
-            verdict = Verdict.BAD  # closed by the other side before anything was sent
+            connection = await _connect(target, targets, draft.request_id)
         except OriginFullError:
             full = True
-            verdict = Verdict.NOTHING
-        except OSError:  # DNS, TCP, proxy, TLS or timeout
-            verdict = Verdict.BAD
-        draft.health = None
-        health.note(verdict, origin.now, draft.request_id)
+        if connection is not None:
+            return target, connection
     if not draft.attempts:
         raise Refusal("no_upstream")
     raise Refusal("overloaded" if full else "upstream_unreachable")
+
+
+async def _connect(target: Target, targets: Sequence[Target], request_id: str) -> UpstreamConnection | None:
+    """A new connection; None when it can't be made, which is then known of the target. Raises OriginFullError."""
+    health, origin = target.upstream.health, target.upstream.origin
+    started_s = asyncio.get_running_loop().time()
+    verdict = Verdict.NOTHING  # we are full, or the client left: a probe is given up
+    try:
+        connection = await origin.connect()
+        if connection.usable():
+            verdict = Verdict.GOOD
+            return connection
+        verdict = Verdict.BAD  # closed by the other side before anything was sent
+    except OSError:  # DNS, TCP, proxy, TLS or timeout
+        verdict = Verdict.BAD
+    finally:
+        if verdict is not Verdict.GOOD:
+            _note_wait(target, targets, started_s, in_vain=True)
+            health.note(verdict, origin.now, request_id)
+    return None
 
 
 def _send(
@@ -151,6 +171,7 @@ def _send(
             draft.open()
     except BaseException as error:
         connection.unused()
+        target.upstream.health.note(Verdict.NOTHING, target.upstream.origin.now, draft.request_id)
         draft.ending = Ending.REFUSED
         if isinstance(error, LedgerFullError):
             raise Refusal("ledger_full") from None
@@ -159,17 +180,58 @@ def _send(
     if fields is not None and fields.stream:
         reader = stream_reader(call.route.grammar, withhold_usage=target.injects_usage(call.route, fields))
     answer = draft.answer = Answer(connection, reader, call.route)
+    draft.health = target.upstream.health
     connection.send(request, answer)
     return answer
 
 
-async def _measured(answer: Answer, speed: Speed) -> None:
-    loop = asyncio.get_running_loop()
-    started_s = loop.time()
-    await answer.decided()
-    if answer.status < 400 and not answer.failure:  # an upstream that fails fast is not a fast one
-        now = loop.time()
-        speed.note(now - started_s, now)
+async def _measured(answer: Answer, target: Target, targets: Sequence[Target]) -> None:
+    started_s = asyncio.get_running_loop().time()
+    try:
+        await answer.decided()
+    except BaseException:
+        _note_wait(target, targets, started_s, in_vain=True)
+        raise
+    _read_status(answer)
+    _measure(answer, target, targets, started_s)
+
+
+def _measure(answer: Answer, target: Target, targets: Sequence[Target], started_s: float) -> None:
+    """Note how long an answer took to say something; the head of a stream alone may come at once and says nothing."""
+    events = answer.reader.events if answer.is_stream and answer.reader is not None else 0
+    if answer.is_stream and not events and not answer.done:
+        asyncio.get_running_loop().call_later(_LOOK_AGAIN_S, _measure, answer, target, targets, started_s)
+        return
+    _note_wait(target, targets, started_s, in_vain=answer.status >= 400 or not (events or answer.code == "ok"))
+
+
+def _note_wait(target: Target, targets: Sequence[Target], started_s: float, *, in_vain: bool) -> None:
+    """One measurement. In vain: it would have taken longer, and who fails fast is no faster than was expected."""
+    if target.speed is None:
+        return
+    now = asyncio.get_running_loop().time()
+    wait_s = now - started_s
+    if in_vain:
+        wait_s = max(wait_s, expected_s(targets)[targets.index(target)])
+    target.speed.note(wait_s, now)
+
+
+def _read_status(answer: Answer) -> None:
+    """Give an answer that is an error in spite of its 200 the status it states (OpenRouter does that)."""
+    if answer.status == 200 and not answer.is_stream and answer.complete and answer.gathered_bytes <= _ERROR_BYTES:
+        body = answer.gathered()
+        answer.gathered_bytes = 0
+        answer.body_arrived(body)  # back again, for the relay
+        answer.status = read_error_body(body) or 200
+
+
+def _heed_wish(answer: Answer, target: Target, permit: Permit) -> None:
+    """An upstream that says Retry-After is asked for this model after the others."""
+    if _status(answer) in NOT_RUN:
+        wait_s = retry_after_s(answer.headers, time.time())
+        if wait_s:
+            now = asyncio.get_running_loop().time()
+            target.upstream.health.pause(target.model_there(permit), wait_s, now)
 
 
 def _status(answer: Answer) -> int:

@@ -24,7 +24,7 @@ from luntrex_proxy.gateway.openpaths import PATHS as OPEN_PATHS
 from luntrex_proxy.gateway.openpaths import open_path
 from luntrex_proxy.gateway.overload import REFUSING, Overload
 from luntrex_proxy.gateway.ports import Outside
-from luntrex_proxy.gateway.record import OTHER, Draft
+from luntrex_proxy.gateway.record import OTHER, Draft, begin
 from luntrex_proxy.gateway.relay import Relayed, broken_end, relay
 from luntrex_proxy.gateway.route import Routing, choose
 from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
@@ -68,7 +68,7 @@ class Pipeline:
         if exchange.head.path in OPEN_PATHS and self._answer_openly(exchange):
             return
         now = time.time()
-        draft = Draft(now, self._outside, exchange.elapsed_us)
+        draft = begin(now, self._outside, exchange.elapsed_us)
         self.inflight += 1
         try:
             await self._travel(exchange, draft, now)
@@ -230,7 +230,7 @@ class Pipeline:
         """A whole answer for bytes that never became a request. Counted by code; nothing of them is kept."""
         row = REFUSALS[code]
         now = time.time()
-        draft = Draft(now, self._outside, lambda: 0)
+        draft = begin(now, self._outside, lambda: 0)
         draft.code, draft.status = code, row.status
         draft.settle()
         body = error_body(guess_dialect(received), row, draft.request_id)

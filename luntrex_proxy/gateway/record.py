@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+import msgspec
+
 from luntrex_proxy.core.health import Health
-from luntrex_proxy.core.outcome import Ending, Opening, Outcome, Tokens, UsageSource
+from luntrex_proxy.core.outcome import ENDING_WORDS, USAGE_WORDS, Ending, Opening, Outcome, Tokens, UsageSource
 from luntrex_proxy.core.pricing import Price
 from luntrex_proxy.gateway.answer import Answer
 from luntrex_proxy.gateway.ports import Outside
@@ -14,41 +16,46 @@ NO_TOKENS = Tokens()
 NO_PRICE = Price(rates=None, model=OTHER, version="")
 
 
-class Draft:
-    """The outcome in the making: what each station has found out so far."""
+def begin(now: float, outside: Outside, elapsed_us: Callable[[], int]) -> "Draft":
+    """The draft of a request that came at `now` (unix seconds)."""
+    return Draft(outside, elapsed_us, new_request_id(now), int(now * 1e6))
 
-    # Defaults of the class, not of each object: a request sets only what it finds out.
-    recorded = False
-    account_id = 0
-    key_id = ""
-    route = "none"
-    model = OTHER
-    upstream = ""
-    status = 0
-    code = "internal_error"
-    ending = Ending.REFUSED
-    streamed = False
-    usage_source = UsageSource.NONE
-    tokens = NO_TOKENS
-    price = NO_PRICE
+
+class Draft(msgspec.Struct, eq=False):
+    """The outcome in the making: what each station has found out so far. A struct: made in C, once per request."""
+
+    outside: Outside
+    elapsed_us: Callable[[], int]
+    request_id: str
+    started_us: int
+    recorded: bool = False
+    account_id: int = 0
+    key_id: str = ""
+    route: str = "none"
+    model: str = OTHER
+    upstream: str = ""
+    status: int = 0
+    code: str = "internal_error"
+    ending: Ending = Ending.REFUSED
+    streamed: bool = False
+    usage_source: UsageSource = UsageSource.NONE
+    tokens: Tokens = NO_TOKENS
+    price: Price = NO_PRICE
     health: Health | None = None  # not recorded: who has to be told how the request ended
     answer: Answer | None = None  # not recorded: where the meter reads and the pipeline closes
-    request_bytes = 0
-    response_bytes = 0
-    events = 0
-    attempts = 0
-    first_byte_us = 0
-    overhead_us = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    events: int = 0
+    attempts: int = 0
+    first_byte_us: int = 0
+    overhead_us: int = 0
 
-    def __init__(self, now: float, outside: Outside, elapsed_us: Callable[[], int]) -> None:
-        self._outside = outside
-        self._elapsed_us = elapsed_us
-        self.request_id = new_request_id(now)
-        self.started_us = int(now * 1e6)
+    def __repr__(self) -> str:
+        return "Draft()"
 
     def open(self) -> None:
         """Put the request on record before an upstream sees it. Raises LedgerFullError."""
-        self.overhead_us = self._elapsed_us()
+        self.overhead_us = self.elapsed_us()
         opening = Opening(
             self.request_id,
             self.started_us,
@@ -60,7 +67,7 @@ class Draft:
             self.streamed,
             self.request_bytes,
         )
-        self._outside.ledger.open(opening)
+        self.outside.ledger.open(opening)
 
     def settle(self) -> None:
         """Make the Outcome and give it to every sink; later calls do nothing."""
@@ -79,9 +86,9 @@ class Draft:
             self.upstream,
             self.status,
             self.code,
-            self.ending,
+            ENDING_WORDS[self.ending],
             self.streamed,
-            self.usage_source,
+            USAGE_WORDS[self.usage_source],
             tokens.input,
             tokens.cached_input,
             tokens.cache_write_5m,
@@ -96,14 +103,14 @@ class Draft:
             self.response_bytes,
             self.events,
             self.attempts,
-            self._elapsed_us(),
+            self.elapsed_us(),
             self.first_byte_us,
             self.overhead_us,
         )
-        for sink in self._outside.sinks:
+        for sink in self.outside.sinks:
             try:
                 sink(outcome)
             except Exception as bug:  # noqa: BLE001 -- a sink that breaks must not cost the client its answer
-                self._outside.on_bug(bug)
+                self.outside.on_bug(bug)
         if self.account_id:
-            self._outside.ledger.settle(outcome)
+            self.outside.ledger.settle(outcome)

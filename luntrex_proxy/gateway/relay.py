@@ -10,7 +10,7 @@ from luntrex_proxy.core.retrying import OUR_CREDENTIALS_REFUSED
 from luntrex_proxy.core.wire.ends import error_event
 from luntrex_proxy.core.wire.errors import upstream_error_body
 from luntrex_proxy.core.wire.headers import TO_CLIENT, WAIT_HEADERS, copy_allowed
-from luntrex_proxy.core.wire.jsonbody import read_answer
+from luntrex_proxy.core.wire.jsonbody import begins_as_object, read_answer
 from luntrex_proxy.core.wire.refused import read_error_event
 from luntrex_proxy.core.wire.sse import StreamReader
 from luntrex_proxy.gateway.answer import Answer
@@ -118,6 +118,8 @@ async def _relay_body(route: Route, own_headers: bytes, answer: Answer, exchange
             raise Refusal(wrong)  # both SDKs would take an error with status 200 for an answer
         answer.relayed = True
         return Relayed(exchange, "ok", body, 200, headers)
+    if not begins_as_object(body):
+        raise Refusal("upstream_invalid")  # nothing has been sent: it can still have a real status
     answer.relayed = True
     length = answer.headers.get(b"content-length")
     if length is not None:
@@ -129,10 +131,8 @@ async def _relay_body(route: Route, own_headers: bytes, answer: Answer, exchange
     await answer.finished()
     if answer.json is not None:
         answer.usage = answer.json.usage()
-        if length is None and b"transfer-encoding" not in answer.headers and not answer.json.is_whole():
-            answer.failure = "upstream_cut"  # a body that ends with its connection tells of no cut itself
-        elif answer.json.has_error():
-            answer.failure = "upstream_error"
+        if not answer.failure:
+            answer.failure = answer.json.fault() or ("upstream_error" if answer.json.has_error() else "")
     relayed = Relayed(exchange, answer.code, answer.last)
     relayed.cut = answer.code != "ok"  # JSON can't say that it was cut: an incomplete body does
     return relayed

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from luntrex_proxy.core.call import Grammar, Route
 from luntrex_proxy.core.catalogue import Candidate, Catalogue, Choice, Resolution, choose_order
-from luntrex_proxy.core.health import Health, Speed, Standing
+from luntrex_proxy.core.health import Health, HealthRules, Speed, Standing
 from luntrex_proxy.core.policy import NO_TRAINING, Policy, Traits, name_exclusion
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.retrying import Retries
@@ -19,6 +19,8 @@ from luntrex_proxy.gateway.authorise import Permit
 from luntrex_proxy.gateway.http.origin import Origin
 from luntrex_proxy.gateway.ports import Prices
 
+_UNMEASURED_S = 0.001  # what is expected of targets while none of a model's was measured
+
 _MODEL_PATH = re.compile(rb"[A-Za-z0-9._:@-]+(?:/[A-Za-z0-9._:@-]+)*")
 
 
@@ -26,8 +28,8 @@ class Upstream:
     """One configured upstream as the way of a request uses it."""
 
     __slots__ = (
-        "_begins", "_fixed_headers", "base_path", "end_users", "health", "inject_usage", "name", "origin", "reached_by",
-        "speed", "store_false", "traits",
+        "_begins", "_fixed_headers", "base_path", "end_users", "health", "health_rules", "inject_usage", "name",
+        "origin", "reached_by", "speeds", "store_false", "traits",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 -- one value per part, all by name
@@ -37,6 +39,8 @@ class Upstream:
         origin: Origin,
         reached_by: tuple[object, ...],
         health: Health,
+        health_rules: HealthRules,
+        speeds: dict[str, Speed],
         base_path: bytes,
         fixed_headers: bytes,
         inject_usage: bool,
@@ -47,8 +51,9 @@ class Upstream:
         self.name = name
         self.origin = origin
         self.reached_by = reached_by  # all settings that `origin` was made from; its place comes first
-        self.health = health
-        self.speed = Speed()
+        self.health = health  # may be shared with the configuration before
+        self.health_rules = health_rules  # of this configuration
+        self.speeds = speeds  # by the upstream's model, as many as are configured; "" for all that wildcards matched
         self.base_path = base_path
         self.inject_usage = inject_usage
         self.traits = traits
@@ -90,6 +95,10 @@ class Target:
         self.candidate = candidate
         self.weight = candidate.weight
         self.speed = speed  # None: nobody wants to know
+
+    def model_there(self, permit: Permit) -> str:
+        """What the upstream calls the model."""
+        return self.candidate.model or permit.model
 
     def injects_usage(self, route: Route, fields: Fields) -> bool:
         """Whether the stream's usage has to be asked for on the client's behalf."""
@@ -150,7 +159,13 @@ class Routing:
         if resolution.choice is not Choice.LATENCY:
             return None
         # A name that a wildcard matched has no place to remember its own.
-        return self.upstreams[candidate.upstream].speed if resolution.name is None else Speed()
+        model = "" if resolution.name is None else candidate.model or resolution.name
+        return self.upstreams[candidate.upstream].speeds.setdefault(model, Speed())
+
+    def take_over(self) -> None:
+        """From now on this configuration is in force: change what it shares with the one before."""
+        for upstream in self.upstreams.values():
+            upstream.health.rules = upstream.health_rules
 
     def health(self) -> dict[str, float]:
         """For the metric: 1 for an upstream that is asked as usual, 0 for one that is not, 0.5 between."""
@@ -183,8 +198,18 @@ def choose(permit: Permit, routing: Routing) -> Sequence[Target]:
         targets = _ordered(targets, permit.resolution.choice)
     for target in targets:
         if target.upstream.health.troubled:
-            return _willing(targets)
+            return _willing(targets, permit)
     return targets
+
+
+def expected_s(targets: Sequence[Target]) -> list[float]:
+    """What a first byte of each is expected to take; of one that was never measured, the mean of the others."""
+    expected = [
+        0.0 if target.speed is None else target.speed.expect_s(target.upstream.origin.now) for target in targets
+    ]
+    measured = [wait_s for wait_s in expected if wait_s]
+    unmeasured_s = sum(measured) / len(measured) if measured else _UNMEASURED_S
+    return [wait_s or unmeasured_s for wait_s in expected]
 
 
 def _admitted(targets: tuple[Target, ...], policy: Policy) -> tuple[Target, ...]:
@@ -199,20 +224,20 @@ def _ordered(targets: tuple[Target, ...], choice: Choice) -> tuple[Target, ...]:
     if choice is Choice.LEAST_BUSY:
         costs = [target.upstream.origin.busy + 1.0 for target in targets]
     elif choice is Choice.LATENCY:
-        costs = [_expected_s(target) * (target.upstream.origin.busy + 1) for target in targets]
+        waits_s = expected_s(targets)
+        costs = [wait_s * (target.upstream.origin.busy + 1) for wait_s, target in zip(waits_s, targets, strict=True)]
     return choose_order(targets, random.random(), costs)  # noqa: S311 -- spreads load, guards nothing
 
 
-def _expected_s(target: Target) -> float:
-    return target.speed.expect_s(target.upstream.origin.now) if target.speed is not None else 0.0
-
-
-def _willing(targets: tuple[Target, ...]) -> Sequence[Target]:
+def _willing(targets: tuple[Target, ...], permit: Permit) -> Sequence[Target]:
     """Those that may be asked, the best first, in their order otherwise.
 
     At most half of a model's targets count as ejected: when most of them err, the errors are not an outlier's.
     """
-    standings = {target: target.upstream.health.standing(target.upstream.origin.now) for target in targets}
+    standings = {
+        target: target.upstream.health.standing(target.upstream.origin.now, target.model_there(permit))
+        for target in targets
+    }
     ejected = sum(standing is Standing.EJECTED for standing in standings.values())
     if ejected * 2 > len(targets):
         standings = {

@@ -1,7 +1,7 @@
 """Builds what `route` and `forward` use from the configured upstreams: origins, TLS contexts, constant headers.
 
 A reload keeps what need not change: the pool of an upstream that is reached as before, and what is known of the
-health of an upstream that is still at the same place.
+health and speed of an upstream that is still at the same place. Building changes nothing of what is in force.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import ssl
 
 from luntrex_proxy import __version__
 from luntrex_proxy.core.call import Dialect
-from luntrex_proxy.core.health import Health, HealthRules
+from luntrex_proxy.core.health import Health, HealthRules, Speed
 from luntrex_proxy.core.retrying import Retries
 from luntrex_proxy.core.wire.endusers import EndUserIds, EndUsers
 from luntrex_proxy.gateway.http.dial import Dialer, Proxy
@@ -61,11 +61,16 @@ def build_upstream(
     reached_by = _reached_by(upstream)
     tls = _tls_context(upstream) if upstream.endpoint.tls else None
     same = old is not None and old.reached_by == reached_by and not _has_files(upstream)
+    rules = _health_rules(upstream)
+    stays = old if old is not None and old.reached_by[0] == reached_by[0] else None
+    speeds: dict[str, Speed] = {} if stays is None else stays.speeds
     return Upstream(
         name=upstream.name,
         origin=old.origin if same and old is not None else _origin(upstream, tls, ticker, loop),
         reached_by=reached_by,
-        health=_health(upstream, old),
+        health=Health(rules) if stays is None else stays.health,
+        health_rules=rules,
+        speeds=speeds,
         base_path=upstream.endpoint.path.encode(),
         fixed_headers=_fixed_headers(upstream),
         inject_usage=upstream.inject_usage,
@@ -96,9 +101,9 @@ def _has_files(upstream: configured.Upstream) -> bool:
     return upstream.endpoint.tls and (upstream.ca_file is not None or upstream.client_certificate_file is not None)
 
 
-def _health(upstream: configured.Upstream, old: Upstream | None) -> Health:
+def _health_rules(upstream: configured.Upstream) -> HealthRules:
     wanted = upstream.health
-    rules = HealthRules(
+    return HealthRules(
         failures=wanted.failures,
         open_s=wanted.open_s,
         error_percent=wanted.error_percent,
@@ -106,10 +111,6 @@ def _health(upstream: configured.Upstream, old: Upstream | None) -> Health:
         window_s=wanted.window_s,
         pause_cap_s=wanted.retry_after_cap_s,
     )
-    if old is None or old.reached_by[0] != _reached_by(upstream)[0]:
-        return Health(rules)
-    old.health.rules = rules
-    return old.health
 
 
 def _origin(

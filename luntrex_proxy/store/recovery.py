@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from luntrex_proxy.core.outcome import Ending, Opening, Outcome, Tokens, UsageSource
+from luntrex_proxy.core.outcome import ENDING_WORDS, USAGE_WORDS, Ending, Opening, Outcome, Tokens, UsageSource
 from luntrex_proxy.store.frames import Frame
 from luntrex_proxy.store.segments import SpoolDirectory, directories
 
@@ -65,9 +65,9 @@ def interrupted(opening: Opening) -> Outcome:
         upstream=opening.upstream,
         status=0,
         code="interrupted",
-        ending=Ending.INTERRUPTED,
+        ending=ENDING_WORDS[Ending.INTERRUPTED],
         streamed=opening.streamed,
-        usage_source=UsageSource.UNKNOWN,
+        usage_source=USAGE_WORDS[UsageSource.UNKNOWN],
         **Tokens().columns(),
         cost_pico=0,
         price_version="",

@@ -130,15 +130,63 @@ def test_few_errors_among_many_do_not_eject() -> None:
 def test_retry_after_is_kept_up_to_the_cap() -> None:
     """Others first for as long as it asked, but not for a day; a shorter wish does not shorten a longer one."""
     health = after(GOOD)
-    health.pause(7, 100)
-    health.pause(1, 100)
-    assert health.standing(106.9) is Standing.PAUSED
+    health.pause("m", 7, 100)
+    health.pause("m", 1, 100)
+    assert health.standing(106.9, "m") is Standing.PAUSED
     assert health.admit(106.9, "only one there is")
     assert health.value(101) == 0.5
-    assert health.standing(107) is Standing.READY
-    health.pause(86_400, 200)
-    assert health.standing(259) is Standing.PAUSED
-    assert health.standing(260) is Standing.READY
+    assert health.standing(107, "m") is Standing.READY
+    assert not health.troubled
+    health.pause("m", 86_400, 200)
+    assert health.standing(259, "m") is Standing.PAUSED
+    assert health.standing(260, "m") is Standing.READY
+
+
+def test_a_pause_is_one_models() -> None:
+    """The others are asked as before, and the pause is not forgotten over that."""
+    health = after(GOOD)
+    health.pause("x", 10, 100)
+    health.pause("y", 20, 100)
+    assert health.standing(105, "m") is Standing.READY
+    assert health.standing(105, "x") is Standing.PAUSED
+    assert health.standing(105) is Standing.PAUSED
+    assert health.standing(115, "x") is Standing.READY
+    assert health.standing(115, "y") is Standing.PAUSED
+
+
+def test_pauses_are_bounded() -> None:
+    """However many names a wildcard lets through: the pause that is over first makes room."""
+    health = after(GOOD)
+    for number in range(10_000):
+        health.pause(f"m{number}", 10 + number / 1000, 100)
+    assert len(health._pauses) == 256
+    assert health.standing(101, "m9999") is Standing.PAUSED
+    assert health.standing(101, "m0") is Standing.READY
+    health.standing(161)
+    assert not health._pauses
+
+
+def test_a_probe_that_answers_lets_the_others_in_on_parole() -> None:
+    """They need not wait for its end; what fails next opens the breaker again, what ends well clears it."""
+    for end, value in ((BAD, 0), (GOOD, 1), (NOTHING, 1)):
+        health = after(BAD, BAD, BAD)
+        assert health.admit(110, "probe")
+        health.answers("somebody else")
+        assert not health.admit(110, "too early")
+        health.answers("probe")
+        assert health.admit(110, "next")
+        assert health.admit(110, "and another")
+        health.note(end, 120, "probe")
+        assert health.value(120) == value
+    health = after(BAD, BAD, BAD)
+    assert health.admit(110, "probe")
+    health.answers("probe")
+    health.note(GOOD, 111, "next")
+    health.note(BAD, 112, "probe")
+    assert health.value(112) == 1, "a cut is one failure again"
+    health = after(BAD)
+    health.answers("r0")
+    assert health.streak == 1, "nobody probes a closed breaker"
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(Verdict)), st.floats(0, 40)), max_size=120))

@@ -1,18 +1,28 @@
 """The documented allowlist: what is kept of a request. A new field is a privacy decision, to be made here too."""
 
 import enum
+from typing import get_args
 
 import msgspec
 import pytest
 
-from luntrex_proxy.core.outcome import Ending, Opening, Outcome, Record, Tokens, UsageSource
+from luntrex_proxy.core.outcome import (
+    Ending,
+    EndingWord,
+    Opening,
+    Outcome,
+    Record,
+    Tokens,
+    UsageSource,
+    UsageWord,
+)
 
 TOKENS = (
     "input", "cached_input", "cache_write_5m", "cache_write_1h", "input_audio", "output", "reasoning", "output_audio",
 )  # fmt: skip
 OUTCOME = {
     "request_id": str, "started_us": int, "account_id": int, "key_id": str, "route": str, "model": str, "upstream": str,
-    "status": int, "code": str, "ending": Ending, "streamed": bool, "usage_source": UsageSource,
+    "status": int, "code": str, "ending": EndingWord, "streamed": bool, "usage_source": UsageWord,
     **{f"{name}_tokens": int for name in TOKENS},
     "cost_pico": int, "price_version": str, "request_bytes": int, "response_bytes": int, "events": int, "attempts": int,
     "duration_us": int, "first_byte_us": int, "overhead_us": int,
@@ -49,11 +59,13 @@ def test_the_words_are_these() -> None:
     ]  # fmt: skip
     assert [source.value for source in UsageSource] == ["reported", "estimated", "unknown", "none"]
     assert issubclass(Ending, enum.StrEnum)
+    assert list(get_args(EndingWord)) == [ending.value for ending in Ending]
+    assert list(get_args(UsageWord)) == [source.value for source in UsageSource]
 
 
 def test_no_field_can_hold_anything_else() -> None:
     """Only text, numbers, switches and our own enums; no dictionary, list or bytes in which words could travel."""
-    allowed = {str, int, bool, Ending, UsageSource}
+    allowed = {str, int, bool, EndingWord, UsageWord}
     assert set(OUTCOME.values()) | set(OPENING.values()) <= allowed
 
 
@@ -69,6 +81,6 @@ def test_records_are_frozen(struct: msgspec.Struct) -> None:
 def test_records_survive_the_spool() -> None:
     """Both records come back as what they were, told apart by their tag."""
     opening = Opening("r", 1, 2, "k", "messages", "m", "u", True, 10)
-    decoder = msgspec.msgpack.Decoder(Record)
+    decoder = msgspec.json.Decoder(Record)
     for record in (FULL, opening):
-        assert decoder.decode(msgspec.msgpack.encode(record)) == record
+        assert decoder.decode(msgspec.json.encode(record)) == record

@@ -1,22 +1,32 @@
 """Upstreams that fail are avoided, tried again by one request, and chosen by weight, load or speed."""
 
 import asyncio
+import contextlib
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.catalogue import Choice, Entry, Target
+from luntrex_proxy.core.health import Speed
+from luntrex_proxy.gateway.http.origin import Origin
 from luntrex_proxy.gateway.route import Routing
-from luntrex_proxy.gateway.upstreams import build_upstream
+from luntrex_proxy.gateway.upstreams import UnusableUpstreamError, build_routing, build_upstream
+from luntrex_proxy.settings.model import Gateway as SettingsOfGateway
+from luntrex_proxy.settings.model import Settings
+from luntrex_proxy.settings.policy import Policy as PolicySettings
 from tests.fakes import PSEUDONYM_KEY, Gateway, entry, serving, until, upstream
 from tests.gateway.wire import (
     CLOSE,
     HANG,
     LAST_CHUNK,
+    RESPONSES,
     STREAM_BODY,
     LoopUpstream,
+    Request,
     Step,
     ask,
     chunk,
@@ -26,7 +36,7 @@ from tests.gateway.wire import (
     sse_head,
     upstream_server,
 )
-from tests.upstreams.bodies import chat_body, chat_delta
+from tests.upstreams.bodies import DONE, chat_body, chat_delta
 
 GOOD: list[Step] = [reply(200, chat_body())]
 QUICK = {"failures": 3, "open_s": 0.3, "error_requests": 1000}
@@ -52,7 +62,8 @@ FAILURES: dict[str, tuple[list[Step], bytes]] = {
     "cut stream": (CUT_STREAM, post(STREAM_BODY)),
     "no terminator": ([sse_head(), chunk(chat_delta("a")), LAST_CHUNK], post(STREAM_BODY)),
     "html": ([reply(200, b"<html>", content_type="text/html")], post()),
-    "error with 200": ([reply(200, b'{"error":{"message":"m"}}')], post()),
+    "server error with 200": ([reply(200, b'{"error":{"message":"m","type":"server_error"}}')], post()),
+    "5xx with 200": ([reply(200, b'{"error":{"message":"m","code":502}}')], post()),
     "silence": ([HANG], post()),
     "our key": ([reply(401, b"{}")], post()),
 }
@@ -88,6 +99,51 @@ async def test_a_clients_mistakes_do_not(status: int) -> None:
         await asked(gateway, 30)
         assert len(up.requests) == 30
         assert health(gateway) == {"a": 1.0}
+
+
+def failed_response(code: str) -> list[Step]:
+    """A stream of the responses grammar that ends so after its first event."""
+    created = b'event: response.created\ndata: {"type":"response.created","response":{}}\n\n'
+    end = (
+        b'event: response.failed\ndata: {"type":"response.failed","response":{"error":{"code":"%b","message":"m"}}}\n\n'
+    )
+    return [sse_head(), chunk(created), 0.01, chunk(end % code.encode()), LAST_CHUNK]
+
+
+RESPONSE_POST = post(b'{"model":"m","stream":true,"input":"x"}', path=RESPONSES)
+MISTAKES: dict[str, tuple[list[Step], bytes]] = {
+    code: (failed_response(code), RESPONSE_POST)
+    for code in ("invalid_prompt", "invalid_image", "image_content_policy_violation", "content_filter", "to_come")
+} | {
+    "400 with 200": ([reply(200, b'{"error":{"code":400,"message":"m"}}')], post()),
+    "a word with 200": ([reply(200, b'{"error":{"code":"context_too_long","message":"m"}}')], post()),
+    "no word with 200": ([reply(200, b'{"error":{"message":"m"}}')], post()),
+    "a long one with 200": ([reply(200, b'{"error":{"message":"%b"}}' % (b"m" * 100_000))], post()),
+    "as first event": ([sse_head(), chunk(b'data: {"error":{"message":"m"}}\n\n'), LAST_CHUNK], post(STREAM_BODY)),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+async def test_nor_do_they_inside_a_200(case: str) -> None:
+    """An error that the upstream states itself is no failure of its own unless it says so."""
+    script, request = MISTAKES[case]
+    async with upstream_server(script) as up, serving([upstream("a", up.url, health=QUICK)], ONE) as gateway:
+        for _ in range(5):
+            with contextlib.suppress(AssertionError):  # the connection breaks off under the long one
+                await ask(gateway.port, request)
+        await gateway.outcome(5)
+        assert {outcome.code for outcome in gateway.outcomes} == {"upstream_error"}
+        assert health(gateway) == {"a": 1.0}
+
+
+async def test_a_servers_own_words_inside_a_stream_open_the_breaker() -> None:
+    """response.failed with server_error is the upstream's failure."""
+    script = failed_response("server_error")
+    async with upstream_server(script) as up, serving([upstream("a", up.url, health=QUICK)], ONE) as gateway:
+        for _ in range(3):
+            await ask(gateway.port, RESPONSE_POST)
+        await gateway.outcome(3)
+        assert health(gateway) == {"a": 0.0}
 
 
 @pytest.mark.parametrize(("status", "counted"), [(401, 2), (407, 2), (402, 0), (403, 0), (400, 0), (500, 0)])
@@ -129,6 +185,27 @@ async def test_half_open_lets_exactly_one_request_try() -> None:
         await gateway.idle()
         assert health(gateway) == {"a": 1.0}
         assert await asked(gateway, 5) == [200] * 5
+
+
+@pytest.mark.parametrize("end", ["well", "cut"])
+async def test_a_stream_that_probes_lets_the_others_in_once_it_has_begun(end: str) -> None:
+    """Its end may be an hour away. When it is cut after all, that is a failure like any other."""
+    gate = asyncio.Event()
+    async with upstream_server([CLOSE]) as up, serving([upstream("a", up.url, health=QUICK)], ONE) as gateway:
+        await asked(gateway, 3)
+        await until(lambda: gateway.pipeline.routing.upstreams["a"].health.wait_s(gateway.ticker.now) == 0)
+        last = [chunk(chat_delta("", "stop")), chunk(DONE), LAST_CHUNK] if end == "well" else [CLOSE]
+        up.script = [sse_head(), chunk(chat_delta("a")), gate, *last]
+        async with connected(gateway.port) as client:
+            await (await client.send(post(STREAM_BODY))).read_until(b"data:")
+            up.script = GOOD
+            assert await asked(gateway, 5) == [200] * 5
+            assert health(gateway) == {"a": 1.0}
+            gate.set()
+            await client.read_until(b"[DONE]" if end == "well" else b"upstream_cut")
+        await gateway.idle()
+        known = gateway.pipeline.routing.upstreams["a"].health
+        assert (known.value(gateway.ticker.now), known.streak) == (1.0, int(end == "cut"))
 
 
 async def test_a_probe_that_its_client_gives_up_is_followed_by_another() -> None:
@@ -183,16 +260,37 @@ async def test_the_only_target_is_asked_all_the_same() -> None:
         assert len(up.requests) == 3
 
 
-async def test_a_refusal_is_not_taken_to_an_upstream_that_wants_peace() -> None:
-    """Both said Retry-After: one is asked, not one after the other."""
-    busy = reply(429, b"{}", "Retry-After: 30")
+async def test_who_wants_peace_is_asked_last_and_not_never() -> None:
+    """Retry-After is a guess about others' requests: after a refusal elsewhere it is still worth a try."""
     async with (
-        upstream_server([busy]) as a,
-        upstream_server([busy]) as b,
+        upstream_server([reply(429, b"{}", "Retry-After: 30")]) as a,
+        upstream_server(GOOD) as b,
         serving([upstream("a", a.url), upstream("b", b.url)], TWO) as gateway,
     ):
-        await asked(gateway, 5)
-        assert (len(a.requests), len(b.requests)) == (5, 1)
+        assert await asked(gateway, 1) == [200]
+        a.script, b.script = GOOD, [reply(429, b"{}")]
+        assert await asked(gateway, 3) == [200] * 3
+        assert (len(a.requests), len(b.requests)) == (4, 4)
+
+
+@pytest.mark.parametrize("wildcard", [False, True], ids=["exact", "wildcard"])
+async def test_one_models_limit_is_not_the_others(wildcard: bool) -> None:
+    """Retry-After for x puts the upstream last for x; m is asked there as before."""
+    names = ["*"] if wildcard else ["x", "m"]
+    models = [entry(name, ("a", name), ("b", name)) for name in names]
+
+    def limited(request: Request) -> list[Step]:
+        return [reply(429, b"{}", "Retry-After: 30")] if b'"x"' in request.body else GOOD
+
+    async with (
+        upstream_server(limited) as a,
+        upstream_server(GOOD) as b,
+        serving([upstream("a", a.url), upstream("b", b.url)], models) as gateway,
+    ):
+        for model in (b"x", b"x", b"m", b"x"):
+            assert (await ask(gateway.port, post(b'{"model":"%b"}' % model))).status == 200
+        assert [outcome.upstream for outcome in gateway.outcomes] == ["b", "b", "a", "b"]
+        assert len(a.requests) == 2
 
 
 async def test_outliers_come_last_but_never_most_of_them() -> None:
@@ -253,6 +351,93 @@ async def test_load_and_speed_move_requests(choice: Choice) -> None:
             assert 0 < served["a"] < 60
 
 
+def speed(gateway: Gateway, name: str) -> Speed:
+    """What is known of it, for model `m`."""
+    return gateway.pipeline.routing.upstreams[name].speeds.setdefault("m", Speed())
+
+
+async def impatient(gateway: Gateway, wait_s: float) -> bool:
+    """One request whose client waits no longer than that; whether it had its answer."""
+    async with connected(gateway.port) as client:
+        await client.send(post())
+        try:
+            return (await asyncio.wait_for(client.reply(), wait_s)).status == 200
+        except TimeoutError:
+            return False
+
+
+@pytest.mark.parametrize("how", ["answers nothing", "is full"])
+async def test_a_fast_upstream_that_hangs_is_left(how: str) -> None:
+    """Clients that give up are a measurement too: it takes at least as long as they waited."""
+    async with upstream_server(GOOD) as quick, upstream_server([0.02, *GOOD]) as slow:
+        ups = [upstream("a", quick.url), upstream("b", slow.url)]
+        async with serving(ups, chosen(Choice.LATENCY, 1, 1)) as gateway:
+            await asked(gateway, 6)
+            with contextlib.ExitStack() as stack:
+                if how == "answers nothing":
+                    quick.script = [HANG]
+                else:
+                    origin = gateway.pipeline.routing.upstreams["a"].origin
+                    while (connection := origin.take()) is not None:
+                        connection.abandon()
+                    stack.enter_context(unreachable(origin))
+                served = [await impatient(gateway, 0.15) for _ in range(12)]
+            assert served.count(False) <= 2
+            assert {outcome.code for outcome in gateway.outcomes} == {"ok", "client_gone"}
+
+
+@contextlib.contextmanager
+def unreachable(origin: Origin) -> Iterator[None]:
+    """Its connections are never made."""
+    host, origin._dialer = origin._dialer, Hung()  # type: ignore[assignment]  # as much of a dialer as is used
+    try:
+        yield
+    finally:
+        origin._dialer = host
+
+
+class Hung:
+    """A dialer of an address that swallows everything."""
+
+    async def connect(self, make: Any) -> Any:
+        """Never."""
+        await asyncio.Event().wait()
+
+
+async def test_who_fails_fast_is_not_fast() -> None:
+    """A refusal says nothing about an answer's speed: what was expected stays, of a stranger the mean of the others."""
+    async with upstream_server([reply(400, b"{}")]) as bad, upstream_server([0.03, *GOOD]) as good:
+        ups = [upstream("a", bad.url), upstream("b", good.url)]
+        async with serving(ups, chosen(Choice.LATENCY, 10**6, 1)) as gateway:
+            speed(gateway, "b").note(0.03, asyncio.get_running_loop().time())
+            await asked(gateway, 20)
+            assert by_upstream(gateway)["a"] == 20
+            assert 0.02 < speed(gateway, "a").expect_s(gateway.ticker.now) < 0.04
+
+
+async def test_an_unmeasured_one_does_not_get_everything() -> None:
+    """Forty at once, one known to take 50 ms and one nobody knows: it gets about its half."""
+    async with upstream_server([0.05, *GOOD]) as known, upstream_server([0.5, *GOOD]) as unknown:
+        ups = [upstream("a", known.url), upstream("b", unknown.url)]
+        async with serving(ups, chosen(Choice.LATENCY, 1, 1)) as gateway:
+            speed(gateway, "a").note(0.05, asyncio.get_running_loop().time())
+            await asyncio.gather(*(ask(gateway.port, post()) for _ in range(40)))
+            assert 15 <= len(unknown.requests) <= 25
+
+
+async def test_a_head_without_an_event_is_no_measurement() -> None:
+    """A head that comes at once says nothing of when the first token does."""
+    end = [chunk(chat_delta("a", "stop")), chunk(DONE), LAST_CHUNK]
+    async with upstream_server([sse_head(), 1.6, *end]) as slow, upstream_server([1.2, sse_head(), *end]) as quick:
+        ups = [upstream("a", slow.url), upstream("b", quick.url)]
+        async with serving(ups, chosen(Choice.LATENCY, 1, 1)) as gateway:
+            for _ in range(2):  # the second goes to the one that the first did not measure, or to the faster one
+                await asyncio.gather(*(ask(gateway.port, post(STREAM_BODY)) for _ in range(4)))
+            now = asyncio.get_running_loop().time()
+            await until(lambda: speed(gateway, "a").expect_s(now) > speed(gateway, "b").expect_s(now))
+            assert 1.5 < speed(gateway, "a").expect_s(now) < 2.1
+
+
 async def test_the_busy_one_waits() -> None:
     """With requests that never end, least_busy spreads exactly by weight."""
     async with upstream_server([HANG]) as a, upstream_server([HANG]) as b:
@@ -310,6 +495,33 @@ async def test_a_reload_keeps_health_and_pool_of_what_stays() -> None:
         async with upstream_server(GOOD) as moved:
             reload(moved.url, health=QUICK)
             assert await asked(gateway, 1) == [200]
+
+
+async def test_a_refused_reload_leaves_the_breaker_alone(tmp_path: Path) -> None:
+    """Its rules change when the new configuration is put in force, not while it is built; speeds are kept."""
+    async with upstream_server(GOOD) as up, serving([upstream("a", up.url, health=QUICK)], ONE) as gateway:
+        old = gateway.pipeline.routing
+        known = old.upstreams["a"].health
+        speed(gateway, "a").note(0.5, 10)
+
+        def build(*more: Any) -> Routing:
+            settings = Settings.model_construct(
+                upstreams=(upstream("a", up.url, health=QUICK | {"failures": 1}), *more),
+                models=(),
+                gateway=SettingsOfGateway(),
+                policy=PolicySettings(),
+            )
+            return build_routing(settings, gateway.ticker, asyncio.get_running_loop(), PSEUDONYM_KEY, old)
+
+        (tmp_path / "junk.pem").write_text("junk")
+        with pytest.raises(UnusableUpstreamError):
+            build(upstream("b", "https://up.test", ca_file=tmp_path / "junk.pem"))
+        built = build()
+        assert known.rules.failures == 3
+        assert built.upstreams["a"].health is known
+        assert built.upstreams["a"].speeds["m"].expect_s(10) == 0.5
+        built.take_over()
+        assert known.rules.failures == 1
 
 
 async def test_a_replaced_pool_is_closed() -> None:

@@ -56,7 +56,7 @@ async def test_revocation_cuts_a_running_stream() -> None:
             await up.wait_closed(0)
             outcome = await gateway.outcome()
             assert (outcome.code, outcome.ending, outcome.status) == ("key_revoked", Ending.CUT, 200)
-            assert outcome.usage_source is UsageSource.ESTIMATED
+            assert outcome.usage_source == UsageSource.ESTIMATED
             go_on.set()
             assert (await kept.reply()).body.endswith(DONE)
 
@@ -90,12 +90,17 @@ async def test_revocation_between_request_and_body() -> None:
             assert (answer.status, answer.json()["error"]["message"]) == (401, REFUSALS["key_revoked"].sentence)
             assert await client.read_all() == b""
         assert up.connections == 0
-        assert (await gateway.outcome()).ending is Ending.CUT
+        assert (await gateway.outcome()).ending == Ending.CUT
 
 
 async def test_revocation_inside_a_large_json_breaks_it_off() -> None:
     """JSON can't carry an error event: its body stays incomplete."""
-    steps: list[Step] = [head(200, "Content-Type: application/json", "Content-Length: 300000"), b"x" * 200_000, HANG]
+    steps: list[Step] = [
+        head(200, "Content-Type: application/json", "Content-Length: 300000"),
+        b'{"a":"',
+        b"x" * 200_000,
+        HANG,
+    ]
     async with upstream_server(steps) as up, serving(both_dialects(up.url)) as gateway:
         async with connected(gateway.port) as client:
             await client.send(post())
@@ -131,7 +136,7 @@ async def test_drain_lets_streams_end() -> None:
             assert rest == b"" or Reply(rest).status == 503
             await asyncio.wait_for(cleanup, 3)
             assert b"200 OK" not in await late.read_all()
-        assert gateway.ledger.settled[0].ending is Ending.COMPLETE
+        assert gateway.ledger.settled[0].ending == Ending.COMPLETE
         assert not gateway.pipeline.connections
 
 

@@ -168,6 +168,71 @@ async def test_a_silent_address_does_not_cost_the_whole_time() -> None:
                 (await _dialled(dialer)).abort()
 
 
+@contextlib.asynccontextmanager
+async def breaking(how: str) -> AsyncIterator[tuple[int, list[int]]]:
+    """A node that accepts and then does not serve: its port, and a list that grows with each connection."""
+    accepted: list[int] = []
+
+    class Node(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            accepted.append(1)
+            if how == "resets":
+                transport.abort()
+            elif how == "closes":
+                transport.close()
+            elif how == "talks":
+                transport.write(b"220 mail.test ESMTP\r\n")
+
+    server = await asyncio.get_running_loop().create_server(Node, "127.0.0.2", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], accepted
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("how", ["resets", "closes", "talks"])
+async def test_an_address_that_breaks_tls_is_left_for_the_next(how: str, tmp_path: Path) -> None:
+    """A node that accepts and then fails is no good one: the same call goes to the next, and later ones begin there."""
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(cafile=authority.ca_file)
+    async with (
+        breaking(how) as (port, accepted),
+        upstream_server(GOOD, tls=authority.server_context("up.test")) as up,
+    ):
+        names = Names(tcp("127.0.0.2", port), tcp("127.0.0.1", up.port))
+        dialer = Dialer(host="up.test", port=1, tls=context, loop=names, connect_s=3)  # type: ignore[arg-type]  # a loop that resolves as told
+        for _ in range(3):
+            (await _dialled(dialer)).abort()
+        assert len(accepted) == 1
+
+
+async def test_an_address_that_hangs_is_not_the_first_again(tmp_path: Path) -> None:
+    """It costs one connection its time; the next begins with another address."""
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(cafile=authority.ca_file)
+    async with (
+        breaking("hangs") as (port, accepted),
+        upstream_server(GOOD, tls=authority.server_context("up.test")) as up,
+    ):
+        names = Names(tcp("127.0.0.2", port), tcp("127.0.0.1", up.port))
+        dialer = Dialer(host="up.test", port=1, tls=context, loop=names, connect_s=0.5)  # type: ignore[arg-type]  # a loop that resolves as told
+        with pytest.raises(TimeoutError):
+            await _dialled(dialer)
+        (await _dialled(dialer)).abort()
+        assert len(accepted) == 1
+
+
+async def test_when_no_address_serves_the_failure_is_told(tmp_path: Path) -> None:
+    """Each is tried once, and the last one's failure is an OSError as ever."""
+    context = ssl.create_default_context(cafile=Authority(tmp_path).ca_file)
+    async with breaking("resets") as (one, first), breaking("closes") as (two, second):
+        names = Names(tcp("127.0.0.2", one), tcp("127.0.0.2", two))
+        dialer = Dialer(host="up.test", port=1, tls=context, loop=names, connect_s=3)  # type: ignore[arg-type]  # a loop that resolves as told
+        with pytest.raises(OSError):
+            await _dialled(dialer)
+        assert (len(first), len(second)) == (1, 1)
+
+
 async def _dialled(dialer: Dialer) -> Any:
     class Made(asyncio.Protocol):
         def connection_made(self, transport: Any) -> None:
@@ -330,6 +395,21 @@ async def test_a_proxys_refusal_is_no_answer(case: str) -> None:
         both = [entry("m", ("a", "m"), ("b", "m"))]
         async with serving([bad, upstream("b", other.url)], both) as gateway:
             assert (await ask(gateway.port, post())).status == 200
+
+
+async def test_a_proxys_broken_node_is_left_for_the_next() -> None:
+    """One of a proxy's addresses refuses the tunnel: the next one opens it."""
+    async with (
+        upstream_server(GOOD) as up,
+        proxying(ConnectProxy(REFUSALS["403"])) as bad,
+        proxying(ConnectProxy()) as good,
+    ):
+        names = Names(tcp("127.0.0.1", bad.port), tcp("127.0.0.1", good.port))
+        through = Proxy("proxy.test", 1, "")
+        dialer = Dialer(host="127.0.0.1", port=up.port, tls=None, loop=names, proxy=through, connect_s=3)  # type: ignore[arg-type]  # a loop that resolves as told
+        for _ in range(2):
+            (await _dialled(dialer)).abort()
+        assert (len(bad.heads), len(good.heads)) == (1, 2)
 
 
 async def test_a_hanging_proxy_is_left() -> None:

@@ -74,19 +74,19 @@ async def test_every_cut_of_a_json_answer(dialect: str, framing: str) -> None:
             outcome = await gateway.outcome(count)
             if at == len(body) and framing != "chunk":
                 assert (answer.status, answer.body, outcome.code) == (200, body, "ok")
-                assert outcome.usage_source is UsageSource.REPORTED
+                assert outcome.usage_source == UsageSource.REPORTED
                 continue
             assert (answer.status, outcome.status, outcome.ending) == (502, 502, Ending.UPSTREAM_FAILED)
             assert outcome.code in ("upstream_cut", "upstream_invalid")
             assert answer.json()["error"]["message"] == REFUSALS[outcome.code].sentence
-            assert outcome.usage_source is UsageSource.UNKNOWN
+            assert outcome.usage_source == UsageSource.UNKNOWN
             assert ("type" in answer.json()) == (dialect == "messages")
 
 
 BIG_CHAT = chat_body("x" * 200_000)
 
 
-@pytest.mark.parametrize("framing", ["length", "chunk", "close", "reset"])
+@pytest.mark.parametrize("framing", ["length", "chunk", "ended", "close", "reset"])
 @pytest.mark.parametrize("at", [70_000, 130_000, len(BIG_CHAT) - 10])
 async def test_a_large_json_answer_that_is_cut_never_looks_whole(framing: str, at: int) -> None:
     """Its head went out already, so the body stays incomplete: no last chunk, or fewer bytes than were said."""
@@ -95,11 +95,82 @@ async def test_a_large_json_answer_that_is_cut_never_looks_whole(framing: str, a
             received = await (await client.send(post())).read_all()
         outcome = await gateway.outcome()
         assert (outcome.code, outcome.ending) == ("upstream_cut", Ending.UPSTREAM_FAILED)
-        assert outcome.usage_source is not UsageSource.REPORTED
+        assert outcome.usage_source != UsageSource.REPORTED
         assert not received.endswith(LAST_CHUNK)
         top, _, body = received.partition(b"\r\n\r\n")
         if top.startswith(b"HTTP/1.1 200"):
             assert b"chunked" in top or len(body) < len(BIG_CHAT)
+
+
+def whole_json(body: bytes, framing: str) -> list[Step]:
+    """A JSON answer whose framing says that it is whole."""
+    return {
+        "length": [head(200, JSON, f"Content-Length: {len(body)}") + body],
+        "ended": [head(200, JSON, TE), chunk(body[:50_000]), 0.02, chunk(body[50_000:]), LAST_CHUNK],
+        "close": [head(200, JSON, "Connection: close") + body, 0.02, CLOSE],
+    }[framing]
+
+
+@pytest.mark.parametrize("framing", ["length", "ended", "close"])
+async def test_a_large_json_answer_is_looked_at_whatever_its_framing_says(framing: str) -> None:
+    """An upstream that counted its bytes well may still have written half an object, or two."""
+    nested = BIG_CHAT[:-1] + b', "x": {"a": [{"b": 1}]}, "y": {}}'
+    inner = nested.index(b"1}]}")
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway:
+        for count, (body, code) in enumerate(
+            [
+                (nested, "ok"),
+                (nested + b"\n \n", "ok"),
+                (nested[: inner + 2], "upstream_cut"),
+                (nested[: inner + 4], "upstream_cut"),
+                (nested[:-1], "upstream_cut"),
+                (nested + b"}", "upstream_invalid"),
+                (nested + nested, "upstream_invalid"),
+            ],
+            start=1,
+        ):
+            up.script = whole_json(body, framing)
+            async with connected(gateway.port) as client:
+                await client.send(post(b'{"model":"m","messages":[]}', "Connection: close"))
+                if code == "ok":
+                    assert (await client.reply()).body == body
+                else:
+                    top, _, received = (await client.read_all()).partition(b"\r\n\r\n")
+                    assert len(received) < len(body) if b"Content-Length" in top else not received.endswith(LAST_CHUNK)
+            outcome = await gateway.outcome(count)
+            assert outcome.code == code, body[-40:]
+            assert outcome.ending == (Ending.COMPLETE if code == "ok" else Ending.UPSTREAM_FAILED)
+
+
+@pytest.mark.parametrize("framing", ["length", "ended", "close"])
+async def test_a_large_answer_that_is_no_object_has_a_real_status(framing: str) -> None:
+    """Its first byte says so, and nothing was sent yet."""
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway, connected(gateway.port) as client:
+        for count, body in enumerate([b"<html>" * 20_000, b"[" + BIG_CHAT + b"]", b" " * 100_000], start=1):
+            up.script = whole_json(body, framing)
+            answer = await (await client.send(post())).reply()
+            outcome = await gateway.outcome(count)
+            assert (answer.status, answer.json()["error"]["code"], outcome.code) == (502, *["upstream_invalid"] * 2)
+
+
+def choice(index: int, text: str, finish: str | None = None) -> bytes:
+    """A chat event of one of several choices."""
+    part = {"index": index, "delta": {"content": text}, "finish_reason": finish}
+    return b"data: " + json.dumps({"choices": [part]}).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_one_choice_of_two_that_has_ended_is_no_whole_stream(chunked: bool) -> None:
+    """Without `[DONE]` a stream is whole only when every choice that began has its finish_reason."""
+    events = [choice(0, "a"), choice(1, "b"), choice(0, "", "stop"), choice(1, "half")]
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway:
+        for more, code in (([], "upstream_cut"), ([choice(1, "", "stop")], "ok")):
+            parts = [*map(chunk, events + more), LAST_CHUNK] if chunked else [*events, *more, 0.02, CLOSE]
+            up.script = [sse_head(chunked=chunked), *parts]
+            async with connected(gateway.port) as client:
+                answer = await (await client.send(post(STREAM_BODY))).reply()
+            assert gateway.outcomes[-1].code == code
+            assert (b'"upstream_cut"' in answer.body) is (code != "ok")
 
 
 # An event of 700 KB: larger than what is held, so its first bytes have gone to the client when it is cut.
@@ -123,7 +194,7 @@ async def test_a_cut_inside_a_very_large_event_breaks_the_body(end: Step) -> Non
         assert not received.endswith(LAST_CHUNK)
         assert b'"type":"error"' not in received
         outcome = await gateway.outcome()
-        assert outcome.ending is Ending.UPSTREAM_FAILED
+        assert outcome.ending == Ending.UPSTREAM_FAILED
         assert outcome.code == ("upstream_timeout" if end == HANG else "upstream_cut")
 
 
@@ -186,7 +257,7 @@ async def test_usage_is_counted_up_to_the_cut() -> None:
     ):
         await (await client.send(post(b'{"model":"claude","stream":true}', path=MESSAGES))).reply()
         outcome = await gateway.outcome()
-        assert outcome.usage_source is UsageSource.ESTIMATED
+        assert outcome.usage_source == UsageSource.ESTIMATED
         assert outcome.tokens.input == 21
         assert outcome.tokens.cached_input == 6
         assert outcome.tokens.output == outcome.events == 15

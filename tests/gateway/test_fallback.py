@@ -13,6 +13,7 @@ from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.catalogue import Entry, Target
 from luntrex_proxy.core.outcome import Ending, UsageSource
 from luntrex_proxy.core.retrying import Retries
+from luntrex_proxy.gateway.http.dial import Dialer
 from luntrex_proxy.settings.upstreams import Upstream
 from tests.fakes import FIRST, Gateway, serving, upstream
 from tests.gateway.wire import (
@@ -94,7 +95,7 @@ async def test_a_whole_refusal_goes_to_the_next_target(status: int) -> None:
         assert (answer.status, answer.body) == (200, BODY)
         outcome = await gateway.outcome()
         assert (outcome.upstream, outcome.attempts, outcome.code) == ("b", 2, "ok")
-        assert outcome.usage_source is UsageSource.REPORTED
+        assert outcome.usage_source == UsageSource.REPORTED
         assert len(gateway.ledger.opened) == 1
         assert asked(ups) == [1, 1]
         assert [json.loads(up.requests[0].body) for up in ups] == [
@@ -139,6 +140,29 @@ async def test_a_stream_that_begins_with_a_refusal_has_its_real_status() -> None
         assert (outcome.status, outcome.code, outcome.ending) == (529, "upstream_error", Ending.COMPLETE)
 
 
+@pytest.mark.parametrize("error", [b'{"code":429,"message":"m"}', b'{"type":"rate_limit_error","message":"m"}'])
+async def test_a_body_that_is_a_refusal_falls_back(error: bytes) -> None:
+    """OpenRouter says 429 inside a 200 of JSON as well, to streams and to others."""
+    for request in (post(), post(STREAM_BODY)):
+        good: list[Step] = [reply(200, BODY)] if request == post() else [sse_head(), *map(chunk, chat_events())]
+        async with chain([reply(200, b'{"error":%b,"user_id":"u"}' % error)], [*good, LAST_CHUNK]) as (gateway, ups):
+            assert (await ask(gateway.port, request)).status == 200
+            outcome = await gateway.outcome()
+            assert (outcome.upstream, outcome.attempts, outcome.code) == ("b", 2, "ok")
+            assert asked(ups) == [1, 1]
+
+
+async def test_a_body_that_is_an_error_has_its_real_status() -> None:
+    """The SDK raises what it would have raised without the 200, with the upstream's words and wish."""
+    body = b'{"error":{"code":400,"message":"too long"},"user_id":"u"}'
+    async with chain([reply(200, body, "Retry-After: 3")], [reply(200, BODY)]) as (gateway, ups):
+        answer = await ask(gateway.port, post())
+        assert (answer.status, answer.body, answer.headers["retry-after"]) == (400, body, "3")
+        outcome = await gateway.outcome()
+        assert (outcome.status, outcome.code, outcome.ending) == (400, "upstream_error", Ending.COMPLETE)
+        assert asked(ups) == [1, 0]
+
+
 async def test_an_error_after_a_first_event_is_not_a_refusal() -> None:
     """A model ran: the client gets the error event, nobody else gets the request."""
     start = b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":1}}}\n\n'
@@ -171,7 +195,8 @@ CASES: dict[str, tuple[list[Step], int, str]] = {
     "silent": ([HANG], 504, "upstream_timeout"),
     "garbage": ([b"SSH-2.0-x\r\n", HANG], 502, "upstream_invalid"),
     "html": ([reply(200, b"<html>", content_type="text/html")], 502, "upstream_invalid"),
-    "an error with 200": ([reply(200, BUSY)], 502, "upstream_error"),
+    "an error with 200": ([reply(200, b'{"error":{"message":"m","code":"of its own"}}')], 502, "upstream_error"),
+    "an error with 200 of a server": ([reply(200, b'{"error":{"message":"m","code":502}}')], 502, "upstream_error"),
 }
 
 
@@ -185,7 +210,8 @@ async def test_after_a_byte_was_sent_it_is_never_sent_again(case: str) -> None:
         outcome = await gateway.outcome()
         assert (outcome.code, outcome.attempts) == (code, 1)
         assert asked(ups) == [1, 0]
-        assert answer.headers.get("x-luntrex-upstream-sent") == ("true" if status in (502, 504) else None)
+        ours = status in (502, 504) and not answer.body.startswith(b'{"error":{"message":"m"')
+        assert answer.headers.get("x-luntrex-upstream-sent") == ("true" if ours else None)
 
 
 async def test_what_was_never_sent_says_so() -> None:
@@ -261,6 +287,35 @@ async def test_a_client_that_leaves_between_two_targets_stops_it_all() -> None:
         await ups[1].wait_closed()
         outcome = await gateway.outcome()
         assert (outcome.ending, outcome.upstream, outcome.attempts) == (Ending.CLIENT_GONE, "b", 2)
+
+
+async def test_a_target_whose_client_left_while_connecting_is_innocent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first target said counts for the first alone: no failure, no wrong key and no pause for the second."""
+    dialling = asyncio.Event()
+
+    async def slow(dialer: Dialer, make: Any) -> Any:
+        dialling.set()
+        await asyncio.Event().wait()
+
+    for script in ([refusal(401)], [refusal(429, BUSY, "Retry-After: 60")]):
+        async with chain(script, [reply(200, BODY)]) as (gateway, _):
+            second = gateway.pipeline.routing.upstreams["b"]
+            connect = Dialer.connect
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    Dialer,
+                    "connect",
+                    lambda self, make, b=second.origin._dialer, real=connect: (slow if self is b else real)(self, make),
+                )
+                dialling.clear()
+                async with connected(gateway.port) as client:
+                    await client.send(post())
+                    await dialling.wait()
+                await gateway.outcome()
+                await gateway.idle()
+            health = second.health
+            assert (health.streak, health.credentials_refused, health.troubled) == (0, 0, False)
+            assert gateway.outcomes[0].ending == Ending.CLIENT_GONE
 
 
 async def test_the_first_target_of_a_get_falls_back() -> None:

@@ -24,7 +24,7 @@ from tests.gateway.wire import (
     sse_head,
     upstream_server,
 )
-from tests.upstreams.bodies import DONE, chat_delta, chat_events, event, message_events, response_events
+from tests.upstreams.bodies import DONE, chat_delta, chat_events, chat_usage, event, message_events, response_events
 
 COMMENT = b": keep-alive\n\n"
 QUICK = {"sse_keep_alive_s": 0.3}
@@ -85,6 +85,38 @@ async def test_none_stands_inside_an_event() -> None:
         assert rest.startswith(COMMENT)
 
 
+async def test_an_event_that_drips_in_is_silence_to_the_client() -> None:
+    """What is held back of it is nothing the client has, so comments come: as many as without a byte."""
+    slow = chat_delta("x" * 40)
+    drops: list[Step] = [step for at in range(0, len(slow) - 2, 5) for step in (chunk(slow[at : at + 5]), 0.07)]
+    left = slow[5 * len(range(0, len(slow) - 2, 5)) :]
+    steps = [sse_head(), chunk(chat_delta("a")), *drops, *([chunk(left)] if left else []), chunk(DONE), LAST_CHUNK]
+    async with (
+        upstream_server(steps) as up,
+        serving(both_dialects(up.url), timeouts=QUICK) as gateway,
+        connected(gateway.port) as client,
+    ):
+        answer = await (await client.send(post(STREAM_BODY))).reply()
+        assert answer.body.replace(COMMENT, b"") == chat_delta("a") + slow + DONE
+        assert 3 <= answer.body.count(COMMENT) <= 9
+        assert (await gateway.outcome()).code == "ok"
+
+
+async def test_events_that_are_withheld_are_silence_too() -> None:
+    """The usage of every event is wanted by us alone: nothing goes to the client, so comments do."""
+    steps: list[Step] = [sse_head(), chunk(chat_delta("a"))]
+    for _ in range(20):
+        steps += [chunk(chat_usage()), 0.1]
+    async with (
+        upstream_server([*steps, chunk(DONE), LAST_CHUNK]) as up,
+        serving(both_dialects(up.url), timeouts=QUICK) as gateway,
+        connected(gateway.port) as client,
+    ):
+        answer = await (await client.send(post(STREAM_BODY))).reply()
+        assert answer.body.replace(COMMENT, b"") == chat_delta("a") + DONE
+        assert answer.body.count(COMMENT) >= 3
+
+
 async def test_they_do_not_keep_a_dead_upstream_alive() -> None:
     """The idle limit counts the upstream's silence alone; nothing follows the error event."""
     async with (
@@ -138,7 +170,7 @@ async def test_a_client_that_does_not_read_gets_none_and_is_still_cut() -> None:
     ):
         await client.send(post(STREAM_BODY))
         await up.wait_closed()
-        assert (await gateway.outcome()).ending is Ending.CLIENT_GONE
+        assert (await gateway.outcome()).ending == Ending.CLIENT_GONE
 
 
 async def test_they_go_on_after_a_slow_reader_has_caught_up() -> None:

@@ -102,7 +102,7 @@ async def test_a_model_list_that_is_cut_is_recorded_as_cut() -> None:
     """A large list that breaks off is not a complete answer."""
     steps: list[Step] = [
         head(200, "Content-Type: application/json", "Content-Length: 300000"),
-        b"x" * 200_000,
+        b'{"data":["' + b"x" * 200_000,
         0.1,
         CLOSE,
     ]

@@ -190,6 +190,8 @@ async def test_an_account_has_its_own_policy() -> None:
         assert len(running.outside.requests) == 1
 
 
+COUNT = f"{MESSAGES}/count_tokens"
+CODE = {"type": "code_execution_20250825", "name": "c"}
 FORBIDDEN = [
     (CHAT, {"prompt_cache_retention": "24h"}, "prompt_cache_retention"),
     (CHAT, {"modalities": ["text", "audio"], "audio": {"voice": "x"}}, "modalities"),
@@ -200,6 +202,15 @@ FORBIDDEN = [
     (RESPONSES, {"tools": [{"type": "mcp", "server_url": "https://x"}]}, "tools"),
     (MESSAGES, {"mcp_servers": [{"type": "url", "url": "https://x"}]}, "mcp_servers"),
     (MESSAGES, {"tools": [{"type": "code_execution_20250825", "name": "c"}]}, "tools"),
+    (COUNT, {"mcp_servers": [{"type": "url", "url": "https://x"}]}, "mcp_servers"),
+    (RESPONSES, {"prompt_cache_options": {"ttl": "12h"}}, "prompt_cache_options"),
+    (RESPONSES, {"input": [{"type": "additional_tools", "tools": [{"type": "mcp"}]}]}, "tools"),
+    (
+        MESSAGES,
+        {"messages": [{"role": "system", "content": [{"type": "tool_addition", "tool": {"definition": CODE}}]}]},
+        "tools",
+    ),
+    (CHAT, {"provider": {"data_collection": "allow"}}, "provider"),
 ]
 ALWAYS = [
     (CHAT, {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]}, "file_id"),
@@ -215,11 +226,23 @@ ALWAYS = [
         {"messages": [{"role": "user", "content": [{"type": "document", "source": {"file_id": "f"}}]}]},
         "file_id",
     ),
+    (COUNT, {"messages": [{"role": "user", "content": [{"type": "container_upload", "file_id": "f"}]}]}, "file_id"),
+    (MESSAGES, {"thread": {"type": "create"}}, "thread"),
+    (MESSAGES, {"fallbacks": "default"}, "fallbacks"),
+    (MESSAGES, {"diagnostics": {"previous_message_id": "msg_1"}}, "diagnostics"),
+    (CHAT, {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}, "audio"),
+    (CHAT, {"models": ["other/model"]}, "models"),
+    (RESPONSES, {"input": [{"type": "image_generation_call", "id": "ig_1"}]}, "input"),
+    (
+        RESPONSES,
+        {"input": [{"type": "tool_search_output", "tools": [{"type": "file_search", "vector_store_ids": ["v"]}]}]},
+        "tools",
+    ),
 ]
 
 
 def request_body(path: str, more: dict[str, Any]) -> bytes:
-    return json.dumps({"model": "claude" if path == MESSAGES else "m"} | more).encode()
+    return json.dumps({"model": "claude" if path in (MESSAGES, COUNT) else "m"} | more).encode()
 
 
 @pytest.mark.parametrize(("path", "more", "field"), [*FORBIDDEN, *ALWAYS])

@@ -79,7 +79,7 @@ async def test_a_client_of_a_few_bytes_a_second_holds_little() -> None:
             assert slow.transport.get_write_buffer_size() < 2 * MIB
         await up.wait_closed(0)
         await gateway.idle()
-        assert (await gateway.outcome(11)).ending is Ending.CLIENT_GONE
+        assert (await gateway.outcome(11)).ending == Ending.CLIENT_GONE
 
 
 async def test_many_stalled_clients_hold_little_each_and_nobody_else_waits() -> None:
@@ -111,7 +111,7 @@ async def test_a_client_that_stops_reading_is_gone_after_the_write_stall(dialect
         await up.wait_closed()
         outcome = await gateway.outcome()
         assert (outcome.ending, outcome.code, outcome.status) == (Ending.CLIENT_GONE, "client_gone", 200)
-        assert outcome.usage_source is UsageSource.ESTIMATED
+        assert outcome.usage_source == UsageSource.ESTIMATED
         assert outcome.tokens.output > 0
         await gateway.idle()
 
@@ -224,13 +224,13 @@ async def test_a_stalled_upstream_is_given_up(dialect: str, where: str) -> None:
         await up.wait_closed()
         if not where.endswith("event"):
             assert answer.status == outcome.status == 504
-            assert outcome.usage_source is UsageSource.UNKNOWN
+            assert outcome.usage_source == UsageSource.UNKNOWN
             return
         assert answer.status == outcome.status == 200
         last = answer.body.removesuffix(b"\n\n").rpartition(b"\n\n")[2]
         assert last.startswith(ERROR_MARK.get(dialect, b'event: error\ndata: {"type":"error"'))
         assert answer.body.removesuffix(last + b"\n\n").count(b"\n\n") >= 1
-        assert outcome.usage_source is UsageSource.ESTIMATED
+        assert outcome.usage_source == UsageSource.ESTIMATED
         assert outcome.events == 2
         assert (await (await client.send(get("/livez"))).reply()).status == 200, "the client's connection is good"
 
@@ -277,7 +277,7 @@ async def test_an_upstream_that_never_reads_its_request_is_given_up() -> None:
         async with serving(both_dialects(url, first_byte_s=0.5)) as gateway:
             answer = await ask(gateway.port, post(b'{"model":"m","pad":"%b"}' % (b"x" * 8 * MIB)))
             assert (answer.status, answer.code) == (504, "upstream_timeout")
-            assert (await gateway.outcome()).usage_source is UsageSource.UNKNOWN
+            assert (await gateway.outcome()).usage_source == UsageSource.UNKNOWN
             await gateway.idle()
 
 

@@ -114,7 +114,9 @@ async def test_a_process_ends_although_clients_read_nothing() -> None:
     event = chunk(b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"x" * 60_000))
     sized = [
         head(200, "Content-Type: application/json", f"Content-Length: {LARGE}"),
-        *[b"x" * 65536] * (LARGE // 65536),
+        b'{"a":"' + b"x" * 65530,
+        *[b"x" * 65536] * (LARGE // 65536 - 2),
+        b"x" * 65534 + b'"}',
     ]
     async with upstream_server() as up, serving(both_dialects(up.url)) as gateway:
         up.script = lambda request: (

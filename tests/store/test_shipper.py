@@ -95,8 +95,9 @@ async def test_draining_leaves_nothing_behind(database: Pool, root: Path, spool:
     assert await stored_numbers(database) == list(range(30))
 
 
-async def test_a_trickle_is_stored_in_few_transactions(database: Pool, root: Path, spool: Spool) -> None:
+async def test_a_trickle_is_stored_in_few_transactions(database: Pool, root: Path) -> None:
     """Each costs the relay's loop as much however little is in it: what comes meanwhile waits for the next one."""
+    spool = Spool(root, uuid.uuid4())
     steps: list[str] = []
     shipper = Shipper(lambda: database, root, spool, on_step=steps.append)
     shipper.start()

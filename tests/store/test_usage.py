@@ -164,7 +164,9 @@ async def test_the_verbs_of_the_ledger(database: Pool, database_dsn: str, tmp_pa
     assert await database.fetchval("SELECT count(*) FROM usage") == 3
 
 
-@pytest.mark.parametrize("alien", [b"\xc1ab", b'["open","x"]', b'["settle","a"]\n["settle","b"]', b'["settle","a"', b""])
+@pytest.mark.parametrize(
+    "alien", [b"\xc1ab", b'["open","x"]', b'["settle","a"]\n["settle","b"]', b'["settle","a"', b""]
+)
 def test_only_whole_outcomes_become_lines(alien: bytes) -> None:
     """Whatever else a sound frame holds, alone or among others, never becomes a row or part of one."""
     good = encode_record(outcome(1))

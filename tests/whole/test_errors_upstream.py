@@ -1,6 +1,7 @@
 """Bad upstreams, before the first byte: status and meaning are kept, and both SDKs raise what fits."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -145,9 +146,11 @@ def test_a_200_with_an_error_body_is_an_error(scene: Scene) -> None:
     body = json.dumps({"error": {"code": 502, "message": "Provider returned error"}, "user_id": "u"}).encode()
     scene.answer(reply(200, body))
     chat, message = chat_error(scene), message_error(scene)
-    check_forms(chat, message)
     assert isinstance(chat, openai.InternalServerError)
-    assert scene.daemon.row(chat.request_id or "")["ending"] == "upstream_failed"
+    assert isinstance(message, anthropic.InternalServerError)
+    assert "Provider returned error" in chat.message
+    row = scene.daemon.row(chat.request_id or "")
+    assert (row["status"], row["code"], row["ending"]) == (502, "upstream_error", "complete")
 
 
 @pytest.mark.parametrize("body", [b"<html>hello</html>", b""], ids=["HTML", "empty"])
@@ -185,6 +188,7 @@ def test_a_dead_pooled_connection_is_replaced_silently(scene: Scene) -> None:
     for _ in range(4):
         assert ask(scene.daemon, post(scene.daemon, "/v1/chat/completions", chat_request())).status == 200
         scene.upstream.exchanges[-1].finished.wait(2)
+        time.sleep(0.1)  # what the gateway has not been told yet it cannot know: a request on its way to it would race
 
 
 def test_every_refusal_says_whether_to_retry(scene: Scene) -> None:

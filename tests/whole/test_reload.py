@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,6 +107,26 @@ def test_a_broken_configuration_changes_nothing(daemon: Daemon, broken: str) -> 
     assert status(daemon) == 200
     assert reload(daemon, good)["event"] == "luntrex.reloaded"
     assert status(daemon) == 200
+
+
+def test_a_breakers_rules_change_with_a_reload_and_with_no_refused_one(daemon: Daemon, tmp_path: Path) -> None:
+    """One failure opens it only once the configuration that says so is in force."""
+    good = configured(daemon)
+    changed = configured(daemon)
+    changed["upstreams"].append(upstream("gone", "openai", f"http://127.0.0.1:{free_port()}/v1"))
+    changed["models"].append(model("gone", "gone"))
+    assert reload(daemon, changed)["event"] == "luntrex.reloaded"
+    changed["upstreams"][-1]["health"] = {"failures": 1, "open_s": 60}
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    refused = changed | {
+        "upstreams": [*changed["upstreams"], upstream("junk", "openai", "https://h.test/v1") | {"ca_file": str(junk)}]
+    }
+    assert reload(daemon, refused)["event"] == "luntrex.reload_refused"
+    assert [status(daemon, "gone") for _ in range(2)] == [502, 502]
+    assert reload(daemon, changed)["event"] == "luntrex.reloaded"
+    assert [status(daemon, "gone") for _ in range(2)] == [502, 503]
+    assert reload(daemon, good)["event"] == "luntrex.reloaded"
 
 
 async def test_reloads_under_load_fail_no_request(daemon: Daemon, served: ScriptedUpstream) -> None:

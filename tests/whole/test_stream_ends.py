@@ -104,7 +104,10 @@ def test_a_broken_stream_raises_and_never_looks_whole(scene: Scene, how: str, di
 @pytest.mark.parametrize("content_type", ["text/html", "application/json"])
 @pytest.mark.parametrize("with_length", [True, False], ids=["length", "chunked"])
 def test_a_200_that_is_no_stream_raises(scene: Scene, dialect: str, content_type: str, with_length: bool) -> None:
-    """HTML or a JSON error with status 200 instead of a stream would be zero events and no error; it must raise."""
+    """HTML or a JSON error with status 200 instead of a stream would be zero events and no error; it must raise.
+
+    An error that says what it is becomes an answer with that status, like any other refusal of the upstream's.
+    """
     body = b"<html>please wait</html>" if content_type == "text/html" else bodies.openai_error("no", "server_error")
     if with_length:
         scene.answer(reply(200, body, content_type=content_type))
@@ -114,9 +117,11 @@ def test_a_200_that_is_no_stream_raises(scene: Scene, dialect: str, content_type
     text, raised = stream_until_error(scene, dialect)
     assert text == ""
     assert isinstance(raised, (openai.InternalServerError, anthropic.InternalServerError))
-    assert raised.status_code == 502
+    said = (502, "upstream_failed") if content_type == "text/html" else (500, "complete")
     row = scene.daemon.row(raised.request_id or "")
-    assert (row["status"], row["ending"]) == (502, "upstream_failed")
+    assert (raised.status_code, row["ending"]) == said
+    assert row["status"] == raised.status_code
+    assert row["code"].startswith("upstream_")
 
 
 @pytest.mark.parametrize("after", [0, 2], ids=["first", "later"])

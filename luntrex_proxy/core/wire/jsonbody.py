@@ -34,6 +34,9 @@ _VALUE = msgspec.json.Decoder()
 
 
 Verdict = Literal["", "upstream_invalid", "upstream_error"]
+_WHITE = b" \t\n\r"
+_NO_MARKS = bytes(set(range(256)) - set(b'{}"'))
+_REDUCTIONS = 3  # of pairs of brackets without anything between them, level by level
 
 
 def read_answer(body: bytes, route: Route) -> tuple[Verdict, Tokens | None]:
@@ -54,20 +57,97 @@ def read_answer(body: bytes, route: Route) -> tuple[Verdict, Tokens | None]:
     return "", read_tokens(route.grammar, answer.usage) if is_billed(route) else Tokens()
 
 
+def begins_as_object(body: bytes) -> bool:
+    """Whether the first thing in a body is the bracket of an object."""
+    return body.lstrip(_WHITE).startswith(b"{")
+
+
+class _Outline:
+    """Whether the pieces that go by are one JSON object: its curly brackets outside of strings, at the speed of C.
+
+    What is inside the outermost brackets is the client's to read; a cut, or a body of another kind, does not get past
+    them. Of each piece only brackets and quotes are kept, once its escapes are out of it.
+    """
+
+    __slots__ = ("_carried", "_depth", "_in_string", "begun", "ended", "spoilt")
+
+    def __init__(self) -> None:
+        self.begun = False  # something but white space has come
+        self.ended = False  # the object's last bracket has come
+        self.spoilt = False  # it is no object, or something follows it
+        self._carried = False  # a piece ended inside an escape
+        self._in_string = False
+        self._depth = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take note of the next piece, which is not empty."""
+        if not self._depth:
+            data = data.lstrip(_WHITE)
+            if not data:
+                return
+            self.spoilt = self.spoilt or self.begun or data[0] != 123
+            self.begun = True
+            if self.spoilt:
+                return
+            self._depth = 1
+            data = data[1:]
+        bare = data
+        if self._carried or 92 in data:
+            bare = self._without_escapes(data)
+        if 34 not in bare and (self._in_string or not (123 in bare or 125 in bare)):
+            return  # inside an image, or a row of numbers
+        marks = bare.translate(None, _NO_MARKS)
+        if self._in_string or 34 in marks:
+            parts = marks.replace(b'""', b"").split(b'"')  # two quotes in a row change nothing for what is around them
+            marks = b"".join(parts[self._in_string :: 2])
+            self._in_string ^= not len(parts) & 1
+        reduced = marks
+        for _ in range(_REDUCTIONS):
+            reduced = reduced.replace(b"{}", b"")  # leaves the lowest depth as it is
+        closed = reduced.count(b"}")
+        if closed < self._depth:
+            self._depth += len(reduced) - 2 * closed
+        else:
+            self._walk(marks, data)
+
+    def _walk(self, marks: bytes, data: bytes) -> None:
+        """The same where the outermost bracket may be closed: bracket by bracket."""
+        for number, mark in enumerate(marks, start=1):
+            self._depth += 1 if mark == 123 else -1
+            if not self._depth:
+                self.ended = True
+                self.spoilt = self._in_string or len(marks) > number or not data.rstrip(_WHITE).endswith(b"}")
+                return
+
+    def _without_escapes(self, data: bytes) -> bytes:
+        if self._carried:
+            data = data[1:]  # the other half
+        self._carried = _ends_inside_an_escape(data)
+        if self._carried:
+            data = data[:-1]
+        return data.replace(b"\\\\", b"").replace(b'\\"', b"")
+
+
+def _ends_inside_an_escape(data: bytes) -> bool:
+    return (len(data) - len(data.rstrip(b"\\"))) & 1 == 1
+
+
 class JsonReader:
     """Watches a large answer go by and keeps its first 4 KiB and last 64 KiB, in which the usage is found."""
 
-    __slots__ = ("_head", "_pieces", "_route", "_seen_bytes", "_tail_bytes")
+    __slots__ = ("_head", "_outline", "_pieces", "_route", "_seen_bytes", "_tail_bytes")
 
     def __init__(self, route: Route) -> None:
         self._route = route
         self._head = b""
+        self._outline = _Outline()
         self._pieces: deque[bytes] = deque()
         self._tail_bytes = 0
         self._seen_bytes = 0
 
     def feed(self, data: bytes) -> None:
         """Take note of the next bytes of the body."""
+        self._outline.feed(data)
         if len(self._head) < HEAD_BYTES:
             self._head += data[: HEAD_BYTES - len(self._head)]
         self._seen_bytes += len(data)
@@ -77,9 +157,15 @@ class JsonReader:
         while self._tail_bytes - len(pieces[0]) >= TAIL_BYTES:
             self._tail_bytes -= len(pieces.popleft())
 
-    def is_whole(self) -> bool:
-        """Whether the answer ends as a JSON object does."""
-        return b"".join(self._pieces).rstrip().endswith(b"}")
+    def fault(self) -> Literal["", "upstream_cut", "upstream_invalid"]:
+        """The refusal code for a body that is over and was no whole JSON object; "" when it was one.
+
+        Not even a length or a last chunk says that an upstream wrote all that it meant to.
+        """
+        outline = self._outline
+        if outline.spoilt or not outline.begun:
+            return "upstream_invalid"
+        return "" if outline.ended else "upstream_cut"
 
     def usage(self) -> Tokens | None:
         """The counts, once the body is complete; None when none were seen."""

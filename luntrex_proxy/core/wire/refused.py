@@ -1,9 +1,10 @@
-"""An error event that is the first of its stream: what the answer would have been without a stream.
+"""An error behind a status 200, the first event of a stream or a whole JSON body: what status it stands for.
 
 Nothing has gone to the client, so it can still have a real status, with which its SDK raises what it should, or
 another upstream can be asked.
 """
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -31,7 +32,11 @@ _STATUS: Final = {
     "requests": 429,
     "api_error": 500,
     "server_error": 500,
+    "internal_error": 500,
+    "internal_server_error": 500,
+    "InternalServerError": 500,
     "server_is_overloaded": 503,
+    "service_unavailable_error": 503,
     "slow_down": 503,
     "timeout_error": 504,
     "overloaded_error": 529,
@@ -56,7 +61,16 @@ class _Event(msgspec.Struct, gc=False):
     response: _Response | None = None
 
 
+class _Body(msgspec.Struct, gc=False):
+    object: Any = None
+    error: _Said | None = None
+
+
+_ERROR: Final = b'"error"'
+_IS_NULL = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*null")
+
 _EVENT = msgspec.json.Decoder(_Event)
+_BODY = msgspec.json.Decoder(_Body)
 
 
 def read_error_event(event: bytes) -> tuple[int, bytes]:
@@ -71,12 +85,34 @@ def read_error_event(event: bytes) -> tuple[int, bytes]:
     if error is None and said.response is not None and said.response.error is not None:  # response.failed
         error = said.response.error
         data = msgspec.json.encode({"error": {"type": "server_error", **_members(error)}})
-    for word in (() if error is None else (error.code, error.type)) + (said.code,):
+    words = (() if error is None else (error.code, error.type)) + (said.code,)
+    return _status_of(words), data
+
+
+def read_error_body(body: bytes) -> int:
+    """The status that the error in a whole JSON answer stands for; 0 when there is none, or it does not say.
+
+    A `response` object with an `error` is a truthful answer: its own status says failed.
+    """
+    # For every answer: a key has bare quotes, which text never has, so nearly all need no decoding. A `response`
+    # always has the key.
+    at = body.find(_ERROR)
+    if at < 0 or _IS_NULL.match(body, at + len(_ERROR)):
+        return 0
+    try:
+        said = _BODY.decode(body)
+    except UNREADABLE:
+        return 0
+    return 0 if said.error is None or said.object == "response" else _status_of((said.error.code, said.error.type))
+
+
+def _status_of(words: tuple[Any, ...]) -> int:
+    for word in words:
         if type(word) is int and 400 <= word < 600:  # OpenRouter and vLLM
-            return word, data
+            return word
         if type(word) is str and word in _STATUS:
-            return _STATUS[word], data
-    return 0, data
+            return _STATUS[word]
+    return 0
 
 
 def _members(error: _Said) -> dict[str, Any]:

@@ -6,9 +6,10 @@
     stream_options     include_usage added when we need the usage and the client did not ask for it
     end-user ids       replaced or removed (endusers.py)
 
-What would need state at the provider is not changed but refused: `refused_field`.
+What would need state at the provider, or ask another model, is not changed but refused: `refused_field`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,45 +17,21 @@ import msgspec
 from luntrex_proxy.core.call import Grammar, Route
 from luntrex_proxy.core.wire.endusers import EndUserIds
 from luntrex_proxy.core.wire.fields import Fields
-from luntrex_proxy.core.wire.members import UNREADABLE, Members, find_spans, read_members
+from luntrex_proxy.core.wire.members import Members, find_spans, read_members
+from luntrex_proxy.core.wire.parts import (
+    NULL,
+    SPOKEN_IN,
+    Part,
+    Place,
+    Tool,
+    every_part,
+    every_tool,
+    read_option,
+    read_parts,
+    read_tools,
+)
 
-_STATEFUL = ("previous_response_id", "conversation", "background", "prompt")
 _JUST_USAGE = b'{"include_usage":true}'
-
-
-class _Item(msgspec.Struct, gc=False):
-    type: Any = None
-    id: Any = None
-    role: Any = None
-
-
-class _Place(msgspec.Struct, gc=False):
-    file_ids: Any = None  # of the code interpreter's new container
-    container_id: Any = None  # of a shell's old one
-
-
-class _Tool(msgspec.Struct, gc=False):
-    vector_store_ids: Any = None
-    container: _Place | list[Any] | str | float | bool | None = None
-    environment: _Place | list[Any] | str | float | bool | None = None
-
-
-class _Part(msgspec.Struct, gc=False):
-    """A message, an item or a part of one: all places where the APIs take the id of an uploaded file."""
-
-    file_id: Any = None
-    file: "_Part | list[Any] | str | float | bool | None" = None
-    source: "_Part | list[Any] | str | float | bool | None" = None
-    content: "_Part | list[_Part | list[Any] | str | float | bool | None] | str | float | bool | None" = None
-    output: "_Part | list[_Part | list[Any] | str | float | bool | None] | str | float | bool | None" = None
-
-
-# Only the named keys become objects. A search for the words first would have to look for their escapes as well, and
-# then takes as long as this.
-_ITEMS = msgspec.json.Decoder(list[_Item | list[Any] | str | float | bool | None])
-_TOOLS = msgspec.json.Decoder(list[_Tool | list[Any] | str | float | bool | None])
-_PARTS = msgspec.json.Decoder(list[_Part | list[Any] | str | float | bool | None])
-_SPOKEN_IN = {"chat.completions": "messages", "messages": "messages", "responses": "input"}
 
 
 class Changes(msgspec.Struct, frozen=True, gc=False):
@@ -68,84 +45,130 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
 
 
 def refused_field(route: Route, fields: Fields) -> str | None:
-    """The first field that asks for state at the provider, or None.
+    """The first field that asks for state at the provider, or for a model that the catalogue did not resolve, or None.
 
     All accounts share one account there, so an id of something kept may be another's.
     """
     members = fields.members
-    spoken = members.get(_SPOKEN_IN.get(route.name, ""))
-    if spoken is not None and _names_files(bytes(spoken)):
-        return "file_id"
-    if route.name == "messages":
-        return "container" if bytes(members.get("container", b"null")) != b"null" else None
-    if route.name != "responses":
-        return None
-    for name in _STATEFUL:
-        raw = members.get(name)
-        if raw is not None and bytes(raw) != b"null" and not (name == "background" and bytes(raw) == b"false"):
-            return name
-    if "input" in members and _refers_to_items(members["input"]):
-        return "input"
-    return "tools" if "tools" in members and _uses_stores(members["tools"]) else None
+    rows = _ROWS.get(route.name, _EVERYWHERE)
+    if not rows.keys().isdisjoint(members):
+        for name, is_refused in rows.items():
+            if name in members and is_refused(members[name]):
+                return name
+    parts = read_parts(route, members)
+    if parts is None:  # fail closed: what can't be looked through might hold one
+        return SPOKEN_IN[route.name]
+    return _refused_part(route, parts) if parts else None
 
 
-def _refers_to_items(raw: msgspec.Raw) -> bool:
-    """Whether an item stands for one that the provider keeps. Its `type` may be left out: then it is just an id."""
-    if not bytes(raw).startswith(b"["):
-        return False
-    try:
-        items = _ITEMS.decode(raw)
-    except UNREADABLE:  # fail closed: what can't be looked through might hold one
+def _refused_part(route: Route, parts: list[Any]) -> str | None:
+    tools: list[Any] = []
+    for part in every_part(parts):
+        if part.file_id is not None:
+            return "file_id"
+        if type(part.audio) is Part and part.audio.id is not None:  # an earlier answer that the provider keeps
+            return "audio"
+        if part.tools or part.tool:
+            tools += (part.tools, part.tool)
+    if any(map(_is_kept, every_tool(tools))):
+        return "tools"
+    if route.grammar is Grammar.RESPONSES and any(_stands_for_another(part) for part in parts if type(part) is Part):
+        return SPOKEN_IN[route.name]
+    return None
+
+
+def _stands_for_another(item: Part) -> bool:
+    """Whether the provider would look up what it keeps under an id. A `type` may be left out: then it is just an id."""
+    if item.type is None:
+        return item.role is None and item.id is not None
+    if item.type == "item_reference" or item.container_id is not None or _is_old(item.environment):
         return True
-    return any(
-        item.type == "item_reference" or (item.type is None and item.role is None and item.id is not None)
-        for item in items
-        if type(item) is _Item
-    )
+    carries = _CARRIES.get(item.type) if type(item.type) is str else None
+    return item.id is not None and carries is not None and not carries(item)
 
 
-def _uses_stores(raw: msgspec.Raw) -> bool:
-    """Whether a tool searches the provider's vector stores or goes on in one of its containers."""
-    if not bytes(raw).startswith(b"["):
-        return False
-    try:
-        tools = _TOOLS.decode(raw)
-    except UNREADABLE:
-        return True
-    return any(
-        tool.vector_store_ids or _is_old(tool.container) or _is_old(tool.environment)
-        for tool in tools
-        if type(tool) is _Tool
+def _is_kept(tool: Tool) -> bool:
+    """Whether a tool is one of the provider account's own, works on something kept, or asks another model."""
+    return bool(
+        tool.vector_store_ids
+        or tool.tunnel_id is not None
+        or _is_old(tool.container)
+        or _is_old(tool.environment)
+        or _is_old(tool.input_image_mask)
+        or (type(tool.type) is str and tool.type.startswith("advisor_"))
     )
 
 
 def _is_old(place: object) -> bool:
-    """Whether code is to run where files already are: a container's id, or files to put into a new one."""
-    return type(place) is str or (type(place) is _Place and bool(place.file_ids or place.container_id))
+    """Whether work is to go on where files already are: a container's id, or what to put into a new one."""
+    if type(place) is not Place:
+        return type(place) is str
+    return bool(place.file_ids or place.container_id or place.file_id or _has_kept_skill(place.skills))
 
 
-def _names_files(spoken: bytes) -> bool:
-    """Whether a message carries an uploaded file by its id. An argument of the client's own tools may be called so too.
-
-    The words are looked for first, because nearly every prompt can be let through by that: plain, or with an ASCII
-    letter written as an escape.
-    """
-    if b"file_id" not in spoken and b"\\u00" not in spoken:
-        return False
-    if not spoken.startswith(b"["):
-        return False
-    try:
-        return any(_has_file(part) for part in _PARTS.decode(spoken))
-    except UNREADABLE:  # fail closed: what can't be looked through might hold one
-        return True
+def _has_kept_skill(skills: object) -> bool:
+    return type(skills) is list and any(type(skill) is dict and "skill_id" in skill for skill in skills)
 
 
-def _has_file(part: object) -> bool:
-    if type(part) is list:
-        return any(_has_file(inner) for inner in part)
-    if type(part) is not _Part:
-        return False
-    return part.file_id is not None or any(map(_has_file, (part.file, part.source, part.content, part.output)))
+def _uses_state(raw: msgspec.Raw) -> bool:
+    tools = read_tools(raw)
+    return tools is None or any(map(_is_kept, every_tool(tools)))
+
+
+def _is_given(raw: msgspec.Raw) -> bool:
+    return bytes(raw) not in (NULL, b"[]")
+
+
+def _is_on(raw: msgspec.Raw) -> bool:
+    return bytes(raw) not in (NULL, b"false")
+
+
+def _compares_answers(raw: msgspec.Raw) -> bool:
+    return read_option(raw, "comparison_response_id") != NULL
+
+
+def _compares_messages(raw: msgspec.Raw) -> bool:
+    return read_option(raw, "previous_message_id") != NULL
+
+
+def _has_own_voice(raw: msgspec.Raw) -> bool:
+    """Whether the voice is one that the provider account made; the built-in ones are plain names."""
+    voice = read_option(raw, "voice")
+    return voice != NULL and not voice.startswith(b'"')
+
+
+# item -> whether it says itself what it stands for, so that its id is not looked up. Not a reasoning's summary: OpenAI
+# looks up what was thought unless it is there, open or encrypted.
+_CARRIES: dict[str, Callable[[Part], bool]] = {
+    "image_generation_call": lambda item: len(item.result) > len(NULL),  # neither null nor ""
+    "reasoning": lambda item: bool(item.content) or len(item.encrypted_content) > len(NULL),
+}
+# route -> field -> whether its value is refused
+_Rows = dict[str, Callable[[msgspec.Raw], bool]]
+# OpenRouter: other models to ask, and settings stored in the account.
+_EVERYWHERE: _Rows = {"models": _is_given, "route": _is_given, "preset": _is_given}
+_OF_MESSAGES: _Rows = {
+    **_EVERYWHERE,
+    "thread": _is_given,
+    "container": _is_given,
+    "diagnostics": _compares_messages,
+    "fallbacks": _is_given,
+    "tools": _uses_state,
+}
+_ROWS: dict[str, _Rows] = {
+    "chat.completions": {**_EVERYWHERE, "prompt_cache_options": _compares_answers, "audio": _has_own_voice},
+    "responses": {
+        **_EVERYWHERE,
+        "previous_response_id": _is_given,
+        "conversation": _is_given,
+        "background": _is_on,
+        "prompt": _is_given,
+        "prompt_cache_options": _compares_answers,
+        "tools": _uses_state,
+    },
+    "messages": _OF_MESSAGES,
+    "messages.count_tokens": _OF_MESSAGES,
+}
 
 
 def rewrite(route: Route, body: bytes, fields: Fields, changes: Changes) -> bytes:

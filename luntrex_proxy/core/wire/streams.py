@@ -1,7 +1,7 @@
 """What the events of each stream grammar say: usage, errors, and which event is the last one.
 
-An event that carries nothing of interest is recognised by its name, or (chat) decoded by msgspec into the three keys
-that matter, which is exact and costs no more than searching the text for them.
+An event that carries nothing of interest is recognised by its name, or (chat) by the bytes around its text, which were
+decoded once; else msgspec decodes the few keys that matter, which costs no more than searching the text for them.
 """
 
 import re
@@ -10,14 +10,25 @@ from typing import Any, Final
 import msgspec
 
 from luntrex_proxy.core.call import Grammar
+from luntrex_proxy.core.refusals import REFUSALS
 from luntrex_proxy.core.wire.ends import responses_error
+from luntrex_proxy.core.wire.errors import MESSAGE_LIMIT_CHARS
 from luntrex_proxy.core.wire.jsonbody import usage_near_end
 from luntrex_proxy.core.wire.members import UNREADABLE, find_spans, read_members
 from luntrex_proxy.core.wire.sse import StreamReader, parse_event
 from luntrex_proxy.core.wire.usage import merge_usage, read_tokens
 
 _NULL_USAGE = b',"usage":null'
+_TEXT = re.compile(rb'"(?:content|reasoning_content|reasoning|text|arguments)" ?: ?"')
+_PADDING = re.compile(rb'"obfuscation" ?: ?"(?=[A-Za-z0-9]*"\}\n\n\Z)')
+_CLOSED = b"}\n\n"  # how a chunk ends
+_STRING_TEXT = re.compile(rb'[^"\\\r\n]*(?:\\[^\r\n][^"\\\r\n]*)*')
+_is_text = _STRING_TEXT.fullmatch
+_is_padding = re.compile(rb'[A-Za-z0-9]*"\}\n\n').fullmatch
+_NO_LAYOUT = b"\0"  # no event has it around its text
+_LAYOUTS = 32  # how many a stream may try: where events differ in more than their text, decoding is cheaper
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
+_CHOICES = 1024  # how many are told apart; nobody asks for as many
 _UNNAMED = (b"", b"message")  # SSE's default event name says no more than none
 
 
@@ -28,8 +39,13 @@ def stream_reader(grammar: Grammar, *, withhold_usage: bool = False) -> StreamRe
     return _ResponsesReader() if grammar is Grammar.RESPONSES else _MessagesReader()
 
 
+_Index = int | float | str | None  # anything that can be told apart: what it should be is the SDK's business
+
+
 class _Choice(msgspec.Struct, gc=False):
+    index: _Index = 0
     finish_reason: Any = None
+    error: Any = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -43,38 +59,46 @@ _ABSENT = msgspec.UNSET
 
 
 class _ChatReader(StreamReader):
-    """chat/completions and completions: chunks without names, then `[DONE]`, which some servers leave out."""
+    """chat/completions and completions: chunks without names, then `[DONE]`, which some servers leave out.
 
-    __slots__ = ("_withhold", "finish_seen")
+    Most events differ from the one before in their text alone, one string, and in OpenAI's padding behind it. What
+    stands around the text was decoded once and says nothing: an event with the same bytes around its text says nothing
+    either, and is not decoded.
+    """
+
+    __slots__ = ("_after", "_before", "_choices", "_layouts_left", "_told_after", "_withhold")
 
     def __init__(self, *, withhold_usage: bool) -> None:
         super().__init__()
         self._withhold = withhold_usage
-        self.finish_seen = False  # a choice had a finish_reason: a clean end is then complete without `[DONE]`
+        self._choices: dict[_Index, bool] = {}  # those seen, and whether they had a finish_reason
+        self._before = self._after = _NO_LAYOUT  # what a dull event has around its text; the padding is behind it
+        self._told_after = b""  # what the client gets instead of `_after`, if not the same
+        self._layouts_left = _LAYOUTS
 
     def feed(self, data: bytes) -> bytes:
         """The bytes of whole events that may go to the client now."""
-        # The usual read is one event that says nothing but text: one decoding, no further call.
-        if not self._plain or not data.startswith(b"data:") or not data.endswith(b"\n\n"):
+        # The usual read is one event that says nothing but text: no decoding, no call.
+        if not self._plain:
+            return self._split(data)
+        rest = data.removeprefix(self._before)
+        if rest is not data:
+            text, _, tail = rest.partition(self._after)
+            if (tail == _CLOSED or _is_padding(tail)) and (
+                not (34 in text or 92 in text or 10 in text or 13 in text) or _is_text(text)
+            ):
+                if self._told_after:
+                    data = self._before + text + self._told_after + tail
+                self.events += 1
+                self.output_bytes += len(data)
+                return data
+        if data.find(b"\n\n") != len(data) - 2 or not data.startswith(b"data:"):
             return self._split(data)
         try:
             chunk = _decode_chunk(data[5:])
-        except UNREADABLE:  # more than one event, or none
+        except UNREADABLE:  # not JSON in one line
             return self._split(data)
-        usage = chunk.usage
-        if usage is None:
-            if self._withhold:
-                data = _without_null_usage(data)
-        elif usage is not _ABSENT:
-            return self._judge(data, chunk)
-        if chunk.error:
-            return self._judge(data, chunk)
-        for choice in chunk.choices or ():
-            if choice.finish_reason:
-                self.finish_seen = True
-        self.events += 1
-        self.output_bytes += len(data)
-        return data
+        return self._judge(data, chunk)
 
     def _take(self, event: bytes) -> bytes:
         try:
@@ -84,39 +108,73 @@ class _ChatReader(StreamReader):
         return self._judge(event, chunk)
 
     def _take_odd(self, event: bytes) -> bytes:
-        _, data = parse_event(event)
-        if data is None:  # a comment
+        name, data = parse_event(event)
+        if data is None and name != b"error":  # a comment
             return event
-        if data.strip() == b"[DONE]":
+        if data is not None and data.strip() == b"[DONE]":
             return self._end(event)
         try:
-            return self._judge(event, _decode_chunk(data))
+            chunk = _decode_chunk(data or b"")
         except UNREADABLE:
-            return self._let_go(event)
+            return self._fail(data) if name == b"error" else self._let_go(event)
+        return self._fail(data) if name == b"error" and not chunk.error else self._judge(event, chunk)
 
     def _judge(self, event: bytes, chunk: _Chunk) -> bytes:
+        known = self._choices
+        dull = not chunk.usage
+        if not dull:
+            self._note_usage(chunk.usage)
+        if chunk.error:
+            self.failed = True
+            return self._end(event)  # SDKs raise on it as it is
+        if chunk.choices is None and _is_flat_error(event):
+            return self._fail(parse_event(event)[1])
         for choice in chunk.choices or ():
+            if choice.error or choice.finish_reason == "error":
+                return self._fail(parse_event(event)[1])
             if choice.finish_reason:
-                self.finish_seen = True
-        usage = chunk.usage
-        if usage is not _ABSENT or chunk.error:
-            if usage:
-                self._note_usage(usage)
-            if chunk.error:
-                self.failed = True
-                return self._end(event)
-            if self._withhold and usage is None:
-                event = _without_null_usage(event)
-            elif self._withhold and not chunk.choices:
+                known[choice.index] = True
+                dull = False
+            elif choice.index not in known and len(known) < _CHOICES:
+                known[choice.index] = False
+        told = event
+        if self._withhold and chunk.usage is not _ABSENT:
+            told = _without_null_usage(event) if chunk.usage is None else event if chunk.choices else b""
+            if not told:
                 return b""
+        if dull and self._layouts_left:
+            self._learn_layout(event, told)
         self.events += 1
-        self.output_bytes += len(event)
-        return event
+        self.output_bytes += len(told)
+        return told
+
+    def _learn_layout(self, event: bytes, told: bytes) -> None:
+        """Remember what stands around the text of a dull event, if it is of the usual form."""
+        self._layouts_left -= 1
+        key = _TEXT.search(event)
+        if not key or event.find(10) != len(event) - 2 or not event.startswith(b"data:") or not event.endswith(_CLOSED):
+            return
+        start, end = key.end(), len(event) - len(_CLOSED)
+        text = _STRING_TEXT.match(event, start)
+        quote = text.end() if text else start
+        if padding := _PADDING.search(event, quote):
+            end = padding.end()
+        told_end = len(told) - len(event) + end
+        if event[quote] == 34 and 13 not in event and told[:quote] == event[:quote] and told[told_end:] == event[end:]:
+            self._before, self._after = event[:start], event[quote:end]
+            self._told_after = b"" if told is event else told[quote:told_end]
+
+    def _fail(self, data: bytes | None) -> bytes:
+        self.failed = True
+        return self._end(_raising_error(data or b""))
 
     def _take_large(self, kind: bytes, tail: bytes) -> bytes:  # noqa: ARG002 -- chunks have no kinds
         if usage := usage_near_end(tail, 1):
             self._note_usage(usage)
-        self.finish_seen = self.finish_seen or _FINISH.search(tail) is not None
+        if _FINISH.search(tail):
+            open_choices = [index for index, finished in self._choices.items() if not finished]
+            if len(open_choices) <= 1:  # else nobody knows which one: its index has gone by
+                self._choices[open_choices[0] if open_choices else 0] = True
         return self._let_go(tail)
 
     def _note_usage(self, usage: Any) -> None:
@@ -128,8 +186,49 @@ class _ChatReader(StreamReader):
         rest = self._rest.strip()
         if (parse_event(rest)[1] or b"").strip() == b"[DONE]":  # all but its blank line, without which SDKs drop it
             self._end(rest + b"\n\n")
-        elif self.finish_seen and (not rest or rest.startswith(b":")):
-            self._end(b"")
+        elif (not rest or rest.startswith(b":")) and self._choices and all(self._choices.values()):
+            self._end(b"")  # each choice that began has ended: complete without `[DONE]`
+
+
+class _Kind(msgspec.Struct, gc=False):
+    object: Any = None
+    type: Any = None
+
+
+_KIND = msgspec.json.Decoder(_Kind)
+
+
+def _is_flat_error(event: bytes) -> bool:
+    """Whether an event without choices calls itself an error, as vLLM's do, whose words are no member `error`."""
+    try:
+        said = _KIND.decode(parse_event(event)[1] or b"")
+    except UNREADABLE:
+        return False
+    return "error" in (said.object, said.type)
+
+
+def _raising_error(data: bytes) -> bytes:
+    """An upstream's error that SDKs would take for a chunk, in the one place where they look for it."""
+    try:
+        said = msgspec.json.decode(data)
+    except UNREADABLE:
+        said = None
+    error: Any = said if type(said) is dict else {}
+    choices = error.get("choices")
+    for choice in choices if type(choices) is list else ():
+        if type(choice) is dict and choice.get("error"):
+            error = choice["error"]
+            break
+    if type(error) is not dict:
+        error = {"message": error}
+    message, kind, code = error.get("message"), error.get("type"), error.get("code")
+    told = {
+        "message": message[:MESSAGE_LIMIT_CHARS] if type(message) is str else REFUSALS["upstream_error"].sentence,
+        "type": kind if type(kind) is str and kind != "error" else "server_error",
+        "param": error.get("param"),
+        "code": code if type(code) in (int, str) else "upstream_error",
+    }
+    return b"data: %b\n\n" % msgspec.json.encode({"error": told})
 
 
 def _without_null_usage(event: bytes) -> bytes:

@@ -199,6 +199,8 @@ class ClientConnection(asyncio.Protocol):
                 self.exchange = None
                 self.transport.abort()
                 return
+        elif head.content_length == len(data) - end and not head.chunked:  # the usual request: whole in one read
+            exchange.body_came_whole(data[end:])
         else:
             self.deadline = self.ticker.now + self.handler.timeouts.body_idle_s
             self._body_due = self.ticker.now + _BODY_GRACE_S

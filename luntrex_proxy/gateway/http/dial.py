@@ -73,11 +73,14 @@ class Addresses:
             raise DialError("the host has no address")
         return self._known
 
-    def worked(self, sock: socket.socket) -> None:
+    def worked(self, address: Address) -> None:
         """Begin with this one next time."""
         if len(self._known) > 1:
-            peer = sock.getpeername()[:2]
-            self._known.sort(key=lambda address: address[4][:2] != peer)
+            self._known.sort(key=lambda known: known != address)
+
+    def failed(self, address: Address) -> None:
+        """Try the others first next time."""
+        self._known.sort(key=lambda known: known == address)
 
     async def _look_up(self) -> None:
         try:
@@ -119,29 +122,43 @@ class Dialer:
         self._addresses = Addresses(*at, dns_ttl_s, loop)
 
     async def connect(self, make: Callable[[], P]) -> P:
-        """A new connection with the protocol that `make` makes. Raises OSError, timeouts and TLS failures included."""
-        async with asyncio.timeout(self._connect_s):
-            sock = await self._reach()
-            # From here on the loop closes the socket, whatever happens: nobody else may.
-            _, protocol = await self._loop.create_connection(
-                make, sock=sock, ssl=self._tls, server_hostname=self._host if self._tls else None
-            )
-        return protocol
+        """A new connection with the protocol that `make` makes. Raises OSError, timeouts and TLS failures included.
 
-    async def _reach(self) -> socket.socket:
-        """A socket at whose other end is the upstream, TLS aside."""
-        addresses = await self._addresses.get()
-        sock = await aiohappyeyeballs.start_connection(
-            addresses, happy_eyeballs_delay=NEXT_ADDRESS_AFTER_S, loop=self._loop
-        )
-        try:
-            self._addresses.worked(sock)
-            if self._proxy is not None:
+        An address counts as good only with all that stands behind it: a node that accepts and then breaks tunnel or
+        TLS is left for the next one. `make` may be called once for each address.
+        """
+        async with asyncio.timeout(self._connect_s):
+            left = list(await self._addresses.get())
+            while True:
+                sock = await aiohappyeyeballs.start_connection(
+                    left, happy_eyeballs_delay=NEXT_ADDRESS_AFTER_S, loop=self._loop
+                )
+                address = _address_of(sock, left)
+                try:
+                    protocol = await self._speak(sock, make)
+                except BaseException as error:
+                    # Also when nobody waits any longer: who hangs is not the first to be asked again.
+                    self._addresses.failed(address)
+                    left = [other for other in left if other != address]
+                    if not left or not isinstance(error, OSError):
+                        raise
+                else:
+                    self._addresses.worked(address)
+                    return protocol
+
+    async def _speak(self, sock: socket.socket, make: Callable[[], P]) -> P:
+        """Tunnel and TLS over a connected socket, which is closed if they fail."""
+        if self._proxy is not None:
+            try:
                 await self._open_tunnel(sock, self._proxy)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+            except BaseException:
+                sock.close()
+                raise
+        # From here on the loop closes the socket, whatever happens: nobody else may.
+        _, protocol = await self._loop.create_connection(
+            make, sock=sock, ssl=self._tls, server_hostname=self._host if self._tls else None
+        )
+        return protocol
 
     async def _open_tunnel(self, sock: socket.socket, proxy: Proxy) -> None:
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -158,3 +175,13 @@ class Dialer:
         # In a tunnel the client speaks first: what comes after the head was not sent by the upstream.
         if _TUNNEL_OPEN.match(head) is None or not head.endswith(b"\r\n\r\n") or head.count(b"\r\n\r\n") != 1:
             raise DialError("the proxy refused")
+
+
+def _address_of(sock: socket.socket, candidates: list[Address]) -> Address:
+    """Which of the addresses a socket is connected to."""
+    try:
+        peer = sock.getpeername()[:2]
+    except OSError:  # closed by the other side already
+        peer = ()
+    # Unknown: the first one was certainly tried, and did not serve.
+    return next((address for address in candidates if address[4][:2] == peer), candidates[0])

@@ -117,9 +117,8 @@ class Exchange:
             await self._waiter
         if self._broken:
             raise Refusal(self._broken)
-        parts = self._parts
-        self._parts = []
-        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+        parts, self._parts = self._parts, []
+        return b"".join(parts)  # of one part: the very same object
 
     def leave_room(self) -> None:
         """The body is needed no more, however far it came: it counts no longer."""
@@ -131,6 +130,12 @@ class Exchange:
         """Nobody will read the body: what comes of it is not kept."""
         self._discard = True
         self._parts.clear()
+
+    def body_came_whole(self, data: bytes) -> None:
+        """Called by the connection when the head and all of the body came in one read, before anybody asked for it."""
+        self.body_bytes = len(data)
+        self._parts.append(data)
+        self.body_complete = True
 
     def body_arrived(self, data: bytes) -> None:
         """Called by the connection with each piece of the body."""

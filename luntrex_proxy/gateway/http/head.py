@@ -7,6 +7,8 @@ Nothing of a refused head is kept, echoed or logged.
 
 import re
 
+import msgspec
+
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.gateway.http.chunked import ChunkedBody
 
@@ -39,33 +41,22 @@ _ONCE = frozenset(
 )  # fmt: skip
 
 
-class RequestHead:
+class RequestHead(msgspec.Struct, eq=False):
     """Method, target, headers and framing of one request. `call` is what the way of requests made of it."""
 
-    __slots__ = (
-        "call",
-        "chunked",
-        "content_length",
-        "expects_continue",
-        "headers",
-        "keep_alive",
-        "method",
-        "path",
-        "query",
-        "version",
-    )
+    method: bytes
+    path: bytes
+    query: bytes
+    version: str
+    headers: dict[bytes, bytes]
+    keep_alive: bool
+    content_length: int = 0
+    chunked: bool = False
+    expects_continue: bool = False
+    call: object = None
 
-    def __init__(self, method: bytes, path: bytes, query: bytes, version: str, headers: dict[bytes, bytes]) -> None:
-        self.method = method
-        self.path = path
-        self.query = query
-        self.version = version
-        self.headers = headers
-        self.call: object = None
-        self.chunked = False
-        self.content_length = 0
-        self.expects_continue = False
-        self.keep_alive = version == "1.1"
+    def __repr__(self) -> str:
+        return "RequestHead()"  # never a key in a traceback
 
 
 class RepeatedHead:
@@ -89,8 +80,7 @@ class RepeatedHead:
         if _LENGTH(length) is None:
             return None
         known = self._head
-        head = RequestHead(known.method, known.path, known.query, known.version, known.headers)
-        head.content_length = int(length)
+        head = RequestHead(known.method, known.path, known.query, known.version, known.headers, True, int(length))
         head.call = known.call  # it follows from what is the same again
         return head
 
@@ -132,7 +122,8 @@ def parse_head(data: bytes, max_count: int) -> tuple[RequestHead, ChunkedBody | 
     if len(headers) != len(lines):
         headers = _join_repeats(lines)
     path, _, query = target.partition(b"?")
-    head = RequestHead(method, path, query, "1.1" if minor == b"1" else "1.0", headers)
+    version = "1.1" if minor == b"1" else "1.0"
+    head = RequestHead(method, path, query, version, headers, keep_alive=version == "1.1")
     _read_framing(head)
     return head, ChunkedBody() if head.chunked else None
 

@@ -9,15 +9,14 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any
 
+import msgspec
 
-class Signal:
+
+class Signal(msgspec.Struct, eq=False):
     """Something one coroutine waits for, once. `fire` runs it on from there, before it returns."""
 
-    __slots__ = ("_fired", "_waiting")
-
-    def __init__(self) -> None:
-        self._fired = False
-        self._waiting: Running | None = None
+    _fired: bool = False
+    _waiting: "Running | None" = None
 
     def __await__(self) -> Generator["Signal", None, None]:
         if not self._fired:
@@ -35,17 +34,17 @@ class Signal:
         self._waiting = running
 
 
-class Running:
+class Running(msgspec.Struct, eq=False):
     """One coroutine on its way. It must not raise, and may await nothing but signals and futures."""
 
-    __slots__ = ("_cancelled", "_coroutine", "_stepping", "_waits_for", "done")
+    _coroutine: Coroutine[Any, Any, None]
+    _waits_for: "Signal | asyncio.Future[Any] | None" = None
+    _stepping: bool = False
+    _cancelled: bool = False
+    done: bool = False
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._coroutine = coroutine
-        self._waits_for: Signal | asyncio.Future[Any] | None = None
-        self._stepping = False
-        self._cancelled = False
-        self.done = False
+    def __repr__(self) -> str:
+        return "Running()"
 
     def cancel(self) -> None:
         """Raise CancelledError where it waits, or where it will wait next."""

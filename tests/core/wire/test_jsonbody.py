@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from luntrex_proxy.core.call import ROUTES, Route
 from luntrex_proxy.core.outcome import Tokens
@@ -178,3 +180,59 @@ def test_hostile_repetition_is_cheap() -> None:
     assert reader.usage() is None
     reader.feed(b" ")
     assert reader.usage() is None
+
+
+def fault_of(pieces: list[bytes]) -> str:
+    """What a reader says of a body that came in these pieces."""
+    reader = JsonReader(ROUTE["chat.completions"])
+    for piece in filter(None, pieces):
+        reader.feed(piece)
+    return reader.fault()
+
+
+TRICKY: Any = {
+    "a\\": '"}{\\', "": [{}, [], {"b": {}}, '\\"}', "{", '{"a":1}', "\\\\", "\u2028}"],
+    "c": {"d": {"e": {"f": {"g": {}}}}}, "h": -1.5e9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body", [json.dumps(TRICKY).encode(), b' \r\n{"a" : [ { } ] , "b":"\\\\"}\n ', b"{}"], ids=repr
+)
+def test_a_large_answer_is_whole_in_whatever_pieces(body: bytes) -> None:
+    """Every cut in two, and byte by byte; every shorter body ended too early, and nothing may follow it."""
+    assert fault_of([body[i : i + 1] for i in range(len(body))]) == ""
+    for cut in range(len(body)):
+        assert fault_of([body[:cut], body[cut:]]) == ""
+        if body[cut:].strip():
+            for pieces in ([body[:cut]], [body[i : i + 1] for i in range(cut)]):
+                assert fault_of(pieces) == ("upstream_cut" if body[:cut].strip() else "upstream_invalid")
+    for more in (b"}", b"{}", b'"', b"x", b'"}"', b"\\", b'"a"}', b'\\"}', b"[]"):
+        assert fault_of([body + more]) == fault_of([body, more]) == fault_of([body, b" ", more]) == "upstream_invalid"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"  ", b"<html>" * 100, b"[{}]", b'"{}"', b"}{", b"null", b"x{}", b"\\{}"], ids=repr
+)
+def test_what_is_no_object_is_no_large_answer(body: bytes) -> None:
+    """The first thing in it must be the bracket of an object."""
+    assert fault_of([body]) == fault_of([body[i : i + 1] for i in range(len(body))]) == "upstream_invalid"
+
+
+_VALUES = st.recursive(
+    st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.text('"\\\\{}[]nu/é ', max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('"\\\\{}a', max_size=3), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.text('"\\\\{}a', max_size=3), _VALUES, max_size=6), st.data())
+def test_any_object_in_any_pieces(value: dict[str, Any], data: st.DataObject) -> None:
+    """Whole as it is, cut anywhere else: as the JSON parser says."""
+    body = json.dumps(value, ensure_ascii=data.draw(st.booleans())).encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(body) - 1), max_size=8)))
+    pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    assert fault_of(pieces) == ""
+    assert fault_of([*pieces[:-1], pieces[-1][:-1]]) == "upstream_cut"
+    assert fault_of(pieces[:-1]) == ("upstream_cut" if any(pieces[:-1]) else "upstream_invalid")

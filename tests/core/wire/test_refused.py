@@ -1,10 +1,10 @@
-"""An error event that begins a stream becomes the status it would have been without one."""
+"""An error behind a status 200, in a first event or in a body, becomes the status it should have been."""
 
 import json
 
 import pytest
 
-from luntrex_proxy.core.wire.refused import read_error_event
+from luntrex_proxy.core.wire.refused import read_error_body, read_error_event
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,30 @@ def test_the_status_is_found(event: bytes, status: int) -> None:
 def test_what_does_not_say_is_not_guessed(event: bytes) -> None:
     """No status, and no exception."""
     assert read_error_event(event)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"error":{"code":400,"message":"too long"},"user_id":"u"}', 400),
+        (b'{"error":{"code":429,"message":"m"}}', 429),
+        (b'{"id":"x", "error" : {"message":"m","type":"overloaded_error"}}', 529),
+        (b'{"error":{"message":"m","type":"service_unavailable_error","code":null}}', 503),
+        (b'{"error":{"message":"m","type":"InternalServerError"}}', 500),
+        (b'{"error":{"message":"m","code":"of its own"}}', 0),
+        (b'{"error":{"code":200}}', 0),
+        (b'{"error":{"code":true,"type":["overloaded_error"]}}', 0),
+        (b'{"error":"overloaded_error"}', 0),
+        (b'{"error":null}', 0),
+        (b'{"object":"response","status":"failed","error":{"code":"server_error","message":"m"}}', 0),
+        (b'{"choices":[{"error":{"code":502}}]}', 0),
+        (b'{"choices":[{"message":{"content":"{\\"error\\":{\\"code\\":429}}"}}]}', 0),
+        (b'[{"error":{"code":400}}]', 0),
+        (b'"error"', 0),
+        (b'{"error":{"code":400', 0),
+        (b"", 0),
+    ],
+)
+def test_the_status_of_an_error_in_a_body(body: bytes, status: int) -> None:
+    """Only the answer's own error counts, by number, code or type; what does not say is not guessed."""
+    assert read_error_body(body) == status

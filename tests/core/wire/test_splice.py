@@ -193,7 +193,7 @@ def test_large_prompts_pass_as_they_are() -> None:
         (b'{"input":[{"type":"message","content":[{"type":"input_file","file_id":"file-1"}]}]}', "file_id"),
         (b'{"input":[{"content":[{"type":"input_file","file\\u005fid":"file-1"}]}]}', "file_id"),
         (b'{"input":[{"type":"function_call_output","output":[{"type":"input_image","file_id":"f"}]}]}', "file_id"),
-        (b'{"input":[{"content":[{"type":"input_file","file_id":1e999}]}]}', "file_id"),
+        (b'{"input":[{"content":[{"type":"input_file","file_id":1e999}]}]}', "input"),
         (b'{"input":[{"type":"function_call","arguments":"{\\"file_id\\":1}"},{"content":"file_id"}]}', None),
         (b'{"input":"the file_id","tools":[{"parameters":{"properties":{"file_id":{}}}}]}', None),
         (b'{"input":[{"content":[{"type":"input_file","file_id":null,"file_url":"https://x"}]}]}', None),
@@ -228,7 +228,7 @@ def test_state_at_the_provider(body: bytes, field: str | None) -> None:
         (b'{"messages":[{"content":[{"type":"container_upload","file_id":"f"}]}]}', "file_id"),
         (b'{"messages":[{"content":[{"type":"tool_result","content":[{"source":{"file_id":"f"}}]}]}]}', "file_id"),
         (b'{"messages":[{"content":[{"type":"tool_use","name":"t","input":{"file_id":"f"}}]}]}', None),
-        (b'{"messages":[{"container":"c"}],"tools":[{"container":"c"}],"previous_response_id":"r"}', None),
+        (b'{"messages":[{"container":"c"}],"tools":[{"name":"container"}],"previous_response_id":"r"}', None),
     ],
 )
 def test_state_at_the_provider_of_messages(body: bytes, field: str | None) -> None:
