@@ -85,6 +85,10 @@ class Answer:
         """The refusal code of what went wrong so far, else ok."""
         return self.failure or "ok"
 
+    def peek(self) -> bytes:
+        """What has come so far, left where it is."""
+        return b"".join(self._parts)
+
     def gathered(self) -> bytes:
         """What has come so far; taken out, so that it is held once."""
         parts = self._parts

@@ -219,10 +219,7 @@ def _note_wait(target: Target, targets: Sequence[Target], started_s: float, *, i
 def _read_status(answer: Answer) -> None:
     """Give an answer that is an error in spite of its 200 the status it states (OpenRouter does that)."""
     if answer.status == 200 and not answer.is_stream and answer.complete and answer.gathered_bytes <= _ERROR_BYTES:
-        body = answer.gathered()
-        answer.gathered_bytes = 0
-        answer.body_arrived(body)  # back again, for the relay
-        answer.status = read_error_body(body) or 200
+        answer.status = read_error_body(answer.peek()) or 200
 
 
 def _heed_wish(answer: Answer, target: Target, permit: Permit) -> None:

@@ -109,7 +109,7 @@ class Metrics:
         self._start_at_zero(models)
 
     def __call__(self, outcome: Outcome) -> None:
-        # Counted together: code that runs for many in a row costs a third of what it costs between two requests.
+        # Counted together, when the code is warm, not between the steps of a request.
         self._pending.append(outcome)
         if len(self._pending) >= _BATCH:
             self._count_pending()

@@ -23,7 +23,7 @@ from luntrex_proxy.store.recovery import adopt_dead, follow_openings, interrupte
 from luntrex_proxy.store.segments import Chunk, Position, read_chunk, set_aside
 from luntrex_proxy.store.spool import Spool
 
-_POLL_S = 0.5  # between batches: each is a transaction, and many small ones cost Postgres twice the CPU per record
+_POLL_S = 0.5  # between batches: each is a transaction, and many small ones cost Postgres more CPU per record
 _ADOPT_EVERY_S = 60.0
 _BACKOFF_S_MAX = 5.0
 _ATTEMPT_S = 30.0  # then the connection is dropped, whatever it waits for

@@ -195,6 +195,18 @@ async def test_connections_that_come_and_go_leave_nothing() -> None:
 # Upstreams.
 
 
+async def test_a_long_run_of_spaces_in_an_upstreams_head_holds_nobody_up() -> None:
+    """It is read in time that grows with its length, not with the square of it."""
+    spaces = b"A: x" + b" " * 60_000 + b"x\r\nB: y \r\n"
+    steps: list[Step] = [head(200, JSON, "Content-Length: 2")[:-2] + spaces + b"\r\n{}"]
+    async with (
+        upstream_server(other_or(steps)) as up,
+        serving(both_dialects(up.url)) as gateway,
+        others_answered(gateway),
+    ):
+        assert (await ask(gateway.port, post())).status == 200
+
+
 @pytest.mark.parametrize(
     "steps",
     [

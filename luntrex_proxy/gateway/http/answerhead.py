@@ -19,7 +19,6 @@ _HEAD = re.compile(
 ).fullmatch
 _NAMES = re.compile(rb"([^:\r\n]+):[^\r\n]*\r\n").findall
 _VALUES = re.compile(rb"[^:\r\n]+:[ \t]*([^\r\n]*)\r\n").findall
-_SPACE_AT_END = re.compile(rb"[ \t]+(?=\r\n)")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
 # A second one of these would let two readers disagree on where the body ends or what it is.
 _FRAMING = (b"content-length", b"transfer-encoding", b"content-type", b"content-encoding")
@@ -49,10 +48,10 @@ def read_answer_head(data: bytes) -> AnswerHead:
     if head is None:
         raise BadAnswerError
     minor, code, fields = head.groups()
+    names, values = _NAMES(fields.lower()), _VALUES(fields)
     if b" \r\n" in fields or b"\t\r\n" in fields:
-        fields = _SPACE_AT_END.sub(b"", fields)
-    names = _NAMES(fields.lower())
-    headers: dict[bytes, bytes] = dict(zip(names, _VALUES(fields), strict=True))
+        values = [value.rstrip(b" \t") for value in values]  # a pattern would try each space of a long run anew
+    headers: dict[bytes, bytes] = dict(zip(names, values, strict=True))
     if len(headers) != len(names) and any(names.count(name) > 1 for name in _FRAMING):
         raise BadAnswerError
     return AnswerHead(int(code), headers, _body_length(minor, code, headers), _keeps_alive(minor, headers))
