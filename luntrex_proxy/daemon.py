@@ -45,6 +45,7 @@ from luntrex_proxy.sockets.tls import Tls
 from luntrex_proxy.store import accounts, apikeys
 from luntrex_proxy.store.database import Pool, opened_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
+from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.partitions import ensure_partitions
@@ -228,7 +229,7 @@ class _Daemon:
         direct = settings.database.direct_url
         self._keys = KeyRing(lookup.key, self._cut_keys, max_staleness_s=settings.keys.max_staleness_s)
         await self._keys.load(pool)
-        task = asyncio.ensure_future(self._keys.run(direct.reveal() if direct is not None else self._dsn))
+        task = asyncio.ensure_future(follow(self._keys, direct.reveal() if direct is not None else self._dsn))
         try:
             yield
         finally:

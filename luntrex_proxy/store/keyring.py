@@ -1,35 +1,19 @@
-"""All live keys in memory, kept current: the gateway's `KeyRing` port. Reads tables only; holds no plain key.
+"""All live keys in memory: the gateway's `KeyRing` port. Reads tables only; holds no plain key.
 
-Changes arrive by NOTIFY on a connection of its own. NOTIFY alone is not trusted: a connection can be dead or hung
-without a sign. So every second the same connection is asked for the last change version (the heartbeat is the poll),
-and each new connection starts with LISTEN and then reads what changed since.
+`following.py` calls `catch_up` whenever something may have changed.
 """
 
 import asyncio
-import contextlib
 import gc
-import random
 import time
 from collections.abc import Callable
 from typing import Final
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.apikeys import KEY_LENGTH, lookup_hash
-from luntrex_proxy.store.changes import CHANNEL
-from luntrex_proxy.store.database import (
-    DRIVER_ERRORS,
-    Connection,
-    DirectConnection,
-    Pool,
-    connect_directly,
-    store_errors,
-)
+from luntrex_proxy.store.database import Connection, Pool, store_errors
 
 CURRENT_FOR_S: Final = 5.0
-_HEARTBEAT_S: Final = 1.0
-_ANSWER_WAIT_S: Final = 2.0  # for a connection and for each statement on it
-_FIRST_BACKOFF_S: Final = 0.1
-_LONGEST_BACKOFF_S: Final = 2.0
 # Small enough that building the callers of one batch holds the loop for a few milliseconds only.
 _BATCH_ROWS: Final = 2_000
 
@@ -90,40 +74,8 @@ class KeyRing:
             async with pool.acquire() as connection:
                 await self._read_all(connection)
 
-    async def run(self, dsn: str) -> None:
-        """Follow the store until cancelled. `dsn` must lead to PostgreSQL itself, not to a transaction pooler."""
-        backoff_s = 0.0
-        while True:
-            connected_at = time.monotonic()
-            with contextlib.suppress(*DRIVER_ERRORS):
-                await self._follow(dsn)
-            self._give_up_when_too_old()
-            if time.monotonic() - connected_at > _LONGEST_BACKOFF_S:
-                backoff_s = 0.0  # it worked for a while: come back at once
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads processes, no secret
-            backoff_s = min(max(backoff_s * 2, _FIRST_BACKOFF_S), _LONGEST_BACKOFF_S)
-
-    async def _follow(self, dsn: str) -> None:
-        connection = await connect_directly(
-            dsn, application_name="luntrex-proxy keyring", timeout_s=_ANSWER_WAIT_S, command_timeout_s=_ANSWER_WAIT_S
-        )
-        try:
-            woken = asyncio.Event()
-            connection.add_termination_listener(lambda _: woken.set())
-            # LISTEN first, then read: what commits in between is seen by one of the two.
-            async with asyncio.timeout(_ANSWER_WAIT_S):
-                await connection.add_listener(CHANNEL, lambda *_: woken.set())
-            while True:
-                woken.clear()
-                await self._catch_up(connection)
-                self._sweep()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_HEARTBEAT_S):
-                        await woken.wait()
-        finally:
-            connection.terminate()
-
-    async def _catch_up(self, connection: DirectConnection) -> None:
+    async def catch_up(self, connection: Connection) -> None:
+        """Bring the ring up to the store's present version; nearly always that is one small question."""
         asked_at = time.monotonic()
         version = await connection.fetchval(_VERSION)
         if version < self._version:
@@ -131,6 +83,7 @@ class KeyRing:
         elif version > self._version:
             await self._read_changes(connection, version)
         self._contact, self._given_up = asked_at, False
+        self._sweep()
 
     async def _read_all(self, connection: Connection) -> None:
         asked_at = time.monotonic()
@@ -177,7 +130,7 @@ class KeyRing:
             del self._ending[hashed]
         self._tell({self._live.pop(hashed).key_id for hashed in ended})
 
-    def _give_up_when_too_old(self) -> None:
+    def give_up_when_too_old(self) -> None:
         """Once without contact for too long, any key may have been revoked: what runs with one must end."""
         if not self._given_up and self.lag_s() > self._max_staleness_s:
             self._given_up = True

@@ -12,9 +12,11 @@ import pytest
 
 from luntrex_proxy.gateway import ports
 from luntrex_proxy.store import accounts, apikeys, keyring
+from luntrex_proxy.store import following as following_module
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.database import Pool, close_pool, open_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
+from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.migrate import migrate
 from tests.postgres import LOOKUP
@@ -35,7 +37,7 @@ async def make(pool: Pool, name: str = "main") -> NewKey:
 async def following(ring: KeyRing, pool: Pool, dsn: str) -> AsyncIterator[None]:
     """The ring, loaded and running."""
     await ring.load(pool)
-    running = asyncio.create_task(ring.run(dsn))
+    running = asyncio.create_task(follow(ring, dsn))
     try:
         assert await seconds_until(lambda: ring.lag_s() < 1) < 2
         await asyncio.sleep(0.1)  # it listens
@@ -125,7 +127,7 @@ async def test_changes_arrive_within_a_second(acme: Pool, database_dsn: str) -> 
 
 async def test_missed_notification_is_made_up(acme: Pool, database_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where NOTIFY does not arrive (a pooler in between) the heartbeat sees the change, within about a second."""
-    monkeypatch.setattr(keyring, "CHANNEL", "another_channel")
+    monkeypatch.setattr(following_module, "CHANNEL", "another_channel")
     ring = KeyRing(LOOKUP.key)
     async with following(ring, acme, database_dsn):
         made = await make(acme)
