@@ -28,12 +28,13 @@ from luntrex_proxy.gateway.http.listener import Entrance, GatewayRunner, close_i
 from luntrex_proxy.gateway.http.ticker import Ticker
 from luntrex_proxy.gateway.overload import REFUSING, Overload, Sampler, memory_limit_of_cgroup
 from luntrex_proxy.gateway.pipeline import Pipeline
-from luntrex_proxy.gateway.ports import Outside
+from luntrex_proxy.gateway.ports import Outside, Sink
 from luntrex_proxy.gateway.route import Routing
 from luntrex_proxy.gateway.upstreams import build_routing
 from luntrex_proxy.observe import logs
 from luntrex_proxy.observe.metrics import Metrics
 from luntrex_proxy.observe.probes import LoopLag
+from luntrex_proxy.observe.refusedkeys import RefusedKeys
 from luntrex_proxy.observe.requestlog import RequestLog
 from luntrex_proxy.reload import Changeable, reload_when_asked
 from luntrex_proxy.settings.listeners import Tls as TlsSetting
@@ -49,9 +50,11 @@ from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.partitions import ensure_partitions
-from luntrex_proxy.store.pepper import Lookup, load_pepper, open_lookup
+from luntrex_proxy.store.pepper import Lookup, lookup_of
+from luntrex_proxy.store.proving import Prover
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
+from luntrex_proxy.store.upkeep import KeyUpkeep
 
 # Objects of requests die by their counts; a collector run each 700 of them finds nothing and costs 5 us a request. Not
 # more than this, because a run stops the loop: ten thousand objects are looked at in less than a millisecond.
@@ -59,6 +62,7 @@ _GC_THRESHOLDS = (10_000, 20, 100)
 _LOG_FLUSH_S = 0.2
 _PARTITIONS_EVERY_S = 3600.0
 _SHIP_AT_STOP_S = 10.0
+_LAST_WORDS_S = 2.0  # for what is nice to have in the database
 _FIRST_KEY = "first"
 _TROUBLE_EVERY_S = 1.0
 _WELL_KNOWN = {Dialect.OPENAI: "gpt-4o-mini", Dialect.ANTHROPIC: "claude-haiku-4-5"}
@@ -162,12 +166,12 @@ class _Daemon:
             pool = await stack.enter_async_context(opened_pool(self._dsn, max_size=self._settings.database.pool_size))
             await migrate(pool, post=self._embedded is not None)  # nobody else is on an embedded one
             await ensure_partitions(pool, _today())
-            lookup = await open_lookup(pool, load_pepper(self._plan.state_directory))
+            lookup = await lookup_of(pool, self._plan.state_directory)
             self._pseudonym_key = derive_key(lookup.key)
             key_id, key = await self._first_key(pool, lookup)
             await stack.enter_async_context(self._kept_records(pool))
             await stack.enter_async_context(self._kept_keys(pool, lookup))
-            self._build_pipeline(loop)
+            self._build_pipeline(loop, pool)
             control_url = await stack.enter_async_context(self._control_plane())
             gateway_url = await stack.enter_async_context(self._gateway_plane())
             stack.callback(systemd.stopping, "draining")
@@ -192,6 +196,7 @@ class _Daemon:
         for task in self._tasks:
             task.cancel()
         self._requests.flush(last=True)
+        self._refused_keys.flush(last=True)
 
     # Parts, in the order of their start.
 
@@ -227,29 +232,39 @@ class _Daemon:
         """The key ring: all live keys before READY, current afterwards."""
         settings = self._settings
         direct = settings.database.direct_url
-        self._keys = KeyRing(lookup.key, self._cut_keys, max_staleness_s=settings.keys.max_staleness_s)
+        self._keys = KeyRing(lookup, self._cut_keys, max_staleness_s=settings.keys.max_staleness_s)
         await self._keys.load(pool)
-        task = asyncio.ensure_future(follow(self._keys, direct.reveal() if direct is not None else self._dsn))
+        self._upkeep = KeyUpkeep(self._keys, pool)
+        tasks = [
+            asyncio.ensure_future(follow(self._keys, direct.reveal() if direct is not None else self._dsn)),
+            asyncio.ensure_future(self._upkeep.run()),
+        ]
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._upkeep.finish(_LAST_WORDS_S)
 
-    def _build_pipeline(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _build_pipeline(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
         settings = self._settings
         self._ticker = Ticker(loop)
         self._lag = LoopLag(loop)
         self._requests = RequestLog(self._output)
+        self._refused_keys = RefusedKeys()
         self._metrics = Metrics(version=__version__, models=[m.name for m in settings.models if "*" not in m.name])
-        sinks = (self._metrics, self._requests) if settings.logging.requests else (self._metrics,)
+        sinks: tuple[Sink, ...] = (self._metrics, self._upkeep)
+        if settings.logging.requests:
+            sinks += (self._requests,)
         outside = Outside(
             keys=self._keys,
+            prove=Prover(self._keys, lambda: pool).prove,
             ledger=self._spool,
             sinks=sinks,
             is_ready=lambda: self.ready,
             on_bug=lambda bug: log.error("luntrex.bug", **logs.describe(bug)),
+            on_key_refused=self._refused_keys.note,
         )
         routing = self._routing(settings, None)
         self._pipeline = Pipeline(outside, settings.gateway.limits, settings.gateway.timeouts, routing)
@@ -342,6 +357,7 @@ class _Daemon:
         while True:
             await asyncio.sleep(_LOG_FLUSH_S)
             self._requests.flush()
+            self._refused_keys.flush()
 
     async def _watchdog(self, loop: asyncio.AbstractEventLoop) -> None:
         interval_s = systemd.watchdog_interval_s()

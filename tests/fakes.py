@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.access import Caller, KeysBusyError
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.catalogue import Candidate, Catalogue, Entry, Resolution, Target
 from luntrex_proxy.core.ledger import LedgerFullError
@@ -41,6 +41,8 @@ class FakeKeyRing:
     def __init__(self) -> None:
         self.callers: dict[bytes, Caller] = {KEY.encode(): Caller(account_id=7, key_id="k" * 12)}
         self.current = True
+        self.unproven: dict[bytes, Caller] = {}
+        self.busy = False
         self.raises: Exception | None = None
 
     def find(self, key: bytes) -> Caller | None:
@@ -52,6 +54,13 @@ class FakeKeyRing:
     def is_current(self) -> bool:
         """Whether an unknown key is certainly unknown."""
         return self.current
+
+    async def prove(self, key: bytes) -> Caller | None:
+        """The caller of a key that must be proven first."""
+        if self.busy:
+            raise KeysBusyError
+        await asyncio.sleep(0)
+        return self.unproven.get(key)
 
 
 class FakeLedger:
@@ -109,6 +118,7 @@ class Gateway:
     outcomes: list[Outcome]  # what the sink was given
     port: int = 0
     bugs: list[BaseException] = field(default_factory=list)
+    refused_keys: list[tuple[str, str]] = field(default_factory=list)  # client's network and code of each
     ready: bool = True
     sink_raises: Exception | None = None
 
@@ -188,13 +198,16 @@ async def serving(
     timeline: list[str] = []
     keys, ledger, prices = FakeKeyRing(), FakeLedger(timeline), FakePrices()
     bugs: list[BaseException] = []
+    refused_keys: list[tuple[str, str]] = []
     made: list[Gateway] = []
     outside = Outside(
         keys=keys,
+        prove=keys.prove,
         ledger=ledger,
         sinks=(lambda outcome: made[0].sink(outcome),),
         is_ready=lambda: made[0].ready,
         on_bug=bugs.append,
+        on_key_refused=lambda network, code: refused_keys.append((network, code)),
     )
     running = {one.name: build_upstream(one, ticker, loop, PSEUDONYM_KEY) for one in upstreams}
     pipeline = Pipeline(
@@ -204,7 +217,9 @@ async def serving(
         Routing(Catalogue(models), prices, running, policy),
     )
     runner = GatewayRunner(pipeline, ticker, 0.2)
-    gateway = Gateway(pipeline, runner, ticker, keys, ledger, prices, timeline, [], bugs=bugs)
+    gateway = Gateway(
+        pipeline, runner, ticker, keys, ledger, prices, timeline, [], bugs=bugs, refused_keys=refused_keys
+    )
     made.append(gateway)
     ticker.start()
     await runner.setup()

@@ -22,6 +22,8 @@ VERBS: Final = {
     "usage": "What was used, and what it cost.",
     "ledger": "Records on their way to the database.",
     "db": "The database's schema.",
+    "secrets": "What the installation keeps secret.",
+    "doctor": "Check this installation and say what to mend.",
 }
 DEBUG_VARIABLE: Final = "LUNTREX_DEBUG"
 

@@ -3,6 +3,11 @@
 import msgspec
 
 from luntrex_proxy.core.policy import Policy
+from luntrex_proxy.core.scope import Scope
+
+
+class KeysBusyError(Exception):
+    """The key can be checked, but not now: others are being checked, or the key store is away."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -12,7 +17,8 @@ class Caller(msgspec.Struct, frozen=True):
     key_id: str
     not_before: float = 0.0
     expires_at: float = 0.0
-    policy: Policy | None = None  # the account's and the key's, intersected; None: the configuration's default
+    policy: Policy | None = None  # the account's; None: the configuration's default
+    scope: Scope | None = None  # what the key is limited to; None: nothing
 
     def valid_at(self, now: float) -> bool:
         """Whether the key may be used at `now` (unix seconds)."""

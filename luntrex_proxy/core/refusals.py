@@ -41,6 +41,13 @@ _ROWS = (
     Row("invalid_api_key", 401, "The API key is not valid."),
     Row("provider_api_key", 401, "This is a provider's key. Use a luntrex key: it starts with lx_."),
     Row("conflicting_api_keys", 401, "Two different API keys were given. Send one."),
+    Row(
+        "too_many_failures",
+        429,
+        "Too many wrong API keys came from this network. Send the right key, or wait.",
+    ),
+    Row("address_not_allowed", 403, "The API key may not be used from this network address."),
+    Row("endpoint_not_allowed", 403, "The API key may not use this endpoint."),
     Row("keys_unavailable", 503, "The key cannot be checked right now. Try again shortly.", retryable=True),
     # Body.
     Row("body_too_large", 413, "The request body is too large."),

@@ -1,39 +1,91 @@
-"""Station 2, authenticate: the head's key becomes a `Caller`. Needs no body: a wrong key never gets its body read."""
+"""Station 2, authenticate: the head's key becomes a `Caller`. Needs no body: a wrong key never gets its body read.
 
-from luntrex_proxy.core.access import Caller
+known_caller    nearly every request: one look into memory
+Door.examine    the rest: a key that must be proven first, or a refusal that is counted by the client's network
+"""
+
+import math
+
+from luntrex_proxy.core.access import Caller, KeysBusyError
+from luntrex_proxy.core.apikeys import parse
+from luntrex_proxy.core.attempts import Attempts, network_of
+from luntrex_proxy.core.call import Route
 from luntrex_proxy.core.refusals import Refusal
-from luntrex_proxy.gateway.ports import KeyRing
+from luntrex_proxy.core.scope import Scope
+from luntrex_proxy.gateway.ports import KeyRefused, KeyRing, Prove
 
 # How providers' own keys begin; people paste them by mistake and deserve a better answer than "not valid".
 _PROVIDER_PREFIXES = (b"sk-", b"sk_", b"gsk_", b"xai-", b"AIza", b"r8_", b"hf_")
 
 
-def authenticate(headers: dict[bytes, bytes], keys: KeyRing, now: float) -> Caller:
-    """The caller whose live key the headers carry at `now` (unix seconds). Raises Refusal."""
-    key = _key_of(headers)
-    caller = keys.find(key)
-    if caller is not None and caller.valid_at(now):
-        return caller
-    if key.startswith(_PROVIDER_PREFIXES):
-        raise Refusal("provider_api_key")
-    if caller is None and key.startswith(b"lx_") and not keys.is_current():
-        raise Refusal("keys_unavailable")  # it may be a key that was made a moment ago: never 401 on a guess
-    raise Refusal("invalid_api_key")
-
-
-def _key_of(headers: dict[bytes, bytes]) -> bytes:
-    authorization = headers.get(b"authorization")
+def known_caller(headers: dict[bytes, bytes], keys: KeyRing, now: float) -> Caller | None:
+    """The caller whose live key the headers carry at `now` (unix seconds), if it is in memory."""
     given = headers.get(b"x-api-key")
+    authorization = headers.get(b"authorization")
     if given is None and authorization is not None and authorization.startswith(b"Bearer lx_"):  # as SDKs send it
-        return authorization[7:].strip()
+        key = authorization[7:].strip()
+    else:
+        key, _ = _read_key(authorization, given)
+    caller = keys.find(key)
+    return caller if caller is not None and caller.valid_at(now) else None
+
+
+class Door:
+    """Decides on keys that are not in memory, slows networks that try many, and tells of each refusal."""
+
+    def __init__(self, keys: KeyRing, prove: Prove, attempts: Attempts, on_refused: KeyRefused) -> None:
+        self.attempts = attempts
+        self._keys = keys
+        self._prove = prove
+        self._on_refused = on_refused
+
+    async def examine(self, headers: dict[bytes, bytes], now: float, address: str) -> Caller:
+        """The caller of a key that had to be proven. `address` is the client's, "" if unknown. Raises Refusal."""
+        network = network_of(address)
+        wait_s = self.attempts.wait_s(network, now)
+        if wait_s:
+            self._on_refused(network, "too_many_failures")
+            raise Refusal("too_many_failures", retry_after_s=math.ceil(wait_s))
+        key, code = _read_key(headers.get(b"authorization"), headers.get(b"x-api-key"))
+        if not code:
+            caller = await self._look_closer(key)
+            if caller is not None and caller.valid_at(now):
+                return caller
+            code = "provider_api_key" if key.startswith(_PROVIDER_PREFIXES) else "invalid_api_key"
+        self.attempts.note(network, now)
+        self._on_refused(network, code)
+        raise Refusal(code)
+
+    async def _look_closer(self, key: bytes) -> Caller | None:
+        if not key.startswith(b"lx_"):
+            return None
+        caller = self._keys.find(key)
+        if caller is None and parse(key) is not None:
+            try:
+                caller = await self._prove(key)
+            except KeysBusyError:
+                raise Refusal("keys_unavailable") from None
+        if caller is None and not self._keys.is_current():
+            raise Refusal("keys_unavailable")  # it may be a key that was made a moment ago: never 401 on a guess
+        return caller
+
+    def check_scope(self, scope: Scope, route: Route, address: str) -> None:
+        """What can be said of a limited key by the head alone. Raises Refusal."""
+        if not scope.allows_address(address):
+            self._on_refused(network_of(address), "address_not_allowed")
+            raise Refusal("address_not_allowed")
+        if not scope.allows_endpoint(route.name):
+            raise Refusal("endpoint_not_allowed")
+
+
+def _read_key(authorization: bytes | None, given: bytes | None) -> tuple[bytes, str]:
+    """The one key of the headers, or b"" and the code of the refusal. `given` is x-api-key's."""
     if authorization is None:
-        if not given:
-            raise Refusal("missing_api_key")
-        return given.strip()
+        return (given.strip(), "") if given else (b"", "missing_api_key")
     scheme, _, bearer = authorization.partition(b" ")
     bearer = bearer.strip()
     if scheme.lower() != b"bearer" or not bearer:
-        raise Refusal("invalid_api_key" if authorization else "missing_api_key")
+        return b"", "invalid_api_key" if authorization else "missing_api_key"
     if given is not None and given.strip() != bearer:
-        raise Refusal("conflicting_api_keys")
-    return bearer
+        return b"", "conflicting_api_keys"
+    return bearer, ""

@@ -36,10 +36,15 @@ def authorise(
     """The permit for a model; `default` is the policy of accounts that have none of their own. Raises Refusal."""
     if not model:
         raise Refusal("missing_model", "model")
+    scope = caller.scope
+    if scope is not None and not scope.allows_model(model):
+        raise Refusal("model_not_found", "model")
     resolution = catalogue.resolve(model, call.route.dialect)
     if resolution is None:
         raise Refusal("model_not_found", "model")
     policy = caller.policy or default
+    if scope is not None:
+        policy = scope.narrow(policy)
     if POLICY_HEADER in call.headers:
         policy = _narrowed(policy, call.headers[POLICY_HEADER])
     field = None if fields is None else forbidden_field(call.route, fields, policy)

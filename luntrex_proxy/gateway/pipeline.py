@@ -7,11 +7,12 @@ import asyncio
 import time
 
 from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.attempts import Attempts
 from luntrex_proxy.core.outcome import Ending
 from luntrex_proxy.core.refusals import REFUSALS, Refusal
 from luntrex_proxy.core.wire.errors import error_body
 from luntrex_proxy.gateway.accept import Call, accept, guess_dialect, speaks
-from luntrex_proxy.gateway.authenticate import authenticate
+from luntrex_proxy.gateway.authenticate import Door, known_caller
 from luntrex_proxy.gateway.authorise import authorise
 from luntrex_proxy.gateway.body import HeldBodies, decode
 from luntrex_proxy.gateway.forward import conclude, forward
@@ -46,6 +47,7 @@ class Pipeline:
         self._body_limit_bytes = limits.body_bytes
         self._held = HeldBodies(limits.bodies_held_bytes)
         self.routing = routing  # replaced whole by a reload; a request keeps what it chose
+        self.door = Door(outside.keys, outside.prove, Attempts(limits.key_failures_per_minute), outside.on_key_refused)
         self.console_url = ""
         self.limits = limits
         self.timeouts = timeouts
@@ -62,6 +64,7 @@ class Pipeline:
         self._body_limit_bytes = limits.body_bytes
         self._held.limit_bytes = limits.bodies_held_bytes
         self._addresses.limit = limits.requests_per_address
+        self.door.attempts.limit = limits.key_failures_per_minute
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request and put it on record, whatever happens."""
@@ -110,9 +113,13 @@ class Pipeline:
         if connection.address or connection.forwards:
             self._count_address(exchange)
         # 2 authenticate: before the body, so that a wrong key never gets its body read.
-        caller = authenticate(call.headers, self._keys, now)
+        caller = known_caller(call.headers, self._keys, now)
+        if caller is None:
+            caller = await self.door.examine(call.headers, now, self._origin(exchange))
         draft.account_id = caller.account_id
         draft.key_id = exchange.key_id = caller.key_id
+        if caller.scope is not None:
+            self.door.check_scope(caller.scope, call.route, self._origin(exchange))
         if call.route.method == "GET":
             exchange.discard_body()
             await self._travel_models(exchange, draft, call, caller)
@@ -148,9 +155,15 @@ class Pipeline:
             raise Refusal("too_many_requests", retry_after_s=1)
         exchange.address = address
 
+    def _origin(self, exchange: Exchange) -> str:
+        """The client's whole address, "" when nobody knows it. It is looked at and kept nowhere."""
+        if exchange.connection.forwards:
+            return self.clients.origin(exchange.head.headers.get(b"x-forwarded-for", b""))
+        return exchange.connection.peer
+
     async def _travel_models(self, exchange: Exchange, draft: Draft, call: Call, caller: Caller) -> None:
         """GET models: our own catalogue, or the upstream's list where every name passes."""
-        body = local_models(self.routing.catalogue, call)
+        body = local_models(self.routing.catalogue, call, caller.scope)
         if body is not None:
             draft.status, draft.code, draft.ending = 200, "ok", Ending.COMPLETE
             self._record(exchange, draft)

@@ -1,6 +1,6 @@
-"""What the way of a request needs from outside. Each port has one to three methods; none of them awaits."""
+"""What the way of a request needs from outside. Each port has one to three methods; none awaits but `prove`."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +41,10 @@ class Prices(Protocol):
 
 
 Sink = Callable[[Outcome], None]
+# The caller of a well-formed key that `find` cannot know yet (its hash is another pepper's), or None: it is wrong.
+# Slow, and for few at a time: raises KeysBusyError when it is not this one's turn.
+Prove = Callable[[bytes], Awaitable[Caller | None]]
+KeyRefused = Callable[[str, str], None]  # told the client's network and the refusal's code
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,9 @@ class Outside:
     """All ports together; only `daemon` fills this in."""
 
     keys: KeyRing
+    prove: Prove
     ledger: Ledger
     sinks: tuple[Sink, ...]
     is_ready: Callable[[], bool]
     on_bug: Callable[[BaseException], None]  # told of an exception of ours; must not say its text
+    on_key_refused: KeyRefused

@@ -40,6 +40,7 @@ FIELDS: frozenset[str] = frozenset(
         "hint",  # a fixed sentence of ours
         # which
         "account_id", "key_id", "request_id",
+        "network",  # a client's /24 or /48, in security events only; never an address
         "upstream", "model", "route", "plane",
         "boot_id", "segment", "offset", "generation",
         # of the installation

@@ -51,6 +51,11 @@ class GatewayLimits(Section):
     requests_per_address: Count | None = Field(
         5_000, description="Of these from one client address; beyond it new ones get 429. null: no such limit."
     )
+    key_failures_per_minute: Count | None = Field(
+        20,
+        description="Requests with a wrong key, or none, from one network (IPv4 /24, IPv6 /48); beyond it wrong keys "
+        "from there get 429 for a minute. null: no such limit.",
+    )
     body_bytes_per_s: Count = Field(
         1_024, description="Bytes per second a request's body must reach on average once 20 seconds have passed."
     )

@@ -12,9 +12,10 @@ import time
 from typing import Final
 
 from luntrex_proxy.store.changes import CHANNEL
-from luntrex_proxy.store.database import DRIVER_ERRORS, connect_directly
+from luntrex_proxy.store.database import connect_directly
 from luntrex_proxy.store.keyring import KeyRing
 
+FOLLOWER: Final = "luntrex-proxy keyring"  # in pg_stat_activity, with the beginning of the pepper's fingerprint
 _HEARTBEAT_S: Final = 1.0
 _ANSWER_WAIT_S: Final = 2.0  # for a connection and for each statement on it
 _FIRST_BACKOFF_S: Final = 0.1
@@ -26,7 +27,8 @@ async def follow(ring: KeyRing, dsn: str) -> None:
     backoff_s = 0.0
     while True:
         connected_at = time.monotonic()
-        with contextlib.suppress(*DRIVER_ERRORS):
+        # Whatever it is: a ring that ceased to follow would honour revoked keys until the next start.
+        with contextlib.suppress(Exception):
             await _follow_one_connection(ring, dsn)
         ring.give_up_when_too_old()
         if time.monotonic() - connected_at > _LONGEST_BACKOFF_S:
@@ -36,8 +38,9 @@ async def follow(ring: KeyRing, dsn: str) -> None:
 
 
 async def _follow_one_connection(ring: KeyRing, dsn: str) -> None:
+    name = f"{FOLLOWER} {ring.lookup.fingerprint.hex()[:8]}"
     connection = await connect_directly(
-        dsn, application_name="luntrex-proxy keyring", timeout_s=_ANSWER_WAIT_S, command_timeout_s=_ANSWER_WAIT_S
+        dsn, application_name=name, timeout_s=_ANSWER_WAIT_S, command_timeout_s=_ANSWER_WAIT_S
     )
     try:
         woken = asyncio.Event()

@@ -1,34 +1,50 @@
 """All live keys in memory: the gateway's `KeyRing` port. Reads tables only; holds no plain key.
 
-`following.py` calls `catch_up` whenever something may have changed.
+A key is found by the lookup hash of a pepper this process has: the present one, or while a rotation is under way the
+one before. A key that has neither hash (brought from another installation, or its pepper is lost) is `unproven`: only
+its id is held, and `proving.py` asks bcrypt once. `following.py` calls `catch_up` whenever something may have changed.
 """
 
 import asyncio
 import gc
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.apikeys import KEY_LENGTH, lookup_hash
+from luntrex_proxy.core.scope import Scope
 from luntrex_proxy.store.database import Connection, Pool, store_errors
+from luntrex_proxy.store.pepper import Lookup
 
 CURRENT_FOR_S: Final = 5.0
 # Small enough that building the callers of one batch holds the loop for a few milliseconds only.
 _BATCH_ROWS: Final = 2_000
+_RENEWED_MAX: Final = 10_000  # waiting to be written; a key that does not fit is renewed at a later use
 
-_SELECT: Final = """
-SELECT k.key_id, k.lookup_hash, k.account_id,
+# $1 and $2 are the fingerprints of our peppers, the present one and the one before (or the same again).
+_COLUMNS: Final = """
+       k.key_id,
+       CASE WHEN k.pepper_fingerprint = $1 THEN k.lookup_hash
+            WHEN k.old_pepper_fingerprint = $1 THEN k.old_lookup_hash
+            WHEN k.pepper_fingerprint = $2 THEN k.lookup_hash
+            WHEN k.old_pepper_fingerprint = $2 THEN k.old_lookup_hash END AS hashed,
+       k.account_id,
        coalesce(extract(epoch FROM k.not_before)::float8, 0) AS not_before,
        coalesce(extract(epoch FROM k.expires_at)::float8, 0) AS expires_at,
+       k.endpoints, k.models, k.regions, k.networks,
        k.status = 'active' AND a.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now()) AS live
-FROM api_key k JOIN account a USING (account_id)
 """
+_FROM: Final = "FROM api_key k JOIN account a USING (account_id)"
 _ALL_LIVE: Final = (
-    _SELECT + "WHERE k.status = 'active' AND a.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now())"
+    f"SELECT {_COLUMNS} {_FROM}"
+    " WHERE k.status = 'active' AND a.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now())"
 )
-_CHANGED: Final = _SELECT + "WHERE k.version > $1"
-_VERSION: Final = "SELECT version FROM change_version"
+_CHANGED: Final = f"SELECT {_COLUMNS}, k.lookup_hash, k.old_lookup_hash {_FROM} WHERE k.version > $3"
+_ONE: Final = f"SELECT {_COLUMNS}, k.bcrypt_hash {_FROM} WHERE k.key_id = $3"
+_STATE: Final = (
+    "SELECT version, pepper_fingerprint, old_pepper_fingerprint FROM change_version LEFT JOIN installation ON true"
+)
 
 
 class KeyRing:
@@ -36,16 +52,22 @@ class KeyRing:
 
     def __init__(
         self,
-        lookup_key: bytes,
+        lookup: Lookup,
         on_gone: Callable[[set[str]], None] | None = None,
         *,
         max_staleness_s: float = 3600.0,
     ) -> None:
-        self._lookup_key = lookup_key
+        self.lookup = lookup
+        self.unproven: set[str] = set()  # ids of live keys without a hash of a pepper we have
+        self.renewed: dict[str, bytes] = {}  # key id -> hash with the present pepper, not in the table yet
+        self._key = lookup.key
+        self._old = lookup.old
         self._on_gone = on_gone
         self._max_staleness_s = max_staleness_s
         self._live: dict[bytes, Caller] = {}
         self._ending: dict[bytes, float] = {}  # those of _live with an end, so that the sweep is short
+        self._moved: dict[str, bytes] = {}  # key id -> its hash in _live, where the table said another or none
+        self._scopes: dict[object, Scope] = {}
         self._version = -1
         self._contact = float("-inf")
         self._given_up = False
@@ -58,7 +80,14 @@ class KeyRing:
         # A hash that is in the table is proof of form and checksum too; they only sort what is not in it.
         if len(key) != KEY_LENGTH or time.monotonic() - self._contact > self._max_staleness_s:
             return None
-        return self._live.get(lookup_hash(key, self._lookup_key))
+        hashed = lookup_hash(key, self._key)
+        caller = self._live.get(hashed)
+        if caller is None and self._old is not None:
+            old_hash = lookup_hash(key, self._old.key)
+            caller = self._live.get(old_hash)
+            if caller is not None and len(self.renewed) < _RENEWED_MAX:
+                self._move(caller, old_hash, hashed)
+        return caller
 
     def is_current(self) -> bool:
         """Whether an unknown key is certainly unknown: the store answered within the last 5 s."""
@@ -77,29 +106,59 @@ class KeyRing:
     async def catch_up(self, connection: Connection) -> None:
         """Bring the ring up to the store's present version; nearly always that is one small question."""
         asked_at = time.monotonic()
-        version = await connection.fetchval(_VERSION)
-        if version < self._version:
-            await self._read_all(connection)  # the database was restored from an older backup
+        version, *fingerprints = (await connection.fetch(_STATE))[0]
+        ended = self._old is not None and self._old.fingerprint not in fingerprints
+        if ended:
+            self._old = None  # the rotation is finished: rows no longer say the hashes we may know keys by
+        stranger = fingerprints[0] is not None and self.lookup.fingerprint not in fingerprints
+        if version < self._version or ended or (stranger and version > self._version):
+            await self._read_all(connection)  # a lower version: the database was restored from an older backup
         elif version > self._version:
             await self._read_changes(connection, version)
         self._contact, self._given_up = asked_at, False
         self._sweep()
 
+    async def read_unproven(self, connection: Connection, key_id: str) -> tuple[Caller, str] | None:
+        """The caller and the bcrypt hash of a live key whose hash we do not have; None when it is not live."""
+        row = await connection.fetchrow(_ONE, *self._fingerprints(), key_id)
+        if row is None or not row["live"]:
+            return None
+        return self._caller(row), row["bcrypt_hash"]
+
+    def accept(self, caller: Caller, key: bytes) -> None:
+        """Take in a key that bcrypt has proven."""
+        if caller.key_id in self.unproven:
+            self.unproven.discard(caller.key_id)
+            self._put(lookup_hash(key, self._key), caller)
+            self._moved[caller.key_id] = self.renewed[caller.key_id] = lookup_hash(key, self._key)
+
+    def give_up_when_too_old(self) -> None:
+        """Once without contact for too long, any key may have been revoked: what runs with one must end."""
+        if not self._given_up and self.lag_s() > self._max_staleness_s:
+            self._given_up = True
+            self._tell({caller.key_id for caller in self._live.values()})
+
     async def _read_all(self, connection: Connection) -> None:
         asked_at = time.monotonic()
         # The version first: a change that commits while the rows are read is read again, never missed.
-        version = await connection.fetchval(_VERSION)
+        version, *_ = (await connection.fetch(_STATE))[0]
         live: dict[bytes, Caller] = {}
+        unproven: set[str] = set()
         account_ids: dict[int, int] = {}  # one object per account, not one per key
         async with connection.transaction(readonly=True):
-            cursor = await connection.cursor(_ALL_LIVE)
+            cursor = await connection.cursor(_ALL_LIVE, *self._fingerprints())
             while rows := await cursor.fetch(_BATCH_ROWS):
-                for key_id, hashed, account_id, not_before, expires_at, _ in rows:
+                for key_id, hashed, account_id, not_before, expires_at, *limits, _ in rows:
+                    if hashed is None:
+                        unproven.add(key_id)
+                        continue
                     shared_id = account_ids.setdefault(account_id, account_id)
-                    live[hashed] = Caller(shared_id, key_id, not_before or 0.0, expires_at or 0.0)
+                    scope = self._scope(limits) if any(limits) else None
+                    live[hashed] = Caller(shared_id, key_id, not_before or 0.0, expires_at or 0.0, None, scope)
                 await asyncio.sleep(0)
         before, self._live = self._live, live
         self._ending = {hashed: caller.expires_at for hashed, caller in live.items() if caller.expires_at}
+        self.unproven, self._moved, self.renewed = unproven, {}, {}
         self._version, self._contact = version, asked_at
         # The keys stay for the life of the process: the collector need not look at them again.
         gc.freeze()
@@ -107,20 +166,66 @@ class KeyRing:
 
     async def _read_changes(self, connection: Connection, version: int) -> None:
         async with connection.transaction(readonly=True):
-            cursor = await connection.cursor(_CHANGED, self._version)
+            cursor = await connection.cursor(_CHANGED, *self._fingerprints(), self._version)
             while rows := await cursor.fetch(_BATCH_ROWS):
-                gone: set[str] = set()
-                for key_id, hashed, account_id, not_before, expires_at, live in rows:
-                    self._ending.pop(hashed, None)
-                    if live:
-                        self._live[hashed] = Caller(account_id, key_id, not_before, expires_at)
-                        if expires_at:
-                            self._ending[hashed] = expires_at
-                    elif self._live.pop(hashed, None) is not None:
-                        gone.add(key_id)
-                self._tell(gone)
+                self._tell({row["key_id"] for row in rows if self._change(row)})
                 await asyncio.sleep(0)
         self._version = version
+
+    def _change(self, row: Any) -> bool:
+        """Bring one key up to its row; whether it was live until now and is no longer."""
+        key_id, hashed = row["key_id"], row["hashed"]
+        moved = self._moved.pop(key_id, None)
+        was_live = False
+        for known_as in {moved, hashed, row["lookup_hash"], row["old_lookup_hash"]} - {None}:
+            self._ending.pop(known_as, None)
+            was_live |= self._live.pop(known_as, None) is not None
+        self.unproven.discard(key_id)
+        if not row["live"]:
+            self.renewed.pop(key_id, None)
+            return was_live
+        if moved is not None and moved != hashed:
+            self._moved[key_id] = moved  # the table will say so in a moment
+        if moved is None and hashed is None:
+            self.unproven.add(key_id)
+        else:
+            self._put(moved or hashed, self._caller(row))
+        return False
+
+    def _put(self, hashed: bytes, caller: Caller) -> None:
+        self._live[hashed] = caller
+        if caller.expires_at:
+            self._ending[hashed] = caller.expires_at
+
+    def _move(self, caller: Caller, old: bytes, new: bytes) -> None:
+        """A key was found by the pepper before this one: from now on by the present one."""
+        del self._live[old]
+        self._ending.pop(old, None)
+        self._put(new, caller)
+        self._moved[caller.key_id] = self.renewed[caller.key_id] = new
+
+    def _caller(self, row: Any) -> Caller:
+        limits = [row["endpoints"], row["models"], row["regions"], row["networks"]]
+        scope = self._scope(limits) if any(limits) else None
+        return Caller(row["account_id"], row["key_id"], row["not_before"], row["expires_at"], None, scope)
+
+    def _scope(self, limits: list[Any]) -> Scope:
+        """One object for all keys that are limited alike."""
+        name = tuple(None if words is None else tuple(words) for words in limits)
+        scope = self._scopes.get(name)
+        if scope is None:
+            endpoints, models, regions, networks = name
+            scope = self._scopes[name] = Scope(
+                None if endpoints is None else frozenset(endpoints),
+                models,
+                None if regions is None else frozenset(regions),
+                networks,
+            )
+        return scope
+
+    def _fingerprints(self) -> tuple[bytes, bytes]:
+        present = self.lookup.fingerprint
+        return present, present if self._old is None else self._old.fingerprint
 
     def _sweep(self) -> None:
         """Drop keys whose end has come."""
@@ -128,13 +233,11 @@ class KeyRing:
         ended = [hashed for hashed, expires_at in self._ending.items() if expires_at <= now]
         for hashed in ended:
             del self._ending[hashed]
-        self._tell({self._live.pop(hashed).key_id for hashed in ended})
-
-    def give_up_when_too_old(self) -> None:
-        """Once without contact for too long, any key may have been revoked: what runs with one must end."""
-        if not self._given_up and self.lag_s() > self._max_staleness_s:
-            self._given_up = True
-            self._tell({caller.key_id for caller in self._live.values()})
+        gone = {self._live.pop(hashed).key_id for hashed in ended}
+        for key_id in gone:
+            self._moved.pop(key_id, None)
+            self.renewed.pop(key_id, None)
+        self._tell(gone)
 
     def _tell(self, gone: set[str]) -> None:
         if gone and self._on_gone is not None:

@@ -1,12 +1,17 @@
-"""The pepper: 32 secret bytes outside the database, without which its lookup hashes are worthless. File and key."""
+"""The pepper: 32 secret bytes outside the database, without which its lookup hashes are worthless. Files and keys.
+
+pepper        the present one
+pepper.old    while a rotation is under way: the one before (rotation.py)
+pepper.new    for a moment of a rotation; whoever opens the lookup next puts it in its place
+"""
 
 import asyncio
 import contextlib
 import hashlib
-import hmac
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,9 +20,13 @@ import bcrypt
 
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import StoreError
+from luntrex_proxy.store.segments import sync_directory
 from luntrex_proxy.store.state import make_state_directory, open_private
 
 PEPPER_BYTES: Final = 32
+PRESENT: Final = "pepper"
+OLD: Final = "pepper.old"
+NEW: Final = "pepper.new"
 _FINGERPRINT_BYTES: Final = 16
 _KDF_ROUNDS: Final = 64
 
@@ -28,6 +37,8 @@ class Lookup:
 
     key: bytes = field(repr=False)
     fingerprint: bytes
+    old: "Lookup | None" = None  # that of the pepper before, while a rotation is under way
+    is_present: bool = True  # False: the installation has a newer pepper, which this machine was not given yet
 
 
 class _FreshPepper(bytes):
@@ -39,28 +50,41 @@ class _FreshPepper(bytes):
 def load_pepper(state_directory: Path) -> bytes:
     """The pepper of the state directory, made at first use. A file not private or not whole raises StoreError."""
     make_state_directory(state_directory)
-    path = state_directory / "pepper"
-    try:
+    path = state_directory / PRESENT
+    with _file_errors(path):
         is_fresh = not path.exists() and _create(path)
+    pepper = read_pepper(path)
+    if not is_fresh:
+        return pepper
+    fresh = _FreshPepper(pepper)
+    fresh.path = path
+    return fresh
+
+
+def read_pepper(path: Path) -> bytes:
+    """The pepper in a file. One that is not private or not whole raises StoreError."""
+    with _file_errors(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             status = os.fstat(descriptor)
             pepper = os.read(descriptor, PEPPER_BYTES + 1)
         finally:
             os.close(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+        raise StoreError(f"The pepper file {path} can be read by others; if nobody did, run `chmod 600 {path}`.")
+    check_pepper(pepper, f"The pepper file {path}")
+    return pepper
+
+
+@contextlib.contextmanager
+def _file_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StoreError(
             f"The pepper file {path} cannot be read or made ({error.strerror}); "
             "run as the owner of the state directory."
         ) from None
-    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
-        raise StoreError(f"The pepper file {path} can be read by others; if nobody did, run `chmod 600 {path}`.")
-    check_pepper(pepper, f"The pepper file {path}")
-    if not is_fresh:
-        return pepper
-    fresh = _FreshPepper(pepper)
-    fresh.path = path
-    return fresh
 
 
 def check_pepper(pepper: bytes, what: str = "The pepper") -> None:
@@ -75,13 +99,7 @@ def check_pepper(pepper: bytes, what: str = "The pepper") -> None:
 def _create(path: Path) -> bool:
     """All 32 bytes appear at once or not at all, and the first of two processes wins; whether that was this one."""
     fresh = path.with_name(f"pepper.{os.getpid()}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = open_private(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    try:
-        os.write(descriptor, secrets.token_bytes(PEPPER_BYTES))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_pepper(fresh)
     try:
         path.hardlink_to(fresh)
     except FileExistsError:
@@ -91,32 +109,81 @@ def _create(path: Path) -> bool:
     return True
 
 
+def write_pepper(path: Path) -> bytes:
+    """Put a new pepper into a file, in place of what is there; it is on disk on return. OSError is the caller's."""
+    pepper = secrets.token_bytes(PEPPER_BYTES)
+    path.unlink(missing_ok=True)
+    descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        os.write(descriptor, pepper)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return pepper
+
+
 def fingerprint(pepper: bytes) -> bytes:
     """Names a pepper without telling anything about it: a hash keyed by the pepper itself."""
     return hashlib.blake2b(b"luntrex-proxy pepper", key=pepper, digest_size=_FINGERPRINT_BYTES).digest()
 
 
-async def open_lookup(pool: Pool, pepper: bytes) -> Lookup:
-    """The lookup key (0.26 s in a thread); binds this installation to the pepper. Another pepper raises StoreError."""
+async def lookup_of(pool: Pool, state_directory: Path) -> Lookup:
+    """The lookup keys of the state directory's pepper files; a swap of them that was cut short is finished first."""
+    present, _ = await stored_fingerprints(pool)
+    fresh = state_directory / NEW
+    if present is not None and fresh.exists() and fingerprint(read_pepper(fresh)) == present:
+        swap(state_directory)
+    pepper, old = load_pepper(state_directory), state_directory / OLD
+    return await open_lookup(pool, pepper, read_pepper(old) if old.exists() else None)
+
+
+def swap(state_directory: Path) -> None:
+    """Let the new pepper be the present one and that the old one; cut short at any step, doing it again is right."""
+    present, old, new = (state_directory / name for name in (PRESENT, OLD, NEW))
+    with _file_errors(present):
+        if present.exists():
+            old.unlink(missing_ok=True)
+            old.hardlink_to(present)
+        new.replace(present)
+        sync_directory(state_directory)
+
+
+async def stored_fingerprints(pool: Pool) -> tuple[bytes | None, bytes | None]:
+    """Those of the peppers the database belongs to: the present one and, in a rotation, the one before."""
+    with store_errors("say which pepper it belongs to"):
+        row = await pool.fetchrow("SELECT pepper_fingerprint, old_pepper_fingerprint FROM installation")
+    if row is None:
+        raise StoreError("The table installation of the database is empty; restore it from a backup.")
+    return row[0], row[1]
+
+
+async def open_lookup(pool: Pool, pepper: bytes, old: bytes | None = None) -> Lookup:
+    """The lookup key (0.26 s in a thread); binds this installation to the pepper. Another pepper raises StoreError.
+
+    `old` is the pepper before it; it counts only while the database says so.
+    """
     check_pepper(pepper)
     ours = fingerprint(pepper)
     with store_errors("say which pepper it belongs to"):
         await pool.execute("UPDATE installation SET pepper_fingerprint = $1 WHERE pepper_fingerprint IS NULL", ours)
-        row = await pool.fetchrow("SELECT installation_id, pepper_fingerprint FROM installation")
-    if row is None:
-        raise StoreError("The table installation of the database is empty; restore it from a backup.")
-    if not hmac.compare_digest(row["pepper_fingerprint"], ours):
+        installation_id = await pool.fetchval("SELECT installation_id FROM installation")
+    present, before = await stored_fingerprints(pool)
+    if ours not in (present, before):
         if isinstance(pepper, _FreshPepper):
             with contextlib.suppress(OSError):
                 pepper.path.unlink()
             raise StoreError(
                 f"The pepper file {pepper.path} is missing, and the keys in this database work with no other; "
                 "restore it from a backup, or copy it from the state directory of the process that first used "
-                "this database."
+                "this database. If it is lost for good, run `luntrex-proxy secrets rotate pepper --lost`."
             )
         raise StoreError(
             "The keys in this database were made with another pepper; put the `pepper` file of the process that first "
-            "used this database into the state directory."
+            "used this database into the state directory. If it is lost for good, run "
+            "`luntrex-proxy secrets rotate pepper --lost`."
         )
-    key = await asyncio.to_thread(bcrypt.kdf, pepper, row["installation_id"].bytes, 32, _KDF_ROUNDS)
-    return Lookup(key, ours)
+    key = await asyncio.to_thread(bcrypt.kdf, pepper, installation_id.bytes, 32, _KDF_ROUNDS)
+    if ours != present or old is None or before is None or fingerprint(old) != before:
+        return Lookup(key, ours, is_present=ours == present)
+    old_key = await asyncio.to_thread(bcrypt.kdf, old, installation_id.bytes, 32, _KDF_ROUNDS)
+    return Lookup(key, ours, Lookup(old_key, before))

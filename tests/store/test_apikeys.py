@@ -13,7 +13,10 @@ from luntrex_proxy.store import accounts, apikeys
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.keyrows import Terms
 from tests.postgres import LOOKUP
+
+ALWAYS = Terms()
 
 
 @pytest.fixture
@@ -23,8 +26,8 @@ async def acme(database: Pool) -> Pool:
     return database
 
 
-async def make(pool: Pool, name: str = "main", **options: object) -> NewKey:
-    return await apikeys.create(pool, LOOKUP, "acme", name, bcrypt_cost=4, **options)  # type: ignore[arg-type]  # short
+async def make(pool: Pool, name: str = "main", terms: Terms = ALWAYS) -> NewKey:
+    return await apikeys.create(pool, LOOKUP, "acme", name, terms, bcrypt_cost=4)
 
 
 async def test_stored_are_hashes_only(acme: Pool, postgres_dsn: str) -> None:
@@ -106,7 +109,7 @@ async def test_current_key_of_an_account(acme: Pool) -> None:
 async def test_a_key_that_could_not_work_is_not_made(acme: Pool) -> None:
     """An end in the past and a suspended account are refused, and no key comes of it."""
     with pytest.raises(RefusedError, match="cannot end in the past"):
-        await make(acme, expires_at=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+        await make(acme, terms=Terms(expires_at=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)))
     await accounts.suspend(acme, "acme")
     with pytest.raises(RefusedError, match=r"acme is suspended, .*`luntrex-proxy accounts resume acme`"):
         await make(acme)
@@ -130,7 +133,7 @@ async def test_names_are_unique_among_keys_in_use(acme: Pool) -> None:
 async def test_rotation_overlaps(acme: Pool) -> None:
     """The successor has account, name and planned end of the old key, which ends after the overlap."""
     end = datetime.datetime(2040, 1, 1, tzinfo=datetime.UTC)
-    old = await make(acme, expires_at=end)
+    old = await make(acme, terms=Terms(expires_at=end))
     new = await apikeys.rotate(acme, LOOKUP, old.info.key_id, overlap_s=3600, bcrypt_cost=4)
     assert new.key != old.key
     assert (new.info.name, new.info.account, new.info.rotated_from) == ("main", "acme", old.info.key_id)
@@ -152,7 +155,7 @@ async def test_rotation_without_overlap_and_early_end(acme: Pool) -> None:
     states = {key.key_id: key.state for key in await apikeys.list_all(acme)}
     assert states[old.info.key_id] == "expired"
     soon = await acme.fetchval("SELECT now() + interval '1 minute'")
-    short = await make(acme, "short", expires_at=soon)
+    short = await make(acme, "short", Terms(expires_at=soon))
     await apikeys.rotate(acme, LOOKUP, short.info.key_id, overlap_s=86_400, bcrypt_cost=4)
     assert {key.expires_at for key in await apikeys.list_all(acme) if key.name == "short"} == {soon}
 

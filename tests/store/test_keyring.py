@@ -19,6 +19,7 @@ from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.migrate import migrate
+from luntrex_proxy.store.pepper import Lookup
 from tests.postgres import LOOKUP
 
 
@@ -60,7 +61,7 @@ async def seconds_until(condition: Callable[[], bool], wait_s: float = 8) -> flo
 
 async def test_loads_live_keys(acme: Pool) -> None:
     """After loading, live keys give their caller; others, and anything that is no key, give nothing."""
-    ring = KeyRing(LOOKUP.key)
+    ring = KeyRing(LOOKUP)
     fits: ports.KeyRing = ring
     live, revoked = await make(acme, "live"), await make(acme, "revoked")
     await apikeys.revoke(acme, revoked.info.key_id)
@@ -82,7 +83,7 @@ async def test_loads_live_keys(acme: Pool) -> None:
 async def test_another_lookup_key_finds_nothing(acme: Pool) -> None:
     """The rows alone, without the pepper's key, recognise no key."""
     made = await make(acme)
-    ring = KeyRing(bytes(32))
+    ring = KeyRing(Lookup(bytes(32), LOOKUP.fingerprint))
     await ring.load(acme)
     assert ring.find(made.key.encode()) is None
 
@@ -90,7 +91,7 @@ async def test_another_lookup_key_finds_nothing(acme: Pool) -> None:
 async def test_holds_no_plain_key(acme: Pool) -> None:
     """Nothing the ring keeps is a key or can be made one."""
     made = await make(acme)
-    ring = KeyRing(LOOKUP.key)
+    ring = KeyRing(LOOKUP)
     await ring.load(acme)
     assert ring.find(made.key.encode()) is not None
     held = repr(ring._live) + repr(vars(ring))
@@ -101,7 +102,7 @@ async def test_holds_no_plain_key(acme: Pool) -> None:
 async def test_changes_arrive_within_a_second(acme: Pool, database_dsn: str) -> None:
     """Create, revoke, rotate, suspend and resume elsewhere are followed at once; `on_gone` hears who left."""
     gone: set[str] = set()
-    ring = KeyRing(LOOKUP.key, gone.update)
+    ring = KeyRing(LOOKUP, gone.update)
     async with following(ring, acme, database_dsn):
         first = await make(acme, "first")
         key = first.key.encode()
@@ -128,7 +129,7 @@ async def test_changes_arrive_within_a_second(acme: Pool, database_dsn: str) -> 
 async def test_missed_notification_is_made_up(acme: Pool, database_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where NOTIFY does not arrive (a pooler in between) the heartbeat sees the change, within about a second."""
     monkeypatch.setattr(following_module, "CHANNEL", "another_channel")
-    ring = KeyRing(LOOKUP.key)
+    ring = KeyRing(LOOKUP)
     async with following(ring, acme, database_dsn):
         made = await make(acme)
         assert await seconds_until(lambda: ring.find(made.key.encode()) is not None) < 1.5
@@ -137,11 +138,11 @@ async def test_missed_notification_is_made_up(acme: Pool, database_dsn: str, mon
 async def test_terminated_listener_still_sees_changes(acme: Pool, database_dsn: str) -> None:
     """An administrator or a failover ends the listening connection: the next one reads what was missed."""
     made = await make(acme)
-    ring = KeyRing(LOOKUP.key)
+    ring = KeyRing(LOOKUP)
     async with following(ring, acme, database_dsn):
         assert await acme.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE application_name = 'luntrex-proxy keyring' AND datname = current_database()"
+            " WHERE application_name LIKE 'luntrex-proxy keyring %' AND datname = current_database()"
         )
         await apikeys.revoke(acme, made.info.key_id)
         assert await seconds_until(lambda: ring.find(made.key.encode()) is None) < 3
@@ -150,11 +151,11 @@ async def test_terminated_listener_still_sees_changes(acme: Pool, database_dsn: 
 async def test_hung_listener_is_noticed(acme: Pool, database_dsn: str) -> None:
     """A connection that is open and silent (a lost machine, a stopped process) is replaced within 5 s."""
     made = await make(acme)
-    ring = KeyRing(LOOKUP.key)
+    ring = KeyRing(LOOKUP)
     async with following(ring, acme, database_dsn):
         pid = await acme.fetchval(
             "SELECT pid FROM pg_stat_activity"
-            " WHERE application_name = 'luntrex-proxy keyring' AND datname = current_database()"
+            " WHERE application_name LIKE 'luntrex-proxy keyring %' AND datname = current_database()"
         )
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -167,7 +168,7 @@ async def test_hung_listener_is_noticed(acme: Pool, database_dsn: str) -> None:
 async def test_expired_key_leaves_the_ring(acme: Pool, database_dsn: str) -> None:
     """At its end a key is dropped and announced, so that what runs with it can be cut."""
     gone: set[str] = set()
-    ring = KeyRing(LOOKUP.key, gone.update)
+    ring = KeyRing(LOOKUP, gone.update)
     made = await make(acme)
     async with following(ring, acme, database_dsn):
         await apikeys.rotate(acme, LOOKUP, made.info.key_id, overlap_s=1, bcrypt_cost=4)
@@ -178,7 +179,7 @@ async def test_expired_key_leaves_the_ring(acme: Pool, database_dsn: str) -> Non
 async def test_restored_database_is_read_anew(acme: Pool, database_dsn: str) -> None:
     """A database put back to an older backup has lower versions: everything is read again."""
     gone: set[str] = set()
-    ring = KeyRing(LOOKUP.key, gone.update)
+    ring = KeyRing(LOOKUP, gone.update)
     made = await make(acme)
     async with following(ring, acme, database_dsn):
         await acme.execute("DELETE FROM api_key; UPDATE change_version SET version = 0")
@@ -197,7 +198,7 @@ async def test_database_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         await accounts.create(pool, "acme")
         made = await make(pool)
         gone: set[str] = set()
-        ring = KeyRing(LOOKUP.key, gone.update, max_staleness_s=3)
+        ring = KeyRing(LOOKUP, gone.update, max_staleness_s=3)
         async with following(ring, pool, dsn):
             key = made.key.encode()
             server.stop()
@@ -224,7 +225,7 @@ async def test_loading_many_keys_holds_the_loop_briefly(acme: Pool) -> None:
         " SELECT lpad(n::text, 12, '0'), 1, 'n' || n, '$2b$', sha256(n::text::bytea), 'f', 1"
         " FROM generate_series(1, 20000) n"
     )
-    ring = KeyRing(LOOKUP.key)
+    ring = KeyRing(LOOKUP)
     loading = asyncio.create_task(ring.load(acme))
     longest, last = 0.0, time.monotonic()
     while not loading.done():

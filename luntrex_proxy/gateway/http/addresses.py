@@ -65,10 +65,20 @@ class Clients:
         return _key(read)
 
     def forwarded(self, values: bytes) -> str:
-        """What X-Forwarded-For from a trusted proxy says: the last address that is no trusted proxy.
+        """What a request is counted as by X-Forwarded-For from a trusted proxy.
 
         Never "": who makes a proxy pass something unreadable on must not be without a limit.
         """
+        farthest = self._farthest(values)
+        return UNREADABLE if farthest is None else _key(farthest)
+
+    def origin(self, values: bytes) -> str:
+        """The client's whole address by X-Forwarded-For from a trusted proxy; "" when it names none."""
+        farthest = self._farthest(values)
+        return "" if farthest is None else str(farthest)
+
+    def _farthest(self, values: bytes) -> _Ip | None:
+        """The last address that is no trusted proxy."""
         farthest: _Ip | None = None
         for part in reversed(values.rsplit(b",", _MAX_HOPS)[-_MAX_HOPS:]):
             address = _read(_without_port(part.strip().decode("latin-1")))
@@ -77,10 +87,16 @@ class Clients:
             farthest = address
             if not self._is_trusted(address):
                 break
-        return UNREADABLE if farthest is None else _key(farthest)
+        return farthest
 
     def _is_trusted(self, address: _Ip) -> bool:
         return any(address in network for network in self._networks)
+
+
+def plain_address(text: str) -> str:
+    """A peer's address in its one spelling: without a zone, IPv4 as IPv4; "" when it has none (a Unix socket)."""
+    address = _read(text)
+    return "" if address is None else str(address)
 
 
 def _read(text: str) -> _Ip | None:

@@ -48,7 +48,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_due", "_buffer", "_chunked", "_discarded_bytes", "_lingering", "_repeated", "_scanned", "_unsent_bytes",
-        "address", "deadline", "exchange", "forwards", "handler", "loop", "ticker", "transport", "write_paused",
+        "address", "deadline", "exchange", "forwards", "handler", "loop", "peer", "ticker", "transport", "write_paused",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -69,6 +69,7 @@ class ClientConnection(asyncio.Protocol):
         self._body_due = NEVER
         self._repeated: RepeatedHead | None = None
         self.address = ""  # as counted for the limits; "" when it is exempt
+        self.peer = ""  # the whole address of who connected, by PROXY protocol too; "" on a Unix socket
         self.forwards = False  # a trusted proxy whose X-Forwarded-For is believed
 
     # asyncio.Protocol

@@ -43,6 +43,7 @@ class Connection(Protocol):
     transport: asyncio.Transport
     write_paused: bool
     address: str
+    peer: str
     forwards: bool
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 
 from aiohttp import web
 
-from luntrex_proxy.gateway.http.addresses import Addresses, Clients
+from luntrex_proxy.gateway.http.addresses import Addresses, Clients, plain_address
 from luntrex_proxy.gateway.http.client import ClientConnection, Handler
 from luntrex_proxy.gateway.http.proxyprotocol import BadProxyHeaderError, parse_proxy_header
 from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
@@ -52,10 +52,11 @@ class ServedConnection(ClientConnection):
 
     __slots__ = ("_counts",)
 
-    def __init__(self, server: "_Server", address: str, *, forwards: bool) -> None:
+    def __init__(self, server: "_Server", address: str, peer: str, *, forwards: bool) -> None:
         super().__init__(server.handler, server.ticker, server.loop)
         self._counts = server.entrance.connections
         self.address = address  # as counted; "" when it is exempt
+        self.peer = plain_address(peer)
         self.forwards = forwards  # a trusted proxy whose X-Forwarded-For is believed
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -74,6 +75,7 @@ class _Arrival(Waiting):
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
         self._address = ""
+        self._peer = ""
         self._forwards = False
         self.deadline = NEVER
 
@@ -133,7 +135,7 @@ class _Arrival(Waiting):
         if key and not entrance.connections.enter(key):
             self.close()
             return
-        self._address = key
+        self._address, self._peer = key, address
         if entrance.tls is None:
             self._serve(self._transport)
         else:
@@ -149,7 +151,7 @@ class _Arrival(Waiting):
             self._end()
             return
         server = self._server
-        connection = ServedConnection(server, self._address, forwards=self._forwards)
+        connection = ServedConnection(server, self._address, self._peer, forwards=self._forwards)
         self._address = ""  # the connection's now
         received = self.take()
         self._end()

@@ -1,0 +1,152 @@
+"""`luntrex-proxy doctor`: looks at everything an operator can mend, and says what to do. It mends nothing itself."""
+
+import asyncio
+import enum
+import resource
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from luntrex_proxy.cli.opening import opened
+from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy.store import migrate, rotation
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.errors import StoreError
+from luntrex_proxy.store.ledger import status_of
+from luntrex_proxy.store.pepper import lookup_of
+
+if TYPE_CHECKING:
+    from luntrex_proxy.settings.model import Settings
+
+_FEW_FILES: Final = 4096  # connections take two each
+
+
+class Level(enum.StrEnum):
+    """How a finding is to be taken. Only `bad` makes the exit status 1."""
+
+    GOOD = "good"
+    NOTE = "note"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    level: Level
+    text: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Check this installation and say what to mend; exit status 1 when something is bad."""
+    from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- pydantic is slow and --help needs none
+    from luntrex_proxy.settings.state import find_state_directory  # noqa: PLC0415 -- as above
+
+    settings = load(context.find_root().obj["config"]).settings
+    directory = find_state_directory(settings.state).path
+    findings = [
+        *_look_at_settings(settings),
+        *_look_at_machine(settings, directory),
+        *asyncio.run(_look_at_database(settings, directory)),
+    ]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        print_table(("WHAT", "IS", "WHY"), [(each.what, each.level, each.text) for each in findings])
+    if any(finding.level is Level.BAD for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+def _look_at_settings(settings: "Settings") -> Iterator[Finding]:
+    from luntrex_proxy.settings.policy import outsiders  # noqa: PLC0415 -- see above
+
+    yield Finding("configuration", Level.GOOD, f"{len(settings.upstreams)} upstreams, {len(settings.models)} models")
+    for sentence in outsiders(settings):
+        yield Finding("policy", Level.NOTE, sentence)
+
+
+def _look_at_machine(settings: "Settings", directory: Path) -> Iterator[Finding]:
+    if directory.exists():
+        free, bound = shutil.disk_usage(directory).free, settings.ledger.max_bytes
+        text = f"{free >> 20} MiB are free where the spool lies; ledger.max_bytes lets it grow to {bound >> 20} MiB"
+        yield Finding("disk", Level.GOOD if free >= bound else Level.NOTE, text)
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = files == resource.RLIM_INFINITY or files >= _FEW_FILES
+    text = f"{files} may be open; a connection takes up to two" + ("" if enough else ": raise LimitNOFILE")
+    yield Finding("files", Level.GOOD if enough else Level.NOTE, text)
+
+
+async def _look_at_database(settings: "Settings", directory: Path) -> list[Finding]:
+    url = settings.database.url.reveal() if settings.database.url else None
+    found: list[Finding] = []
+    try:
+        async with opened(directory, url, needs_schema=False) as pool:
+            found.append(Finding("database", Level.GOOD, "embedded" if url is None else "reached"))
+            async for finding in _look_at_tables(pool, directory):
+                found.append(finding)
+    except StoreError as error:
+        found.append(Finding("database", Level.BAD, str(error)))
+    return found
+
+
+async def _look_at_tables(pool: Pool, directory: Path) -> AsyncIterator[Finding]:
+    state = await migrate.status(pool)
+    pending = [label for label in state.pending if "_pre_" in label]
+    if pending:
+        yield Finding("schema", Level.BAD, f"It lacks {', '.join(pending)}; run `luntrex-proxy db migrate`.")
+        return
+    yield Finding("schema", Level.GOOD, f"{len(state.applied)} migrations")
+    try:
+        lookup = await lookup_of(pool, directory)
+    except StoreError as error:
+        yield Finding("pepper", Level.BAD, str(error))
+    else:
+        text = "fits the database" if lookup.is_present else "is the one before; copy the new files and restart"
+        yield Finding("pepper", Level.GOOD if lookup.is_present else Level.NOTE, text)
+    yield await _look_at_keys(pool)
+    yield await _look_at_ledger(pool, directory)
+
+
+async def _look_at_keys(pool: Pool) -> Finding:
+    state = await rotation.state_of(pool)
+    text = f"{state.live_keys} live"
+    if state.rotating:
+        text += f"; a pepper rotation is under way, {state.old_keys} keys have only the old hash"
+    if not state.unproven_keys:
+        return Finding("keys", Level.GOOD, text)
+    rate = await asyncio.to_thread(rotation.keys_per_second)
+    text += (
+        f"; {state.unproven_keys} can only be told by bcrypt, each at its first use: a process of this machine proves "
+        f"{rate:.0f} keys per second, so {_duration(state.unproven_keys / rate)} when all come at once"
+    )
+    return Finding("keys", Level.NOTE, text)
+
+
+async def _look_at_ledger(pool: Pool, directory: Path) -> Finding:
+    status = await status_of(pool, directory / "spool")
+    dead = [each for each in status.directories if not each.live and each.segments]
+    damaged = [each for each in status.directories if each.damaged]
+    faults = []
+    if dead:
+        faults.append(f"{len(dead)} spools of dead processes wait for a daemon or `luntrex-proxy ledger replay`")
+    if damaged:
+        faults.append(f"{len(damaged)} spools have unreadable stretches; the disk may be failing")
+    if status.quarantine_files:
+        faults.append(f"{status.quarantine_files} files are in quarantine: records that could not be read or stored")
+    if not faults:
+        return Finding("ledger", Level.GOOD, "nothing waits")
+    return Finding("ledger", Level.BAD if damaged or status.quarantine_files else Level.NOTE, "; ".join(faults))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.0f} hours"

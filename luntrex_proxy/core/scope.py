@@ -1,0 +1,105 @@
+"""What one key may be used for: endpoints, models, regions, client networks. Read from words, asked at each request.
+
+Scope.allows_endpoint / allows_model / allows_address    each True where nothing is said
+read_scope(...)                                          the operator's words -> Scope, or BadScopeError
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from luntrex_proxy.core.call import ROUTE_NAMES
+from luntrex_proxy.core.policy import REGION, Policy
+
+ENDPOINTS: Final = tuple(name for name in ROUTE_NAMES if name != "none")
+_MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}\*?|\*")
+_ENTRIES_MAX: Final = 64  # of each kind: a scope is looked through at every request of its key
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class BadScopeError(Exception):
+    """One sentence that says which word is no endpoint, model, region or network, and what would be one."""
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """What a key is limited to; None: no limit of that kind. Keys with equal scopes share one object."""
+
+    endpoints: frozenset[str] | None = None
+    models: tuple[str, ...] | None = None  # names, or beginnings that end in `*`
+    regions: frozenset[str] | None = None
+    networks: tuple[Network, ...] | None = None
+
+    def allows_endpoint(self, name: str) -> bool:
+        """Whether a route, by its name, may be asked."""
+        return self.endpoints is None or name in self.endpoints
+
+    def allows_model(self, model: str) -> bool:
+        """Whether a model, by the name the client used, may be asked."""
+        if self.models is None:
+            return True
+        return any(model.startswith(name[:-1]) if name.endswith("*") else model == name for name in self.models)
+
+    def allows_address(self, address: str) -> bool:
+        """Whether a client at this address may use the key. An address nobody knows is outside every network."""
+        if self.networks is None:
+            return True
+        try:
+            read = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(read in network for network in self.networks)
+
+    def narrow(self, policy: Policy) -> Policy:
+        """The policy within this scope's regions."""
+        return policy if self.regions is None else policy.narrowed(Policy(regions=self.regions))
+
+
+ANYTHING: Final = Scope()
+
+
+def read_scope(
+    endpoints: Iterable[str] = (),
+    models: Iterable[str] = (),
+    regions: Iterable[str] = (),
+    networks: Iterable[str] = (),
+) -> Scope:
+    """The scope of these words; none of a kind: no limit of that kind. Raises BadScopeError."""
+    for name in (endpoints := _bounded("endpoint", endpoints)):
+        if name not in ENDPOINTS:
+            raise BadScopeError(f"{name!r} is no endpoint; choose from {', '.join(ENDPOINTS)}.")
+    for name in (models := _bounded("model", models)):
+        if _MODEL.fullmatch(name) is None:
+            raise BadScopeError(f"{name!r} is no model name; give one as clients write it, or a beginning and `*`.")
+    for name in (regions := _bounded("region", regions)):
+        if REGION.fullmatch(name) is None:
+            raise BadScopeError(f"{name!r} is no region; give a word that upstreams have as their region, such as eu.")
+    return Scope(
+        frozenset(endpoints) or None,
+        models or None,
+        frozenset(regions) or None,
+        tuple(_network(text) for text in _bounded("network", networks)) or None,
+    )
+
+
+def _bounded(kind: str, words: Iterable[str]) -> tuple[str, ...]:
+    kept = tuple(sorted(set(words)))
+    if len(kept) > _ENTRIES_MAX:
+        raise BadScopeError(f"A key can be limited to {_ENTRIES_MAX} {kind}s at most, not {len(kept)}.")
+    return kept
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise BadScopeError(
+            f"{text!r} is no network; write it as 192.0.2.0/24, 2001:db8::/32 or one address."
+        ) from None
+    raise BadScopeError(f"{text!r} has bits set behind its length; did you mean {meant}?")

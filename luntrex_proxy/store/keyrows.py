@@ -1,0 +1,159 @@
+"""Rows of the table `api_key` as values: what may be shown of a key, its terms, and how they are written."""
+
+import datetime
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+from msgspec.structs import astuple
+
+from luntrex_proxy.core import apikeys
+from luntrex_proxy.core.scope import ANYTHING, Scope
+from luntrex_proxy.store import accounts
+from luntrex_proxy.store.database import Connection
+from luntrex_proxy.store.errors import RefusedError
+
+LIST: Final = """
+SELECT k.key_id, a.name AS account, k.name, k.not_before, k.expires_at, k.rotated_from, k.revoked_at, k.created_at,
+       k.last_used_at, k.endpoints, k.models, k.regions, k.networks,
+       CASE WHEN k.status <> 'active' THEN k.status
+            WHEN k.expires_at <= now() THEN 'expired'
+            WHEN a.status <> 'active' THEN 'account suspended'
+            WHEN k.not_before > now() THEN 'not yet valid'
+            ELSE 'active' END AS state
+FROM api_key k JOIN account a USING (account_id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """What may be shown. `state`: active, suspended, revoked, expired, "not yet valid" or "account suspended"."""
+
+    key_id: str
+    account: str
+    name: str
+    state: str
+    not_before: datetime.datetime | None
+    expires_at: datetime.datetime | None
+    rotated_from: str | None
+    revoked_at: datetime.datetime | None
+    created_at: datetime.datetime
+    last_used_at: datetime.datetime | None  # to the minute
+    endpoints: list[str] | None  # these four: what it is limited to
+    models: list[str] | None
+    regions: list[str] | None
+    networks: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """When a key may be used, and for what."""
+
+    not_before: datetime.datetime | None = None
+    expires_at: datetime.datetime | None = None
+    scope: Scope = ANYTHING
+
+
+async def account_for_a_key(connection: Connection, account: str) -> int:
+    row = await connection.fetchrow("SELECT account_id, status FROM account WHERE name = $1", account)
+    if row is None:
+        raise RefusedError(f"There is no account {account!r}; make it with `luntrex-proxy accounts create`.")
+    if row["status"] != "active":
+        raise RefusedError(
+            f"The account {account} is suspended, so its keys would be refused; "
+            f"first run `luntrex-proxy accounts resume {account}`."
+        )
+    return int(row["account_id"])
+
+
+async def refuse_bad_times(connection: Connection, terms: Terms) -> None:
+    if terms.expires_at is None:
+        return
+    if await connection.fetchval("SELECT $1 <= now()", terms.expires_at):
+        raise RefusedError("A key cannot end in the past; give a later time, in UTC.")
+    if terms.not_before is not None and terms.not_before >= terms.expires_at:
+        raise RefusedError("A key cannot end before it begins; give a later end or an earlier begin.")
+
+
+async def refuse_taken_name(connection: Connection, account_id: int, name: str) -> None:
+    # No race: changes wait for each other at the version row.
+    taken_by = await connection.fetchval(
+        "SELECT k.key_id FROM api_key k WHERE k.account_id = $1 AND k.name = $2 AND k.status <> 'revoked'"
+        " AND (k.expires_at IS NULL OR k.expires_at > now())"
+        " AND NOT EXISTS (SELECT FROM api_key s WHERE s.rotated_from = k.key_id) LIMIT 1",
+        account_id,
+        name,
+    )
+    if taken_by is not None:
+        raise RefusedError(f"The key {taken_by} of this account has this name; choose another, or rotate that key.")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How a key is told: by bcrypt, and by lookup hashes, each with its pepper's fingerprint, where there are some."""
+
+    key_id: str
+    bcrypt_hash: str
+    lookup_hash: bytes | None = None
+    fingerprint: bytes | None = None
+    old_lookup_hash: bytes | None = None
+    old_fingerprint: bytes | None = None
+
+
+async def insert(
+    connection: Connection,
+    proof: Proof,
+    account_id: int,
+    name: str,
+    version: int,
+    terms: Terms,
+    rotated_from: str | None = None,
+) -> None:
+    """Write a new key. A name that is none raises RefusedError."""
+    try:
+        await connection.execute(
+            "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, lookup_hash, pepper_fingerprint,"
+            " old_lookup_hash, old_pepper_fingerprint, rotated_from, version, not_before, expires_at,"
+            " endpoints, models, regions, networks)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+            proof.key_id, account_id, name, proof.bcrypt_hash, proof.lookup_hash, proof.fingerprint,
+            proof.old_lookup_hash, proof.old_fingerprint, rotated_from, version, terms.not_before, terms.expires_at,
+            *scope_columns(terms.scope),
+        )  # fmt: skip
+    except (asyncpg.CheckViolationError, asyncpg.DataError):
+        raise RefusedError(f"A key name is {accounts.NAME_RULE}.") from None
+
+
+async def info_of(connection: Connection, key_id: str) -> KeyInfo:
+    row = await connection.fetchrow(LIST + "WHERE k.key_id = $1", key_id)
+    if row is None:
+        raise unknown_key(key_id)
+    return key_info(row)
+
+
+def key_info(row: Any) -> KeyInfo:
+    networks = row["networks"]
+    return KeyInfo(**{**row, "networks": None if networks is None else [str(network) for network in networks]})
+
+
+def scope_columns(scope: Scope) -> tuple[Any, ...]:
+    """A scope as values of the columns endpoints, models, regions, networks."""
+    return tuple(None if words is None else sorted(words, key=str) for words in astuple(scope))
+
+
+def scope_of(row: Any) -> Scope:
+    """The scope in the four columns of a row."""
+    endpoints, models, regions, networks = (row[name] for name in Scope.__struct_fields__)
+    return Scope(
+        None if endpoints is None else frozenset(endpoints),
+        None if models is None else tuple(models),
+        None if regions is None else frozenset(regions),
+        None if networks is None else tuple(networks),
+    )
+
+
+def unknown_key(given: str) -> RefusedError:
+    if apikeys.parse(given.encode()) is not None:
+        # A whole key on a command line is a leak already; do not repeat it.
+        return RefusedError("That is a whole key, not a key id; give the 12 characters after `lx_` only.")
+    return RefusedError("There is no key of this id; `luntrex-proxy keys list` shows all.")
