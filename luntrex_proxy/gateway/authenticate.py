@@ -4,6 +4,7 @@ known_caller    nearly every request: one look into memory
 Door.examine    the rest: a key that must be proven first, or a refusal that is counted by the client's network
 """
 
+import asyncio
 import math
 
 from luntrex_proxy.core.access import Caller, KeysBusyError
@@ -62,7 +63,7 @@ class Door:
         caller = self._keys.find(key)
         if caller is None and parse(key) is not None:
             try:
-                caller = await self._prove(key)
+                caller = await asyncio.ensure_future(self._prove(key))  # it waits for more than running.py can
             except KeysBusyError:
                 raise Refusal("keys_unavailable") from None
         if caller is None and not self._keys.is_current():

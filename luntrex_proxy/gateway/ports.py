@@ -1,8 +1,8 @@
 """What the way of a request needs from outside. Each port has one to three methods; none awaits but `prove`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.catalogue import Candidate, Resolution
@@ -43,7 +43,7 @@ class Prices(Protocol):
 Sink = Callable[[Outcome], None]
 # The caller of a well-formed key that `find` cannot know yet (its hash is another pepper's), or None: it is wrong.
 # Slow, and for few at a time: raises KeysBusyError when it is not this one's turn.
-Prove = Callable[[bytes], Awaitable[Caller | None]]
+Prove = Callable[[bytes], Coroutine[Any, Any, Caller | None]]
 KeyRefused = Callable[[str, str], None]  # told the client's network and the refusal's code
 
 

@@ -128,10 +128,11 @@ REFUSED: dict[str, Case] = {
     "internal_error": Case(prepare=setting("prices.raises", RuntimeError("CANARYcanary"))),
 }
 # These meet bytes that never became a request: tests/gateway/test_head.py and the connection cap in test_client.py.
-# A stateful field exists on /v1/responses alone and has a test of its own.
+# A stateful field exists on /v1/responses alone and has a test of its own. Limits of a key: test_key_scopes.py; wrong
+# keys in number: test_wrong_keys.py.
 ELSEWHERE = {
     "invalid_http", "header_too_large", "uri_too_long", "expectation_failed", "upgrade_refused", "overloaded",
-    "field_not_allowed", "too_many_requests",
+    "field_not_allowed", "too_many_requests", "too_many_failures", "address_not_allowed", "endpoint_not_allowed",
 }  # fmt: skip
 DEAD = "http://127.0.0.1:1"
 

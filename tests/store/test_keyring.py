@@ -222,8 +222,9 @@ async def test_loading_many_keys_holds_the_loop_briefly(acme: Pool) -> None:
     """Keys are loaded in batches: 20,000 of them never hold the loop for long."""
     await acme.execute(
         "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, lookup_hash, pepper_fingerprint, version)"
-        " SELECT lpad(n::text, 12, '0'), 1, 'n' || n, '$2b$', sha256(n::text::bytea), 'f', 1"
-        " FROM generate_series(1, 20000) n"
+        " SELECT lpad(n::text, 12, '0'), 1, 'n' || n, '$2b$', sha256(n::text::bytea), $1, 1"
+        " FROM generate_series(1, 20000) n",
+        LOOKUP.fingerprint,
     )
     ring = KeyRing(LOOKUP)
     loading = asyncio.create_task(ring.load(acme))
