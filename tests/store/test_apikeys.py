@@ -19,13 +19,6 @@ from tests.postgres import LOOKUP
 ALWAYS = Terms()
 
 
-@pytest.fixture
-async def acme(database: Pool) -> Pool:
-    """A database with one account."""
-    await accounts.create(database, "acme")
-    return database
-
-
 async def make(pool: Pool, name: str = "main", terms: Terms = ALWAYS) -> NewKey:
     return await apikeys.create(pool, LOOKUP, "acme", name, terms, bcrypt_cost=4)
 

@@ -23,13 +23,6 @@ from luntrex_proxy.store.pepper import Lookup
 from tests.postgres import LOOKUP
 
 
-@pytest.fixture
-async def acme(database: Pool) -> Pool:
-    """A database with one account."""
-    await accounts.create(database, "acme")
-    return database
-
-
 async def make(pool: Pool, name: str = "main") -> NewKey:
     return await apikeys.create(pool, LOOKUP, "acme", name, bcrypt_cost=4)
 

@@ -1,0 +1,96 @@
+"""Keys of another installation: taken over by their bcrypt hash, all or none, and checked at their first use."""
+
+import datetime
+import json
+
+import pytest
+
+from luntrex_proxy.core.scope import read_scope
+from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store import keytransfer as transfer
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.keyrows import Terms
+from luntrex_proxy.store.proving import Prover
+from tests.store.keys import SECOND, loaded, make, set_peppers
+
+LATER = datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC)
+HASH = "$2b$10$" + "a" * 53
+
+
+async def moved(pool: Pool, lines: list[str], account: str | None = None) -> int:
+    """The lines into a database that has none of the keys, and another pepper."""
+    await pool.execute("DELETE FROM api_key")
+    await set_peppers(pool, SECOND)
+    return await transfer.import_lines(pool, [line.encode() for line in lines], account)
+
+
+async def test_out_and_in(acme: Pool) -> None:
+    """Name, terms and limits arrive; the key works after one look by bcrypt; no line holds a secret."""
+    terms = Terms(expires_at=LATER, scope=read_scope(["models"], ["m*"], ["eu"], ["192.0.2.0/24", "2001:db8::/32"]))
+    plain, limited = await make(acme, "plain"), await make(acme, "limited", terms=terms)
+    ended = await make(acme, "revoked")
+    await apikeys.revoke(acme, ended.info.key_id)
+    lines = await transfer.export_lines(acme)
+    assert len(lines) == 2
+    assert set(json.loads(lines[1])) == {"id", "account", "name", "bcrypt_hash"}, "defaults are left out"
+    assert not any(made.key[16:59] in line for made in (plain, limited, ended) for line in lines)
+    before = {key.name: key for key in await apikeys.list_all(acme)}
+    assert await moved(acme, lines) == 2
+    after = {key.name: key for key in await apikeys.list_all(acme)}
+    for name in ("plain", "limited"):
+        for kind in ("key_id", "account", "not_before", "expires_at", "endpoints", "models", "regions", "networks"):
+            assert getattr(after[name], kind) == getattr(before[name], kind), kind
+    ring = await loaded(acme, SECOND)
+    assert ring.unproven == {plain.info.key_id, limited.info.key_id}
+    caller = await Prover(ring, lambda: acme).prove(limited.key.encode())
+    assert caller is not None
+    assert caller.scope == terms.scope
+    assert await transfer.export_lines(acme, "acme") == lines
+
+
+async def test_into_one_account(acme: Pool) -> None:
+    """`--account` puts all of them there."""
+    await make(acme)
+    lines = await transfer.export_lines(acme)
+    await accounts.create(acme, "other")
+    assert await moved(acme, lines, "other") == 1
+    assert [key.account for key in await apikeys.list_all(acme)] == ["other"]
+
+
+def line(**more: object) -> str:
+    return json.dumps({"id": "A" * 12, "account": "acme", "name": "n", "bcrypt_hash": HASH} | more)
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        ("not json", "this is no line of"),
+        ("[]", "this is no line of"),
+        ('{"id":"\udcff"}', "this is no line of"),
+        (line(key="lx_secret"), "this is no line of"),
+        (line(id="short"), "this is no line of"),
+        (line(bcrypt_hash="$2y$10$" + "a" * 53), "this is no line of"),
+        (line(bcrypt_hash="$2b$13$" + "a" * 53), "cost is above 12"),
+        (line(bcrypt_hash="$2b$31$" + "a" * 53), "cost is above 12"),
+        (line(account="nobody"), "There is no account 'nobody'"),
+        (line(name="bad name"), "A key name is"),
+        (line(name="main"), "of this account has this name"),
+        (line(expires_at="2001-01-01T00:00:00Z"), "cannot end in the past"),
+        (line(networks=["1.2.3.4/8"]), "did you mean 1.0.0.0/8"),
+        (line(endpoints=["shell"]), "'shell' is no endpoint"),
+        (line(id="THERE"), "there is a key of the id"),
+    ],
+)
+async def test_a_bad_line_is_named_and_nothing_is_taken_over(acme: Pool, bad: str, sentence: str) -> None:
+    """The number of the line, one sentence, and no key of the lines before it either; nothing is quoted from it."""
+    there = await make(acme)
+    bad = bad.replace("THERE", there.info.key_id)
+    lines = [line(id="B" * 12, name="fine").encode(), b"", bad.encode("utf-8", "surrogateescape")]
+    with pytest.raises(RefusedError) as refused:
+        await transfer.import_lines(acme, lines)
+    assert str(refused.value).startswith("Line 3: ")
+    assert sentence in str(refused.value)
+    assert str(refused.value).endswith("Nothing was taken over.")
+    assert "lx_secret" not in str(refused.value)
+    assert [key.name for key in await apikeys.list_all(acme)] == ["main"]

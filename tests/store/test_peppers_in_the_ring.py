@@ -1,0 +1,128 @@
+"""Two peppers at a time: every key is found by either, moves to the present one when used, and leaves when revoked."""
+
+import pytest
+
+from luntrex_proxy.core.apikeys import lookup_hash
+from luntrex_proxy.core.scope import Scope
+from luntrex_proxy.store import apikeys
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.upkeep import KeyUpkeep
+from tests.store.keys import BOTH, FIRST, SECOND, catch_up, find, loaded, make, set_peppers
+
+
+async def test_a_key_made_before_is_found_and_moves_when_used(acme: Pool) -> None:
+    """By the old hash once, by the new one from then on; the table has both, so that processes with one work too."""
+    await set_peppers(acme, FIRST)
+    made = await make(acme)
+    await set_peppers(acme, SECOND, FIRST)
+    lagging, modern = await loaded(acme, FIRST), await loaded(acme, BOTH)
+    upkeep = KeyUpkeep(modern, acme)
+    assert find(modern, made) == find(lagging, made) is not None
+    assert modern.renewed == {made.info.key_id: lookup_hash(made.key.encode(), SECOND.key)}
+    await upkeep.write_renewed()
+    assert modern.renewed == {}
+    (row,) = await acme.fetch("SELECT * FROM api_key")
+    assert (row["pepper_fingerprint"], row["old_pepper_fingerprint"]) == (SECOND.fingerprint, FIRST.fingerprint)
+    assert row["lookup_hash"] == lookup_hash(made.key.encode(), SECOND.key)
+    for ring in (lagging, modern):
+        await catch_up(ring, acme)
+        assert find(ring, made) is not None
+        assert len(ring) == 1
+    for lookup in (FIRST, BOTH, SECOND):
+        assert find(await loaded(acme, lookup), made) is not None
+
+
+async def test_a_new_key_works_everywhere_in_a_rotation(acme: Pool) -> None:
+    """It is made with both hashes where both peppers are."""
+    await set_peppers(acme, SECOND, FIRST)
+    made = await make(acme, lookup=BOTH)
+    for lookup in (FIRST, BOTH, SECOND):
+        assert find(await loaded(acme, lookup), made) is not None
+    by_a_laggard = await make(acme, "other", FIRST)
+    assert find(await loaded(acme, BOTH), by_a_laggard) is not None
+    assert (await loaded(acme, SECOND)).unproven == {by_a_laggard.info.key_id}
+
+
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("finished", ["no", "seen", "unseen"])
+@pytest.mark.parametrize("holder", [FIRST, BOTH])
+async def test_a_revoked_key_is_gone_whatever_happened_to_its_hashes(
+    acme: Pool, used: bool, written: bool, finished: str, holder: object
+) -> None:
+    """Used or not, its new hash written by this or another process or not, the rotation finished or not: revoked is."""
+    gone: set[str] = set()
+    await set_peppers(acme, FIRST)
+    made = await make(acme)
+    await set_peppers(acme, SECOND, FIRST)
+    ring = KeyRing(FIRST if holder is FIRST else BOTH, gone.update)
+    await ring.load(acme)
+    other = await loaded(acme, BOTH)
+    if used:
+        assert find(ring, made) is not None
+    if written:
+        assert find(other, made) is not None
+        await KeyUpkeep(other, acme).write_renewed()
+    if finished != "no":
+        await set_peppers(acme, SECOND)
+        await acme.execute("UPDATE api_key SET old_lookup_hash = NULL, old_pepper_fingerprint = NULL")
+        if finished == "seen":
+            await catch_up(ring, acme)
+    await apikeys.revoke(acme, made.info.key_id)
+    await catch_up(ring, acme)
+    assert find(ring, made) is None
+    assert len(ring) == 0
+    assert ring.unproven == set()
+    assert gone <= {made.info.key_id}
+
+
+async def test_the_end_of_a_rotation_is_noticed_without_a_restart(acme: Pool) -> None:
+    """Keys that moved stay, keys that did not must be proven, and the old pepper finds nothing any more."""
+    await set_peppers(acme, FIRST)
+    moved, unused = await make(acme, "moved"), await make(acme, "unused")
+    await set_peppers(acme, SECOND, FIRST)
+    ring = await loaded(acme, BOTH)
+    assert find(ring, moved) is not None
+    await KeyUpkeep(ring, acme).write_renewed()
+    await set_peppers(acme, SECOND)
+    await catch_up(ring, acme)
+    assert find(ring, moved) is not None
+    assert find(ring, unused) is None
+    assert ring.unproven == {unused.info.key_id}
+
+
+async def test_a_process_without_the_present_pepper_writes_nothing(acme: Pool) -> None:
+    """What it proves it keeps for itself: its hashes would help nobody."""
+    await set_peppers(acme, SECOND, FIRST)
+    made = await make(acme, lookup=SECOND)
+    ring = await loaded(acme, FIRST)
+    assert ring.unproven == {made.info.key_id}
+    async with acme.acquire() as connection:
+        found = await ring.read_unproven(connection, made.info.key_id)
+    assert found is not None
+    ring.accept(found[0], made.key.encode())
+    await KeyUpkeep(ring, acme).write_renewed()
+    assert await acme.fetchval("SELECT pepper_fingerprint FROM api_key") == SECOND.fingerprint
+    assert find(ring, made) is not None
+    await apikeys.revoke(acme, made.info.key_id)
+    await catch_up(ring, acme)
+    assert find(ring, made) is None
+
+
+async def test_a_key_that_moved_and_then_changed_can_still_be_revoked(acme: Pool) -> None:
+    """The place where this process alone holds it is remembered through other changes of the key."""
+    await set_peppers(acme, FIRST)
+    made = await make(acme)
+    await set_peppers(acme, SECOND, FIRST)
+    ring = await loaded(acme, BOTH)
+    assert find(ring, made) is not None
+    await apikeys.limit(acme, made.info.key_id, Scope(models=("m",)), ["models"])
+    await catch_up(ring, acme)
+    caller = find(ring, made)
+    assert caller is not None
+    assert caller.scope == Scope(models=("m",))
+    await apikeys.revoke(acme, made.info.key_id)
+    await catch_up(ring, acme)
+    assert find(ring, made) is None
+    assert len(ring) == 0
