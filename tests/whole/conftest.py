@@ -39,6 +39,8 @@ def module_scene(servers: LoopThread) -> Iterator[Scene]:
     """A daemon in front of a scripted upstream (both dialects), one per module."""
     scripted = ScriptedUpstream(servers)
     configuration = {
+        # Tests ask again and again whether a key works yet; the limit has a daemon of its own (test_wrong_keys.py).
+        "gateway": {"limits": {"key_failures_per_minute": None}},
         "upstreams": [
             upstream("oai", "openai", f"{scripted.url}/v1", timeouts=QUICK, health=PATIENT),
             upstream("ant", "anthropic", f"{scripted.url}/v1", timeouts=QUICK, health=PATIENT),

@@ -73,7 +73,9 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self._servers = servers
         self.config = self.directory / "luntrex-proxy.yaml"
-        self.config.write_text(yaml.safe_dump(dict(self._base() | configuration)))
+        configured = self._base() | configuration
+        configured["gateway"] = self._base()["gateway"] | configuration.get("gateway", {})
+        self.config.write_text(yaml.safe_dump(dict(configured)))
 
     def _base(self) -> dict[str, Any]:
         return {
