@@ -34,7 +34,7 @@ from luntrex_proxy.store.pepper import (
 from luntrex_proxy.store.segments import sync_directory
 from luntrex_proxy.store.state import make_state_directory
 
-_ADVISORY_LOCK: Final = 0x6C756E74_03
+_ADVISORY_LOCK: Final = 0x6C756E74_04
 _TIMED_CHECKS: Final = 3
 _COUNTS: Final = """
 SELECT count(*) AS live,
