@@ -10,7 +10,7 @@ class KeysBusyError(Exception):
     """The key can be checked, but not now: others are being checked, or the key store is away."""
 
 
-class Caller(msgspec.Struct, frozen=True):
+class Caller(msgspec.Struct, frozen=True, gc=False):
     """A live key as the way of a request sees it. Times are unix seconds; 0.0 means no bound."""
 
     account_id: int

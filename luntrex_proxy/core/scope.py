@@ -24,7 +24,7 @@ class BadScopeError(Exception):
     """One sentence that says which word is no endpoint, model, region or network, and what would be one."""
 
 
-class Scope(msgspec.Struct, frozen=True):
+class Scope(msgspec.Struct, frozen=True, gc=False):
     """What a key is limited to; None: no limit of that kind. Keys with equal scopes share one object."""
 
     endpoints: frozenset[str] | None = None
