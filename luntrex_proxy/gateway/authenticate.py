@@ -47,15 +47,16 @@ class Door:
         if wait_s:
             self._on_refused(network, "too_many_failures")
             raise Refusal("too_many_failures", retry_after_s=math.ceil(wait_s))
-        key, code = _read_key(headers.get(b"authorization"), headers.get(b"x-api-key"))
-        if not code:
+        key, refusal = _read_key(headers.get(b"authorization"), headers.get(b"x-api-key"))
+        if refusal is None:
             caller = await self._look_closer(key)
             if caller is not None and caller.valid_at(now):
                 return caller
-            code = "provider_api_key" if key.startswith(_PROVIDER_PREFIXES) else "invalid_api_key"
+            is_theirs = key.startswith(_PROVIDER_PREFIXES)
+            refusal = Refusal("provider_api_key") if is_theirs else Refusal("invalid_api_key")
         self.attempts.note(network, now)
-        self._on_refused(network, code)
-        raise Refusal(code)
+        self._on_refused(network, refusal.row.code)
+        raise refusal
 
     async def _look_closer(self, key: bytes) -> Caller | None:
         if not key.startswith(b"lx_"):
@@ -79,14 +80,14 @@ class Door:
             raise Refusal("endpoint_not_allowed")
 
 
-def _read_key(authorization: bytes | None, given: bytes | None) -> tuple[bytes, str]:
-    """The one key of the headers, or b"" and the code of the refusal. `given` is x-api-key's."""
+def _read_key(authorization: bytes | None, given: bytes | None) -> tuple[bytes, Refusal | None]:
+    """The one key of the headers, or why there is none. `given` is x-api-key's."""
     if authorization is None:
-        return (given.strip(), "") if given else (b"", "missing_api_key")
+        return (given.strip(), None) if given else (b"", Refusal("missing_api_key"))
     scheme, _, bearer = authorization.partition(b" ")
     bearer = bearer.strip()
     if scheme.lower() != b"bearer" or not bearer:
-        return b"", "invalid_api_key" if authorization else "missing_api_key"
+        return b"", Refusal("invalid_api_key") if authorization else Refusal("missing_api_key")
     if given is not None and given.strip() != bearer:
-        return b"", "conflicting_api_keys"
-    return bearer, ""
+        return b"", Refusal("conflicting_api_keys")
+    return bearer, None
