@@ -40,7 +40,8 @@ def list_accounts(context: click.Context, as_json: bool) -> None:
         print_json([_as_object(account) for account in found])
     else:
         print_table(
-            ("ID", "NAME", "STATUS", "CREATED"), [(a.account_id, a.name, a.status, a.created_at) for a in found]
+            ("ID", "NAME", "STATUS", "CREATED", "POLICY"),
+            [(a.account_id, a.name, a.status, a.created_at, a.policy or "default") for a in found],
         )
 
 
@@ -62,6 +63,23 @@ def resume(context: click.Context, name: str, as_json: bool) -> None:
     """Let the keys of a suspended account work again."""
     account = run_verb(context, lambda opened: table.resume(opened.pool, name))
     _print_one(account, as_json, f"Account {name} is active.")
+
+
+@accounts.command()
+@click.argument("name")
+@click.argument("policy", required=False)
+@click.option("--default", "to_default", is_flag=True, help="No policy of its own: the configuration's.")
+@_json
+@click.pass_context
+def policy(context: click.Context, name: str, policy: str | None, to_default: bool, as_json: bool) -> None:
+    """Say what upstreams may do with an account's requests, instead of the configuration's default.
+
+    POLICY reads like 'region=eu,ch; retention=abuse_monitoring:30; training=never'. Keys and requests can narrow it.
+    """
+    if (policy is None) != to_default:
+        raise click.UsageError("Give a policy or --default.")
+    account = run_verb(context, lambda opened: table.set_policy(opened.pool, name, policy))
+    _print_one(account, as_json, f"The policy of {name} is {policy or 'the default'}.")
 
 
 def _print_one(account: Account, as_json: bool, sentence: str) -> None:

@@ -120,6 +120,16 @@ def name_exclusion(policy: Policy, excluded: list[Traits]) -> str:
     return max(ATTRIBUTES, key=names.count)
 
 
+NOTHING: Final = Policy(regions=frozenset())  # admits no upstream at all
+
+
+def read_policy(text: str) -> Policy:
+    """A whole policy in the words of the header. Raises BadPolicyError, also when retention or training is not said."""
+    if "retention" not in text.lower() or "training" not in text.lower():
+        raise BadPolicyError  # what is not said would be without a bound
+    return narrow_by_header(Policy(), text.encode())
+
+
 _ITEM = re.compile(r"[ \t]*([a-z]+)[ \t]*=[ \t]*([^;=]*?)[ \t]*")
 _DAYS = re.compile(r"([a-z_]+)(?::([0-9]{1,5}))?")
 

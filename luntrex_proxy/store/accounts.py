@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from luntrex_proxy.core.policy import BadPolicyError, read_policy
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
@@ -21,6 +22,7 @@ class Account:
     name: str
     status: str
     created_at: datetime.datetime
+    policy: str | None = None  # None: the configuration's default
 
 
 async def create(pool: Pool, name: str) -> Account:
@@ -65,6 +67,25 @@ async def resume(pool: Pool, name: str) -> Account:
     return await _set_status(pool, name, "active")
 
 
+async def set_policy(pool: Pool, name: str, policy: str | None) -> Account:
+    """What upstreams may do with the account's requests, everywhere within a second; None: the default again."""
+    if policy is not None:
+        try:
+            read_policy(policy)
+        except BadPolicyError:
+            raise RefusedError(
+                "A policy reads like 'region=eu,ch; retention=abuse_monitoring:30; training=never'; retention and "
+                "training have to be said, region only where it matters."
+            ) from None
+    with store_errors("change the account"):
+        async with pool.acquire() as connection, connection.transaction():
+            version = await next_version(connection)
+            row = await connection.fetchrow("UPDATE account SET policy = $2 WHERE name = $1 RETURNING *", name, policy)
+            account = _account(row, name)
+            await _touch_keys(connection, account.account_id, version)
+    return account
+
+
 async def _set_status(pool: Pool, name: str, status: str) -> Account:
     with store_errors("change the account"):
         async with pool.acquire() as connection, connection.transaction():
@@ -85,4 +106,4 @@ async def _touch_keys(connection: Connection, account_id: int, version: int) -> 
 def _account(row: Any, wanted: str = "") -> Account:
     if row is None:
         raise RefusedError(f"There is no account {wanted!r}; `luntrex-proxy accounts list` shows all.")
-    return Account(row["account_id"], row["name"], row["status"], row["created_at"])
+    return Account(row["account_id"], row["name"], row["status"], row["created_at"], row["policy"])

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.apikeys import KEY_LENGTH, lookup_hash
+from luntrex_proxy.core.policy import NOTHING, BadPolicyError, Policy, read_policy
 from luntrex_proxy.core.scope import Scope
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.pepper import Lookup
@@ -32,7 +33,7 @@ _COLUMNS: Final = """
        k.account_id,
        coalesce(extract(epoch FROM k.not_before)::float8, 0) AS not_before,
        coalesce(extract(epoch FROM k.expires_at)::float8, 0) AS expires_at,
-       k.endpoints, k.models, k.regions, k.networks,
+       a.policy, k.endpoints, k.models, k.regions, k.networks,
        k.status = 'active' AND a.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now()) AS live
 """
 _FROM: Final = "FROM api_key k JOIN account a USING (account_id)"
@@ -68,6 +69,7 @@ class KeyRing:
         self._ending: dict[bytes, float] = {}  # those of _live with an end, so that the sweep is short
         self._moved: dict[str, bytes] = {}  # key id -> its hash in _live, where the table said another or none
         self._scopes: dict[object, Scope] = {}
+        self._policies: dict[str, Policy] = {}
         self._version = -1
         self._contact = float("-inf")
         self._given_up = False
@@ -148,13 +150,15 @@ class KeyRing:
         async with connection.transaction(readonly=True):
             cursor = await connection.cursor(_ALL_LIVE, *self._fingerprints())
             while rows := await cursor.fetch(_BATCH_ROWS):
-                for key_id, hashed, account_id, not_before, expires_at, *limits, _ in rows:
+                for key_id, hashed, account_id, not_before, expires_at, policy, *limits, _ in rows:
                     if hashed is None:
                         unproven.add(key_id)
                         continue
                     shared_id = account_ids.setdefault(account_id, account_id)
                     scope = self._scope(limits) if any(limits) else None
-                    live[hashed] = Caller(shared_id, key_id, not_before or 0.0, expires_at or 0.0, None, scope)
+                    live[hashed] = Caller(
+                        shared_id, key_id, not_before or 0.0, expires_at or 0.0, self._policy(policy), scope
+                    )
                 await asyncio.sleep(0)
         before, self._live = self._live, live
         self._ending = {hashed: caller.expires_at for hashed, caller in live.items() if caller.expires_at}
@@ -207,7 +211,21 @@ class KeyRing:
     def _caller(self, row: Any) -> Caller:
         limits = [row["endpoints"], row["models"], row["regions"], row["networks"]]
         scope = self._scope(limits) if any(limits) else None
-        return Caller(row["account_id"], row["key_id"], row["not_before"], row["expires_at"], None, scope)
+        policy = self._policy(row["policy"])
+        return Caller(row["account_id"], row["key_id"], row["not_before"], row["expires_at"], policy, scope)
+
+    def _policy(self, text: str | None) -> Policy | None:
+        """One object for all accounts with the same policy. One that nobody understands admits nothing."""
+        if text is None:
+            return None
+        policy = self._policies.get(text)
+        if policy is None:
+            try:
+                policy = read_policy(text)
+            except BadPolicyError:
+                policy = NOTHING
+            self._policies[text] = policy
+        return policy
 
     def _scope(self, limits: list[Any]) -> Scope:
         """One object for all keys that are limited alike."""

@@ -47,3 +47,20 @@ async def test_unknown_account(database: Pool) -> None:
     with pytest.raises(RefusedError, match="no account 'acme'; `luntrex-proxy accounts list`"):
         await accounts.suspend(database, "acme")
     assert await database.fetchval("SELECT version FROM change_version") == 0
+
+
+async def test_policies(database: Pool) -> None:
+    """A policy is read strictly and whole; each change takes a version, and the default comes back."""
+    await accounts.create(database, "acme")
+    words = "region=eu,ch; retention=abuse_monitoring:30; training=never"
+    assert (await accounts.set_policy(database, "acme", words)).policy == words
+    assert (await accounts.find(database, "acme")) == await accounts.get(database, "acme")
+    assert (await accounts.set_policy(database, "acme", None)).policy is None
+    assert await database.fetchval("SELECT version FROM change_version") == 2
+    for bad in ("", "region=eu", "retention=none", "training=never", "retention=none; training=maybe",
+                "retention=none:3; training=never", "retention=none; training=never; x=y"):  # fmt: skip
+        with pytest.raises(RefusedError, match="A policy reads like"):
+            await accounts.set_policy(database, "acme", bad)
+    with pytest.raises(RefusedError, match="no account 'nobody'"):
+        await accounts.set_policy(database, "nobody", words)
+    assert await database.fetchval("SELECT version FROM change_version") == 2

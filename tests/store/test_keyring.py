@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from luntrex_proxy.core.policy import NOTHING, Policy, RetentionKind, Training, Traits, read_policy
 from luntrex_proxy.gateway import ports
 from luntrex_proxy.store import accounts, apikeys, keyring
 from luntrex_proxy.store import following as following_module
@@ -229,3 +230,33 @@ async def test_loading_many_keys_holds_the_loop_briefly(acme: Pool) -> None:
     await loading
     assert len(ring) == 20_000
     assert longest < 0.1
+
+
+async def test_policy_of_the_account_comes_with_its_keys(acme: Pool, database_dsn: str) -> None:
+    """Set, changed and taken back within a second; what nobody understands admits nothing."""
+    made = await make(acme)
+    ring = KeyRing(LOOKUP)
+    key = made.key.encode()
+
+    def policy() -> Policy | None:
+        caller = ring.find(key)
+        assert caller is not None
+        return caller.policy
+
+    async with following(ring, acme, database_dsn):
+        assert policy() is None
+        await accounts.set_policy(acme, "acme", "region=eu; retention=none; training=never")
+        assert await seconds_until(lambda: policy() is not None) < 0.9
+        assert policy() == read_policy("region=eu; retention=none; training=never")
+        await accounts.set_policy(acme, "acme", None)
+        assert await seconds_until(lambda: policy() is None) < 0.9
+        await acme.execute("UPDATE account SET policy = 'of a later release'")
+        await accounts.suspend(acme, "acme")
+        await accounts.resume(acme, "acme")
+        assert await seconds_until(lambda: ring.find(key) is not None and policy() == NOTHING) < 2
+    again = KeyRing(LOOKUP)
+    await again.load(acme)
+    caller = again.find(key)
+    assert caller is not None
+    assert caller.policy == NOTHING
+    assert not NOTHING.admits(Traits.of("eu", RetentionKind.NONE, None, Training.NEVER))

@@ -1,6 +1,7 @@
 """The daemon keeps requests inside the privacy policy: recording upstreams outside of it never see a byte."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import openai
@@ -11,6 +12,8 @@ from tests.upstreams.loop_thread import LoopThread
 from tests.upstreams.scripted import CLOSE, ScriptedUpstream
 from tests.whole import calls
 from tests.whole.daemon import Daemon, running, upstream
+from tests.whole.raw import ask, post
+from tests.whole.scene import chat_request
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +102,36 @@ def test_start_tells_who_is_outside(daemon: Daemon) -> None:
     for name in ("elsewhere", "keeps", "trains", "unknown"):
         assert f"Upstream {name} is outside the default privacy policy" in said
     assert "Upstream inside " not in said
+
+
+def test_an_account_may_have_a_policy_of_its_own(
+    daemon: Daemon, inside: ScriptedUpstream, outside: ScriptedUpstream
+) -> None:
+    """Set from the command line it holds within a second, wider or narrower; taken back, the default holds again."""
+    outside.script = lambda exchange: bodies.answer_by_path(exchange.path, exchange.body)
+    daemon.cli("accounts", "policy", daemon.account, "retention=none; training=never")
+    wait_until(lambda: status(daemon, "elsewhere") == 200)
+    assert status(daemon, "keeps") == 403
+    daemon.cli("accounts", "policy", daemon.account, "region=mars; retention=none; training=never")
+    wait_until(lambda: status(daemon, "elsewhere") == 403)
+    assert status(daemon, "all") == 403
+    listed = daemon.cli("accounts", "list").stdout
+    assert "region=mars; retention=none; training=never" in listed
+    inside.script = outside.script
+    daemon.cli("accounts", "policy", daemon.account, "--default")
+    wait_until(lambda: status(daemon, "all") == 200)
+    assert status(daemon, "elsewhere") == 403
+    for arguments in (("region=eu",), (), ("retention=none; training=never", "--default")):
+        assert daemon.cli("accounts", "policy", daemon.account, *arguments, check=False).returncode in (1, 2)
+
+
+def status(daemon: Daemon, model: str) -> int:
+    return ask(daemon, post(daemon, "/v1/chat/completions", chat_request(model))).status
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Within the second that a change may take; the verb's own end is part of it."""
+    deadline = time.monotonic() + 1.0
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
