@@ -52,6 +52,7 @@ from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.pepper import Lookup, lookup_of
 from luntrex_proxy.store.proving import Prover
+from luntrex_proxy.store.retention import Dropped, Periods, drop_old
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
 from luntrex_proxy.store.upkeep import KeyUpkeep
@@ -60,7 +61,7 @@ from luntrex_proxy.store.upkeep import KeyUpkeep
 # more than this, because a run stops the loop: ten thousand objects are looked at in less than a millisecond.
 _GC_THRESHOLDS = (10_000, 20, 100)
 _LOG_FLUSH_S = 0.2
-_PARTITIONS_EVERY_S = 3600.0
+_KEEPING_EVERY_S = 3600.0
 _SHIP_AT_STOP_S = 10.0
 _LAST_WORDS_S = 2.0  # for what is nice to have in the database
 _FIRST_KEY = "first"
@@ -175,7 +176,7 @@ class _Daemon:
             control_url = await stack.enter_async_context(self._control_plane())
             gateway_url = await stack.enter_async_context(self._gateway_plane())
             stack.callback(systemd.stopping, "draining")
-            self._start(self._flush_log(), self._watchdog(loop), self._keep_partitions(pool), self._tell_trouble())
+            self._start(self._flush_log(), self._watchdog(loop), self._keep_tables(pool), self._tell_trouble())
             if self._plan.reload is not None:
                 self._start(
                     reload_when_asked(self._reload_wanted, self._plan.reload, self._changeable, lambda: self.ready)
@@ -283,6 +284,7 @@ class _Daemon:
         watch("luntrex_ledger_spooled_total", lambda: shipper.spooled)
         watch("luntrex_ledger_quarantined_total", lambda: shipper.quarantined)
         watch("luntrex_ledger_lost_total", lambda: spool.lost)
+        watch("luntrex_ledger_expired_total", lambda: shipper.expired)
         watch("luntrex_revocation_lag_seconds", self._keys.lag_s)
         watch("luntrex_upstream_health", lambda: self._pipeline.routing.health())  # noqa: PLW0108 -- reloads replace it
         watch(
@@ -367,20 +369,33 @@ class _Daemon:
             if loop.time() - due < interval_s:  # a loop that hangs must not be vouched for
                 systemd.watchdog()
 
-    async def _keep_partitions(self, pool: Pool) -> None:
+    async def _keep_tables(self, pool: Pool) -> None:
+        """Days ahead are made, old ones dropped; whatever fails, the next hour tries again."""
+        periods = Periods(self._settings.retention.usage_days, self._settings.retention.totals_days)
         while True:
-            await asyncio.sleep(_PARTITIONS_EVERY_S)
+            dropped = Dropped()
             try:
                 await ensure_partitions(pool, _today())
-            except Exception as error:  # noqa: BLE001 -- the shipper makes a missing day itself; the next hour tries again
-                log.warning("luntrex.partitions_failed", **logs.describe(error))
+                await drop_old(pool, _today(), periods, dropped)
+            except Exception as error:  # noqa: BLE001 -- the shipper makes a missing day itself, and old days can wait
+                log.warning("luntrex.keeping_failed", **logs.describe(error))
+            if dropped.any:
+                log.info(
+                    "luntrex.retention_dropped",
+                    days=len(dropped.days),
+                    rows=dropped.requests,
+                    hourly_sums=dropped.hourly_sums,
+                    daily_sums=dropped.daily_sums,
+                    positions=dropped.positions,
+                )
+            await asyncio.sleep(_KEEPING_EVERY_S)
 
     def _cut_keys(self, key_ids: set[str]) -> None:
         self._pipeline.cut_keys(key_ids)
 
     async def _tell_trouble(self) -> None:
         """Say it once when the database or the ledger is in trouble, and once when it is over."""
-        reachable, failure = True, ""
+        reachable, failure, expired = True, "", 0
         while True:
             await asyncio.sleep(_TROUBLE_EVERY_S)
             if self._keys.is_current() != reachable:
@@ -392,6 +407,9 @@ class _Daemon:
                 log.warning(
                     "luntrex.ledger_stalled" if failure else "luntrex.ledger_moves", reason=failure, rows=waiting
                 )
+            if self._shipper.expired != expired:
+                log.warning("luntrex.usage_expired", rows=self._shipper.expired - expired)
+                expired = self._shipper.expired
 
     def _overload_changed(self, stage: int, reason: str) -> None:
         log.warning("luntrex.overload", phase=stage, reason=reason)

@@ -21,7 +21,8 @@ VERBS: Final = {
     "keys": "API keys of accounts.",
     "usage": "What was used, and what it cost.",
     "ledger": "Records on their way to the database.",
-    "db": "The database's schema.",
+    "retention": "How long usage is kept.",
+    "db": "The database: schema, backup, upgrade.",
     "secrets": "What the installation keeps secret.",
     "doctor": "Check this installation and say what to mend.",
 }

@@ -49,6 +49,7 @@ FIELDS: frozenset[str] = frozenset(
         "listen", "directory", "file", "line", "column", "port", "pid", "signal", "phase", "state",
         # how much, how long
         "count", "attempt", "keys", "models", "upstreams", "rows", "bytes", "backlog_rows", "backlog_bytes",
+        "days", "hourly_sums", "daily_sums", "positions",
         "duration_ms", "lag_ms", "delay_ms", "deadline_ms", "inflight",
     }
 )  # fmt: skip

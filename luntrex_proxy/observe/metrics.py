@@ -42,6 +42,9 @@ _WATCHABLE = {
     "luntrex_ledger_spooled_total": _Watchable("gauge", None, "Ledger events in the spool and not in Postgres yet."),
     "luntrex_ledger_quarantined_total": _Watchable("counter", None, "Ledger events set aside as unreadable."),
     "luntrex_ledger_lost_total": _Watchable("counter", None, "Ledger events lost. Stays 0."),
+    "luntrex_ledger_expired_total": _Watchable(
+        "counter", None, "Of the stored events: older than what retention keeps, so they left no row."
+    ),
     "luntrex_revocation_lag_seconds": _Watchable("gauge", None, "How old the newest known state of the keys is."),
     "luntrex_upstream_health": _Watchable(
         "gauge", "upstream", "1 when the upstream is asked as usual, 0 when not, 0.5 between."

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from luntrex_proxy.core.catalogue import WILDCARD
 from luntrex_proxy.core.listening import HostPort, ListenError, Place, parse_listen
-from luntrex_proxy.settings.model import GatewayLimits, Ledger
+from luntrex_proxy.settings.model import GatewayLimits, Ledger, RetentionPeriods
 from luntrex_proxy.settings.section import Loc, Section
 
 Found = Iterator[tuple[Loc, str]]
@@ -114,6 +114,10 @@ def _bounds(data: Mapping[str, object]) -> Found:
     segment, whole = _number(ledger, Ledger, "segment_bytes"), _number(ledger, Ledger, "max_bytes")
     if segment is not None and whole is not None and segment * 2 > whole:
         yield ("ledger", "max_bytes"), "must hold at least two segments (2 x segment_bytes)"
+    periods = _mapping(data.get("retention"))
+    usage, totals = _number(periods, RetentionPeriods, "usage_days"), _number(periods, RetentionPeriods, "totals_days")
+    if usage is not None and totals is not None and usage > totals:
+        yield ("retention", "totals_days"), "must not be shorter than usage_days"
     database = _mapping(data.get("database"))
     if database.get("direct_url") is not None and database.get("url") is None:
         yield ("database", "direct_url"), "needs database.url as well"

@@ -4,6 +4,7 @@
       gateway   control      the two listeners and their bounds
       state     database     where things are kept
       keys      ledger       how they behave
+      retention              how long usage is kept
       logging
       upstreams models       what is served (upstreams.py, catalogue.py)
 
@@ -19,7 +20,7 @@ from luntrex_proxy.settings.catalogue import Model
 from luntrex_proxy.settings.listeners import Listens, Mode, Network, Tls
 from luntrex_proxy.settings.policy import Policy
 from luntrex_proxy.settings.secrets import Secret
-from luntrex_proxy.settings.section import Count, Flag, Pause, Seconds, Section
+from luntrex_proxy.settings.section import Count, Days, Flag, Pause, Seconds, Section
 from luntrex_proxy.settings.upstreams import AbsolutePath, Percent, Upstream
 from luntrex_proxy.settings.urls import HttpUrl, check_database_url
 
@@ -166,6 +167,13 @@ class Ledger(Section):
     )
 
 
+class RetentionPeriods(Section):
+    """How long usage is kept, in whole UTC days."""
+
+    usage_days: Days = Field(396, description="Days that single requests and hourly sums are kept.")
+    totals_days: Days = Field(3_653, description="Days that daily sums are kept; at least usage_days.")
+
+
 class Logging(Section):
     """One JSON object per line on stderr; never anything that was said."""
 
@@ -182,6 +190,7 @@ class Settings(Section):
     database: Database = Field(Database(), description="PostgreSQL.")
     keys: Keys = Field(Keys(), description="API keys in memory.")
     ledger: Ledger = Field(Ledger(), description="The spool of request records.")
+    retention: RetentionPeriods = Field(RetentionPeriods(), description="How long usage is kept.")
     logging: Logging = Field(Logging(), description="What is logged.")
     policy: Policy = Field(Policy(), description="The privacy policy of accounts without one of their own.")
     upstreams: tuple[Upstream, ...] = Field((), description="Where requests can go.")

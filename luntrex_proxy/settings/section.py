@@ -13,6 +13,7 @@ Loc = tuple[str | int, ...]
 Count = Annotated[int, Field(strict=True, ge=1, le=2**53)]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_inf_nan=False)]
 Pause = Annotated[float, Field(strict=True, ge=0, le=86_400, allow_inf_nan=False)]  # may be none at all
+Days = Annotated[int, Field(strict=True, ge=1, le=36_525)]
 Flag = Annotated[bool, Field(strict=True)]
 
 

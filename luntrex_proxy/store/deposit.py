@@ -69,6 +69,7 @@ class Deposit:
         self._attempt_s = attempt_s
         self._on_step = on_step
         self._connection: Connection | None = None
+        self.expired = 0  # records older than what retention keeps: their position advanced, no row was made
 
     async def store(self, source: Source, items: Sequence[Item], closed: bool = False) -> None:
         """Store a batch, or its halves when a record in it is refused, down to the one that is set aside."""
@@ -91,9 +92,9 @@ class Deposit:
         async with self._connected() as connection, connection.transaction():
             if not await move_position(connection, source.directory.boot_id, old, after, closed):
                 raise PositionMovedError
-            if rows:
-                await insert_rows(connection, rows)
+            expired = await insert_rows(connection, rows) if rows else 0
             self._on_step("before_commit")
+        self.expired += expired
         source.stored = after
         source.closed = closed
         self._on_step("committed")

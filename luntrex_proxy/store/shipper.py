@@ -74,6 +74,11 @@ class Shipper:
         return self._adopted_settles + (0 if self._spool is None else self._spool.accepted)
 
     @property
+    def expired(self) -> int:
+        """Settles among the stored ones that left no row: retention had dropped their day before they came."""
+        return self._deposit.expired
+
+    @property
     def spooled(self) -> int:
         """Settles accepted and neither stored nor quarantined yet."""
         return self.accepted - self.stored - self.quarantined

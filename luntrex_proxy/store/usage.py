@@ -1,4 +1,4 @@
-"""Reading usage: sums from `usage_rollup`, single requests from `usage`. Nothing is written here.
+"""Reading usage: sums from `usage_rollup` and `usage_rollup_daily`, single requests from `usage`. Nothing is written.
 
 Money is integer pico-dollars; micro-dollars, rounded half to even, are for display only.
 """
@@ -70,18 +70,28 @@ class UsageRequest:
     overhead_us: int
 
 
-_TOTALS = """
+_SUMMED = (
+    *("requests", "errors", "input_tokens", "cached_input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"),
+    *("input_audio_tokens", "output_tokens", "reasoning_tokens", "output_audio_tokens"),
+)
+# Whole days from the daily sums, which are fewer and kept longer; hours before the first and after the last of them.
+# ruff: noqa: S608 -- every part of this statement is a constant of this file
+_TOTALS = f"""
+WITH span AS (
+    SELECT date_trunc('hour', $1::timestamptz, 'UTC') AS since, $2::timestamptz AS until,
+        date_trunc('day', $1::timestamptz + interval '1 day' - interval '1 microsecond', 'UTC') AS first,
+        date_trunc('day', $2::timestamptz, 'UTC') AS last
+), sums AS (
+    SELECT account_id, key_id, model, upstream, {", ".join(_SUMMED)}, cost_pico FROM usage_rollup_daily, span
+    WHERE day >= (first AT TIME ZONE 'UTC')::date AND day < (last AT TIME ZONE 'UTC')::date
+    UNION ALL
+    SELECT account_id, key_id, model, upstream, {", ".join(_SUMMED)}, cost_pico FROM usage_rollup, span
+    WHERE hour >= since AND hour < until AND (hour < first OR hour >= last)
+)
 SELECT account.name AS account, key_id, api_key.name AS key_name, model, upstream,
-    sum(requests)::bigint AS requests, sum(errors)::bigint AS errors,
-    sum(input_tokens)::bigint AS input_tokens, sum(cached_input_tokens)::bigint AS cached_input_tokens,
-    sum(cache_write_5m_tokens)::bigint AS cache_write_5m_tokens,
-    sum(cache_write_1h_tokens)::bigint AS cache_write_1h_tokens,
-    sum(input_audio_tokens)::bigint AS input_audio_tokens, sum(output_tokens)::bigint AS output_tokens,
-    sum(reasoning_tokens)::bigint AS reasoning_tokens, sum(output_audio_tokens)::bigint AS output_audio_tokens,
-    sum(cost_pico)::text AS cost_pico
-FROM usage_rollup LEFT JOIN account USING (account_id) LEFT JOIN api_key USING (key_id)
-WHERE hour >= date_trunc('hour', $1::timestamptz, 'UTC') AND hour < $2
-    AND ($3::bigint IS NULL OR usage_rollup.account_id = $3)
+    {", ".join(f"sum({column})::bigint AS {column}" for column in _SUMMED)}, sum(cost_pico)::text AS cost_pico
+FROM sums LEFT JOIN account USING (account_id) LEFT JOIN api_key USING (key_id)
+WHERE $3::bigint IS NULL OR sums.account_id = $3
 GROUP BY account.name, key_id, api_key.name, model, upstream
 ORDER BY account.name, api_key.name, key_id, model, upstream
 """
@@ -105,7 +115,10 @@ def micros(pico: int) -> int:
 
 
 async def totals(pool: Pool, since: datetime, until: datetime, account: str | None = None) -> list[UsageTotal]:
-    """Sums by account, key, model and upstream over whole hours: from the hour of `since` to before `until`."""
+    """Sums by account, key, model and upstream over whole hours: from the hour of `since` to before `until`.
+
+    Of a day older than the hourly sums kept, only the whole is known: a part of it counts nothing.
+    """
     with store_errors("read the usage"):
         account_id = await _account_id(pool, account)
         rows = await pool.fetch(_TOTALS, since, until, account_id)

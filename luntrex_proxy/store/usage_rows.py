@@ -1,4 +1,4 @@
-"""SQL that writes usage: rows and their hourly sums, and the position of a spool directory. No policy, no retries."""
+"""SQL that writes usage: rows, their sums by hour and day, the position of a spool directory. No policy, no retries."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -21,26 +21,37 @@ CREATE TEMP TABLE IF NOT EXISTS usage_incoming ON COMMIT DELETE ROWS
 AS SELECT 0::bigint AS started_us, usage.* FROM usage WITH NO DATA
 """
 _COLUMN_LIST = ", ".join("started_at" if column == "started_us" else column for column in COLUMNS)
-_SELECT_LIST = ", ".join(
-    "timestamptz 'epoch' + started_us * interval '1 microsecond'" if column == "started_us" else column
-    for column in COLUMNS
-)
+_STARTED_AT = "timestamptz 'epoch' + started_us * interval '1 microsecond'"
+_SELECT_LIST = ", ".join(_STARTED_AT if column == "started_us" else column for column in COLUMNS)
 _SUMS = (*_TOKENS, "cost_pico")
+_COUNTED = ("requests", "errors", *_SUMS)
+_ADDED = ", ".join(f"{column} = sums.{column} + excluded.{column}" for column in _COUNTED)
+# What is older than anything retention kept is not stored again: how often a record comes, it changes nothing.
 # Rows come in one order, so that two shippers cannot deadlock on the sums they share.
 # ruff: noqa: S608 - every part of these statements is a constant of this file
 _INSERT = f"""
-WITH inserted AS (
-    INSERT INTO usage ({_COLUMN_LIST}) SELECT {_SELECT_LIST} FROM usage_incoming ON CONFLICT DO NOTHING
+WITH kept AS (SELECT coalesce(max(kept_from), '-infinity') AS since FROM usage_retention),
+inserted AS (
+    INSERT INTO usage ({_COLUMN_LIST})
+    SELECT {_SELECT_LIST} FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} >= since ON CONFLICT DO NOTHING
     RETURNING account_id, started_at, key_id, model, upstream, status, ending, {", ".join(_SUMS)}
+), hours AS (
+    SELECT account_id, date_trunc('hour', started_at, 'UTC') AS hour, key_id, model, upstream,
+        count(*) AS requests, count(*) FILTER (WHERE NOT (ending = 'complete' AND status < 400)) AS errors,
+        {", ".join(f"sum({column})::bigint AS {column}" for column in _TOKENS)}, sum(cost_pico) AS cost_pico
+    FROM inserted GROUP BY 1, 2, 3, 4, 5
+), hourly AS (
+    INSERT INTO usage_rollup AS sums (account_id, hour, key_id, model, upstream, {", ".join(_COUNTED)})
+    SELECT account_id, hour, key_id, model, upstream, {", ".join(_COUNTED)} FROM hours ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (account_id, hour, key_id, model, upstream) DO UPDATE SET {_ADDED}
+), daily AS (
+    INSERT INTO usage_rollup_daily AS sums (account_id, day, key_id, model, upstream, {", ".join(_COUNTED)})
+    SELECT account_id, (hour AT TIME ZONE 'UTC')::date, key_id, model, upstream,
+        {", ".join(f"sum({column})" for column in _COUNTED)}
+    FROM hours GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (account_id, day, key_id, model, upstream) DO UPDATE SET {_ADDED}
 )
-INSERT INTO usage_rollup AS sums
-    (account_id, hour, key_id, model, upstream, requests, errors, {", ".join(_SUMS)})
-SELECT account_id, date_trunc('hour', started_at, 'UTC'), key_id, model, upstream,
-    count(*), count(*) FILTER (WHERE NOT (ending = 'complete' AND status < 400)),
-    {", ".join(f"sum({column})::bigint" for column in _TOKENS)}, sum(cost_pico)
-FROM inserted GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
-ON CONFLICT (account_id, hour, key_id, model, upstream) DO UPDATE SET
-    {", ".join(f"{column} = sums.{column} + excluded.{column}" for column in ("requests", "errors", *_SUMS))}
+SELECT count(*) FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} < since
 """
 _MOVE = """
 UPDATE spool_position SET segment = $4, byte_offset = $5, closed = $6, updated_at = now()
@@ -69,16 +80,17 @@ def lines_of(records: Sequence[bytes]) -> bytes:
     return lines[len(_BEGIN) : -len(_END)].replace(between, b"\n")
 
 
-async def insert_rows(connection: Connection, records: Sequence[bytes]) -> None:
-    """Insert rows (outcomes in the spool's JSON) not stored yet, and add exactly those to the hourly sums.
+async def insert_rows(connection: Connection, records: Sequence[bytes]) -> int:
+    """Insert rows (outcomes in the spool's JSON) not stored yet, and add exactly those to the hourly and daily sums.
 
-    Inside the caller's transaction. Raises ValueError like `lines_of`.
+    Returns how many are older than what retention keeps: they are left out. Inside the caller's transaction. Raises
+    ValueError like `lines_of`.
     """
     await connection.execute(_MAKE_INCOMING)
     await connection.copy_to_table(
         "usage_incoming", source=io.BytesIO(lines_of(records)), columns=COLUMNS, format="csv", escape="\\"
     )
-    await connection.execute(_INSERT)
+    return int(await connection.fetchval(_INSERT))
 
 
 async def load_position(connection: Connection, boot_id: UUID) -> tuple[Position, bool]:

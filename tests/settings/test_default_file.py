@@ -13,6 +13,7 @@ from luntrex_proxy.settings.loading import load
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.settings.secrets import Surroundings
 from luntrex_proxy.settings.section import model_in
+from luntrex_proxy.settings.upstreams import Retention
 
 CONFIG = Path(__file__).parents[2] / "config"
 FILE = CONFIG / "luntrex-proxy.yaml"
@@ -27,7 +28,7 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> set[str]:
     found: set[str] = set()
     for name, field in model.model_fields.items():
         below = model_in(field.annotation)
-        if below is None or name in ("retention", "tls"):
+        if below is None or below is Retention or name == "tls":
             found.add(prefix + name)
         else:
             found |= keys_of(below, f"{prefix}{name}.")
@@ -36,7 +37,7 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> set[str]:
 
 def keys_in(value: object, prefix: str = "") -> set[str]:
     """Every key that stands in plain data."""
-    if isinstance(value, dict) and not prefix.endswith((".retention.", ".api_key.")):
+    if isinstance(value, dict) and not re.search(r"\.(retention|api_key)\.$", prefix):  # not the section of that name
         return set().union(*(keys_in(below, f"{prefix}{name}.") for name, below in value.items()))
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return keys_in(value[0], prefix)  # the first example has to be complete by itself
@@ -105,7 +106,7 @@ def _off_default(shown: dict[str, Any], model: type[BaseModel]) -> set[str]:
     found = set()
     for name, field in model.model_fields.items():
         below = model_in(field.annotation)
-        if below and name != "retention":
+        if below and below is not Retention:
             inner = shown[name][0] if isinstance(shown[name], list) else shown[name]
             found |= _off_default(inner, below)
         elif not field.is_required() and shown[name] != getattr(field.default, "value", field.default):

@@ -106,15 +106,21 @@ async def stored_numbers(pool: Pool) -> list[int]:
 
 
 async def assert_sums_match(pool: Pool) -> None:
-    """The rollup is exactly the sum of the rows."""
+    """The hourly and the daily sums are exactly the sums of the rows."""
+    await assert_one_sum_matches(pool, "usage_rollup", "hour", "date_trunc('hour', started_at, 'UTC')")
+    await assert_one_sum_matches(pool, "usage_rollup_daily", "day", "(started_at AT TIME ZONE 'UTC')::date")
+
+
+async def assert_one_sum_matches(pool: Pool, table: str, column: str, period: str, where: str = "true") -> None:
+    """The sums in `table` are exactly those of the rows; `where` speaks of the column of the period."""
     sums = ", ".join(f"sum({column})::bigint" for column in SUMMED)
     failed = "count(*) FILTER (WHERE NOT (ending = 'complete' AND status < 400))"
     from_rows = await pool.fetch(
-        "SELECT account_id, date_trunc('hour', started_at, 'UTC'), key_id, model, upstream, count(*),"
+        f"SELECT account_id, {period}, key_id, model, upstream, count(*),"
         f" {failed}, {sums} FROM usage GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5"
     )
     kept = await pool.fetch(
-        "SELECT account_id, hour, key_id, model, upstream, requests, errors,"
-        f" {', '.join(f'{column}::bigint' for column in SUMMED)} FROM usage_rollup ORDER BY 1, 2, 3, 4, 5"
+        f"SELECT account_id, {column}, key_id, model, upstream, requests, errors,"
+        f" {', '.join(f'{each}::bigint' for each in SUMMED)} FROM {table} WHERE {where} ORDER BY 1, 2, 3, 4, 5"
     )
     assert [tuple(row) for row in kept] == [tuple(row) for row in from_rows]

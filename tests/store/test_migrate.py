@@ -101,3 +101,26 @@ async def test_partitions_by_day(database: Pool, database_dsn: str) -> None:
         "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'usage_20240229'"
     )
     assert bounds == "FOR VALUES FROM ('2024-02-29 00:00:00+00') TO ('2024-03-01 00:00:00+00')"
+
+
+async def test_daily_sums_begin_with_what_the_hourly_ones_hold(empty_database: Pool) -> None:
+    """A database with history gets its days added up once, by UTC day."""
+    before = tuple(file for file in schema.packaged() if file.version < 3)
+    await schema.migrate(empty_database, files=before)
+    rows = [("01 23:00Z", "a", 1), ("01 00:00Z", "a", 2), ("02 00:00Z", "a", 4), ("01 05:00Z", "b", 8)]
+    for hour, model, count in rows:
+        await empty_database.execute(
+            "INSERT INTO usage_rollup VALUES (1, $1::text::timestamptz, 'abcdefghijkl', $2, 'local',"
+            " $3::bigint, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1e20)",
+            f"2026-03-{hour}", model, count,
+        )  # fmt: skip
+    await schema.migrate(empty_database)
+    found = await empty_database.fetch(
+        "SELECT day::text, model, requests, errors, output_audio_tokens, cost_pico::text"
+        " FROM usage_rollup_daily ORDER BY 1, 2"
+    )
+    assert [tuple(row) for row in found] == [
+        ("2026-03-01", "a", 3, 2, 18, "200000000000000000000"),
+        ("2026-03-01", "b", 8, 1, 9, "100000000000000000000"),
+        ("2026-03-02", "a", 4, 1, 9, "100000000000000000000"),
+    ]

@@ -133,7 +133,7 @@ async def test_interrupted_rows_and_the_closing_are_one(database: Pool, database
     command = [sys.executable, "-c", textwrap.dedent(KILLED), database_dsn, str(root), "committed:2"]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert len(await endings(database)) == 15
-    await database.execute("TRUNCATE usage, usage_rollup")
+    await database.execute("TRUNCATE usage, usage_rollup, usage_rollup_daily")
     await ship(database, root)
     assert await endings(database) == {}
     assert directories(root) == []
@@ -167,7 +167,7 @@ async def test_kill_of_a_writer_loses_nothing_it_told(database: Pool, tmp_path: 
             told = {int(writer.stdout.readline()) for _ in range(600 + 111 * round_number)}
             writer.send_signal(signal.SIGKILL)
             told |= {int(line) for line in writer.stdout if line.endswith("\n")}
-        await database.execute("TRUNCATE usage, usage_rollup")
+        await database.execute("TRUNCATE usage, usage_rollup, usage_rollup_daily")
         await ship(database, root)
         found = await endings(database)
         complete = {number for number, ending in found.items() if ending == "complete"}
@@ -190,7 +190,7 @@ async def test_a_long_request_over_many_deleted_segments(database: Pool, tmp_pat
         spool.settle(outcome(number))
     assert not await shipper.drain(1.0)
     assert spool.directory.segments()[0] > 5
-    await database.execute("TRUNCATE usage, usage_rollup")
+    await database.execute("TRUNCATE usage, usage_rollup, usage_rollup_daily")
     spool.close()
     spool.directory.unlock()
     await ship(database, tmp_path)

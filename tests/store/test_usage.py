@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -162,6 +163,56 @@ async def test_the_verbs_of_the_ledger(database: Pool, database_dsn: str, tmp_pa
     result = await invoke(["ledger", "replay"], database_dsn, tmp_path)
     assert (result.exit_code, "stored 0" in result.stdout) == (0, True)
     assert await database.fetchval("SELECT count(*) FROM usage") == 3
+
+
+async def test_totals_over_any_span_are_sums_of_rows(database: Pool, tmp_path: Path) -> None:
+    """Whole days come from the daily sums and the rest from the hourly ones: together exactly the rows of the span."""
+    seed = random.Random(3)
+    spool = Spool(tmp_path, uuid.uuid4())
+    for number in range(300):
+        spool.settle(outcome(number, started_us=NOON_US + seed.randrange(4 * 86_400) * 1_000_000))
+    await ship(database, tmp_path, spool)
+    start = datetime(2026, 9, 21, tzinfo=UTC)
+    for _ in range(60):
+        since = start + timedelta(minutes=seed.randrange(5 * 1440))
+        until = since + seed.choice([timedelta(hours=2), timedelta(days=1), timedelta(days=3, hours=5)])
+        if seed.random() < 0.3:
+            since, until = since.replace(hour=0, minute=0), until.replace(hour=0, minute=0)
+        rows = await database.fetchrow(
+            "SELECT count(*) AS n, sum(cost_pico)::bigint AS cost FROM usage"
+            " WHERE started_at >= date_trunc('hour', $1::timestamptz) AND"
+            " date_trunc('hour', started_at) < $2",
+            since,
+            until,
+        )
+        assert rows is not None
+        found = await totals(database, since, until)
+        assert [(each.requests, each.cost_pico) for each in found] == ([(rows["n"], rows["cost"])] if rows["n"] else [])
+
+
+async def test_the_verbs_of_retention(database: Pool, database_dsn: str, tmp_path: Path) -> None:
+    """`retention show` and `run --dry-run` say what is due and change nothing; `run` drops it; totals stay."""
+    now_us = int(await database.fetchval("SELECT extract(epoch FROM now())")) * 1_000_000
+    await fill(database, tmp_path / "spool", now_us - 500 * 86_400_000_000)
+    result = await invoke(["retention", "show", "--json"], database_dsn, tmp_path)
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.stdout)
+    assert shown["periods"] == {"usage_days": 396, "totals_days": 3653}
+    assert (shown["due"]["requests"], shown["kept"]["usage_days"]) == (6, 1)
+    assert "6 in 1 days" in (await invoke(["retention", "show"], database_dsn, tmp_path)).stdout
+    result = await invoke(["retention", "run", "--dry-run"], database_dsn, tmp_path)
+    assert (result.exit_code, "would drop 6 requests in 1 days" in result.stdout) == (0, True)
+    assert await database.fetchval("SELECT count(*) FROM usage") == 6
+    result = await invoke(["retention", "run", "--json"], database_dsn, tmp_path)
+    done = json.loads(result.stdout)
+    assert (done["requests"], done["finished"], done["dry_run"]) == (6, True, False)
+    assert await database.fetchval("SELECT count(*) FROM usage") == 0
+    result = await invoke(["usage", "--json", "--days", "1000"], database_dsn, tmp_path)
+    assert sum(total["requests"] for total in json.loads(result.stdout)) == 6
+    async with database.acquire() as other, other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock($1)", 0x6C756E74_03)
+        result = await invoke(["retention", "run"], database_dsn, tmp_path)
+    assert (result.exit_code, "run it again later" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(

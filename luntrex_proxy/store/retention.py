@@ -1,0 +1,180 @@
+"""What is dropped when it is old: day partitions of `usage`, sums, positions of spool directories. When, others say.
+
+The line comes first: `usage_retention.kept_from` moves forward and is on record before anything goes, so no record that
+comes late can come back. A run is a row of short transactions, each right by itself: one that is killed has done less,
+not half. Each takes the advisory lock or leaves the work to the process that has it (it also works behind a pooler).
+
+    single requests, hourly sums    older than usage_days
+    daily sums                      older than totals_days
+    positions of spool directories  not moved since a day before the oldest day kept: what such a directory can still
+                                    hold and was stored before is below the line
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from luntrex_proxy.store.database import Connection, Pool, store_errors
+from luntrex_proxy.store.partitions import drop_partition, partition_days
+
+_ADVISORY_LOCK: Final = 0x6C756E74_03
+_BATCH_ROWS: Final = 10_000
+# How long the shipper can have to wait behind a drop that itself waits for a reader.
+_LOCK_WAIT: Final = "500ms"
+
+_MOVE_LINE: Final = """
+INSERT INTO usage_retention AS line (kept_from) VALUES ($1)
+ON CONFLICT (only_row) DO UPDATE SET kept_from = greatest(line.kept_from, excluded.kept_from) RETURNING kept_from
+"""
+_LINE: Final = "SELECT nullif(max(kept_from), '-infinity') FROM usage_retention"
+# $1 is the first day kept.
+_OLD_HOURS: Final = "usage_rollup WHERE hour < $1::timestamptz"
+_OLD_DAYS: Final = "usage_rollup_daily WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date"
+_OLD_POSITIONS: Final = "spool_position WHERE updated_at < $1::timestamptz - interval '1 day'"
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """How long to keep, in days."""
+
+    usage_days: int
+    totals_days: int
+
+
+@dataclass(slots=True)
+class Dropped:
+    """What a run dropped, or would. `finished` False: something was in use or another process is at it; run again."""
+
+    usage_kept_from: date | None = None
+    totals_kept_from: date | None = None
+    days: list[date] = field(default_factory=list)
+    requests: int = 0
+    hourly_sums: int = 0
+    daily_sums: int = 0
+    positions: int = 0
+    finished: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether anything went."""
+        return bool(self.days or self.hourly_sums or self.daily_sums or self.positions)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the tables hold: the oldest of each kind, and how many days of single requests."""
+
+    usage_kept_from: date | None
+    oldest_usage_day: date | None
+    usage_days: int
+    oldest_hourly_sum: datetime | None
+    oldest_daily_sum: date | None
+
+
+class _BusyError(Exception):
+    """Another process runs this just now."""
+
+
+async def drop_old(pool: Pool, today: date, periods: Periods, dropped: Dropped) -> None:
+    """Drop what is older than `periods`, counted from `today` or the database's own day, whichever is earlier.
+
+    Each step is added to `dropped` once it is done: it is right also when this raises.
+    """
+    with store_errors("drop old usage"), contextlib.suppress(_BusyError, asyncpg.LockNotAvailableError):
+        usage_line, totals_line = await _lines(pool, today, periods)
+        async with _turn(pool) as connection:
+            line: datetime = await connection.fetchval(_MOVE_LINE, usage_line)
+            dropped.usage_kept_from, dropped.totals_kept_from = line.date(), totals_line.date()
+            old_days = [day for day in await partition_days(connection) if day < line.date()]
+        for day in old_days:
+            async with _turn(pool) as connection:
+                requests = await connection.fetchval(
+                    "SELECT coalesce(sum(requests), 0)::bigint FROM usage_rollup WHERE hour >= $1 AND hour < $2",
+                    _start(day),
+                    _start(day + timedelta(days=1)),
+                )
+                await drop_partition(connection, day)
+            dropped.days.append(day)
+            dropped.requests += requests
+        # After the partitions: whoever still wrote to one of them has committed, and its sums are seen.
+        async for rows in _delete(pool, _OLD_HOURS, line):
+            dropped.hourly_sums += rows
+        async for rows in _delete(pool, _OLD_DAYS, totals_line):
+            dropped.daily_sums += rows
+        async for rows in _delete(pool, _OLD_POSITIONS, line):
+            dropped.positions += rows
+        dropped.finished = True
+
+
+async def due(pool: Pool, today: date, periods: Periods) -> Dropped:
+    """What `drop_old` would drop now. Changes nothing."""
+    with store_errors("say what is old"):
+        usage_line, totals_line = await _lines(pool, today, periods)
+        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            line = max(usage_line, await connection.fetchval(_LINE) or usage_line)
+            return Dropped(
+                usage_kept_from=line.date(),
+                totals_kept_from=totals_line.date(),
+                days=[day for day in await partition_days(connection) if day < line.date()],
+                requests=await _count(connection, "usage WHERE started_at < $1", line),
+                hourly_sums=await _count(connection, _OLD_HOURS, line),
+                daily_sums=await _count(connection, _OLD_DAYS, totals_line),
+                positions=await _count(connection, _OLD_POSITIONS, line),
+            )
+
+
+async def kept(pool: Pool) -> Kept:
+    """What is there now."""
+    with store_errors("say what it keeps"):
+        async with pool.acquire() as connection:
+            line: datetime | None = await connection.fetchval(_LINE)
+            days = await partition_days(connection)
+            hour, day = await connection.fetchrow(
+                "SELECT (SELECT min(hour) FROM usage_rollup), (SELECT min(day) FROM usage_rollup_daily)"
+            ) or (None, None)
+            return Kept(line and line.date(), days[0] if days else None, len(days), hour, day)
+
+
+async def _lines(pool: Pool, today: date, periods: Periods) -> tuple[datetime, datetime]:
+    """The first moments that are kept: of single requests, and of daily sums."""
+    # Two clocks: a machine that believes in another year must not drop what people need.
+    theirs: date = await pool.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
+    day = min(today, theirs)
+    return _start(day - timedelta(days=periods.usage_days)), _start(day - timedelta(days=periods.totals_days))
+
+
+def _start(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+@contextlib.asynccontextmanager
+async def _turn(pool: Pool) -> AsyncIterator[Connection]:
+    """A transaction while no other process is at this; else _BusyError."""
+    async with pool.acquire() as connection, connection.transaction():
+        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _ADVISORY_LOCK):
+            raise _BusyError
+        await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'")
+        yield connection
+
+
+async def _delete(pool: Pool, what: str, line: datetime) -> AsyncIterator[int]:
+    """Delete in batches, each a transaction that nobody has to wait for long; yields how many rows went."""
+    table = what.partition(" ")[0]
+    rows = _BATCH_ROWS
+    while rows == _BATCH_ROWS:
+        async with _turn(pool) as connection:
+            status = await connection.execute(
+                f"DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {what} LIMIT {_BATCH_ROWS}))",  # noqa: S608 -- constants of this file
+                line,
+            )
+        rows = int(status.rpartition(" ")[2])
+        yield rows
+
+
+async def _count(connection: Connection, what: str, line: datetime) -> int:
+    counted: int = await connection.fetchval(f"SELECT count(*) FROM {what}", line)  # noqa: S608 -- constants of this file
+    return counted
