@@ -1,19 +1,30 @@
-"""`luntrex-proxy db ...`: the schema of the database; what happens is in `store/migrate.py`."""
+"""`luntrex-proxy db ...`: the database as a whole; what happens is in `store/migrate.py`, `backup.py`, `upgrade.py`."""
 
+import asyncio
+import datetime
+import time
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
-from luntrex_proxy.cli.opening import run_verb
-from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy import __version__
+from luntrex_proxy.cli.opening import Opened, located, run_verb
+from luntrex_proxy.cli.printing import byte_bar, print_json, print_table
+from luntrex_proxy.store import backup as backups
 from luntrex_proxy.store import migrate as schema
+from luntrex_proxy.store import upgrade as moving
+from luntrex_proxy.store.binaries import find_clients
+from luntrex_proxy.store.errors import RefusedError
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def db() -> None:
-    """The database's schema."""
+    """The database: schema, backup, upgrade."""
 
 
 @db.command()
@@ -44,6 +55,116 @@ def status(context: click.Context, as_json: bool) -> None:
     rows = [(label, "applied") for label in state.applied] + [(label, "pending") for label in state.pending]
     print_table(("MIGRATION", "STATE"), rows)
     _warn_ahead(state.ahead)
+
+
+@db.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_json
+@click.pass_context
+def backup(context: click.Context, file: Path, as_json: bool) -> None:
+    """Write all of the database into FILE, with daemons running or not.
+
+    FILE is new, of mode 0600, and has its name only when it is whole. The pepper is not in it.
+    """
+
+    async def body(opened: Opened) -> dict[str, Any]:
+        clients = find_clients(await backups.server_major(opened.pool))
+        about = await backups.describe(opened.pool, clients, __version__, _now())
+        with byte_bar("backing up") as show:
+            script = backups.dump(_direct_dsn(opened), clients)
+            size = await asyncio.to_thread(backups.write_backup, file, about, script, show)
+        pepper = opened.state_directory / "pepper"
+        return {"file": str(file), "bytes": size, "pepper_file": str(pepper), **msgspec.to_builtins(about)}
+
+    made = run_verb(context, body)
+    if as_json:
+        print_json(made)
+    else:
+        click.echo(f"{made['bytes']} bytes in {file}")
+    click.echo(
+        f"The pepper is not in it: keep a copy of {made['pepper_file']} (fingerprint {made['pepper_fingerprint']}) in "
+        "another safe place; the keys of this backup work with no other.",
+        err=True,
+    )
+
+
+@db.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--replace", is_flag=True, help="Drop what the database holds now, in the same transaction.")
+@click.option("--other-pepper", is_flag=True, help="Restore although no key of the backup will work.")
+@_json
+@click.pass_context
+def restore(context: click.Context, file: Path, replace: bool, other_pepper: bool, as_json: bool) -> None:
+    """Bring back a backup, whole or not at all. Stop all daemons first.
+
+    What was decided since it was made is undone, revocations too. Requests still in the spool are stored at the next
+    start; those stored after the backup and gone from the spool do not come back.
+    """
+
+    async def body(opened: Opened) -> dict[str, Any]:
+        size = await asyncio.to_thread(backups.size_of, file)
+        with byte_bar("checking", size) as show:  # first: a damaged file can say anything
+            await asyncio.to_thread(backups.check_backup, file, show)
+        about = backups.read_about(file)
+        if not other_pepper:
+            backups.require_fitting_pepper(about, opened.state_directory)
+        drop = await backups.require_room(opened.pool, about, replace=replace)
+        clients = find_clients(await backups.server_major(opened.pool))
+        with byte_bar("restoring", size) as show:
+            script = backups.read_backup(file, show)
+            await asyncio.to_thread(backups.load, _direct_dsn(opened), clients, script, drop)
+        migrated = await schema.migrate(opened.pool, post=opened.settings.database.url is None)
+        return {"file": str(file), "migrated": migrated.applied, **msgspec.to_builtins(about)}
+
+    done = run_verb(context, body, needs_schema=False)
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"The database is as it was at {done['made_at']}.")
+    click.echo(
+        "Keys revoked, suspended or made since then are as they were then: revoke again what must not work.", err=True
+    )
+
+
+@db.command()
+@click.option(
+    "--old-bin",
+    metavar="DIRECTORY",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where `postgres` of the data's present version is.  [default: searched]",
+)
+@_json
+@click.pass_context
+def upgrade(context: click.Context, old_bin: Path | None, as_json: bool) -> None:
+    """Move the embedded database to the newest PostgreSQL that is installed. Stop the daemon first.
+
+    Needs room for the data a second time; the old data stays beside it. Changes somebody made to PostgreSQL's own
+    configuration files are not taken over.
+    """
+    settings, state = located(context)
+    if settings.database.url is not None:
+        raise RefusedError("database.url is set: whoever runs that server upgrades it; nothing is embedded here.")
+    with byte_bar("moving") as show:
+        done = moving.upgrade(state.path, old_bin, show)
+    if as_json:
+        print_json({"upgraded": done is not None, **({} if done is None else asdict(done))})
+    elif done is None:
+        click.echo("Nothing to do: the data is of the newest PostgreSQL installed.")
+    else:
+        click.echo(
+            f"PostgreSQL {done.old_major} -> {done.new_major}. The old data is in {done.old_data}; "
+            "delete it once all is well."
+        )
+
+
+def _direct_dsn(opened: Opened) -> str:
+    """Around a pooler, which carries no session of pg_dump."""
+    direct = opened.settings.database.direct_url
+    return direct.reveal() if direct else opened.dsn
+
+
+def _now() -> str:
+    return datetime.datetime.fromtimestamp(time.time(), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _warn_ahead(ahead: tuple[str, ...]) -> None:

@@ -19,6 +19,7 @@ from luntrex_proxy.store.migrate import migrate, require_current
 
 if TYPE_CHECKING:
     from luntrex_proxy.settings.model import Settings
+    from luntrex_proxy.settings.state import StateDirectory
 
 _DAEMON_READY_WAIT_S: Final = 15.0
 _PATIENCE_S: Final = 3.0  # for a configured database: somebody is waiting at the terminal
@@ -30,33 +31,44 @@ class Opened:
     """What a verb works with."""
 
     pool: Pool
+    dsn: str
     settings: "Settings"
     state_directory: Path
 
 
 def run_verb(context: click.Context, body: Callable[[Opened], Awaitable[T]], *, needs_schema: bool = True) -> T:
     """Run `body` on the configured database. `needs_schema` False is for the verbs that migrate."""
-    from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- pydantic is slow and --help needs none
-    from luntrex_proxy.settings.state import find_state_directory  # noqa: PLC0415 -- as above
-
-    settings = load((context.find_root().obj or {}).get("config")).settings
-    state = find_state_directory(settings.state)
+    settings, state = located(context)
     url = settings.database.url.reveal() if settings.database.url else None
     if state.note and url is None:
         click.echo(state.note, err=True)
     return asyncio.run(_run(settings, state.path, url, body, needs_schema))
 
 
+def located(context: click.Context) -> "tuple[Settings, StateDirectory]":
+    """The settings, and the state directory they lead to."""
+    from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- pydantic is slow and --help needs none
+    from luntrex_proxy.settings.state import find_state_directory  # noqa: PLC0415 -- as above
+
+    settings = load((context.find_root().obj or {}).get("config")).settings
+    return settings, find_state_directory(settings.state)
+
+
 async def _run(
     settings: "Settings", directory: Path, url: str | None, body: Callable[[Opened], Awaitable[T]], needs_schema: bool
 ) -> T:
-    async with opened(directory, url, needs_schema=needs_schema) as pool:
-        return await body(Opened(pool, settings, directory))
+    async with opened(directory, url, needs_schema=needs_schema) as (pool, dsn):
+        return await body(Opened(pool, dsn, settings, directory))
 
 
 @contextlib.asynccontextmanager
-async def opened(state_directory: Path, database_url: str | None, *, needs_schema: bool = True) -> AsyncIterator[Pool]:
-    """A pool on the configured database, or on the embedded one: the daemon's when it runs, else started meanwhile."""
+async def opened(
+    state_directory: Path, database_url: str | None, *, needs_schema: bool = True
+) -> AsyncIterator[tuple[Pool, str]]:
+    """A pool on the configured database, or on the embedded one: the daemon's when it runs, else started meanwhile.
+
+    And its DSN.
+    """
     server = EmbeddedPostgres(state_directory)
     try:
         dsn = database_url or await _reach_embedded(server, state_directory)
@@ -65,7 +77,7 @@ async def opened(state_directory: Path, database_url: str | None, *, needs_schem
                 await migrate(pool, post=True)  # we are the only process on it
             elif needs_schema:
                 await require_current(pool)
-            yield pool
+            yield pool, dsn
     finally:
         server.stop()
 

@@ -1,7 +1,8 @@
 """How verbs print: JSON for programs, tables for people. Nothing is looked up here."""
 
+import contextlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -27,6 +28,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
+
+
+@contextlib.contextmanager
+def byte_bar(label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr while it is a terminal; call what it yields with the bytes done so far, from any thread."""
+    from rich.console import Console  # noqa: PLC0415 -- slow to import, and most verbs show no bar
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415 -- as above
+
+    console = Console(stderr=True)
+    columns = (TextColumn(label), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        line = bar.add_task(label, total=total)
+        yield lambda done: bar.update(line, completed=done)
 
 
 def _cell(value: object) -> str:

@@ -16,7 +16,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
 
@@ -71,13 +73,27 @@ _OPTIONS: Final = {
 
 
 class EmbeddedPostgres:
-    """The private PostgreSQL of one state directory. `start` and `stop` may be called again and again."""
+    """The private PostgreSQL of one state directory. `start` and `stop` may be called again and again.
 
-    def __init__(self, state_directory: Path) -> None:
+    The arguments with defaults are for upgrades: another data directory and other programs than those a start would
+    choose, a caller that owns the state directory already, more options.
+    """
+
+    def __init__(
+        self,
+        state_directory: Path,
+        data_name: str = "postgres",
+        *,
+        binaries: Binaries | None = None,
+        holds_lock: bool = True,
+        options: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._state = state_directory.absolute()
-        self._data = self._state / "postgres"
+        self._data = self._state / data_name
+        self._binaries = binaries
+        self._options = {**_OPTIONS, **options}
         self._log = self._state / "postgres.log"
-        self._lock = StateLock(self._state)
+        self._lock = StateLock(self._state) if holds_lock else None
         self._process: subprocess.Popen[bytes] | None = None
         self._command: list[str] = []
         self._dsn = ""
@@ -97,7 +113,8 @@ class EmbeddedPostgres:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("EmbeddedPostgres.start belongs in the main thread")
         made = make_state_directory(self._state)
-        self._lock.acquire(role)
+        if self._lock is not None:
+            self._lock.acquire(role)
         try:
             with file_errors(self._state):
                 self._prepare_and_spawn(made)
@@ -108,7 +125,8 @@ class EmbeddedPostgres:
         return self._dsn
 
     def _prepare_and_spawn(self, made: list[Path]) -> None:
-        binaries = find_binaries(_data_major(self._data))
+        finish_swap(self._data)
+        binaries = self._binaries or find_binaries(data_major(self._data))
         identity = _choose_identity(self._state, self._data, binaries, made)
         _wait_for_orphans(self._data)
         if not self._data.exists():
@@ -117,7 +135,7 @@ class EmbeddedPostgres:
         # Its process is gone for sure (see _wait_for_orphans); left there, a reused process id could block the start.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         socket_directory = _socket_directory(self._data, identity)
-        options = {**_OPTIONS, "unix_socket_directories": '"' + str(socket_directory).replace('"', '""') + '"'}
+        options = {**self._options, "unix_socket_directories": '"' + str(socket_directory).replace('"', '""') + '"'}
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         self._command = _launched(identity, binaries.directory / "postgres", "-D", str(self._data), *arguments)
         self._dsn = _dsn(socket_directory)
@@ -193,7 +211,8 @@ class EmbeddedPostgres:
             socket_directory = _short_socket_directory(self._data)
             with contextlib.suppress(OSError):
                 socket_directory.rmdir()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
 
 def running_dsn(state_directory: Path) -> str | None:
@@ -221,7 +240,15 @@ def _dsn(socket_directory: Path) -> str:
     return f"postgresql://luntrex@/postgres?host={quote(str(socket_directory), safe='')}"
 
 
-def _data_major(data: Path) -> int | None:
+def finish_swap(data: Path) -> None:
+    """Complete an upgrade that was killed after it had put the old data aside: the new data waits beside, whole."""
+    upgraded = data.with_name(f"{data.name}.upgraded")
+    if not data.exists() and upgraded.exists():
+        upgraded.rename(data)
+
+
+def data_major(data: Path) -> int | None:
+    """The major version of a data directory; None when there is none."""
     try:
         return int((data / "PG_VERSION").read_text().strip())
     except FileNotFoundError:
