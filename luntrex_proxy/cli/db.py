@@ -121,9 +121,7 @@ def restore(context: click.Context, file: Path, replace: bool, other_pepper: boo
         print_json(done)
     else:
         click.echo(f"The database is as it was at {done['made_at']}.")
-    click.echo(
-        "Keys revoked, suspended or made since then are as they were then: revoke again what must not work.", err=True
-    )
+    click.echo("Keys revoked or suspended since then work again: revoke again those that must not.", err=True)
 
 
 @db.command()
@@ -147,7 +145,8 @@ def upgrade(context: click.Context, old_bin: Path | None, as_json: bool) -> None
     with byte_bar("moving") as show:
         done = moving.upgrade(state.path, old_bin, show)
     if as_json:
-        print_json({"upgraded": done is not None, **({} if done is None else asdict(done))})
+        moved = {} if done is None else {**asdict(done), "old_data": str(done.old_data)}
+        print_json({"upgraded": done is not None, **moved})
     elif done is None:
         click.echo("Nothing to do: the data is of the newest PostgreSQL installed.")
     else:
