@@ -88,7 +88,7 @@ async def _look_at_database(settings: "Settings", directory: Path) -> list[Findi
     url = settings.database.url.reveal() if settings.database.url else None
     found: list[Finding] = []
     try:
-        async with opened(directory, url, needs_schema=False) as pool:
+        async with opened(directory, url, needs_schema=False) as (pool, _):
             found.append(Finding("database", Level.GOOD, "embedded" if url is None else "reached"))
             async for finding in _look_at_tables(pool, directory):
                 found.append(finding)

@@ -22,8 +22,9 @@ import msgspec
 from luntrex_proxy.store.binaries import Binaries
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError, StoreError
+from luntrex_proxy.store.following import FOLLOWER
 from luntrex_proxy.store.migrate import ADVISORY_LOCK, packaged
-from luntrex_proxy.store.pepper import fingerprint, load_pepper
+from luntrex_proxy.store.pepper import NEW, OLD, PRESENT, fingerprint, read_pepper
 
 _FORMAT: Final = 1
 _FIRST: Final = b"-- luntrex-proxy backup "
@@ -50,7 +51,7 @@ ORDER BY 1
 """
 _DAEMONS: Final = """
 SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND application_name IN ('luntrex-proxy', 'luntrex-proxy keyring')
+WHERE datname = current_database() AND (application_name = 'luntrex-proxy' OR starts_with(application_name, $1))
 """
 
 
@@ -64,12 +65,13 @@ class About(msgspec.Struct, frozen=True):
     schema: list[str]
     installation_id: str
     pepper_fingerprint: str
+    old_pepper_fingerprint: str  # while a rotation was under way
 
 
 async def describe(pool: Pool, clients: Binaries, release: str, made_at: str) -> About:
     """What a backup made now says about itself. Raises StoreError when there is nothing to back up."""
     with store_errors("be described"):
-        installation = await pool.fetchrow("SELECT installation_id, pepper_fingerprint FROM installation")
+        installation = await pool.fetchrow("SELECT * FROM installation")
         labels = await pool.fetch("SELECT version, name FROM schema_migration ORDER BY version")
     if installation is None:
         raise StoreError("The table installation of the database is empty; there is nothing whole to back up.")
@@ -81,6 +83,7 @@ async def describe(pool: Pool, clients: Binaries, release: str, made_at: str) ->
         schema=[f"{row['version']:04}_{row['name']}" for row in labels],
         installation_id=str(installation["installation_id"]),
         pepper_fingerprint=(installation["pepper_fingerprint"] or b"").hex(),
+        old_pepper_fingerprint=(installation["old_pepper_fingerprint"] or b"").hex(),
     )
 
 
@@ -188,17 +191,17 @@ def _opened(path: Path) -> Iterator[tuple[gzip.GzipFile, IO[bytes]]]:
 
 
 def require_fitting_pepper(about: About, state_directory: Path) -> None:
-    """Raise RefusedError unless the pepper of this state directory is the one of the backup. Makes none."""
-    path = state_directory / "pepper"
-    if not about.pepper_fingerprint:
+    """Raise RefusedError unless the pepper of this state directory is one of the backup's. Makes none."""
+    path, wanted = state_directory / PRESENT, {about.pepper_fingerprint, about.old_pepper_fingerprint} - {""}
+    found = [each for each in (path, state_directory / OLD, state_directory / NEW) if each.exists()]
+    fitting = [each for each in found if fingerprint(read_pepper(each)).hex() in wanted]
+    if not wanted or path in fitting:
         return
-    ours = fingerprint(load_pepper(state_directory)).hex() if path.exists() else ""
-    if ours != about.pepper_fingerprint:
-        raise RefusedError(
-            f"The keys in this backup need the pepper file of fingerprint {about.pepper_fingerprint}, and "
-            f"{path} {'is another one' if ours else 'is missing'}; put it there first, or add --other-pepper to "
-            "restore everything else (no key of the backup will work)."
-        )
+    state = f"that is {fitting[0]}" if fitting else f"{path} is {'another one' if path in found else 'missing'}"
+    raise RefusedError(
+        f"The keys in this backup need the pepper of fingerprint {about.pepper_fingerprint}; {state}: put it into "
+        f"{path} first, or add --other-pepper to restore everything else (no key of the backup will work)."
+    )
 
 
 async def require_room(pool: Pool, about: About, *, replace: bool) -> list[str]:
@@ -206,7 +209,7 @@ async def require_room(pool: Pool, about: About, *, replace: bool) -> list[str]:
     with store_errors("say what it holds"):
         major = await server_major(pool)
         async with pool.acquire() as connection:
-            tables, daemons = await _tables(connection), await connection.fetchval(_DAEMONS)
+            tables, daemons = await _tables(connection), await connection.fetchval(_DAEMONS, FOLLOWER)
     if major < about.postgres_major:
         raise RefusedError(
             f"The backup was made with PostgreSQL {about.postgres_major}, the database is PostgreSQL {major}; "

@@ -282,14 +282,18 @@ async def test_the_pepper_has_to_fit(database: Pool, database_dsn: str, clients:
     await fill(database, tmp_path / "spool", range(1), state)
     about = await take(database, database_dsn, clients, tmp_path / "backup")
     backup.require_fitting_pepper(about, state)
-    with pytest.raises(RefusedError, match=f"{other}/pepper is missing; put it there first, or add --other-pepper"):
+    with pytest.raises(RefusedError, match=f"{other}/pepper is missing: put it into .* first, or add --other-pepper"):
         backup.require_fitting_pepper(about, other)
     assert not (other / "pepper").exists()
     load_pepper(other)
-    with pytest.raises(RefusedError, match=f"{about.pepper_fingerprint}, and {other}/pepper is another"):
+    with pytest.raises(RefusedError, match=f"{about.pepper_fingerprint}; {other}/pepper is another one: put"):
         backup.require_fitting_pepper(about, other)
+    (state / "pepper").rename(state / "pepper.old")  # a rotation since then
+    load_pepper(state)
+    with pytest.raises(RefusedError, match=f"that is {state}/pepper.old: put it into {state}/pepper first"):
+        backup.require_fitting_pepper(about, state)
     text = gzip.decompress((tmp_path / "backup").read_bytes())
-    assert (state / "pepper").read_bytes() not in text
+    assert (state / "pepper.old").read_bytes() not in text
 
 
 async def test_an_error_in_the_script_changes_nothing(
