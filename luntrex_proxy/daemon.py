@@ -59,7 +59,7 @@ from luntrex_proxy.store.upkeep import KeyUpkeep
 
 # Objects of requests die by their counts; a collector run each 700 of them finds nothing and costs 5 us a request. Not
 # more than this, because a run stops the loop: ten thousand objects are looked at in less than a millisecond.
-_GC_THRESHOLDS = (10_000, 20, 100)
+GC_THRESHOLDS = (10_000, 20, 100)
 _LOG_FLUSH_S = 0.2
 _KEEPING_EVERY_S = 3600.0
 _SHIP_AT_STOP_S = 10.0
@@ -185,7 +185,7 @@ class _Daemon:
                 self._start(self._embedded.watch())
             gc.collect()
             gc.freeze()  # what lives as long as the process need not be looked at again
-            gc.set_threshold(*_GC_THRESHOLDS)
+            gc.set_threshold(*GC_THRESHOLDS)
             self._ready = True
             systemd.ready("serving")
             log.info("luntrex.ready", version=__version__)

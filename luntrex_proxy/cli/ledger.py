@@ -79,7 +79,7 @@ def replay(context: click.Context, wait_s: float, as_json: bool) -> None:
         "stored": shipper.stored - shipper.interrupted,
         "interrupted": shipper.interrupted,
         "quarantined": shipper.quarantined,
-        "damaged_segments": shipper.damaged_segments,
+        "damaged_stretches": shipper.damaged_stretches,
         "torn_tails": shipper.torn_tails,
         "finished": finished,
     }
@@ -112,6 +112,6 @@ def _progress() -> Iterator[Callable[[Shipper], None]]:
 
         def show(shipper: Shipper) -> None:
             total = shipper.adopted_bytes
-            bar.update(line, total=total or None, completed=min(total, shipper.adopted_bytes_read))
+            bar.update(line, total=total or None, completed=total - shipper.backlog_bytes)
 
         yield show

@@ -7,16 +7,15 @@ read again, so neither a repeated batch nor a commit whose answer was lost count
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import NamedTuple
+from datetime import date
 
 import asyncpg
 
 from luntrex_proxy.core.outcome import Outcome
 from luntrex_proxy.store.database import Connection, Pool
 from luntrex_proxy.store.failures import REFUSED_RECORD, PositionMovedError, on_files
-from luntrex_proxy.store.frames import decode_record
+from luntrex_proxy.store.frames import Frame, decode_record
 from luntrex_proxy.store.partitions import ensure_partitions
-from luntrex_proxy.store.recovery import Waiting
 from luntrex_proxy.store.segments import Position, SpoolDirectory, set_aside
 from luntrex_proxy.store.spool import Spool
 from luntrex_proxy.store.usage_rows import (
@@ -33,34 +32,42 @@ START = Position(0, 0)
 class Source:
     """One spool directory and how far it is read, counted and known to be stored."""
 
-    def __init__(self, directory: SpoolDirectory, spool: Spool | None, byte_count: int = 0) -> None:
+    def __init__(
+        self, directory: SpoolDirectory, spool: Spool | None, byte_count: int = 0, written_s: float = 0.0
+    ) -> None:
         self.directory = directory
         self.spool = spool  # None: adopted, nobody writes to it
         self.byte_count = byte_count  # of an adopted one, when it was adopted
+        self.behind_since_s = written_s  # unix time of about the oldest record not stored; 0: none
+        self.bytes_read = 0  # of an adopted one
         self.read = START
         self.stored: Position | None = None  # None: ask the database
         self.counted = START  # settles up to here are in the counters
         self.settles = 0  # how many those were
         self.parked: set[Position] = set()  # quarantined, their batch not yet counted
-        self.waiting: dict[str, Waiting] = {}  # adopted only: openings without a settle so far
+        self.waiting: dict[bytes, Frame] = {}  # adopted only: openings without a settle so far
         self.deleted_below = 0
         self.retry_at = 0.0  # monotonic; trouble with the files of this directory
         self.closed = False  # the database says it is finished
         self.removed = False
 
+    @property
+    def bytes_behind(self) -> int:
+        """Not read yet; of an adopted one no more is known than its size at adoption."""
+        return max(0, self.byte_count - self.bytes_read) if self.spool is None else self.spool.bytes_after(self.read)
 
-class Item(NamedTuple):
-    """An outcome in the spool's JSON, its place, and the position once it is stored."""
-
-    record: bytes
-    segment: int
-    start: int
-    end: int
-    after: Position
+    def advance(self, to: Position) -> None:
+        """All up to there is stored, set aside or waits in `waiting`, and is counted."""
+        if to.segment == self.read.segment:
+            self.bytes_read += to.offset - self.read.offset
+        else:
+            self.bytes_read += to.offset
+        self.read = to
+        self.counted = max(self.counted, to)
 
 
 class Deposit:
-    """Stores items of a source. Every method leaves `source.stored` as what the database holds, or unchanged."""
+    """Stores frames of a source. Every method leaves `source.stored` as what the database holds, or unchanged."""
 
     def __init__(
         self, pool_source: Callable[[], Pool | None], attempt_s: float, on_step: Callable[[str], None]
@@ -71,20 +78,26 @@ class Deposit:
         self._connection: Connection | None = None
         self.expired = 0  # records older than what retention keeps: their position advanced, no row was made
 
-    async def store(self, source: Source, items: Sequence[Item], closed: bool = False) -> None:
-        """Store a batch, or its halves when a record in it is refused, down to the one that is set aside."""
-        try:
-            await self._commit_with_partitions(source, items, closed)
-        except REFUSED_RECORD:
-            if len(items) > 1:
-                middle = len(items) // 2
-                await self.store(source, items[:middle])
-                await self.store(source, items[middle:], closed)
-                return
-            await self._park(source, items[0])
-            await self.commit(source, [], items[0].after, closed)
+    async def store(
+        self, source: Source, frames: Sequence[Frame], after: Position | None = None, closed: bool = False
+    ) -> None:
+        """Store outcomes, or their halves when a record is refused, down to the one that is set aside.
 
-    async def commit(self, source: Source, rows: list[bytes], after: Position, closed: bool = False) -> None:
+        The position then is `after`, by default that of the last frame.
+        """
+        end = after or position_after(frames[-1])
+        try:
+            await self._commit_with_partitions(source, [frame.payload for frame in frames], end, closed)
+        except REFUSED_RECORD:
+            if len(frames) > 1:
+                middle = len(frames) // 2
+                await self.store(source, frames[:middle], after)
+                await self.store(source, frames[middle:], after, closed)
+                return
+            await self._park(source, frames[0])
+            await self.commit(source, [], end, closed)
+
+    async def commit(self, source: Source, rows: Sequence[bytes], after: Position, closed: bool = False) -> None:
         """The one transaction: position, rows, sums."""
         if source.stored is None:
             await self.load(source)
@@ -105,7 +118,9 @@ class Deposit:
             stored, source.closed = await load_position(connection, source.directory.boot_id)
         source.stored = stored
         # A database brought back from a backup knows less than was read: go back. Rows it still has are skipped.
-        source.read = min(source.read, stored)
+        if stored < source.read:
+            source.read = stored
+            source.bytes_read = 0
         if source.spool is None and source.counted == START:
             source.counted = stored
 
@@ -119,20 +134,20 @@ class Deposit:
         if self._connection is not None:
             _drop(self._connection)
 
-    async def _commit_with_partitions(self, source: Source, items: Sequence[Item], closed: bool) -> None:
-        rows, after = [item.record for item in items], items[-1].after
+    async def _commit_with_partitions(
+        self, source: Source, rows: Sequence[bytes], after: Position, closed: bool
+    ) -> None:
         try:
             await self.commit(source, rows, after, closed)
         except asyncpg.CheckViolationError:
             # A row without a partition fails like this too. Another process may make it first: always try again.
-            outcomes = map(decode_record, rows)
-            for day in days_of(outcome for outcome in outcomes if isinstance(outcome, Outcome)):
+            for day in await asyncio.to_thread(_days, rows):
                 await ensure_partitions(self._pool(), day, days_ahead=0)
             await self.commit(source, rows, after, closed)
 
-    async def _park(self, source: Source, item: Item) -> None:
-        await on_files(set_aside, source.directory, Position(item.segment, item.start), item.end)
-        source.parked.add(Position(item.segment, item.end))
+    async def _park(self, source: Source, frame: Frame) -> None:
+        await on_files(set_aside, source.directory, Position(frame.segment, frame.start), frame.end)
+        source.parked.add(position_after(frame))
         self._on_step("parked")
 
     def _pool(self) -> Pool:
@@ -159,6 +174,16 @@ class Deposit:
             watchdog.cancel()
             self._connection = None
             await pool.release(connection, timeout=self._attempt_s)
+
+
+def position_after(frame: Frame) -> Position:
+    """The place where the next frame begins."""
+    return Position(frame.segment, frame.end)
+
+
+def _days(rows: Sequence[bytes]) -> list[date]:
+    outcomes = map(decode_record, rows)
+    return days_of(outcome for outcome in outcomes if isinstance(outcome, Outcome))
 
 
 def _drop(connection: Connection) -> None:

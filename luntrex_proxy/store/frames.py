@@ -3,7 +3,8 @@
 JSON, because a flat record's JSON is a line of a table but for its brackets: what is shipped need never be decoded.
 
 A frame is the unit of one `os.write`. What cannot be read is reported, never skipped in silence: `torn` (the bytes end
-inside a frame: wait while the writer lives) or `corrupt` (a length or checksum that no writer makes).
+inside a frame: wait while the writer lives) or `corrupt` (a length or checksum that no writer makes). `find_frame`
+finds the place where it goes on, so damage costs the frames it hit and no others.
 """
 
 import struct
@@ -20,7 +21,8 @@ HEADER = struct.Struct("<II")
 PAYLOAD_BYTES_MAX = 16 * 1024
 FRAME_BYTES_MAX = HEADER.size + PAYLOAD_BYTES_MAX
 
-_OPENING = b'["open",'  # how the JSON of every opening begins
+OPENING = b'["open",'  # how the JSON of every opening begins
+_BEGINNINGS = (OPENING, b'["settle",')
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
@@ -34,16 +36,12 @@ class Problem(StrEnum):
 
 
 class Frame(NamedTuple):
-    """One sound frame with its place in the file."""
+    """One sound frame and where it lies."""
 
     payload: bytes
+    segment: int
     start: int
     end: int
-
-    @property
-    def is_opening(self) -> bool:
-        """Whether it holds an opening; all else is a settle, or nothing of ours and to be set aside."""
-        return self.payload.startswith(_OPENING)
 
     @property
     def record(self) -> Record | None:
@@ -80,11 +78,10 @@ def encode_frame(record: Record) -> bytes:
     return HEADER.pack(len(payload), crc32(payload)) + payload
 
 
-def parse_frames(buffer: bytes, limit: int = 1_000_000, base: int = 0) -> Parsed:
-    """At most `limit` frames from the start of `buffer`, a frame boundary at `base` bytes of its file."""
+def parse_frames(buffer: bytes, start: int = 0, limit: int = 1_000_000, segment: int = 0, base: int = 0) -> Parsed:
+    """At most `limit` frames from the frame boundary at `start` of `buffer`, which begins at `base` in its file."""
     frames: list[Frame] = []
     unpack, header_bytes, size = HEADER.unpack_from, HEADER.size, len(buffer)
-    start = 0
     problem = Problem.NONE
     while start < size and len(frames) < limit:
         body = start + header_bytes
@@ -103,6 +100,16 @@ def parse_frames(buffer: bytes, limit: int = 1_000_000, base: int = 0) -> Parsed
         if crc32(payload) != checksum:
             problem = Problem.CORRUPT
             break
-        frames.append(Frame(payload, base + start, base + end))
+        frames.append(Frame(payload, segment, base + start, base + end))
         start = end
     return Parsed(frames, base + start, problem)
+
+
+def find_frame(buffer: bytes, start: int) -> int:
+    """Where the first sound frame of ours at or after `start` begins; -1 when there is none."""
+    while (body := buffer.find(b'["', start + HEADER.size)) >= 0:
+        start = body - HEADER.size
+        if buffer.startswith(_BEGINNINGS, body) and parse_frames(buffer, start, limit=1).frames:
+            return start
+        start += 1
+    return -1

@@ -8,9 +8,17 @@ from uuid import UUID
 
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import StoreError
-from luntrex_proxy.store.frames import Problem
-from luntrex_proxy.store.recovery import Waiting, follow_openings
-from luntrex_proxy.store.segments import QUARANTINE, Position, directories, is_locked, read_chunk, segment_numbers
+from luntrex_proxy.store.frames import Frame, Problem
+from luntrex_proxy.store.recovery import follow_openings
+from luntrex_proxy.store.segments import (
+    QUARANTINE,
+    Position,
+    directories,
+    is_locked,
+    next_sound,
+    read_chunk,
+    segment_numbers,
+)
 from luntrex_proxy.store.usage_rows import all_positions
 
 
@@ -75,16 +83,16 @@ def _look(path: Path, positions: dict[UUID, Position]) -> DirectoryStatus:
 
 def _unsettled(path: Path) -> tuple[int, bool]:
     """Openings without a settle, and whether anything was unreadable. A segment shipped meanwhile is passed over."""
-    waiting: dict[str, Waiting] = {}
+    waiting: dict[bytes, Frame] = {}
     at, damaged = Position(0, 0), False
     while True:
         try:
             chunk = read_chunk(path, at, 10_000)
         except FileNotFoundError:
             continue
-        follow_openings(waiting, chunk.segment, chunk.frames)
+        follow_openings(waiting, chunk)
         at = chunk.after
         if chunk.at_end:
             return len(waiting), damaged or chunk.problem is not Problem.NONE
         if chunk.problem is not Problem.NONE:
-            at, damaged = Position(chunk.segment + 1, 0), True
+            at, damaged = next_sound(path, at), True

@@ -6,23 +6,12 @@ step leaves a state the next recovery understands: rows are keyed, positions onl
 removed.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 from uuid import UUID
 
 from luntrex_proxy.core.outcome import ENDING_WORDS, USAGE_WORDS, Ending, Opening, Outcome, Tokens, UsageSource
-from luntrex_proxy.store.frames import Frame
-from luntrex_proxy.store.segments import SpoolDirectory, directories
-
-
-class Waiting(NamedTuple):
-    """An opening whose settle was not met yet, and where its frame lies."""
-
-    opening: Opening
-    segment: int
-    start: int
-    end: int
+from luntrex_proxy.store.frames import Frame, encode_record
+from luntrex_proxy.store.segments import Chunk, SpoolDirectory, directories
 
 
 def adopt_dead(root: Path, own: UUID | None) -> tuple[list[SpoolDirectory], int]:
@@ -43,14 +32,23 @@ def adopt_dead(root: Path, own: UUID | None) -> tuple[list[SpoolDirectory], int]
     return adopted, unreadable
 
 
-def follow_openings(waiting: dict[str, Waiting], segment: int, frames: Iterable[Frame]) -> None:
-    """Bring the openings without a settle up to date with frames read in order. Reading them again is harmless."""
-    for frame in frames:
-        record = frame.record
-        if isinstance(record, Opening):
-            waiting[record.request_id] = Waiting(record, segment, frame.start, frame.end)
-        elif record is not None:
-            waiting.pop(record.request_id, None)
+def follow_openings(waiting: dict[bytes, Frame], chunk: Chunk) -> None:
+    """Bring the openings without a settle up to date with a chunk read in order. Reading it again is harmless."""
+    for frame in chunk.openings:
+        waiting[_request_id(frame)] = frame
+    for frame in chunk.settles:
+        waiting.pop(_request_id(frame), None)
+
+
+def closing_frame(opening: Frame) -> Frame:
+    """The interrupted outcome in the place of its opening; what is no opening of ours stays, and will be refused."""
+    record = opening.record
+    return opening._replace(payload=encode_record(interrupted(record))) if isinstance(record, Opening) else opening
+
+
+def _request_id(frame: Frame) -> bytes:
+    """The first value of a record, not decoded."""
+    return frame.payload.partition(b",")[2].partition(b",")[0]
 
 
 def interrupted(opening: Opening) -> Outcome:

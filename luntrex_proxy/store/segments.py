@@ -12,13 +12,15 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from luntrex_proxy.store.frames import FRAME_BYTES_MAX, Frame, Problem, parse_frames
+from luntrex_proxy.store.frames import FRAME_BYTES_MAX, OPENING, Frame, Problem, find_frame, parse_frames
 from luntrex_proxy.store.state import file_errors, make_private_directory, make_state_directory, open_private
 
 QUARANTINE = "quarantine"
 LOCK = "lock"
 SUFFIX = ".seg"
-_READ_BYTES = max(2 * 1024 * 1024, FRAME_BYTES_MAX)
+_BYTES_PER_FRAME = 256  # a guess, for how much to read at once
+_FRAMES_PER_TURN = 256
+_TURN_S = 1e-5
 
 
 class Position(NamedTuple):
@@ -29,10 +31,14 @@ class Position(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Frames of one segment (offsets are those of the file), the place after them, and what stopped the reading."""
+    """Frames of one segment, the place after them, and what stopped the reading.
+
+    An opening always precedes its settle, so they can be kept apart. What is no record of ours is among the settles.
+    """
 
     segment: int
-    frames: list[Frame]
+    openings: list[Frame]
+    settles: list[Frame]
     after: Position
     problem: Problem
     at_end: bool  # nothing more to read now
@@ -89,7 +95,12 @@ class SpoolDirectory:
 
     def size(self) -> int:
         """Bytes of all segments."""
-        return sum(self.segment_path(number).stat().st_size for number in self.segments())
+        return self.size_and_age()[0]
+
+    def size_and_age(self) -> tuple[int, float]:
+        """Bytes of all segments, and when the first was last written to (unix time)."""
+        found = [self.segment_path(number).stat() for number in self.segments()]
+        return sum(each.st_size for each in found), min((each.st_mtime for each in found), default=0.0)
 
     def delete_segment(self, number: int) -> int:
         """Delete a segment; its size."""
@@ -151,14 +162,37 @@ def read_chunk(path: Path, at: Position, limit: int) -> Chunk:
         offset = at.offset if number == at.segment else 0
         # Listed before the read: a later segment proves that this one gets no more bytes.
         is_last = index == len(following) - 1
-        data = _read_at(_segment_path(path, number), offset)
-        frames, after, problem = parse_frames(data, limit, offset)
-        if frames:
+        data = _read_at(_segment_path(path, number), offset, max(limit * _BYTES_PER_FRAME, FRAME_BYTES_MAX))
+        openings, settles, after, problem = _parse_in_turns(data, limit, number, offset)
+        found = bool(openings or settles)
+        if found:
             problem = Problem.NONE  # the next read, which starts at it, tells
-        if frames or problem is not Problem.NONE or is_last:
-            done = not frames and (problem is Problem.NONE or (problem is Problem.TORN and is_last))
-            return Chunk(number, frames, Position(number, after), problem, done)
-    return Chunk(at.segment, [], at, Problem.NONE, at_end=True)
+        if found or problem is not Problem.NONE or is_last:
+            done = not found and (problem is Problem.NONE or (problem is Problem.TORN and is_last))
+            return Chunk(number, openings, settles, Position(number, after), problem, done)
+    return Chunk(at.segment, [], [], at, Problem.NONE, at_end=True)
+
+
+def _parse_in_turns(data: bytes, limit: int, segment: int, base: int) -> tuple[list[Frame], list[Frame], int, Problem]:
+    """`parse_frames` in a thread, its frames sorted; sleeps now and then, because the loop waits for the interpreter."""
+    openings: list[Frame] = []
+    settles: list[Frame] = []
+    at = 0
+    while True:
+        frames, after, problem = parse_frames(data, at, min(limit, _FRAMES_PER_TURN), segment, base)
+        for frame in frames:
+            (openings if frame[0].startswith(OPENING) else settles).append(frame)
+        at, limit = after - base, limit - len(frames)
+        if not frames or not limit or problem is not Problem.NONE:
+            return openings, settles, after, problem
+        time.sleep(_TURN_S)
+
+
+def next_sound(path: Path, damage: Position) -> Position:
+    """Where reading goes on after damage: at a frame of the same segment, else at the next segment. Blocking."""
+    data = _read_at(_segment_path(path, damage.segment), damage.offset, -1)
+    found = find_frame(data, 1)
+    return Position(damage.segment + 1, 0) if found < 0 else Position(damage.segment, damage.offset + found)
 
 
 def set_aside(directory: SpoolDirectory, start: Position, end: int | None) -> None:
@@ -215,10 +249,10 @@ def _segment_path(path: Path, number: int) -> Path:
     return path / f"{number:08d}{SUFFIX}"
 
 
-def _read_at(path: Path, offset: int) -> bytes:
+def _read_at(path: Path, offset: int, byte_count: int) -> bytes:
     with path.open("rb", buffering=0) as segment:
         segment.seek(offset)
-        return segment.read(_READ_BYTES)
+        return segment.read(byte_count)
 
 
 def _is_boot_id(name: str) -> bool:

@@ -4,8 +4,8 @@ Delivery is at least once, the effect exactly once (`deposit.py`). There is no q
 read from the files again.
 
 Counters: `accepted = stored + spooled + quarantined` at every moment. A settle of an adopted directory counts as
-accepted when it is stored or quarantined, and so does a request recovered as interrupted. `damaged_segments` and
-`torn_tails` count stretches set aside that hold no readable record; settles this process wrote there are quarantined.
+accepted when it is stored or quarantined, and so does a request recovered as interrupted. `damaged_stretches` and
+`torn_tails` count bytes set aside that hold no readable record; settles this process wrote there are quarantined.
 """
 
 import asyncio
@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from luntrex_proxy.core.outcome import Outcome
 from luntrex_proxy.store.database import Pool
-from luntrex_proxy.store.deposit import START, Deposit, Item, Source
+from luntrex_proxy.store.deposit import START, Deposit, Source, position_after
 from luntrex_proxy.store.failures import ABOUT_ONE_DIRECTORY, Failure, failure_of, on_files
-from luntrex_proxy.store.frames import Problem, encode_record
-from luntrex_proxy.store.recovery import adopt_dead, follow_openings, interrupted
-from luntrex_proxy.store.segments import Chunk, Position, read_chunk, set_aside
+from luntrex_proxy.store.frames import Frame, Problem
+from luntrex_proxy.store.recovery import adopt_dead, closing_frame, follow_openings
+from luntrex_proxy.store.segments import Chunk, Position, next_sound, read_chunk, set_aside
 from luntrex_proxy.store.spool import Spool
 
 _POLL_S = 0.5  # between batches: each is a transaction, and many small ones cost Postgres more CPU per record
@@ -29,6 +30,8 @@ _BACKOFF_S_MAX = 5.0
 _ATTEMPT_S = 30.0  # then the connection is dropped, whatever it waits for
 _BATCH_RECORDS = 4_000  # two records per request
 _BEHIND_BYTES = 1024 * 1024  # about a batch: with more than this to ship, the next one follows at once
+_FAR_BEHIND_RECORDS = 10_000  # per transaction: its costs beside the rows are then a small part
+_FAR_BEHIND_BYTES = 4 * 1024 * 1024
 
 
 class Shipper:
@@ -48,13 +51,12 @@ class Shipper:
         self.stored = 0
         self.quarantined = 0
         self.interrupted = 0
-        self.damaged_segments = 0
+        self.damaged_stretches = 0
         self.torn_tails = 0
         self.unreadable_directories = 0  # of dead processes, when last looked for; another user's
-        self.failures = 0
+        self.failures: dict[str, int] = dict.fromkeys(set(Failure) - {Failure.NONE}, 0)  # by reason
         self.last_error_code = Failure.NONE  # NONE: nothing keeps records from being stored
         self.adopted_bytes = 0  # of all directories adopted so far
-        self.adopted_bytes_read = 0
         self._adopted_settles = 0
         self._root = root
         self._spool = spool
@@ -82,6 +84,15 @@ class Shipper:
     def spooled(self) -> int:
         """Settles accepted and neither stored nor quarantined yet."""
         return self.accepted - self.stored - self.quarantined
+
+    @property
+    def backlog_bytes(self) -> int:
+        """On disk and not read for storing yet, openings and adopted directories included."""
+        return sum(source.bytes_behind for source in self._sources)
+
+    def oldest_s(self, now_s: float) -> float:
+        """Age of the oldest record not stored yet; 0 when there is none. `now_s` is unix time."""
+        return max((now_s - source.behind_since_s for source in self._sources if source.behind_since_s), default=0.0)
 
     def start(self) -> None:
         """Begin shipping in the background."""
@@ -117,7 +128,7 @@ class Shipper:
                 delay_s = min(2 * delay_s, _BACKOFF_S_MAX)
 
     def _is_finished(self) -> bool:
-        if self._failures_max is not None and self.failures >= self._failures_max:
+        if self._failures_max is not None and sum(self.failures.values()) >= self._failures_max:
             return True
         return self._draining.is_set() and self._adopted_once and not self._sources
 
@@ -130,8 +141,8 @@ class Shipper:
                 await self._draining.wait()
 
     def _note(self, error: Exception) -> None:
-        self.failures += 1
         self.last_error_code = failure_of(error)
+        self.failures[self.last_error_code] += 1
         for source in self._sources:
             source.stored = None
 
@@ -164,7 +175,7 @@ class Shipper:
         own = None if self._spool is None else self._spool.directory.boot_id
         adopted, self.unreadable_directories = await on_files(adopt_dead, self._root, own)
         for directory in adopted:
-            source = Source(directory, None, byte_count=await on_files(directory.size))
+            source = Source(directory, None, *await on_files(directory.size_and_age))
             self.adopted_bytes += source.byte_count
             if self._spool is not None:
                 self._spool.hold(source.byte_count)
@@ -178,21 +189,26 @@ class Shipper:
             return True
         spool = source.spool
         if spool is not None and source.read >= spool.end:
+            self._count_unread(source, spool, spool.end.segment)
+            source.behind_since_s = 0.0
             return await self._finish_own(source, spool)
         if source.stored is None:
             await self._deposit.load(source)
             if source.closed:
                 return True
-        chunk = await on_files(read_chunk, source.directory.path, source.read, _BATCH_RECORDS)
+        source.behind_since_s = source.behind_since_s or time.time()
+        whole = None if spool is None else spool.end  # up to here the writer has written whole frames
+        limit = _FAR_BEHIND_RECORDS if source.bytes_behind > _FAR_BEHIND_BYTES else _BATCH_RECORDS
+        chunk = await on_files(read_chunk, source.directory.path, source.read, limit)
         moved = True
-        if chunk.frames:
+        if chunk.openings or chunk.settles:
             await self._ship(source, chunk)
         elif chunk.problem is Problem.NONE:
             source.read = chunk.after
             if chunk.at_end and spool is None:
                 await self._close(source)
             moved = spool is None or not chunk.at_end
-        elif spool is not None and chunk.at_end:
+        elif whole is not None and chunk.at_end and chunk.after >= whole:
             moved = False  # half of a write
         else:
             await self._skip_damage(source, chunk)
@@ -202,28 +218,23 @@ class Shipper:
     def _is_behind(self, source: Source) -> bool:
         """Whether the next batch follows at once; less than a batch can wait until it is worth a transaction."""
         spool = source.spool
-        if spool is None or self._draining.is_set():
+        if spool is None or self._draining.is_set() or source.read.segment < spool.end.segment:
             return True
-        end = spool.end
-        return source.read.segment < end.segment or end.offset - source.read.offset >= _BEHIND_BYTES
+        return source.bytes_behind >= _BEHIND_BYTES
 
     async def _ship(self, source: Source, chunk: Chunk) -> None:
-        known = START if source.stored is None else source.stored
-        segment = chunk.segment
-        settles = [frame for frame in chunk.frames if not frame.is_opening]
-        items = [
-            Item(payload, segment, start, end, Position(segment, end))
-            for payload, start, end in settles
-            if (segment, end) > known
-        ]
-        if items:
-            await self._deposit.store(source, items)
-        if source.spool is None:
-            follow_openings(source.waiting, segment, chunk.frames)
-            self.adopted_bytes_read += chunk.frames[-1].end - chunk.frames[0].start
-        self._count(source, sum((segment, frame.end) > source.counted for frame in settles))
-        source.read = chunk.after
-        source.counted = max(source.counted, chunk.after)
+        settles = _behind(chunk.settles, source.stored or START)
+        if settles:
+            await self._deposit.store(source, settles)
+        spool = source.spool
+        if spool is None:
+            await asyncio.to_thread(follow_openings, source.waiting, chunk)
+        elif chunk.segment > source.read.segment:
+            self._count_unread(source, spool, source.read.segment)
+        self._count(source, len(_behind(chunk.settles, source.counted)))
+        if chunk.settles and isinstance(last := chunk.settles[-1].record, Outcome):
+            source.behind_since_s = (last.started_us + last.duration_us) / 1e6  # what follows was written after it
+        source.advance(chunk.after)
 
     def _count(self, source: Source, settles: int) -> None:
         parked = len(source.parked)
@@ -235,26 +246,27 @@ class Shipper:
             self._adopted_settles += settles
 
     async def _skip_damage(self, source: Source, chunk: Chunk) -> None:
-        """Set the unreadable rest of a segment aside and go on with the next one."""
-        following = Position(chunk.segment + 1, 0)
-        if source.stored is not None and chunk.after < source.stored:
-            source.read = min(source.stored, following)  # bytes went bad that were stored before
-            return
+        """Set bytes that cannot be read aside and go on with the next sound frame."""
         spool = source.spool
         if spool is not None and chunk.segment == spool.end.segment:
-            spool.start_segment()  # nothing may be appended behind the damage
-        await on_files(set_aside, source.directory, chunk.after, None)
-        await self._deposit.commit(source, [], following)
-        if chunk.problem is Problem.TORN:
+            spool.start_segment()  # nothing may be appended behind what is looked at now
+        following = await on_files(next_sound, source.directory.path, chunk.after)
+        in_segment = following.segment == chunk.segment
+        await on_files(set_aside, source.directory, chunk.after, following.offset if in_segment else None)
+        await self._deposit.commit(source, [], max(following, source.stored or START))
+        if chunk.problem is Problem.TORN and not in_segment:
             self.torn_tails += 1
         else:
-            self.damaged_segments += 1
-        if spool is not None:
-            missing = spool.written_through(chunk.segment) - source.settles
-            source.settles += missing
-            self.quarantined += missing
-        source.read = following
-        source.counted = max(source.counted, following)
+            self.damaged_stretches += 1
+        if spool is not None and not in_segment:
+            self._count_unread(source, spool, chunk.segment)
+        source.advance(following)
+
+    def _count_unread(self, source: Source, spool: Spool, segment: int) -> None:
+        """At the end of a segment: settles written up to there and never read lie in what was set aside."""
+        missing = max(0, spool.written_through(segment) - source.settles)
+        source.settles += missing
+        self.quarantined += missing
 
     async def _delete_shipped(self, source: Source) -> None:
         """Delete segments of this process that hold nothing more to ship. Adopted ones go with their directory."""
@@ -281,17 +293,14 @@ class Shipper:
     async def _close(self, source: Source) -> None:
         """End of an adopted directory: what was never settled becomes interrupted, in the closing transaction."""
         after = source.read if source.stored is None else max(source.read, source.stored)
-        items = [
-            Item(encode_record(interrupted(opening)), segment, start, end, after)
-            for opening, segment, start, end in source.waiting.values()
-        ]
-        if items:
-            await self._deposit.store(source, items, closed=True)
+        frames = [closing_frame(opening) for opening in source.waiting.values()]
+        if frames:
+            await self._deposit.store(source, frames, after, closed=True)
         else:
             await self._deposit.commit(source, [], after, closed=True)
         source.waiting.clear()
-        self.interrupted += len(items)
-        self._count(source, len(items))
+        self.interrupted += len(frames)
+        self._count(source, len(frames))
 
     async def _remove(self, source: Source) -> None:
         """Remove a closed directory, then its position: at no moment is there a directory without one."""
@@ -305,3 +314,10 @@ class Shipper:
         await self._deposit.forget(source)
         self._sources.remove(source)
         self._on_step("position_removed")
+
+
+def _behind(frames: list[Frame], position: Position) -> list[Frame]:
+    """Those that end behind a position; in nearly every batch all of them do."""
+    if frames and position_after(frames[0]) > position:
+        return frames
+    return [frame for frame in frames if position_after(frame) > position]

@@ -17,6 +17,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.core.outcome import Opening, Outcome
@@ -28,6 +29,13 @@ _MIB = 1024 * 1024
 # Kept free for each opening: its settle, and one more copy of itself when segments change.
 _RESERVE_BYTES = 1024
 _COMMIT_WINDOW_S = 0.02
+
+
+class _End(NamedTuple):
+    """Written from the start to the end of a segment that gets no more."""
+
+    settles: int
+    bytes: int
 
 
 class Spool:
@@ -46,7 +54,7 @@ class Spool:
         self._waiting: dict[str, bytes] = {}  # settles the disk refused
         self._held = 0  # bytes on disk outside the present segment
         self._written = 0
-        self._written_through: dict[int, int] = {}  # closed segment -> settles written up to its end
+        self._ends = {-1: _End(0, 0), 0: _End(0, 0)}  # by closed segment
         self._closed = False
         self._segment = 0
         self._offset = 0
@@ -143,7 +151,12 @@ class Spool:
 
     def written_through(self, segment: int) -> int:
         """Settles written from the start to the end of a segment that is not the present one."""
-        return self._written_through.get(segment, self._written)
+        return self._ends[segment].settles if segment in self._ends else self._written
+
+    def bytes_after(self, place: Position) -> int:
+        """Bytes written to segments behind a place in them."""
+        total = self._ends[self._segment - 1].bytes + self._offset if self._fd >= 0 else self._ends[self._segment].bytes
+        return total - self._ends[place.segment - 1].bytes - place.offset
 
     def hold(self, byte_count: int) -> None:
         """Count bytes of adopted directories (negative: of deleted segments) against the bound."""
@@ -211,7 +224,7 @@ class Spool:
 
     def _retire(self) -> None:
         if self._fd >= 0:
-            self._written_through[self._segment] = self._written
+            self._ends[self._segment] = _End(self._written, self._ends[self._segment - 1].bytes + self._offset)
             self._syncer.retire(self._fd)
         self._fd = -1
         self._held += self._offset

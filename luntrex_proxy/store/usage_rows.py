@@ -1,7 +1,7 @@
 """SQL that writes usage: rows, their sums by hour and day, the position of a spool directory. No policy, no retries."""
 
-import io
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
@@ -13,6 +13,7 @@ _TOKENS = tuple(Tokens().columns())
 # What a record brings, in its order; `usage` has the same columns but for the time, which a record counts in integers.
 COLUMNS = Outcome.__struct_fields__
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TURN_RECORDS = 1_000  # encoded at a time; then the loop may do other things
 _BEGIN, _END = b'["settle",', b"]"
 
 # Kept by the session: a table made and dropped for each batch would bloat the catalogue.
@@ -87,10 +88,17 @@ async def insert_rows(connection: Connection, records: Sequence[bytes]) -> int:
     ValueError like `lines_of`.
     """
     await connection.execute(_MAKE_INCOMING)
-    await connection.copy_to_table(
-        "usage_incoming", source=io.BytesIO(lines_of(records)), columns=COLUMNS, format="csv", escape="\\"
-    )
+    pieces = []
+    for start in range(0, len(records), _TURN_RECORDS):
+        pieces.append(lines_of(records[start : start + _TURN_RECORDS]) + b"\n")
+        await asyncio.sleep(0)
+    await connection.copy_to_table("usage_incoming", source=_each(pieces), columns=COLUMNS, format="csv", escape="\\")
     return int(await connection.fetchval(_INSERT))
+
+
+async def _each(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
 
 
 async def load_position(connection: Connection, boot_id: UUID) -> tuple[Position, bool]:

@@ -205,28 +205,27 @@ async def test_a_torn_tail_costs_only_itself(database: Pool, tmp_path: Path) -> 
         segment.write(encode_frame(outcome(9))[:-5])
     shipper = await ship(database, tmp_path)
     assert sorted(await endings(database)) == [0, 1, 2]
-    assert (shipper.torn_tails, shipper.damaged_segments) == (1, 0)
+    assert (shipper.torn_tails, shipper.damaged_stretches) == (1, 0)
 
 
-async def test_damage_in_the_middle_costs_the_rest_of_one_segment(database: Pool, tmp_path: Path) -> None:
-    """Records before it and in later segments are stored, the unreadable stretch is kept byte for byte."""
+async def test_damage_in_the_middle_costs_one_record(database: Pool, tmp_path: Path) -> None:
+    """Records before and behind it are stored, the unreadable stretch is kept byte for byte."""
     path = leave_dead(tmp_path, range(30))
     segments = sorted(path.glob("*.seg"))
     data = segments[1].read_bytes()
     frames = parse_frames(data).frames
     hit = next(frame for frame in frames[2:] if isinstance(frame.record, Outcome))
-    segments[1].write_bytes(data[: hit.start + 9] + bytes([data[hit.start + 9] ^ 4]) + data[hit.start + 10 :])
-    behind = {f.record.request_id for f in frames if f.start >= hit.start and isinstance(f.record, Outcome)}
+    damaged = data[hit.start : hit.start + 9] + bytes([data[hit.start + 9] ^ 4]) + data[hit.start + 10 : hit.end]
+    segments[1].write_bytes(data[: hit.start] + damaged + data[hit.end :])
     shipper = await ship(database, tmp_path)
-    assert shipper.damaged_segments == 1
+    assert shipper.damaged_stretches == 1
     (aside,) = (tmp_path / "quarantine").iterdir()
-    assert (
-        aside.read_bytes()
-        == data[hit.start : hit.start + 9] + bytes([data[hit.start + 9] ^ 4]) + data[hit.start + 10 :]
-    )
+    assert aside.read_bytes() == damaged
     found = await endings(database)
-    complete = {number for number, ending in found.items() if ending == "complete"}
-    assert complete == {number for number in range(30) if outcome(number).request_id not in behind}
+    assert sorted(found) == list(range(30))
+    assert isinstance(hit.record, Outcome)
+    lost = {number for number, ending in found.items() if ending == "interrupted"}
+    assert lost == {number for number in range(30) if outcome(number).request_id == hit.record.request_id}
 
 
 async def test_an_opening_that_cannot_be_a_row_is_set_aside(database: Pool, tmp_path: Path) -> None:
