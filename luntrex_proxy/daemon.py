@@ -66,6 +66,7 @@ _SHIP_AT_STOP_S = 10.0
 _LAST_WORDS_S = 2.0  # for what is nice to have in the database
 _FIRST_KEY = "first"
 _TROUBLE_EVERY_S = 1.0
+_TROUBLE_AGAIN_S = 60.0
 _WELL_KNOWN = {Dialect.OPENAI: "gpt-4o-mini", Dialect.ANTHROPIC: "claude-haiku-4-5"}
 
 log = structlog.get_logger()
@@ -142,15 +143,20 @@ class _Daemon:
 
     @property
     def ready(self) -> bool:
-        """Whether requests should be sent here."""
+        """Whether requests should be sent here: not while each would be refused because it cannot be recorded."""
+        return self._accepting and self._spool.takes_requests
+
+    @property
+    def _accepting(self) -> bool:
         return self._ready and not self._stopping.is_set()
 
     def checks(self) -> Mapping[str, bool]:
         """Conditions by name. A lost database does not clear `ready`: known keys keep working."""
         return {
-            "accepting": self.ready,
+            "accepting": self._accepting,
             "database": self._keys.is_current(),
-            "ledger": self._spool.waiting == 0,
+            "ledger": self._spool.takes_requests,
+            "storing": not self._shipper.last_error_code,
         }
 
     async def run(self, announce: Callable[[Started], None]) -> None:
@@ -179,7 +185,7 @@ class _Daemon:
             self._start(self._flush_log(), self._watchdog(loop), self._keep_tables(pool), self._tell_trouble())
             if self._plan.reload is not None:
                 self._start(
-                    reload_when_asked(self._reload_wanted, self._plan.reload, self._changeable, lambda: self.ready)
+                    reload_when_asked(self._reload_wanted, self._plan.reload, self._changeable, lambda: self._accepting)
                 )
             if self._embedded is not None:
                 self._start(self._embedded.watch())
@@ -282,9 +288,16 @@ class _Daemon:
         watch("luntrex_ledger_accepted_total", lambda: shipper.accepted)
         watch("luntrex_ledger_stored_total", lambda: shipper.stored)
         watch("luntrex_ledger_spooled_total", lambda: shipper.spooled)
-        watch("luntrex_ledger_quarantined_total", lambda: shipper.quarantined)
         watch("luntrex_ledger_lost_total", lambda: spool.lost)
         watch("luntrex_ledger_expired_total", lambda: shipper.expired)
+        watch("luntrex_ledger_interrupted_total", lambda: shipper.interrupted)
+        watch("luntrex_ledger_unreadable_directories", lambda: shipper.unreadable_directories)
+        watch("luntrex_ledger_failures_total", lambda: shipper.failures)
+        watch("luntrex_ledger_spool_bytes", lambda: spool.size_bytes)
+        watch("luntrex_ledger_backlog_bytes", lambda: shipper.backlog_bytes)
+        watch("luntrex_ledger_oldest_seconds", lambda: shipper.oldest_s(time.time()))
+        for trouble in self._ledger_troubles():
+            watch(f"luntrex_ledger_{trouble}_total", lambda trouble=trouble: self._ledger_troubles()[trouble])
         watch("luntrex_revocation_lag_seconds", self._keys.lag_s)
         watch("luntrex_upstream_health", lambda: self._pipeline.routing.health())  # noqa: PLW0108 -- reloads replace it
         watch(
@@ -294,6 +307,18 @@ class _Daemon:
         watch("luntrex_loop_lag_seconds", self._lag.seconds)
         watch("luntrex_log_fields_unlisted_total", lambda: self._output.unlisted)
         watch("luntrex_log_requests_dropped_total", lambda: self._requests.dropped)
+
+    def _ledger_troubles(self) -> dict[str, int]:
+        """What must stay 0, counted since the start."""
+        spool, shipper = self._spool, self._shipper
+        return {
+            "write_errors": spool.write_errors,
+            "fsync_errors": spool.fsync_errors,
+            "unrecorded": spool.unrecorded,
+            "torn_tails": shipper.torn_tails,
+            "damaged": shipper.damaged_stretches,
+            "quarantined": shipper.quarantined,
+        }
 
     @contextlib.asynccontextmanager
     async def _control_plane(self) -> AsyncIterator[str]:
@@ -395,7 +420,8 @@ class _Daemon:
 
     async def _tell_trouble(self) -> None:
         """Say it once when the database or the ledger is in trouble, and once when it is over."""
-        reachable, failure, expired = True, "", 0
+        reachable, failure, expired, said_s = True, "", 0, 0.0
+        told = self._ledger_troubles()
         while True:
             await asyncio.sleep(_TROUBLE_EVERY_S)
             if self._keys.is_current() != reachable:
@@ -410,6 +436,12 @@ class _Daemon:
             if self._shipper.expired != expired:
                 log.warning("luntrex.usage_expired", rows=self._shipper.expired - expired)
                 expired = self._shipper.expired
+            troubles = self._ledger_troubles()
+            if troubles != told and time.monotonic() - said_s > _TROUBLE_AGAIN_S:
+                for trouble, count in troubles.items():
+                    if count > told[trouble]:
+                        log.error("luntrex.ledger_trouble", reason=trouble, count=count - told[trouble])
+                told, said_s = troubles, time.monotonic()
 
     def _overload_changed(self, stage: int, reason: str) -> None:
         log.warning("luntrex.overload", phase=stage, reason=reason)

@@ -45,6 +45,21 @@ _WATCHABLE = {
     "luntrex_ledger_expired_total": _Watchable(
         "counter", None, "Of the stored events: older than what retention keeps, so they left no row."
     ),
+    "luntrex_ledger_interrupted_total": _Watchable("counter", None, "Requests closed for processes that died."),
+    "luntrex_ledger_unrecorded_total": _Watchable(
+        "counter", None, "Refusals of ours not recorded, because the ledger was full. Nothing is owed for them."
+    ),
+    "luntrex_ledger_write_errors_total": _Watchable("counter", None, "Writes the spool's disk refused. Alert on any."),
+    "luntrex_ledger_fsync_errors_total": _Watchable(
+        "counter", None, "Syncs the spool's disk failed: records may be missing after a power cut. Alert on any."
+    ),
+    "luntrex_ledger_torn_tails_total": _Watchable("counter", None, "Half records at the end of a spool file."),
+    "luntrex_ledger_damaged_total": _Watchable("counter", None, "Damaged stretches of spool files, set aside."),
+    "luntrex_ledger_unreadable_directories": _Watchable("gauge", None, "Spool directories this user may not open."),
+    "luntrex_ledger_failures_total": _Watchable("counter", "reason", "Failed tries to store records, by reason."),
+    "luntrex_ledger_spool_bytes": _Watchable("gauge", None, "Bytes of the spool, to compare with ledger.max_bytes."),
+    "luntrex_ledger_backlog_bytes": _Watchable("gauge", None, "Bytes of the spool still to be stored."),
+    "luntrex_ledger_oldest_seconds": _Watchable("gauge", None, "Age of the oldest record not stored yet."),
     "luntrex_revocation_lag_seconds": _Watchable("gauge", None, "How old the newest known state of the keys is."),
     "luntrex_upstream_health": _Watchable(
         "gauge", "upstream", "1 when the upstream is asked as usual, 0 when not, 0.5 between."

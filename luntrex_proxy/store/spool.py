@@ -5,8 +5,8 @@ A power cut loses at most the last commit window (20 ms and one fdatasync). Afte
 have dropped pages of that segment, so it is never written again and the failure is counted; the shipper still stores
 what can be read of it. A settle the disk refuses stays in memory, and new requests are refused, until it is written.
 
-The first write to each segment begins with a copy of every opening that still waits for its settle. So any segment
-but the newest can be deleted once it is shipped, however long a request runs, and recovery needs no older one.
+The first write to each segment begins with a copy of every opening that still waits for its settle. So once that is
+synced, older segments can be deleted when they are shipped, however long a request runs; recovery needs none of them.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ _MIB = 1024 * 1024
 # Kept free for each opening: its settle, and one more copy of itself when segments change.
 _RESERVE_BYTES = 1024
 _COMMIT_WINDOW_S = 0.02
+_REFUSED_S = 5.0
 
 
 class _End(NamedTuple):
@@ -56,10 +57,10 @@ class Spool:
         self._written = 0
         self._ends = {-1: _End(0, 0), 0: _End(0, 0)}  # by closed segment
         self._closed = False
+        self._refused_until_s = 0.0  # monotonic
         self._segment = 0
         self._offset = 0
         self._rotate_at = 0
-        self._complete_segment = 0
         self._fd = -1
         self._syncer = _Syncer(self.directory.path, self._sync_failed)
 
@@ -89,14 +90,20 @@ class Spool:
         return self._syncer.errors
 
     @property
+    def takes_requests(self) -> bool:
+        """Whether an opening would find room now. A disk that refused one is believed for some seconds."""
+        refused = time.monotonic() < self._refused_until_s
+        return not (self._closed or self._waiting or refused) and self._has_room(2 * _RESERVE_BYTES)
+
+    @property
     def end(self) -> Position:
         """The place after the last written record."""
         return Position(self._segment, self._offset)
 
     @property
     def deletable_below(self) -> int:
-        """Segments below this number are needed by the shipper only."""
-        return self._complete_segment
+        """Segments below this number are needed by the shipper only, also after a power cut."""
+        return self._syncer.synced_segment
 
     def open(self, opening: Opening) -> None:
         """Append an opening. Raises LedgerFullError when there is no room: refuse the request."""
@@ -109,6 +116,7 @@ class Spool:
             self._write(frame)
         except OSError:
             self.write_errors += 1
+            self._refused_until_s = time.monotonic() + _REFUSED_S
             raise LedgerFullError from None
         self._unsettled[opening.request_id] = frame
 
@@ -181,7 +189,7 @@ class Spool:
                 if os.write(self._fd, frame) == len(frame):
                     self._offset += len(frame)
                     if not self._syncer.dirty:
-                        self._syncer.touch(self._fd)
+                        self._syncer.touch()
                     return
             except OSError:
                 pass
@@ -202,10 +210,9 @@ class Spool:
         if written != len(data):
             self._truncate()
             raise OSError("short write")
-        self._complete_segment = self._segment
         self._rotate_at = self._segment_bytes + written - len(frame)
         self._offset = written
-        self._syncer.touch(self._fd)
+        self._syncer.begin(self._fd, self._segment)
 
     def _truncate(self) -> None:
         """Take back part of a frame. If that fails, the reader meets a torn end and goes on with the next segment."""
@@ -236,38 +243,47 @@ class Spool:
             self._rotate_at = 0
 
 
+class _Present(NamedTuple):
+    """The segment that is written to."""
+
+    fd: int
+    segment: int
+
+
 class _Syncer:
     """The thread that makes written bytes durable: all that came within one window with one fdatasync."""
 
     def __init__(self, directory: Path, on_failure: Callable[[int], None]) -> None:
         self.errors = 0
         self.dirty = False  # bytes came since the last sync began; `touch` need not be called again
+        self.synced_segment = 0  # the last whose first write is on disk, with its name
         self._on_failure = on_failure
         self._failed = -1
         self._directory = directory
         self._names_changed = False
         self._retired: deque[int] = deque()
-        self._present = -1
+        self._present = _Present(-1, 0)
         self._stopping = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spool-sync", daemon=True)
         self._thread.start()
 
-    def touch(self, fd: int) -> None:
-        """Bytes were written to `fd`."""
-        if fd != self._present:
-            self._present = fd
-            self._names_changed = True
-        if not self.dirty:
-            self.dirty = True
-            self._wake.set()
+    def begin(self, fd: int, segment: int) -> None:
+        """The first bytes were written to a new segment."""
+        self._names_changed = True  # before the thread can see the segment: its name is synced first
+        self._present = _Present(fd, segment)
+        self.touch()
+
+    def touch(self) -> None:
+        """Bytes were written."""
+        self.dirty = True
+        self._wake.set()
 
     def retire(self, fd: int) -> None:
         """No more bytes come to `fd`: sync and close it. Only the thread closes, so it never syncs a reused number."""
-        self._present = -1
+        self._present = _Present(-1, 0)
         self._retired.append(fd)
-        self.dirty = True
-        self._wake.set()
+        self.touch()
 
     def stop(self) -> None:
         """Sync all and end the thread."""
@@ -285,28 +301,39 @@ class _Syncer:
             self._sync_all()
 
     def _sync_all(self) -> None:
-        if self._names_changed:
-            self._names_changed = False
-            try:
-                sync_directory(self._directory)
-            except OSError:
-                self.errors += 1
+        present = self._present
+        named = not self._names_changed or self._sync_names(present.fd)
         while self._retired:
             fd = self._retired.popleft()
             self._sync(fd)
             if self._failed == fd:
                 self._failed = -1
+            if present.fd == fd:
+                present = _Present(-1, 0)  # retired after the look at it
             with contextlib.suppress(OSError):
                 os.close(fd)
-        if self._present >= 0:
-            self._sync(self._present)
+        if present.fd >= 0 and self._sync(present.fd) and named:
+            self.synced_segment = present.segment
 
-    def _sync(self, fd: int) -> None:
+    def _sync_names(self, fd: int) -> bool:
+        self._names_changed = False
+        try:
+            sync_directory(self._directory)
+        except OSError:
+            self.errors += 1
+            self._names_changed = True
+            self._on_failure(fd)
+            return False
+        return True
+
+    def _sync(self, fd: int) -> bool:
         if fd == self._failed:
-            return  # a second fdatasync would succeed without the bytes being there
+            return False  # a second fdatasync would succeed without the bytes being there
         try:
             os.fdatasync(fd)
         except OSError:
             self.errors += 1
             self._failed = fd
             self._on_failure(fd)
+            return False
+        return True

@@ -96,8 +96,8 @@ class Daemon:
         assert self.process is not None
         return self.process.pid
 
-    def start(self) -> None:
-        """Start and wait until the control plane says ready; the first start makes an account and a key."""
+    def spawn(self) -> None:
+        """Start and wait for nothing."""
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:
             self.process = subprocess.Popen(
                 [sys.executable, *self.program, "serve", "--config", str(self.config)],
@@ -107,6 +107,10 @@ class Daemon:
                 stdout=out,
                 stderr=err,
             )
+
+    def start(self) -> None:
+        """Start and wait until the control plane says ready; the first start makes an account and a key."""
+        self.spawn()
         self._wait_ready()
         if not self.key:
             self.account = "tests"
