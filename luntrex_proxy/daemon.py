@@ -6,6 +6,7 @@ at the end: not ready -> gateway drains -> control -> key ring -> ledger -> data
 
 import asyncio
 import contextlib
+import functools
 import gc
 import resource
 import signal
@@ -297,7 +298,7 @@ class _Daemon:
         watch("luntrex_ledger_backlog_bytes", lambda: shipper.backlog_bytes)
         watch("luntrex_ledger_oldest_seconds", lambda: shipper.oldest_s(time.time()))
         for trouble in self._ledger_troubles():
-            watch(f"luntrex_ledger_{trouble}_total", lambda trouble=trouble: self._ledger_troubles()[trouble])
+            watch(f"luntrex_ledger_{trouble}_total", functools.partial(self._count_of, trouble))
         watch("luntrex_revocation_lag_seconds", self._keys.lag_s)
         watch("luntrex_upstream_health", lambda: self._pipeline.routing.health())  # noqa: PLW0108 -- reloads replace it
         watch(
@@ -307,6 +308,9 @@ class _Daemon:
         watch("luntrex_loop_lag_seconds", self._lag.seconds)
         watch("luntrex_log_fields_unlisted_total", lambda: self._output.unlisted)
         watch("luntrex_log_requests_dropped_total", lambda: self._requests.dropped)
+
+    def _count_of(self, trouble: str) -> int:
+        return self._ledger_troubles()[trouble]
 
     def _ledger_troubles(self) -> dict[str, int]:
         """What must stay 0, counted since the start."""

@@ -1,8 +1,14 @@
 """kill -9 at the worst moments: what a client saw complete is on record after the restart, once."""
 
+import asyncio
 import contextlib
+import json
 import os
+import random
+import re
+import resource
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,8 +18,9 @@ import pytest
 
 from tests.upstreams import bodies
 from tests.upstreams.loop_thread import LoopThread
-from tests.upstreams.scripted import HANG, ScriptedUpstream, chunk, reply, sse_head
-from tests.whole.daemon import Daemon, model, running, upstream
+from tests.upstreams.scripted import HANG, LAST_CHUNK, ScriptedUpstream, chunk, reply, sse_head
+from tests.whole.daemon import Daemon, get, model, running, upstream
+from tests.whole.killing import kill_under_load, paced, settle_accounts
 from tests.whole.raw import RawClient, Reply, ask, post
 from tests.whole.scene import Scene, chat_request, message_request
 
@@ -24,14 +31,7 @@ VERSION = "anthropic-version: 2026-10-21"
 def killed_scene(servers: LoopThread) -> Iterator[Scene]:
     """A daemon nobody else uses, because it is going to be killed again and again."""
     scripted = ScriptedUpstream(servers)
-    configuration = {
-        "upstreams": [
-            upstream("oai", "openai", f"{scripted.url}/v1"),
-            upstream("ant", "anthropic", f"{scripted.url}/v1"),
-        ],
-        "models": [model("plain", "oai"), model("claude", "ant")],
-    }
-    with running(servers, configuration) as daemon:
+    with running(servers, own_configuration(scripted)) as daemon:
         yield Scene(daemon, scripted)
     scripted.stop()
 
@@ -260,3 +260,135 @@ def test_verbs_work_without_the_daemon(own_scene: Scene) -> None:
     daemon.stop()
     assert request_id in daemon.usage()
     daemon.wait_no_postgres(5)
+
+
+def test_killed_again_and_again_under_load(servers: LoopThread) -> None:
+    """Five kills at random moments: each answer a client saw complete is on record once (tests/long/kills.py: 200)."""
+    scripted = ScriptedUpstream(servers)
+    scripted.script = paced
+    with running(servers, own_configuration(scripted)) as daemon:
+        seen = asyncio.run(kill_under_load(daemon, 5, 6, random.Random(5), lambda _kills, _seen: None))
+        found = settle_accounts(daemon, seen, 5, 0)
+        assert (found.lost, found.doubled, found.complaints) == ([], [], [])
+        assert len(seen.complete) > 5
+    scripted.stop()
+
+
+def readiness(daemon: Daemon) -> tuple[int, dict[str, bool]]:
+    """What `/readyz` says."""
+    status, body = get(daemon.control_port, "/readyz")
+    checks: dict[str, bool] = json.loads(body)["checks"]
+    return status, checks
+
+
+def test_a_full_spool_refuses_before_it_loses(servers: LoopThread) -> None:
+    """With the database away and the spool at its bound: 503, not ready, counted; by itself well when it is back."""
+    scripted = ScriptedUpstream(servers)
+    scripted.script = lambda exchange: bodies.answer_by_path(exchange.path, exchange.body)
+    with running(servers, own_configuration(scripted) | {"ledger": {"max_bytes": 30_000, "segment_bytes": 10_000}}) as daemon:
+        assert readiness(daemon) == (200, dict.fromkeys(("accepting", "database", "ledger", "storing"), True))
+        stopped = freeze(daemon.postgres_pids())
+        try:
+            answers = [ask(daemon, post(daemon, "/v1/chat/completions", chat_request())) for _ in range(120)]
+            assert {answer.status for answer in answers} == {200, 503}
+            assert answers[-1].status == 503
+            assert "retry-after" in answers[-1].headers
+            status, checks = readiness(daemon)
+            assert (status, checks["accepting"], checks["ledger"]) == (503, True, False)
+            assert daemon.metric("luntrex_ledger_unrecorded_total") > 0
+            assert 0 < daemon.metric("luntrex_ledger_spool_bytes") <= 30_000
+            assert daemon.metric("luntrex_ledger_backlog_bytes") > 10_000
+            assert daemon.metric("luntrex_ledger_oldest_seconds") > 0
+            assert_identity(daemon)
+        finally:
+            thaw(stopped)
+        deadline = time.monotonic() + 40
+        while readiness(daemon)[0] != 200 or daemon.metric("luntrex_ledger_spooled_total"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert ask(daemon, post(daemon, "/v1/chat/completions", chat_request())).status == 200
+        for answer in answers:
+            if answer.status == 200:
+                assert daemon.row(answer.headers["x-request-id"])["ending"] == "complete"
+        assert_identity(daemon)
+        assert daemon.stderr.read_bytes().count(b"luntrex.ledger_trouble") == 1
+    scripted.stop()
+
+
+def test_records_wait_while_the_disk_refuses(servers: LoopThread) -> None:
+    """A file system without room for a segment: answers under way end whole, new requests get 503, nothing is lost."""
+    scripted = ScriptedUpstream(servers)
+    ready = threading.Event()
+    scripted.script = [
+        sse_head(),
+        chunk(bodies.chat_events()[0]),
+        ready,
+        *map(chunk, bodies.chat_events()[1:]),
+        LAST_CHUNK,
+    ]
+    with running(servers, own_configuration(scripted)) as daemon, RawClient(daemon.port) as client:
+        request = post(daemon, "/v1/chat/completions", chat_request(stream=True))
+        request_id = Reply(client.send(request).read_until(b"word0")).headers["x-request-id"]
+        _, most = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (10, most))  # the kernel refuses: EFBIG
+        ready.set()
+        client.read_until(b"[DONE]")
+        answer = ask(daemon, request)
+        assert answer.status == 503
+        status, checks = readiness(daemon)
+        assert (status, checks["ledger"]) == (503, False)
+        assert daemon.metric("luntrex_ledger_write_errors_total") > 0
+        assert (daemon.metric("luntrex_ledger_spooled_total"), rows_of(daemon, request_id)) == (1, 0)
+        assert_identity(daemon)
+        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (most, most))
+        assert daemon.row(request_id)["ending"] == "complete"
+        deadline = time.monotonic() + 20
+        while readiness(daemon)[0] != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert_identity(daemon)
+    scripted.stop()
+
+
+def test_a_bad_file_is_told_and_costs_one_record(own_scene: Scene) -> None:
+    """A byte that went bad in a dead directory: the start after says so in metrics, `ledger status` and quarantine."""
+    daemon = own_scene.daemon
+    stopped = freeze(daemon.postgres_pids())
+    try:
+        seen = [chat_whole(own_scene) for _ in range(5)]
+        daemon.kill()
+    finally:
+        thaw(stopped)
+    daemon.wait_no_postgres()
+    (segment,) = [path for path in (daemon.state / "spool").rglob("*.seg") if seen[2].encode() in path.read_bytes()]
+    data = segment.read_bytes()
+    at = data.rindex(seen[2].encode())  # of its settle
+    segment.write_bytes(data[:at] + b"X" + data[at + 1 :])
+    status = json.loads(daemon.cli("ledger", "status", "--json").stdout)
+    assert [each["damaged"] for each in status["directories"]] == [True]
+    daemon.start()
+    endings = [daemon.row(request_id)["ending"] for request_id in seen]
+    assert endings == ["complete", "complete", "interrupted", "complete", "complete"]
+    assert daemon.metric("luntrex_ledger_damaged_total") == 1
+    assert daemon.metric("luntrex_ledger_interrupted_total") == 1
+    assert json.loads(daemon.cli("ledger", "status", "--json").stdout)["quarantine_files"] == 1
+    assert_identity(daemon)
+
+
+def assert_identity(daemon: Daemon) -> None:
+    """Nothing is unaccounted for, of one reading of the metrics."""
+    text = get(daemon.control_port, "/metrics")[1].decode()
+    names = ("accepted", "stored", "spooled", "quarantined", "lost")
+    found = [
+        float(value) for name in names for value in re.findall(rf"^luntrex_ledger_{name}_total (\S+)$", text, re.M)
+    ]
+    accepted, stored, spooled, quarantined, lost = found
+    assert accepted == stored + spooled + quarantined
+    assert lost == 0
+    assert spooled >= 0
+
+
+def own_configuration(scripted: ScriptedUpstream) -> dict[str, Any]:
+    """Both dialects before a scripted upstream."""
+    upstreams = [upstream("oai", "openai", f"{scripted.url}/v1"), upstream("ant", "anthropic", f"{scripted.url}/v1")]
+    return {"upstreams": upstreams, "models": [model("plain", "oai"), model("claude", "ant")]}
