@@ -13,7 +13,9 @@ import click
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.store.ledger import LedgerStatus, status_of
+from luntrex_proxy.store.recovery import retry_quarantined
 from luntrex_proxy.store.shipper import Shipper
+from luntrex_proxy.store.state import file_errors
 
 _LOOK_S = 0.2
 _FAILURES_MAX = 10
@@ -52,21 +54,33 @@ def status(context: click.Context, as_json: bool) -> None:
             for each in found.directories
         ],
     )
+    damaged = [str(each.boot_id) for each in found.directories if each.damaged and not each.live]
+    if damaged:
+        click.echo(f"damaged: {', '.join(damaged)}; the sound records are stored, the rest is set aside.")
     if found.quarantine_files:
-        click.echo(f"quarantine: {found.quarantine_files} files, {found.quarantine_bytes} bytes")
+        click.echo(
+            f"quarantine: {found.quarantine_files} files, {found.quarantine_bytes} bytes; "
+            "`luntrex-proxy ledger replay --quarantine` tries them once more."
+        )
 
 
 @ledger.command()
 @click.option(
     "--wait", "wait_s", type=click.FloatRange(min=0.1), default=3600.0, help="Give up after this many seconds."
 )
+@click.option("--quarantine", is_flag=True, help="Try the records in quarantine once more, say after an upgrade.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def replay(context: click.Context, wait_s: float, as_json: bool) -> None:
+def replay(context: click.Context, wait_s: float, quarantine: bool, as_json: bool) -> None:
     """Store what dead processes left and remove their directories. Doing it twice changes nothing."""
+    tried: dict[str, int] = {}
 
     async def body(opened: Opened) -> tuple[Shipper, bool]:
-        shipper = Shipper(lambda: opened.pool, opened.state_directory / "spool", None, failures_max=_FAILURES_MAX)
+        root = opened.state_directory / "spool"
+        if quarantine:
+            with file_errors(root):
+                tried["retried"], tried["unreadable"] = await asyncio.to_thread(retry_quarantined, root)
+        shipper = Shipper(lambda: opened.pool, root, None, failures_max=_FAILURES_MAX)
         task = asyncio.ensure_future(shipper.drain(wait_s))
         with _progress() as show:
             while not task.done():
@@ -75,7 +89,7 @@ def replay(context: click.Context, wait_s: float, as_json: bool) -> None:
         return shipper, task.result()
 
     shipper, finished = run_verb(context, body)
-    counts = {
+    counts = tried | {
         "stored": shipper.stored - shipper.interrupted,
         "interrupted": shipper.interrupted,
         "quarantined": shipper.quarantined,

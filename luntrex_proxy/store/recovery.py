@@ -1,17 +1,17 @@
 """Spool directories that dead processes left: who may take them, and what becomes of requests they never settled.
 
-Nothing here writes to a spool or the database. `Shipper` stores an adopted directory like its own; at its end the
+Nothing here writes to the database. `Shipper` stores an adopted directory like its own; at its end the
 openings without a settle become `interrupted` outcomes in the transaction that closes the directory for ever. Each
 step leaves a state the next recovery understands: rows are keyed, positions only advance, a closed directory is only
 removed.
 """
 
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from luntrex_proxy.core.outcome import ENDING_WORDS, USAGE_WORDS, Ending, Opening, Outcome, Tokens, UsageSource
-from luntrex_proxy.store.frames import Frame, encode_record
-from luntrex_proxy.store.segments import Chunk, SpoolDirectory, directories
+from luntrex_proxy.store.frames import Frame, encode_record, parse_frames
+from luntrex_proxy.store.segments import QUARANTINE, SUFFIX, Chunk, SpoolDirectory, directories, sync_directory
 
 
 def adopt_dead(root: Path, own: UUID | None) -> tuple[list[SpoolDirectory], int]:
@@ -30,6 +30,26 @@ def adopt_dead(root: Path, own: UUID | None) -> tuple[list[SpoolDirectory], int]
         except OSError:
             unreadable += 1
     return adopted, unreadable
+
+
+def retry_quarantined(root: Path) -> tuple[int, int]:
+    """Put records that were refused back, each as a dead directory; how many, and how many files stay.
+
+    What stays was unreadable. A record that is refused again comes back into the quarantine.
+    """
+    retried, left = 0, 0
+    for path in sorted((root / QUARANTINE).glob(f"*{SUFFIX}")):
+        data = path.read_bytes()
+        if parse_frames(data).after < len(data) or not data:
+            left += 1
+            continue
+        directory = SpoolDirectory.create(root, uuid4())
+        path.rename(directory.segment_path(1))
+        sync_directory(directory.path)
+        sync_directory(path.parent)
+        directory.unlock()
+        retried += 1
+    return retried, left
 
 
 def follow_openings(waiting: dict[bytes, Frame], chunk: Chunk) -> None:

@@ -54,8 +54,12 @@ inserted AS (
 )
 SELECT count(*) FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} < since
 """
+# What a commit has stored is deleted from the spool: a server that commits without waiting for its disk must wait here.
 _MOVE = """
-UPDATE spool_position SET segment = $4, byte_offset = $5, closed = $6, updated_at = now()
+WITH waits AS (
+    SELECT CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
+)
+UPDATE spool_position SET segment = $4, byte_offset = $5, closed = $6, updated_at = now() FROM waits
 WHERE boot_id = $1 AND segment = $2 AND byte_offset = $3 AND NOT closed
 """
 

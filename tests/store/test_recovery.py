@@ -1,6 +1,8 @@
 """Recovery: what dead processes left is stored once, what they never settled becomes interrupted once."""
 
 import asyncio
+import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import textwrap
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +18,11 @@ from luntrex_proxy.core.outcome import Outcome
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.frames import encode_frame, parse_frames
 from luntrex_proxy.store.ledger import status_of
-from luntrex_proxy.store.recovery import interrupted
+from luntrex_proxy.store.recovery import adopt_dead, interrupted, retry_quarantined
 from luntrex_proxy.store.segments import Position, SpoolDirectory, directories
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
-from tests.store.records import COLUMNS, assert_sums_match, opening, outcome, row_of, ship, stored_numbers
+from tests.store.records import COLUMNS, assert_sums_match, opening, outcome, records_in, row_of, ship, stored_numbers
 
 
 def leave_dead(root: Path, settled: range, unsettled: range = range(0), segment_bytes: int = 2000) -> Path:
@@ -240,6 +243,72 @@ async def test_an_opening_that_cannot_be_a_row_is_set_aside(database: Pool, tmp_
     assert (shipper.accepted, shipper.stored, shipper.quarantined) == (3, 2, 1)
     (aside,) = (tmp_path / "quarantine").iterdir()
     assert aside.read_bytes() == encode_frame(opening(2, model="nul\x00"))
+
+
+async def test_quarantined_records_can_be_tried_again(database: Pool, tmp_path: Path) -> None:
+    """What was refused is stored once its reason is gone, once; what is refused again is back; damage stays."""
+    path = leave_dead(tmp_path, range(3), range(7, 8))
+    with sorted(path.glob("*.seg"))[-1].open("ab") as segment:
+        segment.write(encode_frame(outcome(9))[:-5])
+    bad = Spool(tmp_path, uuid.uuid4())
+    bad.settle(outcome(20, model="nul\x00"))
+    bad.settle(outcome(21, status=201))
+    bad.open(opening(22, model="blocked"))
+    bad.close()
+    bad.directory.unlock()
+    await database.execute("ALTER TABLE usage ADD CONSTRAINT not_yet CHECK (status <> 201 AND model <> 'blocked')")
+    assert (await ship(database, tmp_path)).quarantined == 3
+    assert sorted(await endings(database)) == [0, 1, 2, 7]
+    assert retry_quarantined(tmp_path) == (3, 1)
+    assert (await ship(database, tmp_path)).quarantined == 3
+    await database.execute("ALTER TABLE usage DROP CONSTRAINT not_yet")
+    for retried in (3, 1):
+        assert retry_quarantined(tmp_path) == (retried, 1)
+        shipper = await ship(database, tmp_path)
+        assert (shipper.stored, shipper.quarantined) == (retried - 1, 1)
+    found = await endings(database)
+    assert (sorted(found), found[21], found[22]) == ([0, 1, 2, 7, 21, 22], "complete", "interrupted")
+    assert len(list((tmp_path / "quarantine").iterdir())) == 2
+    await assert_sums_match(database)
+
+
+def test_a_directory_in_the_making_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process looks for dead directories at any one call of one that makes, fills and removes its own."""
+    calls, moment, looking = 0, 0, False
+    taken: list[SpoolDirectory] = []
+    root = tmp_path / "spool"
+
+    def watched(module: object, name: str) -> None:
+        real = getattr(module, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal calls, looking
+            calls += not looking
+            if calls == moment and not looking:
+                looking = True
+                taken.extend(adopt_dead(root, None)[0])
+                looking = False
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(module, name, call)
+
+    for name in ("open", "fstat", "close", "write", "listdir"):
+        watched(os, name)
+    watched(fcntl, "flock")
+    for name in ("mkdir", "unlink", "rmdir", "stat"):
+        watched(Path, name)
+    while calls >= moment:
+        moment, calls = moment + 1, 0
+        spool = Spool(root, uuid.uuid4(), segment_bytes=300)
+        for number in range(2):
+            spool.open(opening(number))
+            spool.settle(outcome(number))
+        assert outcome(1) in records_in(spool.directory.path)
+        spool.close()
+        spool.directory.remove()
+        assert taken == []
+        assert directories(root) == []
+    assert moment > 30
 
 
 async def test_a_closed_directory_is_only_removed(database: Pool, tmp_path: Path) -> None:

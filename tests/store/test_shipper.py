@@ -3,6 +3,11 @@
 import asyncio
 import itertools
 import random
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -14,9 +19,10 @@ import pytest
 from luntrex_proxy.core.outcome import Ending
 from luntrex_proxy.store.database import Pool, close_pool, open_pool
 from luntrex_proxy.store.failures import Failure
-from luntrex_proxy.store.segments import directories
+from luntrex_proxy.store.segments import Position, directories
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
+from luntrex_proxy.store.usage_rows import load_position, move_position
 from tests.store.records import COLUMNS, assert_sums_match, opening, outcome, row_of, ship, stored_numbers
 
 
@@ -351,6 +357,98 @@ async def test_a_position_moved_by_another_stops_the_batch(database: Pool, root:
     assert await shipper.drain(10)
     assert sum(shipper.failures.values()) == 1
     assert await stored_numbers(database) == [1, 2, 4]
+
+
+async def test_a_commit_waits_for_the_disk(database: Pool, root: Path, spool: Spool) -> None:
+    """A database that is set to commit without waiting does wait for these: the spool deletes what was committed."""
+    put(spool, 1)
+    await ship(database, root, spool)
+    async with database.acquire() as connection:
+        await connection.execute("SET synchronous_commit = off")
+        async with connection.transaction():
+            await load_position(connection, uuid.uuid4())
+            boot_id = await connection.fetchval("SELECT boot_id FROM spool_position")
+            assert await move_position(connection, boot_id, Position(0, 0), Position(1, 5), closed=False)
+            assert await connection.fetchval("SHOW synchronous_commit") == "on"
+        assert await connection.fetchval("SHOW synchronous_commit") == "off"
+        await connection.execute("SET synchronous_commit = remote_apply")
+        async with connection.transaction():
+            assert await move_position(connection, boot_id, Position(1, 5), Position(1, 6), closed=False)
+            assert await connection.fetchval("SHOW synchronous_commit") == "remote_apply"
+        await connection.execute("RESET synchronous_commit")
+
+
+async def test_many_refused_records_in_one_batch(database: Pool, root: Path) -> None:
+    """One in 4,000, and every hundredth of them: exactly these are set aside, in an adopted directory too."""
+    for name, bad in (("own", range(2000, 2001)), ("own", range(0, 4000, 100)), ("adopted", range(50, 4000, 500))):
+        spool = Spool(root, uuid.uuid4())
+        for number in range(4000):
+            spool.settle(outcome(number, model="a\x00b" if number in bad else "m"))
+        if name == "adopted":
+            spool.close()
+            spool.directory.unlock()
+        shipper = await ship(database, root, spool if name == "own" else None)
+        assert await stored_numbers(database) == [number for number in range(4000) if number not in bad]
+        assert (shipper.accepted, shipper.stored, shipper.quarantined) == (4000, 4000 - len(bad), len(bad))
+        assert len(list((root / "quarantine").iterdir())) == len(bad)
+        await assert_sums_match(database)
+        await database.execute("TRUNCATE usage, usage_rollup, spool_position")
+        shutil.rmtree(root / "quarantine")
+
+
+KILLED = """
+    import asyncio, os, signal, sys, uuid
+    from pathlib import Path
+    from luntrex_proxy.store.database import open_pool
+    from luntrex_proxy.store.shipper import Shipper
+    from luntrex_proxy.store.spool import Spool
+    from tests.store.records import opening, outcome
+
+    async def main():
+        counts = {}
+        def on_step(step):
+            counts[step] = counts.get(step, 0) + 1
+            if f"{step}:{counts[step]}" == sys.argv[3]:
+                os.kill(os.getpid(), signal.SIGKILL)
+        pool = await open_pool(sys.argv[1])
+        spool = Spool(Path(sys.argv[2]), uuid.uuid4(), segment_bytes=4000)
+        shipper = Shipper(lambda: pool, Path(sys.argv[2]), spool, on_step=on_step)
+        spool.open(opening(900))
+        for number in range(100):
+            spool.open(opening(number))
+            spool.settle(outcome(number, model="a\\x00b" if number == 40 else "m"))
+            if number % 10 == 9:
+                await asyncio.sleep(0.03)
+                await shipper._round()
+        spool.settle(outcome(900))
+        await shipper.drain(30)
+
+    asyncio.run(main())
+"""
+STEPS = [
+    *("before_commit:1", "committed:1", "before_commit:2", "committed:2", "parked:1", "before_commit:6", "committed:6"),
+    *("segment_deleted:1", "segment_deleted:2", "segment_deleted:3", "closed:1", "directory_removed:1"),
+    "position_removed:1",
+]
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_kill_at_any_step_of_shipping(database: Pool, database_dsn: str, tmp_path: Path, step: str) -> None:
+    """A process killed with SIGKILL at a step of shipping its own spool: the next one leaves each record once."""
+    root = tmp_path / "spool"
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), database_dsn, str(root), step]
+    killed = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    before = await stored_numbers(database)
+    await ship(database, root)
+    written = await stored_numbers(database)
+    last = max(number for number in (*written, 0) if number < 900)
+    assert written == [number for number in range(last + 1) if number != 40] + [900]
+    assert set(before) <= set(written)
+    assert len(list((root / "quarantine").iterdir() if last >= 40 else ())) == int(last >= 40)
+    assert directories(root) == []
+    assert await database.fetchval("SELECT count(*) FROM spool_position") in (0, 1)
+    await assert_sums_match(database)
 
 
 async def test_rows_on_both_sides_of_midnight(database: Pool, root: Path, spool: Spool) -> None:

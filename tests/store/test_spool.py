@@ -1,6 +1,7 @@
 """The spool: frames that survive any cut, appends that survive a full disk, segments that stand alone."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -17,7 +18,7 @@ from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.core.outcome import Opening, Outcome, Record
 from luntrex_proxy.store import segments as segments_module
 from luntrex_proxy.store import spool as spool_module
-from luntrex_proxy.store.frames import HEADER, Frame, Problem, encode_frame, find_frame, parse_frames
+from luntrex_proxy.store.frames import HEADER, Frame, Problem, encode_frame, parse_frames
 from luntrex_proxy.store.segments import Chunk, Position, SpoolDirectory, read_chunk, set_aside
 from luntrex_proxy.store.spool import Spool
 from tests.store.records import opening, outcome, records_in
@@ -305,6 +306,49 @@ def test_file_size_limit_in_a_real_process(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], check=True)
     settled = [record for record in records_in(tmp_path / str(uuid.UUID(int=5))) if isinstance(record, Outcome)]
     assert settled == [outcome(number) for number in range(100)]
+
+
+def test_a_full_file_system_in_a_real_process(tmp_path: Path) -> None:
+    """On a tmpfs of 64 KiB the kernel says ENOSPC in the midst of frames: none is lost, none is there twice."""
+    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine allows no mount namespaces")
+    script = """
+        import shutil, sys, uuid
+        from pathlib import Path
+        from luntrex_proxy.core.ledger import LedgerFullError
+        from luntrex_proxy.store.spool import Spool
+        from tests.store.records import opening, outcome, records_in
+        place = Path(sys.argv[1])
+        (place / "ballast").write_bytes(bytes(8192))
+        spool = Spool(place / "spool", uuid.UUID(int=6))
+        opened = []
+        try:
+            for number in range(1000):
+                spool.open(opening(number))
+                opened.append(number)
+        except LedgerFullError:
+            pass
+        assert 100 < len(opened) < 1000, len(opened)
+        assert not spool.takes_requests
+        for number in opened:
+            spool.settle(outcome(number))
+        assert spool.accepted == len(opened) and spool.waiting > 0 and spool.lost == 0
+        (place / "ballast").unlink()
+        spool.write_waiting()  # some find room, some do not
+        assert spool.accepted == len(opened)
+        before = len(opened) - spool.waiting
+        shutil.copytree(spool.directory.path, sys.argv[2], ignore=shutil.ignore_patterns("lock"))
+        settled = [record for record in records_in(Path(sys.argv[2])) if record.__class__.__name__ == "Outcome"]
+        assert len(settled) == len({record.request_id for record in settled}) == before
+    """
+    mount = f'mount -t tmpfs -o size=64k tmpfs {tmp_path} && exec {sys.executable} -c "$0" {tmp_path} /dev/shm/$$'
+    place = Path("/dev/shm") / f"lx-{os.getpid()}"
+    mount = mount.replace("/dev/shm/$$", str(place))
+    try:
+        subprocess.run([*unshare, "sh", "-c", mount, textwrap.dedent(script)], check=True, timeout=60)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def test_closing_syncs_and_takes_nothing_more(tmp_path: Path) -> None:

@@ -285,7 +285,9 @@ def test_a_full_spool_refuses_before_it_loses(servers: LoopThread) -> None:
     """With the database away and the spool at its bound: 503, not ready, counted; by itself well when it is back."""
     scripted = ScriptedUpstream(servers)
     scripted.script = lambda exchange: bodies.answer_by_path(exchange.path, exchange.body)
-    with running(servers, own_configuration(scripted) | {"ledger": {"max_bytes": 30_000, "segment_bytes": 10_000}}) as daemon:
+    with running(
+        servers, own_configuration(scripted) | {"ledger": {"max_bytes": 30_000, "segment_bytes": 10_000}}
+    ) as daemon:
         assert readiness(daemon) == (200, dict.fromkeys(("accepting", "database", "ledger", "storing"), True))
         stopped = freeze(daemon.postgres_pids())
         try:
