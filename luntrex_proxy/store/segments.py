@@ -174,7 +174,7 @@ def read_chunk(path: Path, at: Position, limit: int) -> Chunk:
 
 
 def _parse_in_turns(data: bytes, limit: int, segment: int, base: int) -> tuple[list[Frame], list[Frame], int, Problem]:
-    """`parse_frames` in a thread, its frames sorted; sleeps now and then, because the loop waits for the interpreter."""
+    """`parse_frames` in a thread, its frames sorted; sleeps now and then, so that the loop can run."""
     openings: list[Frame] = []
     settles: list[Frame] = []
     at = 0

@@ -192,11 +192,11 @@ class Shipper:
             self._count_unread(source, spool, spool.end.segment)
             source.behind_since_s = 0.0
             return await self._finish_own(source, spool)
+        source.behind_since_s = source.behind_since_s or time.time()
         if source.stored is None:
             await self._deposit.load(source)
             if source.closed:
                 return True
-        source.behind_since_s = source.behind_since_s or time.time()
         whole = None if spool is None else spool.end  # up to here the writer has written whole frames
         limit = _FAR_BEHIND_RECORDS if source.bytes_behind > _FAR_BEHIND_BYTES else _BATCH_RECORDS
         chunk = await on_files(read_chunk, source.directory.path, source.read, limit)

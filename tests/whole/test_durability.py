@@ -394,3 +394,29 @@ def own_configuration(scripted: ScriptedUpstream) -> dict[str, Any]:
     """Both dialects before a scripted upstream."""
     upstreams = [upstream("oai", "openai", f"{scripted.url}/v1"), upstream("ant", "anthropic", f"{scripted.url}/v1")]
     return {"upstreams": upstreams, "models": [model("plain", "oai"), model("claude", "ant")]}
+
+
+def test_refused_records_are_tried_again(own_scene: Scene) -> None:
+    """A record the database refused is in quarantine; `ledger replay --quarantine` stores it."""
+    daemon = own_scene.daemon
+    daemon.query("ALTER TABLE usage ADD CONSTRAINT not_now CHECK (model <> 'plain') NOT VALID")
+    try:
+        request_id = chat_whole(own_scene)
+        other = message_stream(own_scene)
+        assert daemon.row(other)["ending"] == "complete"
+        deadline = time.monotonic() + 20
+        while not daemon.metric("luntrex_ledger_quarantined_total"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert rows_of(daemon, request_id) == 0
+        assert_identity(daemon)
+    finally:
+        daemon.query("ALTER TABLE usage DROP CONSTRAINT not_now")
+    said = daemon.cli("ledger", "status").stdout
+    assert "live" in said
+    assert "`luntrex-proxy ledger replay --quarantine` tries them once more." in said
+    done = json.loads(daemon.cli("ledger", "replay", "--quarantine", "--json").stdout)
+    assert (done["retried"], done["finished"]) == (1, True)
+    assert daemon.row(request_id)["ending"] == "complete"
+    assert daemon.cli("ledger", "replay").stdout.startswith("stored 0, interrupted 0, quarantined 0")
+    check_sums(daemon)
