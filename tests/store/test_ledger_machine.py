@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -181,15 +182,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.backup = None
 
     @precondition(lambda self: self.rots and not self.hit)
-    @rule(data=st.data())
-    def rot(self, data: st.DataObject) -> None:
+    @rule(which=st.integers(0, 99), place=st.integers(0, 9999), bit=st.integers(0, 7))
+    def rot(self, which: int, place: int, bit: int) -> None:
         """A bit of a spool file goes bad."""
         paths = sorted(path for path in self.root.rglob("*-*/*.seg") if path.stat().st_size)
         if not paths:
             return
-        path = data.draw(st.sampled_from(paths))
+        path = paths[which % len(paths)]
         content = bytearray(path.read_bytes())
-        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        content[place % len(content)] ^= 1 << bit
         path.write_bytes(content)
         self.hit = 1
 
