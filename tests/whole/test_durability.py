@@ -300,7 +300,10 @@ def test_a_full_spool_refuses_before_it_loses(servers: LoopThread) -> None:
             assert daemon.metric("luntrex_ledger_unrecorded_total") > 0
             assert 0 < daemon.metric("luntrex_ledger_spool_bytes") <= 30_000
             assert daemon.metric("luntrex_ledger_backlog_bytes") > 10_000
-            assert daemon.metric("luntrex_ledger_oldest_seconds") > 0
+            deadline = time.monotonic() + 10
+            while not daemon.metric("luntrex_ledger_oldest_seconds"):  # at the shipper's next look
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
             assert_identity(daemon)
         finally:
             thaw(stopped)
