@@ -28,7 +28,7 @@ from luntrex_proxy.store.spool import Spool
 from tests.store.records import assert_sums_match, opening, outcome
 
 T = TypeVar("T")
-_TABLES = ("usage", "usage_rollup", "spool_position")
+_TABLES = ("usage", "usage_rollup", "usage_rollup_daily", "spool_position")
 
 
 def refuse(_fd: int, _data: bytes) -> int:
@@ -177,7 +177,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def retain(self) -> None:
         """Retention drops all that is stored; it must stay away."""
         rows = self.wait(self.pool.fetch("DELETE FROM usage RETURNING request_id"))
-        self.wait(self.pool.execute("DELETE FROM usage_rollup"))
+        self.wait(self.pool.execute("TRUNCATE usage_rollup, usage_rollup_daily"))
         self.dropped |= {row[0].int & 0xFFFFFFFF for row in rows}
         self.backup = None
 

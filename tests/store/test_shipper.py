@@ -392,7 +392,7 @@ async def test_many_refused_records_in_one_batch(database: Pool, root: Path) -> 
         assert (shipper.accepted, shipper.stored, shipper.quarantined) == (4000, 4000 - len(bad), len(bad))
         assert len(list((root / "quarantine").iterdir())) == len(bad)
         await assert_sums_match(database)
-        await database.execute("TRUNCATE usage, usage_rollup, spool_position")
+        await database.execute("TRUNCATE usage, usage_rollup, usage_rollup_daily, spool_position")
         shutil.rmtree(root / "quarantine")
 
 
