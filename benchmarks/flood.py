@@ -104,7 +104,7 @@ def _round(kind: str, proxy: Proxy, place: Place, options: argparse.Namespace) -
             start(stack, command, place.cores.upstream, directory=REPOSITORY)
             time.sleep(1.0)
         tally = uvloop.run(open_loop(target, Question(), rate=options.rate, seconds=options.seconds))
-        if tally.failures:
+        if sum(tally.failures.values()):
             raise SystemExit(f"Not measured: the good key failed, {dict(tally.failures)}.")
         latencies_ms = [value / 1e6 for value in tally.latencies_ns]
         return percentile(latencies_ms, 50), percentile(latencies_ms, 99), proxy.resident_bytes()
