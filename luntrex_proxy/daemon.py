@@ -47,7 +47,7 @@ from luntrex_proxy.sockets.tls import Tls
 from luntrex_proxy.store import accounts, apikeys
 from luntrex_proxy.store.database import Pool, opened_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
-from luntrex_proxy.store.following import follow
+from luntrex_proxy.store.following import check_listening, follow
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.partitions import ensure_partitions
@@ -65,6 +65,7 @@ _LOG_FLUSH_S = 0.2
 _KEEPING_EVERY_S = 3600.0
 _SHIP_AT_STOP_S = 10.0
 _LAST_WORDS_S = 2.0  # for what is nice to have in the database
+_DIRECT_CONNECTIONS = 2  # when a pooler is in between: for what needs a session, now and then
 _FIRST_KEY = "first"
 _TROUBLE_EVERY_S = 1.0
 _TROUBLE_AGAIN_S = 60.0
@@ -129,7 +130,7 @@ class _Daemon:
     def __init__(self, plan: Plan, dsn: str, embedded: EmbeddedPostgres | None, output: logs.Output) -> None:
         self._plan = plan
         self._settings = plan.settings
-        self._dsn = dsn
+        self._dsn = self._direct_dsn = dsn
         self._embedded = embedded
         self._output = output
         self._stopping = asyncio.Event()
@@ -157,7 +158,7 @@ class _Daemon:
             "accepting": self._accepting,
             "database": self._keys.is_current(),
             "ledger": self._spool.takes_requests,
-            "storing": not self._shipper.last_error_code,
+            "storing": not self._shipper.trouble,
         }
 
     async def run(self, announce: Callable[[Started], None]) -> None:
@@ -171,19 +172,19 @@ class _Daemon:
         async with contextlib.AsyncExitStack() as stack:
             if self._plan.demo:
                 self._settings = await stack.enter_async_context(simulated(self._settings))
-            pool = await stack.enter_async_context(opened_pool(self._dsn, max_size=self._settings.database.pool_size))
-            await migrate(pool, post=self._embedded is not None)  # nobody else is on an embedded one
-            await ensure_partitions(pool, _today())
-            lookup = await lookup_of(pool, self._plan.state_directory)
+            pool, direct = await self._open_pools(stack)
+            await migrate(direct, post=self._embedded is not None)  # nobody else is on an embedded one
+            await ensure_partitions(direct, _today())
+            lookup = await lookup_of(direct, self._plan.state_directory)
             self._pseudonym_key = derive_key(lookup.key)
-            key_id, key = await self._first_key(pool, lookup)
+            key_id, key = await self._first_key(direct, lookup)
             await stack.enter_async_context(self._kept_records(pool))
-            await stack.enter_async_context(self._kept_keys(pool, lookup))
+            await stack.enter_async_context(self._kept_keys(pool, direct, lookup))
             self._build_pipeline(loop, pool)
             control_url = await stack.enter_async_context(self._control_plane())
             gateway_url = await stack.enter_async_context(self._gateway_plane())
             stack.callback(systemd.stopping, "draining")
-            self._start(self._flush_log(), self._watchdog(loop), self._keep_tables(pool), self._tell_trouble())
+            self._start(self._flush_log(), self._watchdog(loop), self._keep_tables(direct), self._tell_trouble())
             if self._plan.reload is not None:
                 self._start(
                     reload_when_asked(self._reload_wanted, self._plan.reload, self._changeable, lambda: self._accepting)
@@ -207,6 +208,18 @@ class _Daemon:
         self._refused_keys.flush(last=True)
 
     # Parts, in the order of their start.
+
+    async def _open_pools(self, stack: contextlib.AsyncExitStack) -> tuple[Pool, Pool]:
+        """Connections for what is written all the time, and those around a pooler for everything else."""
+        database = self._settings.database
+        pooled = database.direct_url is not None
+        pool = await stack.enter_async_context(opened_pool(self._dsn, max_size=database.pool_size, pooled=pooled))
+        direct = pool
+        if database.direct_url is not None:
+            self._direct_dsn = database.direct_url.reveal()
+            direct = await stack.enter_async_context(opened_pool(self._direct_dsn, max_size=_DIRECT_CONNECTIONS))
+        await check_listening(pool, self._direct_dsn, has_direct_url=pooled)
+        return pool, direct
 
     async def _first_key(self, pool: Pool, lookup: Lookup) -> tuple[str, str]:
         """With --demo or no configuration file: an account and a key, made once."""
@@ -236,15 +249,18 @@ class _Daemon:
             self._spool.close()
 
     @contextlib.asynccontextmanager
-    async def _kept_keys(self, pool: Pool, lookup: Lookup) -> AsyncIterator[None]:
+    async def _kept_keys(self, pool: Pool, direct: Pool, lookup: Lookup) -> AsyncIterator[None]:
         """The key ring: all live keys before READY, current afterwards."""
-        settings = self._settings
-        direct = settings.database.direct_url
-        self._keys = KeyRing(lookup, self._cut_keys, max_staleness_s=settings.keys.max_staleness_s)
-        await self._keys.load(pool)
+
+        async def connected() -> None:
+            await pool.expire_connections()  # what happened to the old connection here happened to those there
+            self._shipper.retry()
+
+        self._keys = KeyRing(lookup, self._cut_keys, max_staleness_s=self._settings.keys.max_staleness_s)
+        await self._keys.load(direct)
         self._upkeep = KeyUpkeep(self._keys, pool)
         tasks = [
-            asyncio.ensure_future(follow(self._keys, direct.reveal() if direct is not None else self._dsn)),
+            asyncio.ensure_future(follow(self._keys, self._direct_dsn, connected)),
             asyncio.ensure_future(self._upkeep.run()),
         ]
         try:
@@ -299,6 +315,8 @@ class _Daemon:
         watch("luntrex_ledger_oldest_seconds", lambda: shipper.oldest_s(time.time()))
         for trouble in self._ledger_troubles():
             watch(f"luntrex_ledger_{trouble}_total", functools.partial(self._count_of, trouble))
+        watch("luntrex_ledger_stalled", lambda: int(bool(shipper.trouble)))
+        watch("luntrex_database_up", lambda: int(self._keys.is_current()))
         watch("luntrex_revocation_lag_seconds", self._keys.lag_s)
         watch("luntrex_upstream_health", lambda: self._pipeline.routing.health())  # noqa: PLW0108 -- reloads replace it
         watch(
@@ -431,8 +449,8 @@ class _Daemon:
             if self._keys.is_current() != reachable:
                 reachable = not reachable
                 log.warning("luntrex.database_back" if reachable else "luntrex.database_lost")
-            if str(self._shipper.last_error_code) != failure:
-                failure = str(self._shipper.last_error_code)
+            if str(self._shipper.trouble) != failure:
+                failure = str(self._shipper.trouble)
                 waiting = self._shipper.spooled
                 log.warning(
                     "luntrex.ledger_stalled" if failure else "luntrex.ledger_moves", reason=failure, rows=waiting

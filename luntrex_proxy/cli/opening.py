@@ -39,7 +39,8 @@ class Opened:
 def run_verb(context: click.Context, body: Callable[[Opened], Awaitable[T]], *, needs_schema: bool = True) -> T:
     """Run `body` on the configured database. `needs_schema` False is for the verbs that migrate."""
     settings, state = located(context)
-    url = settings.database.url.reveal() if settings.database.url else None
+    around_pooler = settings.database.direct_url or settings.database.url
+    url = around_pooler.reveal() if around_pooler else None
     if state.note and url is None:
         click.echo(state.note, err=True)
     return asyncio.run(_run(settings, state.path, url, body, needs_schema))

@@ -60,6 +60,8 @@ _WATCHABLE = {
     "luntrex_ledger_spool_bytes": _Watchable("gauge", None, "Bytes of the spool, to compare with ledger.max_bytes."),
     "luntrex_ledger_backlog_bytes": _Watchable("gauge", None, "Bytes of the spool still to be stored."),
     "luntrex_ledger_oldest_seconds": _Watchable("gauge", None, "Age of the oldest record not stored yet."),
+    "luntrex_ledger_stalled": _Watchable("gauge", None, "1 while records cannot be stored and wait in the spool."),
+    "luntrex_database_up": _Watchable("gauge", None, "1 while the key store answers; at 0 unknown keys get 503."),
     "luntrex_revocation_lag_seconds": _Watchable("gauge", None, "How old the newest known state of the keys is."),
     "luntrex_upstream_health": _Watchable(
         "gauge", "upstream", "1 when the upstream is asked as usual, 0 when not, 0.5 between."

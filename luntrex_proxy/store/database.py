@@ -5,7 +5,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -42,7 +42,9 @@ _COMMAND_WAIT_S: Final = 20.0
 _IDLE_CONNECTION_S: Final = 300.0
 
 
-def _server_settings(application_name: str) -> dict[str, str]:
+def _server_settings(application_name: str, pooled: bool = False) -> dict[str, str]:
+    if pooled:
+        return {"application_name": application_name, "timezone": "UTC"}  # poolers refuse those they do not know
     return {
         "application_name": application_name,
         "statement_timeout": "15s",
@@ -54,10 +56,20 @@ def _server_settings(application_name: str) -> dict[str, str]:
 
 
 async def open_pool(
-    dsn: str, *, application_name: str = "luntrex-proxy", max_size: int = 8, wait_s: float = 10.0
+    dsn: str,
+    *,
+    application_name: str = "luntrex-proxy",
+    max_size: int = 8,
+    wait_s: float = 10.0,
+    pooled: bool = False,
 ) -> Pool:
-    """A pool on a checked database; waits up to `wait_s` for one that is starting. Raises StoreError."""
-    await _check_server(dsn, application_name, wait_s)
+    """A pool on a checked database; waits up to `wait_s` for one that is starting. Raises StoreError.
+
+    `pooled`: a transaction pooler is between. Nothing may outlast a transaction then, and cursors must not be used: the
+    driver's names for their statements meet those of other processes in the pooler's sessions.
+    """
+    await _check_server(dsn, application_name, wait_s, pooled)
+    more: dict[str, Any] = {"statement_cache_size": 0, "reset": _keep} if pooled else {}
     with _connect_errors(dsn):
         return await asyncpg.create_pool(
             dsn,
@@ -66,16 +78,26 @@ async def open_pool(
             timeout=_CONNECT_WAIT_S,
             command_timeout=_COMMAND_WAIT_S,
             max_inactive_connection_lifetime=_IDLE_CONNECTION_S,
-            server_settings=_server_settings(application_name),
+            server_settings=_server_settings(application_name, pooled),
+            **more,
         )
+
+
+async def _keep(connection: Connection) -> None:
+    """In place of the driver's reset of a released connection: behind a pooler the session is another one each time."""
 
 
 @contextlib.asynccontextmanager
 async def opened_pool(
-    dsn: str, *, application_name: str = "luntrex-proxy", max_size: int = 8, wait_s: float = 10.0
+    dsn: str,
+    *,
+    application_name: str = "luntrex-proxy",
+    max_size: int = 8,
+    wait_s: float = 10.0,
+    pooled: bool = False,
 ) -> AsyncIterator[Pool]:
     """`open_pool` for a block; closes in bounded time."""
-    pool = await open_pool(dsn, application_name=application_name, max_size=max_size, wait_s=wait_s)
+    pool = await open_pool(dsn, application_name=application_name, max_size=max_size, wait_s=wait_s, pooled=pooled)
     try:
         yield pool
     finally:
@@ -92,14 +114,20 @@ async def close_pool(pool: Pool, wait_s: float = 5.0) -> None:
 
 
 async def connect_directly(
-    dsn: str, *, application_name: str, timeout_s: float, command_timeout_s: float = _COMMAND_WAIT_S
+    dsn: str,
+    *,
+    application_name: str,
+    timeout_s: float,
+    command_timeout_s: float = _COMMAND_WAIT_S,
+    pooled: bool = False,
 ) -> DirectConnection:
     """One connection outside any pool (LISTEN). Driver errors are the caller's to catch (DRIVER_ERRORS)."""
     return await asyncpg.connect(
         dsn,
         timeout=timeout_s,
         command_timeout=command_timeout_s,
-        server_settings=_server_settings(application_name),
+        server_settings=_server_settings(application_name, pooled),
+        statement_cache_size=0 if pooled else 100,
     )
 
 
@@ -111,13 +139,13 @@ async def has_table(connection: Connection, name: str) -> bool:
     return found is True
 
 
-async def _check_server(dsn: str, application_name: str, wait_s: float) -> None:
+async def _check_server(dsn: str, application_name: str, wait_s: float, pooled: bool) -> None:
     deadline = time.monotonic() + wait_s
     with _connect_errors(dsn):
         while True:
             try:
                 connection = await connect_directly(
-                    dsn, application_name=application_name, timeout_s=min(_CONNECT_WAIT_S, wait_s)
+                    dsn, application_name=application_name, timeout_s=min(_CONNECT_WAIT_S, wait_s), pooled=pooled
                 )
                 break
             except ssl.SSLError:
@@ -169,6 +197,16 @@ def _connect_errors(dsn: str) -> Iterator[None]:
     except ssl.SSLError:
         raise StoreError(
             f"{place} cannot be reached over TLS; check sslmode and the certificates in database.url."
+        ) from None
+    except asyncpg.ProtocolViolationError:
+        # What pgbouncer says to settings of a session (statement_timeout and others).
+        raise StoreError(
+            f"{place} is a connection pooler; set database.direct_url to the PostgreSQL server behind it, for "
+            "revocations, and luntrex-proxy will do without sessions of its own at database.url."
+        ) from None
+    except asyncpg.TooManyConnectionsError:
+        raise StoreUnavailableError(
+            f"{place} has no free connection; raise its max_connections, or lower database.pool_size of its clients."
         ) from None
     except _NOT_YET as error:
         raise StoreUnavailableError(

@@ -8,28 +8,61 @@ and each new connection starts with LISTEN and then reads what changed since.
 import asyncio
 import contextlib
 import random
+import secrets
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from luntrex_proxy.store.changes import CHANNEL
-from luntrex_proxy.store.database import connect_directly
+from luntrex_proxy.store.database import Pool, connect_directly, store_errors
+from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.keyring import KeyRing
 
 FOLLOWER: Final = "luntrex-proxy keyring"  # in pg_stat_activity, with the beginning of the pepper's fingerprint
 _HEARTBEAT_S: Final = 1.0
 _ANSWER_WAIT_S: Final = 2.0  # for a connection and for each statement on it
+_PROBE_WAIT_S: Final = 5.0  # at the start, when everybody else starts too
 _FIRST_BACKOFF_S: Final = 0.1
-_LONGEST_BACKOFF_S: Final = 2.0
+_LONGEST_BACKOFF_S: Final = 1.0
 
 
-async def follow(ring: KeyRing, dsn: str) -> None:
-    """Keep `ring` current until cancelled. `dsn` must lead to PostgreSQL itself, not to a transaction pooler."""
+async def check_listening(pool: Pool, dsn: str, *, has_direct_url: bool) -> None:
+    """Raise StoreError unless what is announced through `pool` is heard at `dsn`, as revocations must be."""
+    channel = f"luntrex_probe_{secrets.token_hex(8)}"
+    heard = asyncio.Event()
+    with store_errors("be listened to"):
+        connection = await connect_directly(
+            dsn, application_name="luntrex-proxy probe", timeout_s=_PROBE_WAIT_S, command_timeout_s=_PROBE_WAIT_S
+        )
+        try:
+            await connection.add_listener(channel, lambda *_: heard.set())
+            await pool.execute("SELECT pg_notify($1, '')", channel)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PROBE_WAIT_S):
+                    await heard.wait()
+        finally:
+            connection.terminate()
+    if not heard.is_set():
+        raise StoreError(
+            "A notification sent through database.url is not heard at database.direct_url; let direct_url lead to the "
+            "same database, around every connection pooler."
+            if has_direct_url
+            else "Notifications of the database do not arrive, so it is reached through a connection pooler that does "
+            "not carry them; set database.direct_url to the PostgreSQL server behind it, for revocations."
+        )
+
+
+async def follow(ring: KeyRing, dsn: str, on_connected: Callable[[], Awaitable[None]]) -> None:
+    """Keep `ring` current until cancelled. `dsn` must lead to PostgreSQL itself, not to a transaction pooler.
+
+    `on_connected` hears of each new connection once it has answered: what waits on an older one may wait for nobody.
+    """
     backoff_s = 0.0
     while True:
         connected_at = time.monotonic()
         # Whatever it is: a ring that ceased to follow would honour revoked keys until the next start.
         with contextlib.suppress(Exception):
-            await _follow_one_connection(ring, dsn)
+            await _follow_one_connection(ring, dsn, on_connected)
         ring.give_up_when_too_old()
         if time.monotonic() - connected_at > _LONGEST_BACKOFF_S:
             backoff_s = 0.0  # it worked for a while: come back at once
@@ -37,7 +70,7 @@ async def follow(ring: KeyRing, dsn: str) -> None:
         backoff_s = min(max(backoff_s * 2, _FIRST_BACKOFF_S), _LONGEST_BACKOFF_S)
 
 
-async def _follow_one_connection(ring: KeyRing, dsn: str) -> None:
+async def _follow_one_connection(ring: KeyRing, dsn: str, on_connected: Callable[[], Awaitable[None]]) -> None:
     name = f"{FOLLOWER} {ring.lookup.fingerprint.hex()[:8]}"
     connection = await connect_directly(
         dsn, application_name=name, timeout_s=_ANSWER_WAIT_S, command_timeout_s=_ANSWER_WAIT_S
@@ -48,11 +81,13 @@ async def _follow_one_connection(ring: KeyRing, dsn: str) -> None:
         # LISTEN first, then read: what commits in between is seen by one of the two.
         async with asyncio.timeout(_ANSWER_WAIT_S):
             await connection.add_listener(CHANNEL, lambda *_: woken.set())
+        await ring.catch_up(connection)
+        await on_connected()
         while True:
-            woken.clear()
-            await ring.catch_up(connection)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_HEARTBEAT_S):
                     await woken.wait()
+            woken.clear()
+            await ring.catch_up(connection)
     finally:
         connection.terminate()

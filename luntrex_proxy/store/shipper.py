@@ -28,6 +28,7 @@ _POLL_S = 0.5  # between batches: each is a transaction, and many small ones cos
 _ADOPT_EVERY_S = 60.0
 _BACKOFF_S_MAX = 5.0
 _ATTEMPT_S = 30.0  # then the connection is dropped, whatever it waits for
+_STALLED_S = 5.0  # an attempt that takes longer is trouble already
 _BATCH_RECORDS = 4_000  # two per request; with 10,000 shipping is no faster and freeing them holds the loop for 6 ms
 _BEHIND_BYTES = 1024 * 1024  # about a batch: with more than this to ship, the next one follows at once
 
@@ -66,6 +67,8 @@ class Shipper:
         self._adopt_at = 0.0
         self._adopted_once = False
         self._draining = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._step_at = float("inf")  # monotonic; when the attempt under way began
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -92,6 +95,19 @@ class Shipper:
         """Age of the oldest record not stored yet; 0 when there is none. `now_s` is unix time."""
         return max((now_s - source.behind_since_s for source in self._sources if source.behind_since_s), default=0.0)
 
+    @property
+    def trouble(self) -> Failure:
+        """What keeps records from being stored; an attempt that takes long counts before it has failed."""
+        if self.last_error_code is Failure.NONE and self._waits_s() > _STALLED_S:
+            return Failure.TIMEOUT
+        return self.last_error_code
+
+    def retry(self) -> None:
+        """The database was away and is back: let go of what waits on an older connection, and try now."""
+        if self._waits_s() > 1.0:
+            self._deposit.abort()
+        self._woken.set()
+
     def start(self) -> None:
         """Begin shipping in the background."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="ledger-shipper")
@@ -102,6 +118,7 @@ class Shipper:
         Call it when no request is under way. What the deadline leaves behind, the next start adopts.
         """
         self._draining.set()
+        self._woken.set()
         task = self._task or asyncio.get_running_loop().create_task(self._run(), name="ledger-shipper")
         await asyncio.wait({task}, timeout=deadline_s)
         if not task.done():
@@ -134,9 +151,13 @@ class Shipper:
         if self._draining.is_set():
             await asyncio.sleep(min(delay_s, 0.5))
             return
+        self._woken.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_s):
-                await self._draining.wait()
+                await self._woken.wait()
+
+    def _waits_s(self) -> float:
+        return time.monotonic() - self._step_at
 
     def _note(self, error: Exception) -> None:
         self.last_error_code = failure_of(error)
@@ -154,6 +175,7 @@ class Shipper:
             if source.retry_at > time.monotonic():
                 failed = True
                 continue
+            self._step_at = time.monotonic()
             try:
                 progressed |= await self._step(source)
             except Exception as error:
@@ -162,6 +184,8 @@ class Shipper:
                 failed = True
                 source.retry_at = time.monotonic() + _BACKOFF_S_MAX
                 self._note(error)
+            finally:
+                self._step_at = float("inf")
         if not failed:
             self.last_error_code = Failure.NONE
         return progressed

@@ -58,9 +58,14 @@ def model(name: str, upstream_name: str, model_there: str | None = None) -> dict
 
 
 class Daemon:
-    """One state directory and the daemon that runs in it, which can be started and ended again and again."""
+    """One state directory and the daemon that runs in it, which can be started and ended again and again.
 
-    def __init__(self, servers: LoopThread, configuration: Mapping[str, Any], **environment: str) -> None:
+    `dsn`: how the tests reach its database when that is not the embedded one.
+    """
+
+    def __init__(
+        self, servers: LoopThread, configuration: Mapping[str, Any], dsn: str = "", **environment: str
+    ) -> None:
         # Short, because a Unix socket's path may have 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="lx-"))
         self.state = self.directory / "state"
@@ -71,7 +76,8 @@ class Daemon:
         self.stdout, self.stderr = self.directory / "stdout", self.directory / "stderr"
         self.account, self.key = "", ""
         self.process: subprocess.Popen[bytes] | None = None
-        self._servers = servers
+        self.dsn = dsn
+        self._servers, self._configuration = servers, configuration
         self.config = self.directory / "luntrex-proxy.yaml"
         configured = self._base() | configuration
         configured["gateway"] = self._base()["gateway"] | configuration.get("gateway", {})
@@ -85,6 +91,14 @@ class Daemon:
             "database": {"url": None},
         }
 
+    def sibling(self, **more: Any) -> "Daemon":
+        """Another daemon on the same database and state directory, with ports of its own; not started."""
+        fixed = {"state": {"directory": str(self.state)}}
+        twin = Daemon(self._servers, self._configuration | fixed | more, self.dsn)
+        twin.state, twin.environment = self.state, self.environment
+        twin.account, twin.key = self.account, self.key
+        return twin
+
     @property
     def url(self) -> str:
         """The base URL for the openai SDK."""
@@ -96,8 +110,17 @@ class Daemon:
         assert self.process is not None
         return self.process.pid
 
-    def spawn(self) -> None:
-        """Start and wait for nothing."""
+    def start(self) -> None:
+        """Start and wait until the control plane says ready; the first start makes an account and a key."""
+        self.spawn()
+        self._wait_ready()
+        if not self.key:
+            self.account = "tests"
+            self.cli("accounts", "create", self.account, "--json")
+            self.key = self.make_key("first")["key"]
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start and do not wait."""
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:
             self.process = subprocess.Popen(
                 [sys.executable, *self.program, "serve", "--config", str(self.config)],
@@ -107,15 +130,7 @@ class Daemon:
                 stdout=out,
                 stderr=err,
             )
-
-    def start(self) -> None:
-        """Start and wait until the control plane says ready; the first start makes an account and a key."""
-        self.spawn()
-        self._wait_ready()
-        if not self.key:
-            self.account = "tests"
-            self.cli("accounts", "create", self.account, "--json")
-            self.key = self.make_key("first")["key"]
+        return self.process
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -183,7 +198,7 @@ class Daemon:
         }
 
     def query(self, sql: str, *arguments: Any) -> list[dict[str, Any]]:
-        """Rows straight from the embedded Postgres."""
+        """Rows straight from Postgres."""
         return self._servers.run(self._query(sql, *arguments))
 
     async def _query(self, sql: str, *arguments: Any) -> list[dict[str, Any]]:
@@ -194,7 +209,9 @@ class Daemon:
             await connection.close(timeout=5)
 
     async def connect(self) -> asyncpg.Connection:
-        """A connection to the embedded Postgres."""
+        """A connection to the daemon's Postgres."""
+        if self.dsn:
+            return await asyncpg.connect(self.dsn, timeout=10)
         lines = (self.state / "postgres" / "postmaster.pid").read_text().splitlines()
         return await asyncpg.connect(host=lines[4].strip(), user="luntrex", database="postgres", timeout=10)
 
@@ -236,6 +253,16 @@ class Daemon:
             assert time.monotonic() < deadline, f"PostgreSQL still runs: {left}"
             time.sleep(0.05)
 
+    def checks(self) -> dict[str, bool]:
+        """The named conditions of /readyz."""
+        found: dict[str, bool] = json.loads(get(self.control_port, "/readyz")[1])["checks"]
+        return found
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log that say this."""
+        lines = (json.loads(line) for line in self.stderr.read_text().splitlines() if line.startswith("{"))
+        return [line for line in lines if line.get("event") == event]
+
     def metric(self, name: str) -> float:
         """The sum of a metric's samples on the control plane."""
         text = get(self.control_port, "/metrics")[1].decode()
@@ -245,9 +272,11 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(servers: LoopThread, configuration: Mapping[str, Any], **environment: str) -> Iterator[Daemon]:
+def running(
+    servers: LoopThread, configuration: Mapping[str, Any], dsn: str = "", **environment: str
+) -> Iterator[Daemon]:
     """A started daemon with an account and a key; ended and removed afterwards."""
-    daemon = Daemon(servers, configuration, **environment)
+    daemon = Daemon(servers, configuration, dsn, **environment)
     try:
         daemon.start()
         yield daemon

@@ -1,0 +1,79 @@
+"""Clients that ask without a pause and keep their own list of what was answered whole: a ledger is held to it."""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from tests.whole.daemon import Daemon
+from tests.whole.raw import RawClient, Reply, post
+from tests.whole.scene import chat_request
+
+_PATIENCE_S = 4.0  # less than any fault lasts: a request that waited for the database would not be done by then
+_END = b"data: [DONE]\n\n"
+
+
+class Load:
+    """Asks in a few threads inside a `with`; `completed` are request ids, `wrong` what was not a whole 200."""
+
+    def __init__(
+        self, daemon: Daemon, *, threads: int = 2, pause_s: float = 0.1, patience_s: float = _PATIENCE_S
+    ) -> None:
+        self.completed: list[str] = []
+        self.wrong: list[str] = []
+        self._daemon = daemon
+        self._pause_s, self._patience_s = pause_s, patience_s
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(bool(n % 2),)) for n in range(threads)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, streamed: bool) -> None:
+        request = post(self._daemon, "/v1/chat/completions", chat_request(stream=streamed))
+        while not self._over.is_set():
+            started = time.monotonic()
+            try:
+                with RawClient(self._daemon.port, self._patience_s) as client:
+                    reply = Reply(client.send(request).read_all())
+                whole = reply.status == 200 and reply.complete and (not streamed or reply.body.endswith(_END))
+                if whole:
+                    self.completed.append(reply.headers["x-request-id"])
+                else:
+                    self.wrong.append(f"{reply.status} {reply.body[-200:]!r}")
+            except OSError as error:
+                self.wrong.append(f"{type(error).__name__} after {time.monotonic() - started:.3f} s")
+            time.sleep(self._pause_s)
+
+    def wait_for(self, more: int, seconds: float = 10) -> None:
+        """Until `more` answers came since now."""
+        goal, deadline = len(self.completed) + more, time.monotonic() + seconds
+        while len(self.completed) < goal:
+            assert time.monotonic() < deadline, f"too few answers; {self.wrong[-3:]}"
+            time.sleep(0.02)
+
+
+def check_totals(daemons: list[Daemon], completed: list[str], until: Callable[[Callable[[], bool]], None]) -> None:
+    """Everything accepted is stored, once, every whole answer is on record as complete, and the sums are the rows'."""
+    until(lambda: all(daemon.metric("luntrex_ledger_spooled_total") == 0 for daemon in daemons))
+    for daemon in daemons:
+        accepted, stored, quarantined, lost = (
+            daemon.metric(f"luntrex_ledger_{name}_total") for name in ("accepted", "stored", "quarantined", "lost")
+        )
+        assert (accepted, quarantined, lost) == (stored, 0, 0)
+    rows = daemons[0].query("SELECT request_id::text AS id, ending, input_tokens AS i FROM usage")
+    endings = {row["id"]: row["ending"] for row in rows}
+    assert len(endings) == len(rows), "a request has several rows"
+    assert {endings.get(request_id) for request_id in completed} <= {"complete"}
+    sums = daemons[0].query("SELECT sum(requests)::bigint AS n, sum(input_tokens)::bigint AS i FROM usage_rollup")
+    assert sums == [{"n": len(rows), "i": sum(row["i"] for row in rows)}]
