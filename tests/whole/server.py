@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own that may be harmed: stopped, frozen, filled. It has an ordinary user, and a proxy."""
+"""A PostgreSQL server of a test's own that may be harmed (stopped, frozen, filled), an ordinary user, and a proxy."""
 
 import contextlib
 import os

@@ -58,7 +58,7 @@ def test_every_process_refuses_within_the_bounds(fleet: Fleet) -> None:
 
 
 def test_without_a_database_keys_end_at_max_staleness(fleet: Fleet) -> None:
-    """Nothing can be known any more: requests get 503, streams are cut, and the metric says how old the knowledge is."""
+    """Nothing is known any more: requests get 503, streams are cut, and the metric says how old what is known is."""
     _, made = fleet.make_key()
     watches = [Watch(daemon, made.key) for daemon in fleet.daemons]
     fleet.server.stop()
