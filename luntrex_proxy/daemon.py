@@ -173,7 +173,9 @@ class _Daemon:
             if self._plan.demo:
                 self._settings = await stack.enter_async_context(simulated(self._settings))
             pool, direct = await self._open_pools(stack)
-            await migrate(direct, post=self._embedded is not None)  # nobody else is on an embedded one
+            migrated = await migrate(direct, post=self._embedded is not None)  # nobody else is on an embedded one
+            if migrated.ahead:
+                log.warning("luntrex.schema_ahead", migration=migrated.ahead[-1])
             await ensure_partitions(direct, _today())
             lookup = await lookup_of(direct, self._plan.state_directory)
             self._pseudonym_key = derive_key(lookup.key)

@@ -137,7 +137,9 @@ class Database(Section):
 
     url: Secret | None = Field(None, description="postgresql://... null: an embedded server in the state directory.")
     direct_url: Secret | None = Field(
-        None, description="A URL around the connection pooler, for LISTEN, when url goes through one. null: url."
+        None,
+        description="When url goes through a connection pooler: a URL around it, for revocations, migrations and the "
+        "command line. null: url leads to PostgreSQL itself.",
     )
     pool_size: Count = Field(4, description="Connections of one process.")
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import socket
 import stat
@@ -118,11 +119,32 @@ class _Site(web.BaseSite):
         else:
             self._server = await loop.create_server(self.factory, **self._options)
 
+    async def stop(self) -> None:
+        """Stop listening; who stands in the kernel's queue is let in, where closing would throw them out."""
+        queues = []
+        if self._server is not None and not isinstance(self._place, Inherited):
+            sockets: list[socket.socket] = self._server.sockets  # type: ignore[attr-defined]  # asyncio's and uvloop's server have it
+            queues = [socket.socket(fileno=os.dup(listening.fileno())) for listening in sockets]
+        await super().stop()
+        for queue in queues:
+            with queue:
+                came = list(itertools.islice(_waiting(queue), self._options["backlog"]))
+            for sock in came:
+                await asyncio.get_running_loop().connect_accepted_socket(self.factory, sock)
+
     def address(self) -> str:
         """The entry with the port the kernel chose."""
         if isinstance(self._place, HostPort) and self._server is not None:
             return str(HostPort(self._place.host, self._server.sockets[0].getsockname()[1]))  # type: ignore[attr-defined]  # asyncio's and uvloop's server have it
         return str(self._place)
+
+
+def _waiting(queue: socket.socket) -> Iterator[socket.socket]:
+    """The connections that wait to be accepted now."""
+    queue.setblocking(False)
+    with contextlib.suppress(OSError):
+        while True:
+            yield queue.accept()[0]
 
 
 async def open_listeners(

@@ -54,6 +54,27 @@ async def test_a_unix_socket_has_its_mode_and_goes_in_the_end(tmp_path: Path) ->
         assert not path.exists()
 
 
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_who_came_in_time_is_served_at_the_end(tmp_path: Path, kind: str) -> None:
+    """Connections in the kernel's queue when the listener closes, and one whose request follows a moment later."""
+    place = "127.0.0.1:0" if kind == "tcp" else f"unix:{tmp_path / 'gateway.sock'}"
+    request = post(b'{"model":"m"}', "Connection: close")
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway, contextlib.AsyncExitStack() as late:
+        async with entered(gateway, Entrance(), place) as opened:
+            clients = [socket.socket(socket.AF_INET if kind == "tcp" else socket.AF_UNIX) for _ in range(5)]
+            for client in clients:  # without a turn of the loop: nobody accepts them
+                late.enter_context(client)
+                client.connect(("127.0.0.1", port_of(opened)) if kind == "tcp" else str(tmp_path / "gateway.sock"))
+            for client in clients[1:]:
+                client.sendall(request)
+            asyncio.get_running_loop().call_later(0.03, clients[0].sendall, request)
+        for client in clients:
+            client.setblocking(False)
+            async with asyncio.timeout(PATIENCE_S):
+                answer = await asyncio.get_running_loop().sock_recv(client, 65536)
+            assert answer.startswith(b"HTTP/1.1 200")
+
+
 async def test_only_our_own_socket_file_is_removed(tmp_path: Path) -> None:
     """What another process put in its place stays."""
     path = tmp_path / "gateway.sock"

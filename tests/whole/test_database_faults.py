@@ -326,3 +326,16 @@ def test_a_daemon_started_into_a_fault_says_one_sentence(stage: Stage, start: St
         assert ask(twin, post(twin, "/v1/chat/completions", chat_request())).status == 200
     finally:
         twin.remove()
+
+
+def test_a_daemon_started_on_a_newer_schema_works_and_says_so(stage: Stage) -> None:
+    """A newer release has expanded the schema, and this one is started again: a rollback."""
+    twin = stage.daemon.sibling()
+    try:
+        with schema_ahead(stage):
+            twin.start()
+            assert [line["migration"] for line in twin.said("luntrex.schema_ahead")] == ["9999_pre_newer"]
+            assert ask(twin, post(twin, "/v1/chat/completions", chat_request())).status == 200
+            wait_until(lambda: twin.metric("luntrex_ledger_stored_total") == 1, RECOVERY_S, "stored")
+    finally:
+        twin.remove()

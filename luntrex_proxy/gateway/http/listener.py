@@ -15,6 +15,7 @@ from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
 from luntrex_proxy.gateway.overload import CLOSED, Overload
 from luntrex_proxy.sockets.tls import Tls, Waiting, hand_over
 
+_LAST_WORD_S = 0.1  # after the listeners closed, for the requests of those who came a moment before
 _CUT_GRACE_S = 1.0  # for the error events of cut answers to leave
 # Connections beyond the limit that are still told so; more are closed without a word, or telling would be the flood.
 _TOLD = 100
@@ -224,6 +225,15 @@ class GatewayRunner(web.BaseRunner):
     def set_drain(self, drain_s: float) -> None:
         """Seconds that running answers get at the end."""
         self._shutdown_timeout = drain_s
+
+    async def cleanup(self) -> None:
+        """Stop listening, hear out who was let in last, then drain."""
+        listened = self.sites
+        for site in listened:
+            await site.stop()
+        if listened:
+            await asyncio.sleep(_LAST_WORD_S)
+        await super().cleanup()
 
     async def _make_server(self) -> web.Server:
         return cast(web.Server, cast(Any, _Server(self._handler, self._ticker, self._entrance)))
