@@ -123,8 +123,10 @@ class FaultProxy:
             while piece := await reader.read(_PIECE_BYTES):
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
-                while link.dead or self.silent:
+                while self.silent and not link.dead:
                     await asyncio.sleep(0.02)
+                if link.dead:
+                    continue  # read on, so that the end of either side is noticed
                 writer.write(piece)
                 await writer.drain()
                 if writer is link.client and link.answers_left is not None:

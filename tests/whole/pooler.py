@@ -31,20 +31,26 @@ class Pooler:
             + (f"ignore_startup_parameters = {_SETTINGS}\n" if lenient else "")
         )
         as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []  # it refuses to run as root
+        self._command = [PROGRAM, *as_nobody, str(configuration)]
         self._log = self.directory / "log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen([PROGRAM, *as_nobody, str(configuration)], stdout=log, stderr=log)
-        self._wait_ready()
+        self.start()
 
-    def _wait_ready(self) -> None:
+    def start(self) -> None:
+        """Start it, again after `kill`."""
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
         deadline = time.monotonic() + 10
         while b"process up" not in self._log.read_bytes():
             assert self._process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.02)
 
-    def stop(self) -> None:
-        """End it."""
+    def kill(self) -> None:
+        """End it at once."""
         self._process.kill()
         self._process.wait(10)
+
+    def stop(self) -> None:
+        """End it and leave nothing."""
+        self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)

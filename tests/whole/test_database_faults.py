@@ -339,3 +339,18 @@ def test_a_daemon_started_on_a_newer_schema_works_and_says_so(stage: Stage) -> N
             wait_until(lambda: twin.metric("luntrex_ledger_stored_total") == 1, RECOVERY_S, "stored")
     finally:
         twin.remove()
+
+
+def test_a_stop_during_a_fault_is_bounded_and_loses_nothing(stage: Stage) -> None:
+    """SIGTERM while the database hangs: the process ends well; what it could not store the next one stores."""
+    twin = stage.daemon.sibling()
+    request = post(twin, "/v1/chat/completions", chat_request())
+    try:
+        twin.start()
+        with hung(stage):
+            answered = [ask(twin, request).headers["x-request-id"] for _ in range(3)]
+            assert twin.stop() == 0
+        twin.start()
+        check_totals([twin], answered, lambda holds: wait_until(holds, RECOVERY_S, "stored by the next one"))
+    finally:
+        twin.remove()

@@ -54,7 +54,7 @@ def status(daemon: Daemon, key: str) -> int:
 
 
 def test_two_daemons_share_a_pooler(servers: LoopThread, server: Server, pooler: Pooler) -> None:
-    """Keys, revocation, suspension and ledger of two processes over the same two sessions."""
+    """Keys, revocation and ledger of two processes over the same two sessions; and the pooler may die."""
     scripted = ScriptedUpstream(servers)
     scripted.script = lambda exchange: bodies.answer_by_path(exchange.path, exchange.body)
     database = {"url": server.url(pooler.port), "direct_url": server.url()}
@@ -72,11 +72,14 @@ def test_two_daemons_share_a_pooler(servers: LoopThread, server: Server, pooler:
                     for daemon in (first, second):
                         wait_until(lambda daemon=daemon: status(daemon, made["key"]) == 401, 1, "the key is refused")
                     other.wait_for(10)
+                    assert not first.said("luntrex.ledger_stalled") + second.said("luntrex.ledger_stalled")
+                    pooler.kill()
+                    wait_until(lambda: not first.checks()["ledger"], 15, "the dead pooler is noticed")
+                    assert first.checks()["database"]
+                    pooler.start()
                 assert load.wrong + other.wrong == []
-                check_totals(
-                    [first, second], load.completed + other.completed, lambda holds: wait_until(holds, 15, "drained")
-                )
-                assert not first.said("luntrex.ledger_stalled") + second.said("luntrex.ledger_stalled")
+                completed = load.completed + other.completed
+                check_totals([first, second], completed, lambda holds: wait_until(holds, 15, "the backlog drained"))
             finally:
                 second.remove()
     finally:
