@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from tests.upstreams.loop_thread import LoopThread
 from tests.whole.fleet import Fleet, spread_s
 
-KILLED = "application_name = 'luntrex-proxy keyring'"
+KILLED = "application_name LIKE 'luntrex-proxy keyring%'"
 State = Callable[[Fleet, contextlib.ExitStack, int], object]
 # What happens right before the commit, and the bound in seconds.
 STATES: dict[str, tuple[State, float]] = {

@@ -75,7 +75,7 @@ class Fleet:
 
     def listeners(self) -> list[int]:
         """The process ids of the sessions that listen."""
-        found = self.server.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'luntrex-proxy keyring'")
+        found = self.server.sql("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'luntrex-proxy keyring%'")
         return [row["pid"] for row in found]
 
     def remove(self) -> None:

@@ -12,15 +12,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import bcrypt
 import pytest
 
-from luntrex_proxy.core.apikeys import RANDOM_BYTES, make_key
+from luntrex_proxy.core.apikeys import RANDOM_BYTES, bcrypt_input, make_key
 from tests.upstreams import bodies
 from tests.upstreams.loop_thread import LoopThread
 from tests.upstreams.scripted import ScriptedUpstream
 from tests.whole.daemon import Daemon, model, running, upstream
 from tests.whole.load import Load, check_totals
-from tests.whole.raw import Reply, ask, post
+from tests.whole.raw import RawClient, Reply, ask, post
 from tests.whole.scene import chat_request
 from tests.whole.server import PASSWORD, USER, Server, wait_until
 
@@ -38,6 +39,19 @@ class Stage:
         """What a well-formed key gets that nobody made."""
         key = make_key(os.urandom(RANDOM_BYTES))[1].decode()
         return ask(self.daemon, post(self.daemon, "/v1/chat/completions", chat_request(), key=key))
+
+    def unproven_key(self) -> str:
+        """A key whose hash was made with a pepper nobody has: bcrypt must tell, and for that its row must be read."""
+        key_id, key = make_key(os.urandom(RANDOM_BYTES))
+        brought = (
+            "WITH next AS (UPDATE change_version SET version = version + 1 RETURNING version)"
+            " INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, lookup_hash, pepper_fingerprint, version)"
+            " SELECT $1, account_id, $1, $2, $3, $4, next.version FROM next, account LIMIT 1"
+        )
+        hashed = bcrypt.hashpw(bcrypt_input(key), bcrypt.gensalt(4)).decode()
+        self.server.sql(brought, key_id, hashed, os.urandom(32), bytes(16), database="luntrex")
+        time.sleep(2)  # it is polled for each second
+        return key.decode()
 
     def is_well(self) -> bool:
         """Whether the daemon says so itself, everywhere it can."""
@@ -354,3 +368,17 @@ def test_a_stop_during_a_fault_is_bounded_and_loses_nothing(stage: Stage) -> Non
         check_totals([twin], answered, lambda holds: wait_until(holds, RECOVERY_S, "stored by the next one"))
     finally:
         twin.remove()
+
+
+@pytest.mark.parametrize("fault", [hung, silent], ids=lambda fault: fault.__name__)
+def test_a_key_that_bcrypt_must_prove_does_not_wait_for_the_database(
+    stage: Stage, fault: Callable[[Stage], AbstractContextManager[None]]
+) -> None:
+    """It gets 503 soon while its row cannot be read, each time it asks, and 200 afterwards."""
+    wait_until(stage.is_well, RECOVERY_S, "well at the beginning")
+    request = post(stage.daemon, "/v1/chat/completions", chat_request(), key=stage.unproven_key())
+    with fault(stage):
+        for _ in range(2):
+            with RawClient(stage.daemon.port, timeout_seconds=8) as client:
+                assert Reply(client.send(request).read_all()).status == 503
+    wait_until(lambda: ask(stage.daemon, request).status == 200, RECOVERY_S, "proven")
