@@ -127,12 +127,13 @@ class KeyRing:
             return None
         return self._caller(row), row["bcrypt_hash"]
 
-    def accept(self, caller: Caller, key: bytes) -> None:
-        """Take in a key that bcrypt has proven."""
+    def accept(self, caller: Caller, key: bytes) -> Caller | None:
+        """Take in a key that bcrypt has proven; None when it stopped being live meanwhile."""
         if caller.key_id in self.unproven:
             self.unproven.discard(caller.key_id)
             self._put(lookup_hash(key, self._key), caller)
             self._moved[caller.key_id] = self.renewed[caller.key_id] = lookup_hash(key, self._key)
+        return self.find(key)
 
     def give_up_when_too_old(self) -> None:
         """Once without contact for too long, any key may have been revoked: what runs with one must end."""

@@ -73,5 +73,4 @@ class Prover:
             caller, hashed = found
             if not await asyncio.to_thread(bcrypt.checkpw, bcrypt_input(key), hashed.encode()):
                 return None
-            self._ring.accept(caller, key)
-            return caller
+            return self._ring.accept(caller, key)

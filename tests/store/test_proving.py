@@ -159,6 +159,20 @@ async def test_revoked_meanwhile(acme: Pool, checked: Counted) -> None:
     assert ring.unproven == set()
 
 
+async def test_revoked_while_bcrypt_runs(acme: Pool, checked: Counted) -> None:
+    """The ring has heard of it before the proof is done: the key gets in no more, for nothing would ever cut it."""
+    (made,) = await lost(acme)
+    ring = await loaded(acme, SECOND)
+    checked.pause_s = 0.3
+    running = asyncio.create_task(Prover(ring, lambda: acme, wrong_after_s=0.01).prove(made.key.encode()))
+    while not checked.running:
+        await asyncio.sleep(0.005)
+    await apikeys.revoke(acme, made.info.key_id)
+    await catch_up(ring, acme)
+    assert checked.running
+    assert await running is None
+
+
 async def test_without_the_database_nothing_is_wrong(acme: Pool) -> None:
     """503, not 401, and the id keeps its good name."""
     (made,) = await lost(acme)
