@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from luntrex_proxy.store.changes import CHANNEL
-from luntrex_proxy.store.database import Pool, connect_directly, store_errors
+from luntrex_proxy.store.database import DirectConnection, Pool, connect_directly, store_errors
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.keyring import KeyRing
 
@@ -22,6 +22,7 @@ FOLLOWER: Final = "luntrex-proxy keyring"  # in pg_stat_activity, with the begin
 _HEARTBEAT_S: Final = 1.0
 _ANSWER_WAIT_S: Final = 2.0  # for a connection and for each statement on it
 _PROBE_WAIT_S: Final = 5.0  # at the start, when everybody else starts too
+_BATCH_WAIT_S: Final = 3.0  # for a batch of changes, which takes several of them
 _FIRST_BACKOFF_S: Final = 0.1
 _LONGEST_BACKOFF_S: Final = 1.0
 
@@ -81,13 +82,29 @@ async def _follow_one_connection(ring: KeyRing, dsn: str, on_connected: Callable
         # LISTEN first, then read: what commits in between is seen by one of the two.
         async with asyncio.timeout(_ANSWER_WAIT_S):
             await connection.add_listener(CHANNEL, lambda *_: woken.set())
-        await ring.catch_up(connection)
+        await _catch_up(ring, connection)
         await on_connected()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_HEARTBEAT_S):
                     await woken.wait()
             woken.clear()
-            await ring.catch_up(connection)
+            await _catch_up(ring, connection)
     finally:
         connection.terminate()
+
+
+async def _catch_up(ring: KeyRing, connection: DirectConnection) -> None:
+    """`ring.catch_up`, the connection dropped when it falls silent: the driver would first wait to roll back on it."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.call_later(_BATCH_WAIT_S, connection.terminate)
+
+    def answered() -> None:
+        nonlocal deadline
+        deadline.cancel()
+        deadline = loop.call_later(_BATCH_WAIT_S, connection.terminate)
+
+    try:
+        await ring.catch_up(connection, answered)
+    finally:
+        deadline.cancel()

@@ -105,18 +105,24 @@ class KeyRing:
             async with pool.acquire() as connection:
                 await self._read_all(connection)
 
-    async def catch_up(self, connection: Connection) -> None:
-        """Bring the ring up to the store's present version; nearly always that is one small question."""
+    async def catch_up(self, connection: Connection, on_answer: Callable[[], None] = lambda: None) -> None:
+        """Bring the ring up to the store's present version; nearly always that is one small question.
+
+        `on_answer` hears of each batch that came, so that a connection can be told from a dead one while many come.
+        """
         asked_at = time.monotonic()
         version, *fingerprints = (await connection.fetch(_STATE))[0]
+        on_answer()
         ended = self._old is not None and self._old.fingerprint not in fingerprints
         if ended:
             self._old = None  # the rotation is finished: rows no longer say the hashes we may know keys by
         stranger = fingerprints[0] is not None and self.lookup.fingerprint not in fingerprints
         if version < self._version or ended or (stranger and version > self._version):
-            await self._read_all(connection)  # a lower version: the database was restored from an older backup
+            await self._read_all(
+                connection, on_answer
+            )  # a lower version: the database was restored from an older backup
         elif version > self._version:
-            await self._read_changes(connection, version)
+            await self._read_changes(connection, version, on_answer)
         self._contact, self._given_up = asked_at, False
         self._sweep()
 
@@ -141,7 +147,7 @@ class KeyRing:
             self._given_up = True
             self._tell({caller.key_id for caller in self._live.values()})
 
-    async def _read_all(self, connection: Connection) -> None:
+    async def _read_all(self, connection: Connection, on_answer: Callable[[], None] = lambda: None) -> None:
         asked_at = time.monotonic()
         # The version first: a change that commits while the rows are read is read again, never missed.
         version, *_ = (await connection.fetch(_STATE))[0]
@@ -151,6 +157,7 @@ class KeyRing:
         async with connection.transaction(readonly=True):
             cursor = await connection.cursor(_ALL_LIVE, *self._fingerprints())
             while rows := await cursor.fetch(_BATCH_ROWS):
+                on_answer()
                 for key_id, hashed, account_id, not_before, expires_at, policy, *limits, _ in rows:
                     if hashed is None:
                         unproven.add(key_id)
@@ -169,10 +176,11 @@ class KeyRing:
         gc.freeze()
         self._tell({caller.key_id for hashed, caller in before.items() if hashed not in live})
 
-    async def _read_changes(self, connection: Connection, version: int) -> None:
+    async def _read_changes(self, connection: Connection, version: int, on_answer: Callable[[], None]) -> None:
         async with connection.transaction(readonly=True):
             cursor = await connection.cursor(_CHANGED, *self._fingerprints(), self._version)
             while rows := await cursor.fetch(_BATCH_ROWS):
+                on_answer()
                 self._tell({row["key_id"] for row in rows if self._change(row)})
                 await asyncio.sleep(0)
         self._version = version

@@ -326,7 +326,7 @@ STARTS = {
 
 @pytest.mark.parametrize("start", STARTS.values(), ids=STARTS.keys())
 def test_a_daemon_started_into_a_fault_says_one_sentence(stage: Stage, start: Start) -> None:
-    """Exit status 1 in bounded time, one sentence that says what to do, and a good start afterwards."""
+    """Exit status 1 in bounded time, one sentence that says what to do."""
     wait_until(stage.is_well, RECOVERY_S, "well at the beginning")
     twin = stage.daemon.sibling()
     try:
@@ -336,8 +336,6 @@ def test_a_daemon_started_into_a_fault_says_one_sentence(stage: Stage, start: St
             assert len(lines) == 1
             assert start.words in lines[0]
             assert PASSWORD not in lines[0]
-        twin.start()
-        assert ask(twin, post(twin, "/v1/chat/completions", chat_request())).status == 200
     finally:
         twin.remove()
 
