@@ -39,6 +39,7 @@ _NOT_YET: Final = (
 )
 _CONNECT_WAIT_S: Final = 5.0
 _COMMAND_WAIT_S: Final = 20.0
+_RELEASE_WAIT_S: Final = 2.0
 _IDLE_CONNECTION_S: Final = 300.0
 
 
@@ -71,16 +72,28 @@ async def open_pool(
     await _check_server(dsn, application_name, wait_s, pooled)
     more: dict[str, Any] = {"statement_cache_size": 0, "reset": _keep} if pooled else {}
     with _connect_errors(dsn):
-        return await asyncpg.create_pool(
+        return await _Pool(
             dsn,
             min_size=0,  # with more, asyncpg logs a traceback per try while the database is away
             max_size=max_size,
+            max_queries=50_000,
+            loop=None,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
             timeout=_CONNECT_WAIT_S,
             command_timeout=_COMMAND_WAIT_S,
             max_inactive_connection_lifetime=_IDLE_CONNECTION_S,
             server_settings=_server_settings(application_name, pooled),
             **more,
         )
+
+
+class _Pool(Pool):
+    """Whoever gives a connection back is not held up by it: a hung one is dropped. The driver would wait for ever."""
+
+    async def release(self, connection: "PoolConnectionProxy[asyncpg.Record]", *, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- the driver's signature
+        """As the driver's, in bounded time."""
+        await super().release(connection, timeout=_RELEASE_WAIT_S if timeout is None else timeout)
 
 
 async def _keep(connection: Connection) -> None:

@@ -1,5 +1,8 @@
 """What is said when the database cannot be used: one sentence, and never a piece of the password."""
 
+import asyncio
+import os
+import signal
 import socket
 import time
 
@@ -108,3 +111,19 @@ async def test_driver_errors_become_sentences(database: Pool) -> None:
     assert not isinstance(caught.value, StoreUnavailableError)
     with pytest.raises(StoreUnavailableError, match="could not count"), store_errors("count"):
         await database.fetchval("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+async def test_a_connection_that_hangs_is_let_go(postgres_dsn: str) -> None:
+    """Whoever gives up on a statement is free soon, and the next one gets another connection."""
+    pool = await open_pool(postgres_dsn, max_size=1)
+    hung: int = await pool.fetchval("SELECT pg_backend_pid()")
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(8):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await pool.fetchval("SELECT 1")
+            assert await pool.fetchval("SELECT pg_backend_pid()") != hung
+    finally:
+        os.kill(hung, signal.SIGCONT)
+        await close_pool(pool)

@@ -72,7 +72,7 @@ def check_without_a_database(fleet: Fleet) -> None:
             assert asked_at - stopped_at <= lag_s <= time.monotonic() - stopping_at + 1.5
         for watch in watches:
             watch.wait()
-            assert STALE_S - 1.5 <= watch.refused_at - stopped_at <= STALE_S + 1
+            assert stopping_at + STALE_S - 1.5 <= watch.refused_at <= stopped_at + STALE_S + 1
             assert watch.cut_at - stopped_at <= STALE_S + DISCONNECTED_S
     finally:
         fleet.server.start()
