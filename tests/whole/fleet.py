@@ -66,6 +66,14 @@ class Fleet:
         """Returns after the commit."""
         self._again(lambda: accounts.suspend(self.pool, account))
 
+    def suspend_key(self, account: str, made: NewKey) -> None:
+        """Returns after the commit."""
+        self._again(lambda: apikeys.suspend(self.pool, made.info.key_id))
+
+    def forbid(self, account: str, made: NewKey) -> None:
+        """A policy no upstream here fits. Returns after the commit."""
+        self._again(lambda: accounts.set_policy(self.pool, account, "region=us; retention=none; training=never"))
+
     def _again(self, change: Callable[[], Any]) -> None:
         """Our own pool may have lost its connections to the fault."""
         try:
@@ -137,6 +145,18 @@ def answer(exchange: Exchange) -> list[Step]:
 def status(daemon: Daemon, key: str) -> int:
     """What a request with this key gets."""
     return ask(daemon, post(daemon, "/v1/chat/completions", chat_request(), key=key)).status
+
+
+def refused_s(fleet: Fleet, change: Callable[[str, NewKey], None]) -> float:
+    """As `spread_s`, for changes that let running streams end."""
+    account, made = fleet.make_key()
+    change(account, made)
+    changed_at = time.monotonic()
+    for daemon in fleet.daemons:
+        while status(daemon, made.key) == 200:
+            assert time.monotonic() - changed_at < _LONG_S, "the change never arrives"
+            time.sleep(0.02)
+    return time.monotonic() - changed_at
 
 
 def spread_s(fleet: Fleet, change: Callable[[str, NewKey], None], before: Callable[[], object] = lambda: None) -> float:

@@ -9,7 +9,7 @@ import time
 from contextlib import AbstractContextManager
 
 from tests.upstreams.loop_thread import LoopThread
-from tests.whole.fleet import Fleet, Watch, spread_s
+from tests.whole.fleet import Fleet, Watch, refused_s, spread_s
 from tests.whole.server import wait_until
 
 CONNECTED_S, DISCONNECTED_S = 1.0, 5.0
@@ -43,6 +43,8 @@ def check_with_a_database(fleet: Fleet) -> None:
 
     assert spread_s(fleet, fleet.revoke) <= CONNECTED_S, "connected"
     assert spread_s(fleet, fleet.suspend) <= CONNECTED_S, "an account suspended"
+    assert spread_s(fleet, fleet.suspend_key) <= CONNECTED_S, "a key suspended"
+    assert refused_s(fleet, fleet.forbid) <= CONNECTED_S, "a policy changed"
     killed = "application_name LIKE 'luntrex-proxy keyring%'"
     assert spread_s(fleet, fleet.revoke, lambda: server.end_sessions(killed)) <= DISCONNECTED_S, "killed"
     assert spread_s(fleet, fleet.suspend, lambda: server.end_sessions(killed)) <= DISCONNECTED_S, "killed, suspended"
