@@ -128,10 +128,13 @@ class Server:
     @contextlib.contextmanager
     def frozen(self, pids: list[int] | None = None) -> Iterator[None]:
         """SIGSTOP for every process of the server, or some of them."""
-        stopped = self.pids() if pids is None else pids
+        stopped: list[int] = []
+        # Again, until there is no new one: the server may have been about to fork.
+        while new := [pid for pid in (self.pids() if pids is None else pids) if pid not in stopped]:
+            for pid in new:
+                os.kill(pid, signal.SIGSTOP)
+            stopped += new
         assert stopped
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
         try:
             yield
         finally:
