@@ -53,7 +53,11 @@ async def check_listening(pool: Pool, dsn: str, *, has_direct_url: bool) -> None
         )
 
 
-async def follow(ring: KeyRing, dsn: str, on_connected: Callable[[], Awaitable[None]]) -> None:
+async def _tell_nobody() -> None:
+    pass
+
+
+async def follow(ring: KeyRing, dsn: str, on_connected: Callable[[], Awaitable[None]] = _tell_nobody) -> None:
     """Keep `ring` current until cancelled. `dsn` must lead to PostgreSQL itself, not to a transaction pooler.
 
     `on_connected` hears of each new connection once it has answered: what waits on an older one may wait for nobody.

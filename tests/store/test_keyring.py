@@ -31,12 +31,8 @@ async def make(pool: Pool, name: str = "main") -> NewKey:
 @contextlib.asynccontextmanager
 async def following(ring: KeyRing, pool: Pool, dsn: str) -> AsyncIterator[None]:
     """The ring, loaded and running."""
-
-    async def connected() -> None:
-        pass
-
     await ring.load(pool)
-    running = asyncio.create_task(follow(ring, dsn, connected))
+    running = asyncio.create_task(follow(ring, dsn))
     try:
         assert await seconds_until(lambda: ring.lag_s() < 1) < 2
         await asyncio.sleep(0.1)  # it listens
