@@ -117,7 +117,7 @@ def test_two_processes_share_a_port(servers: LoopThread, served: ScriptedUpstrea
                 connection.request("GET", "/livez")
                 assert connection.getresponse().status == 200
                 connection.close()
-            # Each key is known to the process of its own database: 200 and 401 say who answered (more 401 would be 429).
+            # Each key is known to the process of its own database: 200 and 401 say who answered (more 401 are 429).
             answered = {ask(one, post(one, "/v1/chat/completions", chat_request())).status for _ in range(20)}
             assert answered == {200, 401}
 
