@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from luntrex_proxy.cli.opening import opened
+from luntrex_proxy.cli.opening import address_of, opened
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.store import migrate, rotation
 from luntrex_proxy.store.database import Pool
@@ -85,7 +85,7 @@ def _look_at_machine(settings: "Settings", directory: Path) -> Iterator[Finding]
 
 
 async def _look_at_database(settings: "Settings", directory: Path) -> list[Finding]:
-    url = settings.database.url.reveal() if settings.database.url else None
+    url = address_of(settings)
     found: list[Finding] = []
     try:
         async with opened(directory, url, needs_schema=False) as (pool, _):

@@ -36,11 +36,16 @@ class Opened:
     state_directory: Path
 
 
+def address_of(settings: "Settings") -> str | None:
+    """The configured database's URL, around a connection pooler; None: the embedded one."""
+    url = settings.database.direct_url or settings.database.url
+    return url.reveal() if url else None
+
+
 def run_verb(context: click.Context, body: Callable[[Opened], Awaitable[T]], *, needs_schema: bool = True) -> T:
     """Run `body` on the configured database. `needs_schema` False is for the verbs that migrate."""
     settings, state = located(context)
-    around_pooler = settings.database.direct_url or settings.database.url
-    url = around_pooler.reveal() if around_pooler else None
+    url = address_of(settings)
     if state.note and url is None:
         click.echo(state.note, err=True)
     return asyncio.run(_run(settings, state.path, url, body, needs_schema))

@@ -260,7 +260,8 @@ class Daemon:
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The lines of its log that say this."""
-        lines = (json.loads(line) for line in self.stderr.read_text().splitlines() if line.startswith("{"))
+        whole = self.stderr.read_text().rpartition("\n")[0].splitlines()  # the last one may be half there
+        lines = (json.loads(line) for line in whole if line.startswith("{"))
         return [line for line in lines if line.get("event") == event]
 
     def metric(self, name: str) -> float:

@@ -289,7 +289,7 @@ def reasons(daemon: Daemon) -> list[str]:
 
 def told(daemon: Daemon) -> int:
     """How many lines its log has that are not about one request."""
-    lines = [line for line in daemon.stderr.read_text().splitlines() if line]
+    lines = [line for line in daemon.stderr.read_text().rpartition("\n")[0].splitlines() if line]
     return len(lines) - len(daemon.said("luntrex.request"))
 
 
