@@ -252,7 +252,7 @@ def test_a_fault_is_invisible_to_callers_and_ends_by_itself(stage: Stage, fault:
                 assert (unknown.status, unknown.headers.get("retry-after", "").isdigit()) == (503, True)
                 wait_until(lambda: said(daemon, "luntrex.database_lost") > lost_before, 3, "the loss is said")
             if fault.ledger:
-                wait_until(lambda: not daemon.checks()["ledger"], NOTICED_S, "records not stored")
+                wait_until(lambda: not daemon.checks()["storing"], NOTICED_S, "records not stored")
                 assert daemon.metric("luntrex_ledger_stalled") == 1
                 assert daemon.metric("luntrex_ledger_spooled_total") > 0
                 wait_until(
@@ -263,7 +263,7 @@ def test_a_fault_is_invisible_to_callers_and_ends_by_itself(stage: Stage, fault:
                 assert daemon.checks()["database"]
                 assert stage.ask_unknown().status == 401
             if fault.ledger is False:
-                assert daemon.checks()["ledger"]
+                assert daemon.checks()["storing"]
             assert daemon.probe("/readyz") == 200  # known keys work: traffic should come here
             load.wait_for(4)
         wait_until(stage.is_well, RECOVERY_S, f"well again: {daemon.checks()}")

@@ -74,7 +74,7 @@ def test_two_daemons_share_a_pooler(servers: LoopThread, server: Server, pooler:
                     other.wait_for(10)
                     assert not first.said("luntrex.ledger_stalled") + second.said("luntrex.ledger_stalled")
                     pooler.kill()
-                    wait_until(lambda: not first.checks()["ledger"], 15, "the dead pooler is noticed")
+                    wait_until(lambda: not first.checks()["storing"], 15, "the dead pooler is noticed")
                     assert first.checks()["database"]
                     pooler.start()
                 assert load.wrong + other.wrong == []
