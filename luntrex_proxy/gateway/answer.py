@@ -7,6 +7,8 @@ piece (the terminal event, or the end of a JSON body) stays in `last` until the 
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
 from luntrex_proxy.core.call import Route
 from luntrex_proxy.core.outcome import Tokens
 from luntrex_proxy.core.wire.jsonbody import JsonReader
@@ -20,53 +22,47 @@ GATHER_BYTES = 65536
 FIRST_EVENT_GRACE_S = 1.0  # a head that came alone waits this long for its first event before the client sees it
 
 
-class Answer:
+class Answer(msgspec.Struct, eq=False):
     """Sink of an upstream connection; `decided` and `finished` are awaited by the pipeline, nothing else waits."""
 
-    __slots__ = (
-        "_connection", "_done", "_exchange", "_feed", "_grace", "_parts", "_ready", "_route", "_sent_deadline",
-        "_waiter", "complete", "failure", "gathered_bytes", "headers", "is_stream", "json", "last", "reader",
-        "relayed", "status", "usage",
-    )  # fmt: skip
+    _connection: UpstreamConnection
+    reader: StreamReader | None  # None when the client asked for no stream
+    _route: Route
+    _exchange: Exchange | None = None  # set while pushing
+    _grace: asyncio.TimerHandle | None = None
+    _parts: list[bytes] = []  # each has its own: msgspec copies it
+    _ready: bool = False
+    done: bool = False  # nothing more will come
+    _sent_deadline: float = NEVER  # the connection's deadline at the read that last brought the client something
+    _waiter: Signal | None = None
+    _feed: Callable[[bytes], bytes] | None = None  # the reader's, once the answer is known to be a stream
+    json: JsonReader | None = None  # only for an answer too large to be gathered
+    is_stream: bool = False
+    status: int = 0
+    headers: dict[bytes, bytes] = {}
+    gathered_bytes: int = 0
+    complete: bool = False  # the upstream's message or stream ended as it should
+    failure: str = ""  # refusal code of what went wrong
+    last: bytes = b""
+    relayed: bool = False  # the client was given some of it
+    usage: Tokens | None = None  # the upstream's own numbers, for what is not a stream
 
-    def __init__(self, connection: UpstreamConnection, reader: StreamReader | None, route: Route) -> None:
-        self._connection = connection
-        self._exchange: Exchange | None = None  # set while pushing
-        self._grace: asyncio.TimerHandle | None = None
-        self._parts: list[bytes] = []
-        self._ready = False
-        self._done = False
-        self._sent_deadline = NEVER  # the connection's deadline at the read that last brought the client something
-        self._waiter: Signal | None = None
-        self._feed: Callable[[bytes], bytes] | None = None  # the reader's, once the answer is known to be a stream
-        self.reader = reader  # None when the client asked for no stream
-        self.json: JsonReader | None = None  # only for an answer too large to be gathered
-        self._route = route
-        self.is_stream = False
-        self.status = 0
-        self.headers: dict[bytes, bytes] = {}
-        self.gathered_bytes = 0
-        self.complete = False  # the upstream's message or stream ended as it should
-        self.failure = ""  # refusal code of what went wrong
-        self.last = b""
-        self.relayed = False  # the client was given some of it
-        self.usage: Tokens | None = None  # the upstream's own numbers, for what is not a stream
+    def __repr__(self) -> str:
+        return "Answer()"  # never an upstream's words in a traceback
 
     # What the pipeline awaits.
 
-    async def decided(self) -> None:
+    def decided(self) -> Signal:
         """Until enough is here to decide what to send: a whole small body, a first event, or a failure."""
-        if not self._ready:
-            await self._wait()
+        return self._signal(self._ready)
 
-    async def finished(self) -> None:
+    def finished(self) -> Signal:
         """Until everything but `last` has been pushed."""
-        if not self._done:
-            await self._wait()
+        return self._signal(self.done)
 
-    async def _wait(self) -> None:
-        self._waiter = Signal()
-        await self._waiter
+    def _signal(self, fired: bool) -> Signal:
+        self._waiter = Signal(fired)
+        return self._waiter
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -74,11 +70,6 @@ class Answer:
             waiter.fire()
 
     # What the pipeline decides.
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more will come."""
-        return self._done
 
     @property
     def code(self) -> str:
@@ -97,7 +88,7 @@ class Answer:
 
     def push_to(self, exchange: Exchange) -> None:
         """From now on pieces go straight to the client, as fast as it reads."""
-        if self._done:
+        if self.done:
             return  # the connection may already serve another request, which this client must not slow down
         self._exchange = exchange
         exchange.on_pause = self._pause
@@ -126,11 +117,20 @@ class Answer:
     def abandon(self) -> None:
         """Nobody wants the rest: close the upstream connection now. Does nothing to an answer that has ended."""
         self._exchange = None
-        if not self._done:
+        if not self.done:
             self._finish()
             self._connection.abandon()
 
     # AnswerSink
+
+    def arrived_whole(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
+        """The usual answer that is no stream: all of it in one read."""
+        self.status = status
+        self.headers = headers
+        self._parts.append(body)
+        self.gathered_bytes = len(body)
+        self.complete = self.done = self._ready = True
+        self._wake()
 
     def head_arrived(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Remember the head; a stream's head waits a moment for its first event, so that they go out together."""
@@ -185,7 +185,7 @@ class Answer:
 
     def ended(self) -> None:
         """The upstream's message is complete; a stream must also have said so in its own grammar."""
-        if self._done:
+        if self.done:
             return
         if self.is_stream and self.reader is not None:
             self.complete = self.reader.finish() is End.COMPLETE
@@ -197,7 +197,7 @@ class Answer:
 
     def failed(self, code: str) -> None:
         """The upstream broke off."""
-        if not self._done:
+        if not self.done:
             self.failure = code
             self._finish()
 
@@ -209,7 +209,7 @@ class Answer:
         self._wake()
 
     def _finish(self) -> None:
-        self._done = True
+        self.done = True
         if self._exchange is not None:
             self._exchange.on_pause = self._exchange.heard_at = None  # the connection may serve another request already
         self._decide()

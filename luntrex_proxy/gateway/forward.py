@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from operator import length_hint
 
 from luntrex_proxy.core.health import Verdict
@@ -47,17 +47,31 @@ async def forward(
     Takes a `Permit`: nothing is forwarded that `authorise` has not let through.
     """
     draft.ending = Ending.UPSTREAM_FAILED
-    routing.retries.requests += 1
+    retries = routing.retries
+    retries.requests += 1
     left = iter(targets)
     refused: tuple[Target, Answer] | None = None
-    while True:
-        try:
-            target, connection = await _reach(left, targets, draft, routing.retries.tries)
-        except Refusal:
-            if refused is None:
-                raise
-            draft.upstream = refused[0].upstream.name
-            return refused[1]  # it says more than that nobody else was there
+    why = "no_upstream"
+    for target in left:
+        health, origin = target.upstream.health, target.upstream.origin
+        if draft.attempts >= retries.tries:
+            break
+        if health.troubled and not health.admit(origin.now, draft.request_id):
+            continue
+        draft.attempts += 1
+        draft.upstream = target.upstream.name
+        connection = origin.take()
+        if connection is None:
+            # Who can't be connected to was sent nothing and is at no expense, so it costs no retry budget, which keeps
+            # load from multiplying. `tries` bounds such attempts, and after a few the breaker does.
+            try:
+                connection = await _connect(target, targets, draft.request_id)
+            except OriginFullError:
+                why = "overloaded"
+                continue
+            if connection is None:
+                why = "upstream_unreachable" if why == "no_upstream" else why
+                continue
         answer = _send(call, permit, target, connection, body, fields, draft, routing)
         if target.speed is None:
             await answer.decided()
@@ -65,14 +79,18 @@ async def forward(
         else:
             await _measured(answer, target, targets)
         if answer.status < 400 and not answer.failure:
-            if target.upstream.health.troubled and not answer.done:
-                target.upstream.health.answers(draft.request_id)
+            if health.troubled and not answer.done:
+                health.answers(draft.request_id)
             return answer
         _heed_wish(answer, target, permit)
-        if not _was_refused_whole(answer) or not length_hint(left) or not _may_go_on(call, draft, routing.retries):
+        if not _was_refused_whole(answer) or not length_hint(left) or not _may_go_on(call, draft, retries):
             return answer
         refused = target, answer
         conclude(draft)
+    if refused is None:
+        raise Refusal(why)
+    draft.upstream = refused[0].upstream.name
+    return refused[1]  # it says more than that nobody else was there
 
 
 def conclude(draft: Draft) -> None:
@@ -99,37 +117,6 @@ def conclude(draft: Draft) -> None:
     else:
         verdict = Verdict.GOOD if draft.code == "ok" else Verdict.BAD
     health.note(verdict, asyncio.get_running_loop().time(), draft.request_id)
-
-
-async def _reach(
-    left: Iterator[Target], targets: Sequence[Target], draft: Draft, tries: int
-) -> tuple[Target, UpstreamConnection]:
-    """The next target that can be connected to.
-
-    Those that can't be were sent nothing and are at no expense, so they cost no retry budget, which keeps load from
-    multiplying: each request still reaches one upstream. `tries` bounds them, and after a few the breaker does.
-    """
-    full = False
-    for target in left:
-        health, origin = target.upstream.health, target.upstream.origin
-        if draft.attempts >= tries:
-            break
-        if health.troubled and not health.admit(origin.now, draft.request_id):
-            continue
-        draft.attempts += 1
-        draft.upstream = target.upstream.name
-        connection = origin.take()
-        if connection is not None:
-            return target, connection
-        try:
-            connection = await _connect(target, targets, draft.request_id)
-        except OriginFullError:
-            full = True
-        if connection is not None:
-            return target, connection
-    if not draft.attempts:
-        raise Refusal("no_upstream")
-    raise Refusal("overloaded" if full else "upstream_unreachable")
 
 
 async def _connect(target: Target, targets: Sequence[Target], request_id: str) -> UpstreamConnection | None:
@@ -181,7 +168,7 @@ def _send(
         reader = stream_reader(call.route.grammar, withhold_usage=target.injects_usage(call.route, fields))
     answer = draft.answer = Answer(connection, reader, call.route)
     draft.health = target.upstream.health
-    connection.send(request, answer)
+    connection.send(request, answer, answer.arrived_whole if reader is None else None)
     return answer
 
 

@@ -5,6 +5,7 @@ never framing of ours.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from luntrex_proxy.core.refusals import Refusal
@@ -13,6 +14,7 @@ from luntrex_proxy.gateway.http.answerhead import (
     END,
     MAX_HEAD_BYTES,
     UNTIL_CLOSE,
+    AnswerHead,
     BadAnswerError,
     read_answer_head,
 )
@@ -21,6 +23,7 @@ from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
 
 MAX_INFORMATIONAL = 8
 MAX_UNWANTED_BYTES = 65536  # after the sink has all it wants
+_WHOLE_BYTES = 65536  # of a body that may be handed on together with its head
 _SWITCHING_PROTOCOLS = 101
 _PROTOCOL = b"HTTP/1."
 _FREE_CHUNKS = 2**62  # a model's tokens may be as short as they are; its idle time and our client's pace bound it
@@ -43,6 +46,9 @@ class AnswerSink(Protocol):
         """No more will come; `code` is a refusal code. The connection is already closed."""
 
 
+OnWhole = Callable[[int, dict[bytes, bytes], bytes], None]
+
+
 class Owner(Protocol):
     """Whose connection it is: the origin that counts and pools it."""
 
@@ -62,8 +68,8 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream, for one request at a time."""
 
     __slots__ = (
-        "_asked", "_chunks", "_held", "_informational", "_length", "_missing", "_origin", "_paused", "_reusable",
-        "_sink", "_ticker", "_transport", "_unwanted_bytes", "closed", "deadline", "renew_at",
+        "_asked", "_chunks", "_held", "_informational", "_length", "_missing", "_on_whole", "_origin", "_paused",
+        "_reusable", "_sink", "_ticker", "_transport", "_unwanted_bytes", "closed", "deadline", "renew_at",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -72,6 +78,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._origin = origin
         self._ticker = ticker
         self._sink: AnswerSink | None = None
+        self._on_whole: OnWhole | None = None
         self._asked = False  # an answer is due or under way
         self._held: bytes | None = b""  # the start of a head; None once the head is there
         self._informational = 0
@@ -85,9 +92,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = NEVER
         self.renew_at = NEVER  # on the ticker's clock; the origin sets it
 
-    def send(self, request: bytes, sink: AnswerSink) -> None:
-        """Send a whole request; its answer goes to `sink`."""
+    def send(self, request: bytes, sink: AnswerSink, on_whole: OnWhole | None = None) -> None:
+        """Send a whole request; its answer goes to `sink`.
+
+        Unless all of a small one comes in one read: then `on_whole` is all that is called, with head and body.
+        """
         self._sink = sink
+        self._on_whole = on_whole
         self._asked = True
         self._held = b""
         self._informational = self._unwanted_bytes = 0
@@ -212,12 +223,20 @@ class UpstreamConnection(asyncio.Protocol):
         if self._held is not None:
             scanned = len(self._held)
             try:
-                data = self._read_head(self._held + data, scanned)
+                found = self._read_head(self._held + data, scanned)
             except BadAnswerError:
                 self._break("upstream_invalid")
                 return
-            if self._held is not None:
+            if found is None:
                 return
+            head, data = found
+            self._reusable = head.keep_alive and head.length != UNTIL_CLOSE
+            if head.length == len(data) <= _WHOLE_BYTES and self._on_whole is not None and self._sink is not None:
+                self._sink = None
+                self._finish(b"")
+                self._on_whole(head.status, head.headers, data)
+                return
+            self._begin_body(head)
             if self._chunks is not None:
                 if data:
                     self.data_received(data)
@@ -231,8 +250,8 @@ class UpstreamConnection(asyncio.Protocol):
         if missing <= 0 and not self.closed:
             self._finish(data[missing:] if missing else b"")
 
-    def _read_head(self, data: bytes, scanned: int) -> bytes:
-        """What follows the final head; informational ones are skipped. `_held` stays set while it is not there.
+    def _read_head(self, data: bytes, scanned: int) -> tuple[AnswerHead, bytes] | None:
+        """The final head and what follows it; informational ones are skipped. None, and `_held`: it is not all there.
 
         The first `scanned` bytes were looked at before: a head that comes byte by byte is not searched each time.
         """
@@ -244,25 +263,25 @@ class UpstreamConnection(asyncio.Protocol):
                 if len(data) > MAX_HEAD_BYTES:
                     raise BadAnswerError
                 self._held = data
-                return b""
+                return None
             head = read_answer_head(data[:end])
             data = data[end:]
             scanned = 0
             if head.status >= 200:
-                break
+                return head, data
             self._informational += 1
             if self._informational > MAX_INFORMATIONAL or head.status == _SWITCHING_PROTOCOLS:
                 raise BadAnswerError
+
+    def _begin_body(self, head: AnswerHead) -> None:
         self._held = None
         self._length = head.length
         self._missing = max(head.length, 0)
-        self._reusable = head.keep_alive and head.length != UNTIL_CLOSE
         if head.length == CHUNKED:
             self._chunks = ChunkedBody(_FREE_CHUNKS)
         if self._sink is not None:
             self.deadline = self._ticker.now + self._origin.idle_s
             self._sink.head_arrived(head.status, head.headers)
-        return data
 
     # Ends
 
