@@ -77,10 +77,12 @@ class HistogramChild:
         self._prefixes = prefixes
         self._totals = totals
 
-    def observe(self, value_us: int) -> None:
-        """Count one value."""
-        self._counts[bisect_left(self._bounds_us, value_us)] += 1
-        self._sum_us += value_us
+    def observe(self, *values_us: int) -> None:
+        """Count these values."""
+        counts, bounds_us = self._counts, self._bounds_us
+        for value_us in values_us:
+            counts[bisect_left(bounds_us, value_us)] += 1
+        self._sum_us += sum(values_us)
 
     def render(self) -> str:
         """Buckets (cumulative), sum and count."""

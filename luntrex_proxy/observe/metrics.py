@@ -4,6 +4,7 @@ Labels are bounded and never hold a key, an account, a request id or a client's 
 come from fixed tables, upstreams from the configuration, models from the catalogue and at most MODEL_LIMIT of them.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from operator import attrgetter
@@ -74,6 +75,8 @@ _WATCHABLE = {
     "luntrex_log_fields_unlisted_total": _Watchable("counter", None, "Log fields withheld: not on the allowlist."),
     "luntrex_log_requests_dropped_total": _Watchable("counter", None, "Request lines not written: stderr too slow."),
 }
+_Kind = tuple[str, str, str, int, str, str]  # of outcomes that are counted in the same cells
+_kind_of: Callable[[Outcome], _Kind] = attrgetter("route", "upstream", "model", "status", "code", "ending")
 _counts = attrgetter(*Tokens().columns())  # in the order of the classes
 WATCHED_NAMES = frozenset(_WATCHABLE)
 Reading = Callable[[], float | Mapping[str, float]]
@@ -98,7 +101,7 @@ class Metrics:
         self._pending: list[Outcome] = []
         self._watched: dict[str, Reading] = {}
         self._models: set[str] = {OTHER}
-        self._joined: dict[tuple[str, str, str, int, str, str], _Joined] = {}
+        self._joined: dict[_Kind, _Joined] = {}
         self._requests = Counter(
             "luntrex_requests_total",
             "Requests by what the client was answered; status 0: it left before an answer.",
@@ -136,25 +139,24 @@ class Metrics:
 
     def _count_pending(self) -> None:
         pending, self._pending = self._pending, []
+        kinds: defaultdict[_Kind, list[Outcome]] = defaultdict(list)
         for outcome in pending:
-            self._count(outcome)
+            kinds[_kind_of(outcome)].append(outcome)
+        for kind, outcomes in kinds.items():
+            self._count(kind, outcomes)
 
-    def _count(self, outcome: Outcome) -> None:
-        key = (outcome.route, outcome.upstream, outcome.model, outcome.status, outcome.code, outcome.ending)
-        joined = self._joined.get(key) or self._join(key)
-        joined.requests[0] += 1
-        joined.ending[0] += 1
+    def _count(self, kind: _Kind, outcomes: list[Outcome]) -> None:
+        joined = self._joined.get(kind) or self._join(kind)
+        joined.requests[0] += len(outcomes)
+        joined.ending[0] += len(outcomes)
         if joined.denied is not None:
-            joined.denied[0] += 1
-        joined.duration.observe(outcome.duration_us)
-        if outcome.first_byte_us:
-            joined.first_byte.observe(outcome.first_byte_us)
-        if outcome.attempts:
-            self._all_overhead.observe(outcome.overhead_us)
-            if outcome.input_tokens or outcome.output_tokens:  # the other classes are parts of these two
-                for cell, count in zip(joined.tokens, _counts(outcome), strict=True):
-                    if count:
-                        cell[0] += count
+            joined.denied[0] += len(outcomes)
+        joined.duration.observe(*[outcome.duration_us for outcome in outcomes])
+        joined.first_byte.observe(*[outcome.first_byte_us for outcome in outcomes if outcome.first_byte_us])
+        asked = [outcome for outcome in outcomes if outcome.attempts]
+        self._all_overhead.observe(*[outcome.overhead_us for outcome in asked])
+        for cell, *counts in zip(joined.tokens, *map(_counts, asked), strict=True):
+            cell[0] += sum(counts)
 
     def watch(self, name: str, reading: Reading) -> None:
         """Read `name` (one of WATCHED_NAMES) from `reading` at each scrape; without it the metric has no sample."""
@@ -191,8 +193,8 @@ class Metrics:
         for model in (*models, OTHER):
             self._token_cells(self._model_label(model))
 
-    def _join(self, key: tuple[str, str, str, int, str, str]) -> _Joined:
-        route, upstream, model, status, code, ending = key
+    def _join(self, kind: _Kind) -> _Joined:
+        route, upstream, model, status, code, ending = kind
         # Models and statuses are the dimensions that others can stretch; both are folded below, this table is not.
         if len(self._joined) >= _JOINED_LIMIT:
             self._joined.clear()
@@ -200,7 +202,7 @@ class Metrics:
         model = self._model_label(model)
         shown_status = str(status) if status in _STATUSES else f"{status // 100}xx"
         reason = code if code in REFUSALS else OTHER
-        joined = self._joined[key] = _Joined(
+        joined = self._joined[kind] = _Joined(
             requests=self._requests.cell(route, upstream, model, shown_status),
             ending=self._endings.cell(ending),
             denied=self._denied.cell(reason) if ending == Ending.REFUSED else None,
