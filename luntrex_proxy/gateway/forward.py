@@ -51,7 +51,7 @@ async def forward(
     retries.requests += 1
     left = iter(targets)
     refused: tuple[Target, Answer] | None = None
-    why = "no_upstream"
+    full = False
     for target in left:
         health, origin = target.upstream.health, target.upstream.origin
         if draft.attempts >= retries.tries:
@@ -67,10 +67,8 @@ async def forward(
             try:
                 connection = await _connect(target, targets, draft.request_id)
             except OriginFullError:
-                why = "overloaded"
-                continue
+                full = True
             if connection is None:
-                why = "upstream_unreachable" if why == "no_upstream" else why
                 continue
         answer = _send(call, permit, target, connection, body, fields, draft, routing)
         if target.speed is None:
@@ -87,10 +85,12 @@ async def forward(
             return answer
         refused = target, answer
         conclude(draft)
-    if refused is None:
-        raise Refusal(why)
-    draft.upstream = refused[0].upstream.name
-    return refused[1]  # it says more than that nobody else was there
+    if refused is not None:
+        draft.upstream = refused[0].upstream.name
+        return refused[1]  # it says more than that nobody else was there
+    if not draft.attempts:
+        raise Refusal("no_upstream")
+    raise Refusal("overloaded" if full else "upstream_unreachable")
 
 
 def conclude(draft: Draft) -> None:

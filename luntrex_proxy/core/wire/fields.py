@@ -1,9 +1,12 @@
 """The few fields of a JSON request body that decisions need. The prompt is skipped, never decoded."""
 
+from typing import Any
+
 import msgspec
 
 from luntrex_proxy.core.call import Grammar, Route
 from luntrex_proxy.core.wire.members import UNREADABLE, Members, are_compact, find_spans, read_members
+from luntrex_proxy.core.wire.parts import read_parts
 
 MODEL_LIMIT_CHARS = 256
 
@@ -28,6 +31,7 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
     stream: bool
     include_usage: bool  # the client asked for stream_options.include_usage
     members: Members
+    parts: list[Any] | None  # what the conversation is made of besides text (parts.py); None: it can't be read
 
     def __repr__(self) -> str:
         return "Fields()"  # never the client's words in a traceback
@@ -48,7 +52,7 @@ def read_fields(route: Route, body: bytes) -> Fields:
         stream = "stream" in members and _read_switch(members, "stream", "stream")
         if "stream_options" in members:
             include_usage = _read_include_usage(route, members["stream_options"])
-    return Fields(_read_model(members), stream, include_usage, members)
+    return Fields(_read_model(members), stream, include_usage, members, read_parts(route, members))
 
 
 def _check_encoding(body: bytes) -> None:

@@ -22,7 +22,6 @@ from luntrex_proxy.core.wire.parts import (
     every_part,
     every_tool,
     read_option,
-    read_parts,
     read_tools,
 )
 
@@ -41,7 +40,7 @@ def forbidden_field(route: Route, fields: Fields, policy: Policy) -> str | None:
         for name, exceeds in rows.items():
             if name in members and exceeds(members[name], policy):
                 return name
-    parts = read_parts(route, members)
+    parts = fields.parts
     if parts is None:  # fail closed: what can't be looked through might hold one
         return None if policy.allows_strangers() else SPOKEN_IN[route.name]
     return _forbidden_part(parts, policy) if parts else None

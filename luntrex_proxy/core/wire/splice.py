@@ -27,7 +27,6 @@ from luntrex_proxy.core.wire.parts import (
     every_part,
     every_tool,
     read_option,
-    read_parts,
     read_tools,
 )
 
@@ -55,7 +54,7 @@ def refused_field(route: Route, fields: Fields) -> str | None:
         for name, is_refused in rows.items():
             if name in members and is_refused(members[name]):
                 return name
-    parts = read_parts(route, members)
+    parts = fields.parts
     if parts is None:  # fail closed: what can't be looked through might hold one
         return SPOKEN_IN[route.name]
     return _refused_part(route, parts) if parts else None

@@ -4,7 +4,7 @@ Absent and null counts are 0, an explicit zero stays zero. An implausible count 
 the whole object useless, so that the request is estimated. In the details, which only divide, it is taken as absent.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from luntrex_proxy.core.call import Grammar, Route
 from luntrex_proxy.core.outcome import Tokens
@@ -15,15 +15,10 @@ COUNT_LIMIT = 10**9  # above it a number is a mistake: no model has such a reque
 _UNBILLED = frozenset({"moderations", "messages.count_tokens", "models"})
 
 
-class _Names(NamedTuple):
-    input: str
-    output: str
-    input_details: str
-    output_details: str
-
-
-_CHAT = _Names("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
-_RESPONSES = _Names("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
+# Names of the input's count, the output's, and what divides each of them.
+_Names = tuple[str, str, str, str]
+_CHAT: _Names = ("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
+_RESPONSES: _Names = ("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
 _MESSAGES_COUNTS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _MESSAGES_WRITES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 _MESSAGES_NAMES = frozenset((*_MESSAGES_COUNTS, "cache_creation", "output_tokens_details"))
@@ -74,8 +69,9 @@ def _subset(details: dict[str, Any], name: str, whole: int) -> int:
 
 def _read_openai(usage: dict[str, Any], names: _Names) -> Tokens | None:
     # For every request: plain steps, no loops.
-    all_input = usage.get(names.input)
-    all_output = usage.get(names.output)
+    input_name, output_name, into_name, out_name = names
+    all_input = usage.get(input_name)
+    all_output = usage.get(output_name)
     if all_input is None:
         if all_output is None:
             return None
@@ -86,14 +82,14 @@ def _read_openai(usage: dict[str, Any], names: _Names) -> Tokens | None:
         return None
     if not (0 <= all_input <= COUNT_LIMIT and 0 <= all_output <= COUNT_LIMIT):
         return None
-    into = usage.get(names.input_details)
-    out = usage.get(names.output_details)
+    into = usage.get(into_name)
+    out = usage.get(out_name)
     cached = written = input_audio = reasoning = output_audio = 0
-    if type(into) is dict:
+    if type(into) is dict and any(into.values()):
         cached = _subset(into, "cached_tokens", all_input)
         written = _subset(into, "cache_write_tokens", all_input - cached)
         input_audio = _subset(into, "audio_tokens", all_input)
-    if type(out) is dict:
+    if type(out) is dict and any(out.values()):
         reasoning = _subset(out, "reasoning_tokens", all_output)
         output_audio = _subset(out, "audio_tokens", all_output)
     return Tokens(all_input, cached, written, 0, input_audio, all_output, reasoning, output_audio)
