@@ -85,12 +85,16 @@ async def forward(
             return answer
         refused = target, answer
         conclude(draft)
-    if refused is not None:
-        draft.upstream = refused[0].upstream.name
-        return refused[1]  # it says more than that nobody else was there
+    if refused is None:
+        raise _nobody_reached(draft, full)
+    draft.upstream = refused[0].upstream.name
+    return refused[1]  # it says more than that nobody else was there
+
+
+def _nobody_reached(draft: Draft, full: bool) -> Refusal:
     if not draft.attempts:
-        raise Refusal("no_upstream")
-    raise Refusal("overloaded" if full else "upstream_unreachable")
+        return Refusal("no_upstream")
+    return Refusal("overloaded" if full else "upstream_unreachable")
 
 
 def conclude(draft: Draft) -> None:

@@ -25,8 +25,8 @@ from luntrex_proxy.gateway.openpaths import PATHS as OPEN_PATHS
 from luntrex_proxy.gateway.openpaths import open_path
 from luntrex_proxy.gateway.overload import REFUSING, Overload
 from luntrex_proxy.gateway.ports import Outside
-from luntrex_proxy.gateway.record import OTHER, Draft, begin
-from luntrex_proxy.gateway.relay import Relayed, broken_end, relay
+from luntrex_proxy.gateway.record import OTHER, Draft
+from luntrex_proxy.gateway.relay import Relayed, begin_relay, broken_end, end_relay
 from luntrex_proxy.gateway.route import Routing, choose
 from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
 
@@ -71,7 +71,7 @@ class Pipeline:
         if exchange.head.path in OPEN_PATHS and self._answer_openly(exchange):
             return
         now = time.time()
-        draft = begin(now, self._outside, exchange.elapsed_us)
+        draft = Draft(now, exchange.arrived_ns, self._outside)
         self.inflight += 1
         try:
             await self._travel(exchange, draft, now)
@@ -86,9 +86,10 @@ class Pipeline:
             self.inflight -= 1
             if exchange.address:
                 self._addresses.leave(exchange.address)
-            if draft.answer is not None:
+            if draft.answer is not None and not draft.answer.done:
                 draft.answer.abandon()  # whatever way we left by: no upstream works for nobody
-            self._record_anyway(exchange, draft)
+            if not draft.recorded:
+                self._record_anyway(exchange, draft)
             conclude(draft)
             exchange.close()
 
@@ -126,7 +127,9 @@ class Pipeline:
             return
         try:
             # 3 body: bounded bytes; the prompt never becomes a Python object.
-            body = await exchange.read_body(self._body_limit_bytes, self._held)
+            body = exchange.take_body(self._body_limit_bytes, self._held)
+            if body is None:
+                body = await exchange.rest_of_body()
             draft.request_bytes = len(body)
             fields = decode(call.route, body)
             draft.streamed = fields.stream
@@ -142,7 +145,10 @@ class Pipeline:
             exchange.leave_room()
         del body, fields  # an answer may take an hour; its prompt is not needed for it
         # 7 relay: everything but the last piece goes to the client as it comes.
-        relayed = await relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
+        relayed = begin_relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
+        if relayed is None:
+            await answer.finished()
+            relayed = end_relay(call.route, draft.request_id, answer)
         # 8 meter, 9 record: before the last piece is released, because SDKs stop reading there.
         self._release(exchange, draft, relayed)
 
@@ -172,15 +178,23 @@ class Pipeline:
         routing = self.routing
         permit = authorise(caller, call.model_id or ANY_MODEL, call, routing.catalogue, routing.policy)
         answer = await forward(call, permit, choose(permit, self.routing), b"", None, draft, self.routing)
-        relayed = await relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
+        relayed = begin_relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
+        if relayed is None:
+            await answer.finished()
+            relayed = end_relay(call.route, draft.request_id, answer)
         self._release(exchange, draft, relayed)
 
     def _release(self, exchange: Exchange, draft: Draft, relayed: Relayed) -> None:
         """Put a relayed answer on record, then let the client have its end."""
         draft.status, draft.code = relayed.status or 200, relayed.code
         draft.ending = Ending.COMPLETE if relayed.status or relayed.code == "ok" else Ending.UPSTREAM_FAILED
-        self._record(exchange, draft, relayed.body_bytes)
-        relayed.release()
+        self._record(exchange, draft, 0 if relayed.cut else len(relayed.body))
+        if relayed.cut:
+            exchange.abort()
+        elif relayed.status:
+            exchange.respond(relayed.status, relayed.headers, relayed.body)
+        else:
+            exchange.finish(relayed.body)
 
     def _record(self, exchange: Exchange, draft: Draft, unsent_bytes: int = 0) -> None:
         """Stations 8 and 9; only the first call counts. `unsent_bytes` follow as soon as the request is on record."""
@@ -191,8 +205,9 @@ class Pipeline:
         draft.tokens, draft.usage_source = meter(draft.route, answer, draft.request_bytes, draft.response_bytes)
         if answer is not None and answer.reader is not None:
             draft.events = answer.reader.events
-        draft.first_byte_us = exchange.first_byte_us or (exchange.elapsed_us() if unsent_bytes else 0)
-        draft.settle()
+        elapsed_us = draft.elapsed_us()
+        draft.first_byte_us = exchange.first_byte_us or (elapsed_us if unsent_bytes else 0)
+        draft.settle(elapsed_us)
 
     def _record_anyway(self, exchange: Exchange, draft: Draft) -> None:
         """The same where no answer depends on it any more: a bug is told, the client gets what it gets."""
@@ -243,9 +258,9 @@ class Pipeline:
         """A whole answer for bytes that never became a request. Counted by code; nothing of them is kept."""
         row = REFUSALS[code]
         now = time.time()
-        draft = begin(now, self._outside, lambda: 0)
+        draft = Draft(now, 0, self._outside)
         draft.code, draft.status = code, row.status
-        draft.settle()
+        draft.settle(0)
         body = error_body(guess_dialect(received), row, draft.request_id)
         head = b"HTTP/1.1 %d %b\r\n" % (row.status, REASONS[row.status])
         close = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)

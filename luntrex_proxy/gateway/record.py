@@ -1,8 +1,6 @@
 """Station 9, record: one Outcome per request to every sink, exactly once. No other log or metric is on the way."""
 
-from collections.abc import Callable
-
-import msgspec
+from time import perf_counter_ns
 
 from luntrex_proxy.core.health import Health
 from luntrex_proxy.core.outcome import ENDING_WORDS, USAGE_WORDS, Ending, Opening, Outcome, Tokens, UsageSource
@@ -16,39 +14,42 @@ NO_TOKENS = Tokens()
 NO_PRICE = Price(rates=None, model=OTHER, version="")
 
 
-def begin(now: float, outside: Outside, elapsed_us: Callable[[], int]) -> "Draft":
-    """The draft of a request that came at `now` (unix seconds)."""
-    return Draft(outside, elapsed_us, new_request_id(now), int(now * 1e6))
+class Draft:
+    """The outcome in the making: what each station has found out so far, and what is not recorded itself."""
 
+    __slots__ = (
+        "_arrived_ns", "_outside", "account_id", "answer", "attempts", "code", "ending", "events", "first_byte_us",
+        "health", "key_id", "model", "overhead_us", "price", "recorded", "request_bytes", "request_id",
+        "response_bytes", "route", "started_us", "status", "streamed", "tokens", "upstream", "usage_source",
+    )  # fmt: skip
 
-class Draft(msgspec.Struct, eq=False):
-    """The outcome in the making: what each station has found out so far. A struct: made in C, once per request."""
-
-    outside: Outside
-    elapsed_us: Callable[[], int]
-    request_id: str
-    started_us: int
-    recorded: bool = False
-    account_id: int = 0
-    key_id: str = ""
-    route: str = "none"
-    model: str = OTHER
-    upstream: str = ""
-    status: int = 0
-    code: str = "internal_error"
-    ending: Ending = Ending.REFUSED
-    streamed: bool = False
-    usage_source: UsageSource = UsageSource.NONE
-    tokens: Tokens = NO_TOKENS
-    price: Price = NO_PRICE
-    health: Health | None = None  # not recorded: who has to be told how the request ended
-    answer: Answer | None = None  # not recorded: where the meter reads and the pipeline closes
-    request_bytes: int = 0
-    response_bytes: int = 0
-    events: int = 0
-    attempts: int = 0
-    first_byte_us: int = 0
-    overhead_us: int = 0
+    def __init__(self, now: float, arrived_ns: int, outside: Outside) -> None:
+        """Of a request that came at `now` (unix seconds), which was `arrived_ns` on the performance counter."""
+        self._outside = outside
+        self._arrived_ns = arrived_ns
+        self.recorded = False
+        self.health: Health | None = None  # who has to be told how the request ended
+        self.answer: Answer | None = None  # where the meter reads and the pipeline closes
+        self.price = NO_PRICE
+        self.tokens = NO_TOKENS
+        self.request_id = new_request_id(now)
+        self.started_us = int(now * 1e6)
+        self.account_id = 0
+        self.key_id = ""
+        self.route = "none"
+        self.model = OTHER
+        self.upstream = ""
+        self.status = 0
+        self.code = "internal_error"
+        self.ending = Ending.REFUSED
+        self.streamed = False
+        self.usage_source = UsageSource.NONE
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.events = 0
+        self.attempts = 0
+        self.first_byte_us = 0
+        self.overhead_us = 0
 
     def __repr__(self) -> str:
         return "Draft()"
@@ -67,9 +68,13 @@ class Draft(msgspec.Struct, eq=False):
             self.streamed,
             self.request_bytes,
         )
-        self.outside.ledger.open(opening)
+        self._outside.ledger.open(opening)
 
-    def settle(self) -> None:
+    def elapsed_us(self) -> int:
+        """Microseconds since the head arrived."""
+        return (perf_counter_ns() - self._arrived_ns) // 1000
+
+    def settle(self, duration_us: int) -> None:
         """Make the Outcome and give it to every sink; later calls do nothing."""
         if self.recorded:
             return
@@ -103,14 +108,15 @@ class Draft(msgspec.Struct, eq=False):
             self.response_bytes,
             self.events,
             self.attempts,
-            self.elapsed_us(),
+            duration_us,
             self.first_byte_us,
             self.overhead_us,
         )
-        for sink in self.outside.sinks:
+        outside = self._outside
+        for sink in outside.sinks:
             try:
                 sink(outcome)
             except Exception as bug:  # noqa: BLE001 -- a sink that breaks must not cost the client its answer
-                self.outside.on_bug(bug)
+                outside.on_bug(bug)
         if self.account_id:
-            self.outside.ledger.settle(outcome)
+            outside.ledger.settle(outcome)

@@ -28,6 +28,7 @@ REASONS = {
     422: b"Unprocessable Content", 429: b"Too Many Requests", 431: b"Request Header Fields Too Large",
     500: b"Internal Server Error", 502: b"Bad Gateway", 503: b"Service Unavailable", 504: b"Gateway Timeout",
 }  # fmt: skip
+_STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()}
 
 
 class Closing(Protocol):
@@ -70,40 +71,45 @@ class Room(Protocol):
 class Exchange:
     """One request and its answer on a client connection."""
 
-    # Defaults of the class, not of each object: most requests change few of them.
-    _waiter: Signal | None = None
-    _head_sent = False
-    _broken = ""
-    _discard = False
-    _chunked = False  # the answer's body is sent in chunks
-    body_bytes = 0
-    _body_limit = 0
-    _room: Room | None = None  # where the body's bytes count, from `read_body` to `leave_room`
-    _counted_bytes = 0  # there
-    running: Running | None = None
-    on_pause: Callable[[bool], None] | None = None  # set while an upstream can be slowed down
-    heard_at: Callable[[], float] | None = None  # of a running stream: when its upstream last said something
-    gone = False  # the client left
-    cut_code = ""  # why we cut the answer, if we do
-    address = ""  # what the request is counted as, once it is
-    key_id = ""  # set once authenticated, so that revocation finds what runs
-    response_bytes = 0  # of the body, framing not counted
-    first_byte_us = 0  # from the head to the first answer byte
+    __slots__ = (
+        "_body_limit", "_broken", "_chunked", "_counted_bytes", "_discard", "_parts", "_room", "_waiter", "_write",
+        "address", "arrived_ns", "body_bytes", "body_complete", "connection", "cut_code", "first_byte_us", "gone",
+        "head", "head_sent", "heard_at", "key_id", "on_pause", "response_bytes", "running",
+    )  # fmt: skip
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
-        self._arrived_ns = time.perf_counter_ns()
+        self.arrived_ns = time.perf_counter_ns()
         self.connection = connection
+        self.head = head
         self._write = connection.transport.write
         self._parts: list[bytes | bytearray] = []
-        self.head = head
+        self.body_bytes = 0
         self.body_complete = not head.chunked and head.content_length == 0
+        self._waiter: Signal | None = None
+        self._broken = ""
+        self._discard = False
+        self._body_limit = 0
+        self._room: Room | None = None  # where the body's bytes count, from `take_body` to `leave_room`
+        self._counted_bytes = 0  # there
+        self.head_sent = False  # a status has been sent: only the stream can tell of a failure
+        self._chunked = False  # the answer's body is sent in chunks
+        self.running: Running | None = None
+        self.on_pause: Callable[[bool], None] | None = None  # set while an upstream can be slowed down
+        self.heard_at: Callable[[], float] | None = None  # of a running stream: when its upstream last said something
+        self.gone = False  # the client left
+        self.cut_code = ""  # why we cut the answer, if we do
+        self.address = ""  # what the request is counted as, once it is
+        self.key_id = ""  # set once authenticated, so that revocation finds what runs
+        self.response_bytes = 0  # of the body, framing not counted
+        self.first_byte_us = 0  # from the head to the first answer byte of what goes out in pieces
 
     # Reading.
 
-    async def read_body(self, limit: int, room: Room) -> bytes:
-        """The whole body, counted in `room` as it arrives and until `leave_room`.
+    def take_body(self, limit: int, room: Room) -> bytes | None:
+        """The whole body if it is here, else None: `rest_of_body` waits for it.
 
-        Raises Refusal when it is too large or finds no room (as soon as that is certain), malformed or too slow.
+        It counts in `room` as it arrives and until `leave_room`. Raises Refusal when it is too large or finds no room
+        (as soon as that is certain), malformed or too slow.
         """
         length_bytes, here_bytes = self.head.content_length, self.body_bytes  # a chunked one states no length
         if length_bytes > limit or here_bytes > limit:
@@ -111,15 +117,23 @@ class Exchange:
         if not room.take(here_bytes, length_bytes - here_bytes if length_bytes > here_bytes else 0):
             raise Refusal("body_capacity")
         self._body_limit, self._room, self._counted_bytes = limit, room, here_bytes
-        if not self.body_complete and not self._broken:
-            if self.head.expects_continue:
-                self.connection.transport.write(_CONTINUE)
-            self._waiter = Signal()
-            await self._waiter
+        if self._broken:
+            raise Refusal(self._broken)
+        if not self.body_complete:
+            return None
+        parts, self._parts = self._parts, []
+        return b"".join(parts)  # of one part: the very same object
+
+    async def rest_of_body(self) -> bytes:
+        """The whole body, once it has come. Raises Refusal as `take_body` does."""
+        if self.head.expects_continue:
+            self.connection.transport.write(_CONTINUE)
+        self._waiter = Signal()
+        await self._waiter
         if self._broken:
             raise Refusal(self._broken)
         parts, self._parts = self._parts, []
-        return b"".join(parts)  # of one part: the very same object
+        return b"".join(parts)
 
     def leave_room(self) -> None:
         """The body is needed no more, however far it came: it counts no longer."""
@@ -166,41 +180,38 @@ class Exchange:
         return False
 
     def break_body(self, code: str) -> None:
-        """Called by the connection when the body can't be had: `read_body` raises the refusal."""
+        """Called by the connection when the body can't be had: who waits for it gets the refusal."""
         self._broken = code
         self.body_ended()
 
     def body_ended(self) -> None:
-        """Called by the connection after the last piece: `read_body` goes on."""
+        """Called by the connection after the last piece: who waits for it goes on."""
         if self._waiter is not None:
             self._waiter.fire()
 
     # Answering.
 
-    @property
-    def head_sent(self) -> bool:
-        """Whether a status has been sent, so that only the stream can tell of a failure."""
-        return self._head_sent
-
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Send a whole answer in one write. `headers` are complete lines."""
-        framing = b"%bContent-Length: %d\r\n\r\n" % (self._closing(), len(body))
-        self._send_head(status, headers, framing, b"" if self.head.method == b"HEAD" else body)
+        self.head_sent = True
+        length = b"Content-Length: %d\r\n\r\n" % len(body)
+        shown = b"" if self.head.method == b"HEAD" else body
+        self._write(b"".join((_status_line(status), headers, self._closing(), length, shown)))
 
     def start_sized(self, status: int, headers: bytes, length_bytes: int) -> None:
         """Begin an answer of known length; the body follows through `send` and `finish`."""
-        self._send_head(status, headers, b"%bContent-Length: %d\r\n\r\n" % (self._closing(), length_bytes))
+        self._start(status, headers, b"%bContent-Length: %d\r\n\r\n" % (self._closing(), length_bytes))
 
     def start_stream(self, status: int, headers: bytes, first: bytes) -> None:
         """Begin an answer of unknown length; `first` goes out with the head in one write."""
         self.response_bytes += len(first)
         if self.head.version == "1.0":  # the body ends with the connection
             self.head.keep_alive = False
-            self._send_head(status, headers, b"Connection: close\r\n\r\n", first)
+            self._start(status, headers, b"Connection: close\r\n\r\n", first)
             return
         self._chunked = self.head.method != b"HEAD"
         framed = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
-        self._send_head(status, headers, b"%bTransfer-Encoding: chunked\r\n\r\n" % self._closing(), framed)
+        self._start(status, headers, b"%bTransfer-Encoding: chunked\r\n\r\n" % self._closing(), framed)
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body."""
@@ -267,12 +278,11 @@ class Exchange:
             head.keep_alive = False  # an unread body must never be read as a request
         return b"" if head.keep_alive else b"Connection: close\r\n"
 
-    def _send_head(self, status: int, headers: bytes, framing: bytes, first: bytes = b"") -> None:
-        self._head_sent = True
-        self.first_byte_us = self.elapsed_us()
-        reason = REASONS.get(status, b"Status")
-        self._write(b"HTTP/1.1 %d %b\r\n%b%b%b" % (status, reason, headers, framing, first))
+    def _start(self, status: int, headers: bytes, framing: bytes, first: bytes = b"") -> None:
+        self.head_sent = True
+        self.first_byte_us = (time.perf_counter_ns() - self.arrived_ns) // 1000
+        self._write(b"".join((_status_line(status), headers, framing, first)))
 
-    def elapsed_us(self) -> int:
-        """Microseconds since the head arrived."""
-        return (time.perf_counter_ns() - self._arrived_ns) // 1000
+
+def _status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d Status\r\n" % status
