@@ -210,7 +210,9 @@ def _note_wait(target: Target, targets: Sequence[Target], started_s: float, *, i
 def _read_status(answer: Answer) -> None:
     """Give an answer that is an error in spite of its 200 the status it states (OpenRouter does that)."""
     if answer.status == 200 and not answer.is_stream and answer.complete and answer.gathered_bytes <= _ERROR_BYTES:
-        answer.status = read_error_body(answer.peek()) or 200
+        status = read_error_body(answer.peek())
+        if status:
+            answer.status = status
 
 
 def _heed_wish(answer: Answer, target: Target, permit: Permit) -> None:

@@ -23,7 +23,8 @@ FRAME_BYTES_MAX = HEADER.size + PAYLOAD_BYTES_MAX
 
 OPENING = b'["open",'  # how the JSON of every opening begins
 _BEGINNINGS = (OPENING, b'["settle",')
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
+_pack = HEADER.pack
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
@@ -59,7 +60,7 @@ class Parsed(NamedTuple):
 
 def encode_record(record: Record) -> bytes:
     """The payload of a record's frame."""
-    return _encoder.encode(record)
+    return _encode(record)
 
 
 def decode_record(payload: bytes) -> Record | None:
@@ -72,10 +73,11 @@ def decode_record(payload: bytes) -> Record | None:
 
 def encode_frame(record: Record) -> bytes:
     """The bytes of one record, to be written in one piece."""
-    payload = encode_record(record)
-    if len(payload) > PAYLOAD_BYTES_MAX:
+    payload = _encode(record)
+    size = len(payload)
+    if size > PAYLOAD_BYTES_MAX:
         raise ValueError("a ledger record exceeds the frame limit: a configured name is too long")
-    return HEADER.pack(len(payload), crc32(payload)) + payload
+    return _pack(size, crc32(payload)) + payload
 
 
 def parse_frames(buffer: bytes, start: int = 0, limit: int = 1_000_000, segment: int = 0, base: int = 0) -> Parsed:

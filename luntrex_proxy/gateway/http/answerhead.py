@@ -4,7 +4,8 @@ Nothing of a refused head is kept, passed on or logged.
 """
 
 import re
-from typing import NamedTuple
+
+import msgspec
 
 MAX_HEAD_BYTES = 65536
 MAX_HEADERS = 256
@@ -12,17 +13,13 @@ END = b"\r\n\r\n"
 
 # RFC 9110 5.5 allows 0x80-0xFF in values as opaque bytes, and RFC 9112 4 in the reason. Providers' edges send some;
 # they are read, but no such value is ever passed on (`core/wire/headers.py`).
-_TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
-# The whole head in one look: status line, field lines, blank line. No bare CR or LF, no control byte, no folded line.
-_HEAD = re.compile(
-    rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: %b)?\r\n((?:[!#$%%&'*+.^_`|~0-9A-Za-z-]+:%b\r\n)*)\r\n" % (_TEXT, _TEXT)
-).fullmatch
-_NAMES = re.compile(rb"([^:\r\n]+):[^\r\n]*\r\n").findall
-_VALUES = re.compile(rb"[^:\r\n]+:[ \t]*([^\r\n]*)\r\n").findall
+_PLAIN = bytes((*range(0x20, 0x7F), *range(0x80, 0x100))) + b"\t"
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+_START = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: .*)?", re.DOTALL).fullmatch
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
 # A second one of these would let two readers disagree on where the body ends or what it is.
 _FRAMING = (b"content-length", b"transfer-encoding", b"content-type", b"content-encoding")
-_BODILESS = frozenset({b"204", b"304"})
+_BODILESS = (204, 304)
 UNTIL_CLOSE = -1
 CHUNKED = -2
 
@@ -31,7 +28,7 @@ class BadAnswerError(Exception):
     """The head breaks a rule; carries none of it."""
 
 
-class AnswerHead(NamedTuple):
+class AnswerHead(msgspec.Struct, frozen=True, eq=False):
     """Status, headers by lower-case name, and how the body is framed."""
 
     status: int
@@ -39,40 +36,55 @@ class AnswerHead(NamedTuple):
     length: int  # bytes of the body, UNTIL_CLOSE or CHUNKED
     keep_alive: bool
 
+    def __repr__(self) -> str:
+        return "AnswerHead()"  # never an upstream's words in a traceback
+
 
 def read_answer_head(data: bytes) -> AnswerHead:
     """Read one head that ends with its blank line. Raises BadAnswerError."""
-    if data.count(b"\n") > MAX_HEADERS:  # before anything that takes longer the more there are
+    lines = data.split(b"\r\n")
+    # What is not a plain byte must be exactly the line ends: no bare CR or LF, no control byte.
+    if len(lines) > MAX_HEADERS + 1 or data.translate(None, _PLAIN) != b"\r\n" * (len(lines) - 1):
         raise BadAnswerError
-    head = _HEAD(data)
-    if head is None:
+    start = _START(lines[0])
+    if start is None:
         raise BadAnswerError
-    minor, code, fields = head.groups()
-    names, values = _NAMES(fields.lower()), _VALUES(fields)
-    if b" \r\n" in fields or b"\t\r\n" in fields:
-        values = [value.rstrip(b" \t") for value in values]  # a pattern would try each space of a long run anew
-    headers: dict[bytes, bytes] = dict(zip(names, values, strict=True))
-    if len(headers) != len(names) and any(names.count(name) > 1 for name in _FRAMING):
-        raise BadAnswerError
-    return AnswerHead(int(code), headers, _body_length(minor, code, headers), _keeps_alive(minor, headers))
+    del lines[-2:], lines[0]
+    headers: dict[bytes, bytes] = {}
+    try:
+        for line in lines:
+            name, value = line.split(b":", 1)
+            headers[name.lower()] = value.strip()
+    except ValueError:  # no colon: also a folded line
+        raise BadAnswerError from None
+    if b"" in headers or b"".join(headers).translate(None, _TOKEN):
+        raise BadAnswerError  # a space before the colon or at the line's begin is in the name here
+    if len(headers) != len(lines):
+        names = [line.split(b":", 1)[0].lower() for line in lines]
+        if any(names.count(name) > 1 for name in _FRAMING):
+            raise BadAnswerError
+    minor, code = start.groups()
+    status = int(code)
+    return AnswerHead(status, headers, _body_length(minor, status, headers), _keeps_alive(minor, headers))
 
 
-def _body_length(minor: bytes, code: bytes, headers: dict[bytes, bytes]) -> int:
+def _body_length(minor: bytes, status: int, headers: dict[bytes, bytes]) -> int:
     """How the body is framed (RFC 9112 section 6.3, stricter: any doubt is refused)."""
-    length = headers.get(b"content-length")
-    coding = headers.get(b"transfer-encoding")
     encoding = headers.get(b"content-encoding")
     if encoding is not None and encoding.lower() != b"identity":
         raise BadAnswerError  # nobody asked for it, and the usage could not be read
-    if length is not None and (coding is not None or _LENGTH(length) is None):
-        raise BadAnswerError
-    if coding is not None and (coding.lower() != b"chunked" or minor == b"0"):
-        raise BadAnswerError
-    if code in _BODILESS or code.startswith(b"1"):
-        return 0
+    framed = UNTIL_CLOSE
+    length = headers.get(b"content-length")
+    if length is not None:
+        if _LENGTH(length) is None:
+            raise BadAnswerError
+        framed = int(length)
+    coding = headers.get(b"transfer-encoding")
     if coding is not None:
-        return CHUNKED
-    return UNTIL_CLOSE if length is None else int(length)
+        if length is not None or coding.lower() != b"chunked" or minor == b"0":
+            raise BadAnswerError
+        framed = CHUNKED
+    return 0 if status < 200 or status in _BODILESS else framed
 
 
 def _keeps_alive(minor: bytes, headers: dict[bytes, bytes]) -> bool:

@@ -168,8 +168,8 @@ class ClientConnection(asyncio.Protocol):
     def _read_head(self, data: bytes) -> None:
         if data.startswith(b"\r\n"):  # RFC 9112 2.2: empty lines before a request are ignored, however reads are cut
             data = _BLANK_LINES.sub(b"", data, 1)
-        end = data.find(_END_OF_HEAD, max(0, self._scanned - 5))
         limits = self.handler.limits
+        end = data.find(_END_OF_HEAD, self._scanned)
         if end < 0 or end > limits.header_bytes:
             if len(data) > limits.header_bytes:
                 self._refuse("header_too_large", data)
@@ -177,7 +177,7 @@ class ClientConnection(asyncio.Protocol):
             if data not in _NOTHING_YET and self._buffer in _NOTHING_YET:  # blank lines start no new clock
                 self.deadline = self.ticker.now + self.handler.timeouts.header_s
             self._buffer = data
-            self._scanned = len(data)
+            self._scanned = max(0, len(data) - 5)  # blank lines at the start may go before the next look
             return
         end += 4
         self._buffer = b""

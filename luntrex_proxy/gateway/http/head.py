@@ -65,24 +65,26 @@ class RepeatedHead:
     What comes again byte for byte, with another number where the length was, reads the same way: it is not read twice.
     """
 
-    __slots__ = ("_after", "_before", "_head")
+    __slots__ = ("_after", "_before", "_head", "_length")
 
     def __init__(self, data: bytes, head: RequestHead, length: tuple[int, int]) -> None:
         self._before = data[: length[0]]
+        self._length = data[length[0] : length[1]]
         self._after = data[length[1] :]
         self._head = head
 
     def read(self, data: bytes) -> RequestHead | None:
-        """The head in `data` if it is the same one; None: parse it."""
-        if not data.startswith(self._before) or not data.endswith(self._after):
+        """The head in `data` if it is the same one (and the same object, with another length); None: parse it."""
+        before, after = self._before, self._after
+        if not data.startswith(before) or not data.endswith(after):
             return None
-        length = data[len(self._before) : -len(self._after)]
-        if _LENGTH(length) is None:
-            return None
-        known = self._head
-        head = RequestHead(known.method, known.path, known.query, known.version, known.headers, True, int(length))
-        head.call = known.call  # it follows from what is the same again
-        return head
+        length = data[len(before) : -len(after)]
+        if length != self._length:
+            if _LENGTH(length) is None:
+                return None
+            self._length = length
+            self._head.content_length = int(length)
+        return self._head
 
 
 def remember_head(data: bytes, head: RequestHead) -> RepeatedHead | None:

@@ -16,7 +16,7 @@ class Signal(msgspec.Struct, eq=False):
     """Something one coroutine waits for, once. `fire` runs it on from there, before it returns."""
 
     _fired: bool = False
-    _waiting: "Running | None" = None
+    waiting: "Running | None" = None  # who waits, if somebody does
 
     def __await__(self) -> Generator["Signal", None, None]:
         if not self._fired:
@@ -25,21 +25,17 @@ class Signal(msgspec.Struct, eq=False):
     def fire(self) -> None:
         """What was waited for is there. Firing again does nothing."""
         self._fired = True
-        waiting, self._waiting = self._waiting, None
+        waiting = self.waiting
         if waiting is not None:
+            self.waiting = None
             waiting.step()
-
-    def wait_with(self, running: "Running | None") -> None:
-        """Who waits, or that nobody does any more."""
-        self._waiting = running
 
 
 class Running(msgspec.Struct, eq=False):
     """One coroutine on its way. It must not raise, and may await nothing but signals and futures."""
 
     _coroutine: Coroutine[Any, Any, None]
-    _waits_for: "Signal | asyncio.Future[Any] | None" = None
-    _stepping: bool = False
+    _waits_for: "Signal | asyncio.Future[Any] | None" = None  # None: it is running
     _cancelled: bool = False
     done: bool = False
 
@@ -51,17 +47,17 @@ class Running(msgspec.Struct, eq=False):
         if self.done:
             return
         waits_for = self._waits_for
-        if self._stepping:
+        if waits_for is None:
             self._cancelled = True
         elif isinstance(waits_for, Signal):
-            waits_for.wait_with(None)
+            waits_for.waiting = None
             self.step(asyncio.CancelledError())
-        elif waits_for is not None and not waits_for.cancel():
+        elif not waits_for.cancel():
             self._cancelled = True  # it is done already; the next wait ends at once
 
     def step(self, error: BaseException | None = None) -> None:
         """Run to the next wait, or to the end."""
-        self._stepping = True
+        self._waits_for = None
         try:
             waits_for = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
         except StopIteration:
@@ -70,11 +66,9 @@ class Running(msgspec.Struct, eq=False):
         except BaseException:
             self.done = True
             raise
-        finally:
-            self._stepping = False
         self._waits_for = waits_for
         if type(waits_for) is Signal:
-            waits_for.wait_with(self)
+            waits_for.waiting = self
         else:
             waits_for._asyncio_future_blocking = False
             waits_for.add_done_callback(self._woken)
