@@ -34,6 +34,10 @@ class UsageSource(enum.StrEnum):
     NONE = "none"  # no upstream worked
 
 
+# A member read through its class takes twenty times as long: these are what nearly every request comes to.
+COMPLETE, REFUSED, UPSTREAM_FAILED = Ending.COMPLETE, Ending.REFUSED, Ending.UPSTREAM_FAILED
+REPORTED, UNUSED = UsageSource.REPORTED, UsageSource.NONE
+
 # The same as plain words: an enum takes as long to write as ten of a record's numbers.
 EndingWord = Literal["complete", "refused", "upstream_failed", "client_gone", "cut", "interrupted"]
 UsageWord = Literal["reported", "estimated", "unknown", "none"]

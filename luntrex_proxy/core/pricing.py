@@ -76,10 +76,8 @@ def cost_pico(rates: Rates, tokens: Tokens) -> int:
 
     At most COST_LIMIT_PICO.
     """
-    for tier in reversed(rates.tiers):
-        if tokens.input > tier.above_input_tokens:
-            rates = tier.rates
-            break
+    if rates.tiers:
+        rates = next((tier.rates for tier in reversed(rates.tiers) if tokens.input > tier.above_input_tokens), rates)
     if tokens.input >= 0 and tokens.output >= 0 and tokens.is_plain():  # nearly all requests
         cost = tokens.input * rates.input + tokens.output * rates.output
         return min(cost, COST_LIMIT_PICO)

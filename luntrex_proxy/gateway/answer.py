@@ -5,9 +5,6 @@ piece (the terminal event, or the end of a JSON body) stays in `last` until the 
 """
 
 import asyncio
-from collections.abc import Callable
-
-import msgspec
 
 from luntrex_proxy.core.call import Route
 from luntrex_proxy.core.outcome import Tokens
@@ -22,33 +19,36 @@ GATHER_BYTES = 65536
 FIRST_EVENT_GRACE_S = 1.0  # a head that came alone waits this long for its first event before the client sees it
 
 
-class Answer(msgspec.Struct, eq=False):
+class Answer:
     """Sink of an upstream connection; `decided` and `finished` are awaited by the pipeline, nothing else waits."""
 
-    _connection: UpstreamConnection
-    reader: StreamReader | None  # None when the client asked for no stream
-    _route: Route
-    _exchange: Exchange | None = None  # set while pushing
-    _grace: asyncio.TimerHandle | None = None
-    _parts: list[bytes] = []  # each has its own: msgspec copies it
-    _ready: bool = False
-    done: bool = False  # nothing more will come
-    _sent_deadline: float = NEVER  # the connection's deadline at the read that last brought the client something
-    _waiter: Signal | None = None
-    _feed: Callable[[bytes], bytes] | None = None  # the reader's, once the answer is known to be a stream
-    json: JsonReader | None = None  # only for an answer too large to be gathered
-    is_stream: bool = False
-    status: int = 0
-    headers: dict[bytes, bytes] = {}
-    gathered_bytes: int = 0
-    complete: bool = False  # the upstream's message or stream ended as it should
-    failure: str = ""  # refusal code of what went wrong
-    last: bytes = b""
-    relayed: bool = False  # the client was given some of it
-    usage: Tokens | None = None  # the upstream's own numbers, for what is not a stream
+    __slots__ = (
+        "_connection", "_exchange", "_grace", "_parts", "_ready", "_route", "_sent_deadline", "_waiter",
+        "complete", "done", "failure", "gathered_bytes", "headers", "is_stream", "json", "last", "reader", "relayed",
+        "status", "usage",
+    )  # fmt: skip
 
-    def __repr__(self) -> str:
-        return "Answer()"  # never an upstream's words in a traceback
+    def __init__(self, connection: UpstreamConnection, reader: StreamReader | None, route: Route) -> None:
+        self._connection = connection
+        self._exchange: Exchange | None = None  # set while pushing
+        self._grace: asyncio.TimerHandle | None = None
+        self._parts: list[bytes] = []
+        self._ready = False
+        self._sent_deadline = NEVER  # the connection's deadline at the read that last brought the client something
+        self._waiter: Signal | None = None
+        self._route = route
+        self.reader = reader  # None when the client asked for no stream
+        self.json: JsonReader | None = None  # only for an answer too large to be gathered
+        self.is_stream = False
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.gathered_bytes = 0
+        self.done = False  # nothing more will come
+        self.complete = False  # the upstream's message or stream ended as it should
+        self.failure = ""  # refusal code of what went wrong
+        self.last = b""
+        self.relayed = False  # the client was given some of it
+        self.usage: Tokens | None = None  # the upstream's own numbers, for what is not a stream
 
     # What the pipeline awaits.
 
@@ -139,18 +139,16 @@ class Answer(msgspec.Struct, eq=False):
         if self.reader is not None and status == 200:
             self.is_stream = headers.get(b"content-type", b"").lower().startswith(b"text/event-stream")
             if self.is_stream:
-                self._feed = self.reader.feed
                 self._grace = asyncio.get_running_loop().call_later(FIRST_EVENT_GRACE_S, self._decide)
 
     def body_arrived(self, data: bytes) -> None:
         """Push, or gather until a decision can be made."""
-        feed, reader = self._feed, self.reader
-        if feed is None or reader is None:
+        reader, exchange = self.reader, self._exchange
+        if reader is None or not self.is_stream:
             self._plain_arrived(data)
             return
-        out = feed(data)
+        out = reader.feed(data)
         if out:
-            exchange = self._exchange
             if exchange is not None:
                 self._sent_deadline = self._connection.deadline  # before it is sent: a full buffer sets it to NEVER
                 exchange.send(out)

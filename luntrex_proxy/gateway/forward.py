@@ -7,7 +7,7 @@ from operator import length_hint
 
 from luntrex_proxy.core.health import Verdict
 from luntrex_proxy.core.ledger import LedgerFullError
-from luntrex_proxy.core.outcome import Ending
+from luntrex_proxy.core.outcome import REFUSED, UPSTREAM_FAILED, Ending
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.retrying import (
     NOT_RUN,
@@ -28,7 +28,7 @@ from luntrex_proxy.gateway.http.upstream import UpstreamConnection
 from luntrex_proxy.gateway.record import Draft
 from luntrex_proxy.gateway.route import Routing, Target, expected_s
 
-_NOT_THE_UPSTREAMS_DOING = (Ending.CLIENT_GONE, Ending.CUT, Ending.REFUSED)
+_NOT_THE_UPSTREAMS_DOING = (Ending.CLIENT_GONE, Ending.CUT, REFUSED)
 _ERROR_BYTES = 8192  # a longer body with status 200 is not searched for an error that could be handed on
 _LOOK_AGAIN_S = 0.25  # at a stream whose head came long before its first event
 
@@ -46,7 +46,7 @@ async def forward(
 
     Takes a `Permit`: nothing is forwarded that `authorise` has not let through.
     """
-    draft.ending = Ending.UPSTREAM_FAILED
+    draft.ending = UPSTREAM_FAILED
     retries = routing.retries
     retries.requests += 1
     left = iter(targets)
@@ -163,7 +163,7 @@ def _send(
     except BaseException as error:
         connection.unused()
         target.upstream.health.note(Verdict.NOTHING, target.upstream.origin.now, draft.request_id)
-        draft.ending = Ending.REFUSED
+        draft.ending = REFUSED
         if isinstance(error, LedgerFullError):
             raise Refusal("ledger_full") from None
         raise

@@ -3,7 +3,7 @@
 Estimates come from counted events and bytes, never from reading text.
 """
 
-from luntrex_proxy.core.outcome import Tokens, UsageSource
+from luntrex_proxy.core.outcome import REPORTED, UNUSED, Tokens, UsageSource
 from luntrex_proxy.gateway.answer import Answer
 
 BYTES_PER_TOKEN = 4
@@ -15,11 +15,11 @@ def meter(
 ) -> tuple[Tokens, UsageSource]:
     """Tokens and where they come from. `answer` is None when no upstream saw the request."""
     if answer is None or route_name in _UNBILLED or answer.status not in (0, 200):
-        return Tokens(), UsageSource.NONE
+        return Tokens(), UNUSED
     reader = answer.reader if answer.is_stream else None
     usage = answer.usage if reader is None else reader.usage
     if usage is not None and (reader is None or (reader.ended and not reader.usage_partial)):
-        return usage, UsageSource.REPORTED
+        return usage, REPORTED
     if not answer.relayed:
         return Tokens(), UsageSource.UNKNOWN  # it may have worked; nothing is known of how much
     said = usage or Tokens()

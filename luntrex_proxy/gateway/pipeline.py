@@ -8,7 +8,7 @@ import time
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.attempts import Attempts
-from luntrex_proxy.core.outcome import Ending
+from luntrex_proxy.core.outcome import COMPLETE, REFUSED, UPSTREAM_FAILED, Ending
 from luntrex_proxy.core.refusals import REFUSALS, Refusal
 from luntrex_proxy.core.wire.errors import error_body
 from luntrex_proxy.gateway.accept import Call, accept, guess_dialect, speaks
@@ -171,7 +171,7 @@ class Pipeline:
         """GET models: our own catalogue, or the upstream's list where every name passes."""
         body = local_models(self.routing.catalogue, call, caller.scope)
         if body is not None:
-            draft.status, draft.code, draft.ending = 200, "ok", Ending.COMPLETE
+            draft.status, draft.code, draft.ending = 200, "ok", COMPLETE
             self._record(exchange, draft)
             exchange.respond(200, _own_headers(draft) + _JSON, body)
             return
@@ -187,7 +187,7 @@ class Pipeline:
     def _release(self, exchange: Exchange, draft: Draft, relayed: Relayed) -> None:
         """Put a relayed answer on record, then let the client have its end."""
         draft.status, draft.code = relayed.status or 200, relayed.code
-        draft.ending = Ending.COMPLETE if relayed.status or relayed.code == "ok" else Ending.UPSTREAM_FAILED
+        draft.ending = COMPLETE if relayed.status or relayed.code == "ok" else UPSTREAM_FAILED
         self._record(exchange, draft, 0 if relayed.cut else len(relayed.body))
         if relayed.cut:
             exchange.abort()
@@ -221,8 +221,8 @@ class Pipeline:
         row = refusal.row
         if cut:
             draft.ending = Ending.CUT
-        elif draft.ending is not Ending.UPSTREAM_FAILED or not row.code.startswith("upstream"):
-            draft.ending = Ending.REFUSED
+        elif draft.ending is not UPSTREAM_FAILED or not row.code.startswith("upstream"):
+            draft.ending = REFUSED
         draft.code = row.code
         draft.status = 200 if exchange.head_sent else row.status
         self._record_anyway(exchange, draft)

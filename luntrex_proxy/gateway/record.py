@@ -3,7 +3,7 @@
 from time import perf_counter_ns
 
 from luntrex_proxy.core.health import Health
-from luntrex_proxy.core.outcome import ENDING_WORDS, USAGE_WORDS, Ending, Opening, Outcome, Tokens, UsageSource
+from luntrex_proxy.core.outcome import ENDING_WORDS, REFUSED, UNUSED, USAGE_WORDS, Opening, Outcome, Tokens
 from luntrex_proxy.core.pricing import Price
 from luntrex_proxy.gateway.answer import Answer
 from luntrex_proxy.gateway.ports import Outside
@@ -41,9 +41,9 @@ class Draft:
         self.upstream = ""
         self.status = 0
         self.code = "internal_error"
-        self.ending = Ending.REFUSED
+        self.ending = REFUSED
         self.streamed = False
-        self.usage_source = UsageSource.NONE
+        self.usage_source = UNUSED
         self.request_bytes = 0
         self.response_bytes = 0
         self.events = 0

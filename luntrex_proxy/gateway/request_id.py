@@ -16,8 +16,7 @@ def new_request_id(now: float) -> str:
             text = drawn[start : start + size]
             # Version 7, variant 10: these and two bits that are given up for a table-free spelling are not random.
             _stock.append(f"-7{text[:3]}-9{text[3:6]}-{text[6:]}")
-    now_ms = int(now * 1000)
-    return f"{now_ms >> 16:08x}-{now_ms & 0xFFFF:04x}{_stock.pop()}"
+    return int(now * 1000).to_bytes(6, "big").hex("-", -4) + _stock.pop()
 
 
 # After a fork both processes would give out the same ids.

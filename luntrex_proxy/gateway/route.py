@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import Sequence
 
-from luntrex_proxy.core.call import Grammar, Route
+from luntrex_proxy.core.call import CHAT, Route
 from luntrex_proxy.core.catalogue import Candidate, Catalogue, Choice, Resolution, choose_order
 from luntrex_proxy.core.health import Health, HealthRules, Speed, Standing
 from luntrex_proxy.core.policy import NO_TRAINING, Policy, Traits, name_exclusion
@@ -102,9 +102,7 @@ class Target:
 
     def injects_usage(self, route: Route, fields: Fields) -> bool:
         """Whether the stream's usage has to be asked for on the client's behalf."""
-        return (
-            route.grammar is Grammar.CHAT and fields.stream and not fields.include_usage and self.upstream.inject_usage
-        )
+        return route.grammar is CHAT and fields.stream and not fields.include_usage and self.upstream.inject_usage
 
     def request(self, call: Call, body: bytes, fields: Fields | None, account_id: int) -> bytes:
         """The whole request: the client's body with the permitted changes spliced in, all else made here."""

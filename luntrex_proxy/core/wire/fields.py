@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from luntrex_proxy.core.call import Grammar, Route
+from luntrex_proxy.core.call import CHAT, UNSTREAMED, Route
 from luntrex_proxy.core.wire.members import UNREADABLE, Members, are_compact, find_spans, read_members
 from luntrex_proxy.core.wire.parts import read_parts
 
@@ -48,7 +48,7 @@ def read_fields(route: Route, body: bytes) -> Fields:
     if not are_compact(body, members) and find_spans(body, members) is None:
         raise BadBodyError("ambiguous_json")
     stream = include_usage = False
-    if route.grammar is not Grammar.NONE:
+    if route.grammar is not UNSTREAMED:
         stream = "stream" in members and _read_switch(members, "stream", "stream")
         if "stream_options" in members:
             include_usage = _read_include_usage(route, members["stream_options"])
@@ -98,6 +98,6 @@ def _read_include_usage(route: Route, raw: msgspec.Raw) -> bool:
     # Read here and perhaps changed later, so it must mean one thing only, like the top level.
     if not are_compact(data, options) and find_spans(data, options) is None:
         raise BadBodyError("ambiguous_json", "stream_options")
-    if route.grammar is not Grammar.CHAT or "include_usage" not in options:
+    if route.grammar is not CHAT or "include_usage" not in options:
         return False
     return _read_switch(options, "include_usage", "stream_options")

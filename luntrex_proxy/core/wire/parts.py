@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from luntrex_proxy.core.call import Grammar, Route
+from luntrex_proxy.core.call import CHAT, Route
 from luntrex_proxy.core.wire.members import UNREADABLE, Members, are_compact, find_spans, read_members
 
 NULL = b"null"
@@ -90,7 +90,7 @@ def read_parts(route: Route, members: Members) -> list[Any] | None:
     if raw is None or memoryview(raw)[0] != _LIST:
         return _NO_PARTS
     try:
-        if route.grammar is Grammar.CHAT and _is_plain(raw):
+        if route.grammar is CHAT and _is_plain(raw):
             return _NO_PARTS
         return _PARTS.decode(raw)
     except UNREADABLE:

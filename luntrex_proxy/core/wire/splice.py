@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from luntrex_proxy.core.call import Grammar, Route
+from luntrex_proxy.core.call import CHAT, RESPONSES, Route
 from luntrex_proxy.core.wire.endusers import EndUserIds
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.members import Members, find_spans, read_members
@@ -71,7 +71,7 @@ def _refused_part(route: Route, parts: list[Any]) -> str | None:
             tools += (part.tools, part.tool)
     if any(map(_is_kept, every_tool(tools))):
         return "tools"
-    if route.grammar is Grammar.RESPONSES and any(_stands_for_another(part) for part in parts if type(part) is Part):
+    if route.grammar is RESPONSES and any(_stands_for_another(part) for part in parts if type(part) is Part):
         return SPOKEN_IN[route.name]
     return None
 
@@ -179,7 +179,7 @@ def rewrite(route: Route, body: bytes, fields: Fields, changes: Changes) -> byte
     if route.name == "responses":
         if "store" not in members or bytes(members["store"]) != b"false":
             values["store"] = b"false"
-    elif route.grammar is Grammar.CHAT:
+    elif route.grammar is CHAT:
         silent = "store" not in members or bytes(members["store"]) == b"null"
         if changes.store_false and route.name == "chat.completions" if silent else bytes(members["store"]) != b"false":
             values["store"] = b"false"

@@ -72,7 +72,7 @@ class _ChatReader(StreamReader):
         super().__init__()
         self._withhold = withhold_usage
         self._choices: dict[_Index, bool] = {}  # those seen, and whether they had a finish_reason
-        self._before = self._after = _NO_LAYOUT  # what a dull event has around its text; the padding is behind it
+        self._before = self._after = _NO_LAYOUT  # what a dull event has around its text and the quote behind it
         self._told_after = b""  # what the client gets instead of `_after`, if not the same
         self._layouts_left = _LAYOUTS
 
@@ -83,12 +83,15 @@ class _ChatReader(StreamReader):
             return self._split(data)
         rest = data.removeprefix(self._before)
         if rest is not data:
-            text, _, tail = rest.partition(self._after)
+            text, _, end = rest.partition(b'"')
+            tail = end.removeprefix(self._after)
+            if tail is end and 92 in text:  # the text holds quotes itself
+                text, _, tail = rest.partition(b'"' + self._after)
             if (tail == _CLOSED or _is_padding(tail)) and (
-                not (34 in text or 92 in text or 10 in text or 13 in text) or _is_text(text)
+                not (92 in text or 10 in text or 13 in text) or _is_text(text)
             ):
                 if self._told_after:
-                    data = self._before + text + self._told_after + tail
+                    data = b"".join((self._before, text, self._told_after, tail))
                 self.events += 1
                 self.output_bytes += len(data)
                 return data
@@ -161,7 +164,7 @@ class _ChatReader(StreamReader):
             end = padding.end()
         told_end = len(told) - len(event) + end
         if event[quote] == 34 and 13 not in event and told[:quote] == event[:quote] and told[told_end:] == event[end:]:
-            self._before, self._after = event[:start], event[quote:end]
+            self._before, self._after = event[:start], event[quote + 1 : end]
             self._told_after = b"" if told is event else told[quote:told_end]
 
     def _fail(self, data: bytes | None) -> bytes:

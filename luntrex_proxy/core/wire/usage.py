@@ -6,7 +6,7 @@ the whole object useless, so that the request is estimated. In the details, whic
 
 from typing import Any
 
-from luntrex_proxy.core.call import Grammar, Route
+from luntrex_proxy.core.call import MESSAGES, RESPONSES, Grammar, Route
 from luntrex_proxy.core.outcome import Tokens
 
 COUNT_LIMIT = 10**9  # above it a number is a mistake: no model has such a request, and sums must fit 64 bits
@@ -17,8 +17,8 @@ _UNBILLED = frozenset({"moderations", "messages.count_tokens", "models"})
 
 # Names of the input's count, the output's, and what divides each of them.
 _Names = tuple[str, str, str, str]
-_CHAT: _Names = ("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
-_RESPONSES: _Names = ("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
+_OF_CHAT: _Names = ("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
+_OF_RESPONSES: _Names = ("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
 _MESSAGES_COUNTS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _MESSAGES_WRITES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 _MESSAGES_NAMES = frozenset((*_MESSAGES_COUNTS, "cache_creation", "output_tokens_details"))
@@ -33,9 +33,9 @@ def read_tokens(grammar: Grammar, usage: Any) -> Tokens | None:
     """The counts of a decoded usage object; None when it says neither input nor output, or says nonsense."""
     if type(usage) is not dict:
         return None
-    if grammar is Grammar.MESSAGES:
+    if grammar is MESSAGES:
         return _read_messages(usage)
-    return _read_openai(usage, _RESPONSES if grammar is Grammar.RESPONSES else _CHAT)
+    return _read_openai(usage, _OF_RESPONSES if grammar is RESPONSES else _OF_CHAT)
 
 
 def merge_usage(known: dict[str, Any], update: Any) -> dict[str, Any]:

@@ -29,8 +29,8 @@ class ChunkedBody:
 
     __slots__ = ("_body_bytes", "_chunks", "_free_chunks", "_held", "_missing", "_trailing", "rest")
 
-    def __init__(self, free_chunks: int = FREE_CHUNKS) -> None:
-        self._free_chunks = free_chunks
+    def __init__(self, free_chunks: int | None = FREE_CHUNKS) -> None:
+        self._free_chunks = free_chunks  # None: there may be as many as come
         self._held = _LINE_END  # an unfinished line; the first size has the head's line end before it
         self._missing = 0  # bytes of the current chunk that are still to come
         self._trailing = False  # the last chunk has been seen
@@ -40,15 +40,18 @@ class ChunkedBody:
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
         """Content of this read and whether the body has ended. Raises Refusal for bad chunks, then and ever after."""
-        if self._held == _LINE_END:  # the usual read of a stream is one whole chunk
-            at = data.find(_LINE_END, 1, 5)
-            size = _SMALL_SIZES.get(data[:at])
-            if size is not None and at + size + 4 == len(data) and data.endswith(_LINE_END):
-                self._body_bytes += size
-                self._chunks += 1
-                if self._chunks > self._free_chunks:
-                    self._count(0)
-                return data[at + 2 : -2], False
+        if self._held is _LINE_END:  # the usual read of a stream is one whole chunk
+            size_line, _, rest = data.partition(_LINE_END)
+            size = _SMALL_SIZES.get(size_line)
+            if size is not None and size + 2 == len(rest) and rest.endswith(_LINE_END):
+                if self._free_chunks is not None:
+                    self._body_bytes += size
+                    self._count(1)
+                return rest[:-2], False
+        return self._walk(data)
+
+    def _walk(self, data: bytes) -> tuple[bytes, bool]:
+        """The same for reads in any cut, chunk by chunk."""
         if self._held:
             data = self._held + data
             self._held = b""
@@ -68,7 +71,9 @@ class ChunkedBody:
             line = _SIZE(data, at)
             if line is None:
                 self._held = data[at : at + _SIZE_BYTES]
-                if _HALF_SIZE(self._held) is None:
+                if self._held == _LINE_END:
+                    self._held = _LINE_END
+                elif _HALF_SIZE(self._held) is None:
                     raise self._broken(b"".join(pieces))
                 break
             at = line.end()
@@ -84,10 +89,9 @@ class ChunkedBody:
         return body, ended
 
     def _count(self, chunks: int) -> None:
+        free_chunks = self._free_chunks
         self._chunks += chunks
-        if self._chunks > self._free_chunks and (
-            self._chunks - self._free_chunks > self._body_bytes // AVERAGE_CHUNK_BYTES
-        ):
+        if free_chunks is not None and self._chunks - free_chunks > self._body_bytes // AVERAGE_CHUNK_BYTES:
             raise self._broken()
 
     def _end(self, data: bytes, at: int, pieces: list[bytes]) -> bool:

@@ -19,6 +19,7 @@ from luntrex_proxy.gateway.overload import Overload
 
 KEEP_ALIVE = b": keep-alive\n\n"  # a comment: every SSE reader skips it, and proxies see that the stream lives
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_SIZE_LINES = {size: b"%x\r\n" % size for size in range(4096)}  # of chunks as large as events are
 _SMALL_PART_BYTES = 1024  # reads of a body below this are gathered
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, no time
 REASONS = {
@@ -215,9 +216,10 @@ class Exchange:
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body."""
-        self.response_bytes += len(data)
+        size = len(data)
+        self.response_bytes += size
         if self._chunked:
-            self._write(b"%x\r\n%b\r\n" % (len(data), data))
+            self._write(b"".join((_SIZE_LINES.get(size) or b"%x\r\n" % size, data, b"\r\n")))
         elif self.head.method != b"HEAD":
             self._write(data)
 

@@ -26,7 +26,6 @@ MAX_UNWANTED_BYTES = 65536  # after the sink has all it wants
 _WHOLE_BYTES = 65536  # of a body that may be handed on together with its head
 _SWITCHING_PROTOCOLS = 101
 _PROTOCOL = b"HTTP/1."
-_FREE_CHUNKS = 2**62  # a model's tokens may be as short as they are; its idle time and our client's pace bound it
 _DRAIN_S = 2.0  # how long the end of an answer whose terminal event was seen may take before the connection is closed
 
 
@@ -278,7 +277,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._length = head.length
         self._missing = max(head.length, 0)
         if head.length == CHUNKED:
-            self._chunks = ChunkedBody(_FREE_CHUNKS)
+            # A model's tokens may be as short as they are; its idle time and our client's pace bound them.
+            self._chunks = ChunkedBody(None)
         if self._sink is not None:
             self.deadline = self._ticker.now + self._origin.idle_s
             self._sink.head_arrived(head.status, head.headers)
