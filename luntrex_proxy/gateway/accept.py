@@ -18,13 +18,14 @@ class Call:
     Follows from the head alone, without its length: a head that comes again is the same call.
     """
 
-    __slots__ = ("headers", "model_id", "page", "passed", "route")
+    __slots__ = ("headers", "key_hash", "model_id", "page", "passed", "route")
 
     def __init__(self, route: Route, model_id: str, page: bytes, headers: dict[bytes, bytes]) -> None:
         self.route = route
         self.model_id = model_id
         self.page = page
         self.headers = headers
+        self.key_hash = b""  # by which the key ring last knew the key
         lines: list[bytes] = []
         copy_allowed(TO_UPSTREAM[route.dialect], headers, lines)
         self.passed = b"".join(lines)  # of the headers: what an upstream gets to see

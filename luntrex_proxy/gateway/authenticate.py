@@ -13,21 +13,21 @@ from luntrex_proxy.core.attempts import Attempts, network_of
 from luntrex_proxy.core.call import Route
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.scope import Scope
+from luntrex_proxy.gateway.accept import Call
 from luntrex_proxy.gateway.ports import KeyRefused, KeyRing, Prove
 
 # How providers' own keys begin; people paste them by mistake and deserve a better answer than "not valid".
 _PROVIDER_PREFIXES = (b"sk-", b"sk_", b"gsk_", b"xai-", b"AIza", b"r8_", b"hf_")
 
 
-def known_caller(headers: dict[bytes, bytes], keys: KeyRing, now: float) -> Caller | None:
-    """The caller whose live key the headers carry at `now` (unix seconds), if it is in memory."""
-    given = headers.get(b"x-api-key")
-    authorization = headers.get(b"authorization")
-    if given is None and authorization is not None and authorization.startswith(b"Bearer lx_"):  # as SDKs send it
-        key = authorization[7:].strip()
-    else:
-        key, _ = _read_key(authorization, given)
-    caller = keys.find(key)
+def known_caller(call: Call, keys: KeyRing, now: float) -> Caller | None:
+    """The caller whose live key the head of the call carries at `now` (unix seconds), if it is in memory."""
+    caller = keys.at(call.key_hash) if call.key_hash else None
+    if caller is None:
+        key, _ = _read_key(call.headers.get(b"authorization"), call.headers.get(b"x-api-key"))
+        caller = keys.find(key)
+        if caller is not None:
+            call.key_hash = keys.hash_of(key)
     return caller if caller is not None and caller.valid_at(now) else None
 
 

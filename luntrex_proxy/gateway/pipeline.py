@@ -114,7 +114,7 @@ class Pipeline:
         if connection.address or connection.forwards:
             self._count_address(exchange)
         # 2 authenticate: before the body, so that a wrong key never gets its body read.
-        caller = known_caller(call.headers, self._keys, now)
+        caller = known_caller(call, self._keys, now)
         if caller is None:
             caller = await self.door.examine(call.headers, now, self._origin(exchange))
         draft.account_id = caller.account_id

@@ -19,6 +19,12 @@ class KeyRing(Protocol):
     def find(self, key: bytes) -> Caller | None:
         """The caller of a well-formed key, or None. Constant time, no IO."""
 
+    def hash_of(self, key: bytes) -> bytes:
+        """What `at` knows the key by. It follows from the key, so who sees the same one again can keep it."""
+
+    def at(self, key_hash: bytes) -> Caller | None:
+        """The caller as `find` gives it, or None: ask `find`."""
+
     def is_current(self) -> bool:
         """Whether an unknown key is certainly unknown (False: the key store lags, answer 503 instead of 401)."""
 

@@ -82,7 +82,7 @@ class KeyRing:
         # A hash that is in the table is proof of form and checksum too; they only sort what is not in it.
         if len(key) != KEY_LENGTH or time.monotonic() - self._contact > self._max_staleness_s:
             return None
-        hashed = lookup_hash(key, self._key)
+        hashed = self.hash_of(key)
         caller = self._live.get(hashed)
         if caller is None and self._old is not None:
             old_hash = lookup_hash(key, self._old.key)
@@ -90,6 +90,14 @@ class KeyRing:
             if caller is not None and len(self.renewed) < _RENEWED_MAX:
                 self._move(caller, old_hash, hashed)
         return caller
+
+    def hash_of(self, key: bytes) -> bytes:
+        """What `at` knows the key by."""
+        return lookup_hash(key, self._key)
+
+    def at(self, key_hash: bytes) -> Caller | None:
+        """The caller as `find` gives it, or None: ask `find`."""
+        return None if time.monotonic() - self._contact > self._max_staleness_s else self._live.get(key_hash)
 
     def is_current(self) -> bool:
         """Whether an unknown key is certainly unknown: the store answered within the last 5 s."""
