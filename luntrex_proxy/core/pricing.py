@@ -80,7 +80,7 @@ def cost_pico(rates: Rates, tokens: Tokens) -> int:
         rates = next((tier.rates for tier in reversed(rates.tiers) if tokens.input > tier.above_input_tokens), rates)
     if tokens.input >= 0 and tokens.output >= 0 and tokens.is_plain():  # nearly all requests
         cost = tokens.input * rates.input + tokens.output * rates.output
-        return min(cost, COST_LIMIT_PICO)
+        return cost if cost < COST_LIMIT_PICO else COST_LIMIT_PICO  # a step where `min` is a call
     cost = _split(
         tokens.input,
         rates.input,

@@ -23,7 +23,7 @@ class Answer:
     """Sink of an upstream connection; `decided` and `finished` are awaited by the pipeline, nothing else waits."""
 
     __slots__ = (
-        "_connection", "_exchange", "_grace", "_parts", "_ready", "_route", "_sent_deadline", "_waiter",
+        "_connection", "_exchange", "_grace", "_parts", "_ready", "_route", "_sent_at", "_waiter",
         "complete", "done", "failure", "gathered_bytes", "headers", "is_stream", "json", "last", "reader", "relayed",
         "status", "usage",
     )  # fmt: skip
@@ -34,7 +34,7 @@ class Answer:
         self._grace: asyncio.TimerHandle | None = None
         self._parts: list[bytes] = []
         self._ready = False
-        self._sent_deadline = NEVER  # the connection's deadline at the read that last brought the client something
+        self._sent_at = NEVER  # when the upstream last said something that the client was told
         self._waiter: Signal | None = None
         self._route = route
         self.reader = reader  # None when the client asked for no stream
@@ -54,15 +54,13 @@ class Answer:
 
     def decided(self) -> Signal:
         """Until enough is here to decide what to send: a whole small body, a first event, or a failure."""
-        return self._signal(self._ready)
+        waiter = self._waiter = Signal(self._ready)
+        return waiter
 
     def finished(self) -> Signal:
         """Until everything but `last` has been pushed."""
-        return self._signal(self.done)
-
-    def _signal(self, fired: bool) -> Signal:
-        self._waiter = Signal(fired)
-        return self._waiter
+        waiter = self._waiter = Signal(self.done)
+        return waiter
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -93,26 +91,24 @@ class Answer:
         self._exchange = exchange
         exchange.on_pause = self._pause
         if self.is_stream:
-            self._sent_deadline = self._connection.deadline
-            exchange.keep_alive(self._sent_at)
+            self._sent_at = self._connection.heard_at
+            exchange.keep_alive(self._silent_since)
         if exchange.client_paused:
             self._pause(True)
 
     def _pause(self, paused: bool) -> None:
         self._connection.pause(paused)
         if not paused:  # the client has only now had what was sent to it
-            self._sent_deadline = self._connection.deadline
+            self._sent_at = self._connection.heard_at
 
-    def _sent_at(self) -> float:
+    def _silent_since(self) -> float:
         """When the client last had something; NEVER inside a very large event, where no comment may stand.
 
-        An event that drips in keeps the upstream from being silent, but not the client from hearing nothing. Each read
-        moves the connection's deadline, so that sending needs no clock of its own.
+        An event that drips in keeps the upstream from being silent, but not the client from hearing nothing.
         """
-        connection = self._connection
-        if self.reader is None or self.reader.mid_event or connection.deadline == NEVER:
+        if self.reader is None or self.reader.mid_event or self._connection.deadline == NEVER:
             return NEVER
-        return connection.heard_at - (connection.deadline - self._sent_deadline)
+        return self._sent_at
 
     def abandon(self) -> None:
         """Nobody wants the rest: close the upstream connection now. Does nothing to an answer that has ended."""
@@ -150,7 +146,7 @@ class Answer:
         out = reader.feed(data)
         if out:
             if exchange is not None:
-                self._sent_deadline = self._connection.deadline  # before it is sent: a full buffer sets it to NEVER
+                self._sent_at = self._connection.heard_at
                 exchange.send(out)
             else:
                 self._gather(out)

@@ -74,5 +74,6 @@ def _lines(outcomes: list[Outcome]) -> list[msgspec.Struct]:
         second, microsecond = divmod(outcome.started_us + outcome.duration_us, 1_000_000)
         if second != known:
             known, words = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        lines.append(_Line("luntrex.request", f"{words}.{microsecond:06d}Z", *astuple(outcome)))
+        ended = f"{words}.{str(microsecond).zfill(6)}Z"
+        lines.append(_Line("luntrex.request", ended, *astuple(outcome)))
     return lines

@@ -16,7 +16,8 @@ END = b"\r\n\r\n"
 _PLAIN = bytes((*range(0x20, 0x7F), *range(0x80, 0x100))) + b"\t"
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 _START = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: .*)?", re.DOTALL).fullmatch
-_LENGTH = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
+_USUAL_START = b"HTTP/1.1 200 OK"
+_LENGTH_DIGITS = 16
 # A second one of these would let two readers disagree on where the body ends or what it is.
 _FRAMING = (b"content-length", b"transfer-encoding", b"content-type", b"content-encoding")
 _BODILESS = (204, 304)
@@ -46,9 +47,12 @@ def read_answer_head(data: bytes) -> AnswerHead:
     # What is not a plain byte must be exactly the line ends: no bare CR or LF, no control byte.
     if len(lines) > MAX_HEADERS + 1 or data.translate(None, _PLAIN) != b"\r\n" * (len(lines) - 1):
         raise BadAnswerError
-    start = _START(lines[0])
-    if start is None:
-        raise BadAnswerError
+    minor, status = b"1", 200
+    if lines[0] != _USUAL_START:
+        start = _START(lines[0])
+        if start is None:
+            raise BadAnswerError
+        minor, status = start[1], int(start[2])
     del lines[-2:], lines[0]
     headers: dict[bytes, bytes] = {}
     try:
@@ -63,8 +67,6 @@ def read_answer_head(data: bytes) -> AnswerHead:
         names = [line.split(b":", 1)[0].lower() for line in lines]
         if any(names.count(name) > 1 for name in _FRAMING):
             raise BadAnswerError
-    minor, code = start.groups()
-    status = int(code)
     return AnswerHead(status, headers, _body_length(minor, status, headers), _keeps_alive(minor, headers))
 
 
@@ -76,7 +78,7 @@ def _body_length(minor: bytes, status: int, headers: dict[bytes, bytes]) -> int:
     framed = UNTIL_CLOSE
     length = headers.get(b"content-length")
     if length is not None:
-        if _LENGTH(length) is None:
+        if not length.isdigit() or len(length) > _LENGTH_DIGITS or (length[0] == 48 and length != b"0"):
             raise BadAnswerError
         framed = int(length)
     coding = headers.get(b"transfer-encoding")

@@ -195,9 +195,10 @@ class Exchange:
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Send a whole answer in one write. `headers` are complete lines."""
         self.head_sent = True
+        line = _STATUS_LINES.get(status) or _status_line(status)
         length = b"Content-Length: %d\r\n\r\n" % len(body)
         shown = b"" if self.head.method == b"HEAD" else body
-        self._write(b"".join((_status_line(status), headers, self._closing(), length, shown)))
+        self._write(b"".join((line, headers, self._closing(), length, shown)))
 
     def start_sized(self, status: int, headers: bytes, length_bytes: int) -> None:
         """Begin an answer of known length; the body follows through `send` and `finish`."""
@@ -283,8 +284,9 @@ class Exchange:
     def _start(self, status: int, headers: bytes, framing: bytes, first: bytes = b"") -> None:
         self.head_sent = True
         self.first_byte_us = (time.perf_counter_ns() - self.arrived_ns) // 1000
-        self._write(b"".join((_status_line(status), headers, framing, first)))
+        line = _STATUS_LINES.get(status) or _status_line(status)
+        self._write(b"".join((line, headers, framing, first)))
 
 
 def _status_line(status: int) -> bytes:
-    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d Status\r\n" % status
+    return b"HTTP/1.1 %d Status\r\n" % status

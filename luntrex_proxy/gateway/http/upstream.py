@@ -68,7 +68,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_asked", "_chunks", "_held", "_informational", "_length", "_missing", "_on_whole", "_origin", "_paused",
-        "_reusable", "_sink", "_ticker", "_transport", "_unwanted_bytes", "closed", "deadline", "renew_at",
+        "_reusable", "_sink", "_ticker", "_transport", "_unwanted_bytes", "closed", "deadline", "heard_at", "renew_at",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -88,6 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._paused = False
         self._reusable = False
         self.closed = False
+        self.heard_at = NEVER  # when the answer last brought something, on the ticker's clock
         self.deadline = NEVER
         self.renew_at = NEVER  # on the ticker's clock; the origin sets it
 
@@ -114,12 +115,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.deadline = NEVER  # the client's own stall clock runs now
         else:
             self._transport.resume_reading()
-            self.deadline = self._ticker.now + self._origin.idle_s
-
-    @property
-    def heard_at(self) -> float:
-        """When the answer last brought something (ticker's clock): each read sets the deadline from there."""
-        return self.deadline - self._origin.idle_s
+            self.heard_at = self._ticker.now
+            self.deadline = self.heard_at + self._origin.idle_s
 
     def usable(self) -> bool:
         """Whether a request may be sent: open, and nothing of an earlier one still leaving or arriving."""
@@ -144,7 +141,11 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
 
     def expire(self) -> None:
-        """Ticker: nothing came in time."""
+        """Ticker: nothing came in time. The reads of a body do not move the deadline: they are looked at here."""
+        if self._sink is not None and self._held is None:
+            self.deadline = self.heard_at + self._origin.idle_s
+            if self.deadline > self._ticker.now:
+                return
         self.deadline = NEVER
         self._break("upstream_timeout")
 
@@ -194,7 +195,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         sink = self._sink
         if sink is not None and body:  # for every event: no call more than it takes
-            self.deadline = self._ticker.now + self._origin.idle_s
+            self.heard_at = self._ticker.now
             sink.body_arrived(body)
         else:
             self._hand_on(body, len(data))
@@ -210,7 +211,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._unwanted_bytes > MAX_UNWANTED_BYTES:
                 self.abandon()
             return
-        self.deadline = self._ticker.now + self._origin.idle_s
+        self.heard_at = self._ticker.now
         if body:
             sink.body_arrived(body)
 
@@ -257,8 +258,8 @@ class UpstreamConnection(asyncio.Protocol):
         while True:
             if not data.startswith(_PROTOCOL) and not _PROTOCOL.startswith(data):
                 raise BadAnswerError
-            end = data.find(END, max(0, scanned - len(END) + 1)) + len(END)
-            if end < len(END) or end > MAX_HEAD_BYTES:
+            end = data.find(END, scanned - 3 if scanned > 3 else 0) + 4
+            if end < 4 or end > MAX_HEAD_BYTES:
                 if len(data) > MAX_HEAD_BYTES:
                     raise BadAnswerError
                 self._held = data
@@ -280,7 +281,8 @@ class UpstreamConnection(asyncio.Protocol):
             # A model's tokens may be as short as they are; its idle time and our client's pace bound them.
             self._chunks = ChunkedBody(None)
         if self._sink is not None:
-            self.deadline = self._ticker.now + self._origin.idle_s
+            self.heard_at = self._ticker.now
+            self.deadline = self.heard_at + self._origin.idle_s
             self._sink.head_arrived(head.status, head.headers)
 
     # Ends
