@@ -15,11 +15,14 @@ TO_CLIENT = (b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retr
 # What of an upstream's error answer a client gets to see: when to come back.
 WAIT_HEADERS = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 
+_USUAL = frozenset((b"application/json", b"text/event-stream", b"text/event-stream; charset=utf-8"))
 _is_plain = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e\t]{0,1022}[\x21-\x7e])?").fullmatch
 
 
 def copy_allowed(names: tuple[bytes, ...], headers: dict[bytes, bytes], lines: list[bytes]) -> None:
     """Append the allowed headers as complete lines; a value that is not plain printable ASCII is left out."""
     for name in names:
-        if name in headers and _is_plain(headers[name]):
-            lines += (name, b": ", headers[name], b"\r\n")
+        if name in headers:
+            value = headers[name]
+            if value in _USUAL or _is_plain(value):
+                lines += (name, b": ", value, b"\r\n")

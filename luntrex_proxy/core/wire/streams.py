@@ -22,9 +22,9 @@ _NULL_USAGE = b',"usage":null'
 _TEXT = re.compile(rb'"(?:content|reasoning_content|reasoning|text|arguments)" ?: ?"')
 _PADDING = re.compile(rb'"obfuscation" ?: ?"(?=[A-Za-z0-9]*"\}\n\n\Z)')
 _CLOSED = b"}\n\n"  # how a chunk ends
+_PADDED = b'"}\n\n'  # and one with padding
 _STRING_TEXT = re.compile(rb'[^"\\\r\n]*(?:\\[^\r\n][^"\\\r\n]*)*')
 _is_text = _STRING_TEXT.fullmatch
-_is_padding = re.compile(rb'[A-Za-z0-9]*"\}\n\n').fullmatch
 _NO_LAYOUT = b"\0"  # no event has it around its text
 _LAYOUTS = 32  # how many a stream may try: where events differ in more than their text, decoding is cheaper
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
@@ -87,7 +87,8 @@ class _ChatReader(StreamReader):
             tail = end.removeprefix(self._after)
             if tail is end and 92 in text:  # the text holds quotes itself
                 text, _, tail = rest.partition(b'"' + self._after)
-            if (tail == _CLOSED or _is_padding(tail)) and (
+            padding = tail.removesuffix(_PADDED)
+            if (tail == _CLOSED or (padding is not tail and padding.isalnum())) and (
                 not (92 in text or 10 in text or 13 in text) or _is_text(text)
             ):
                 if self._told_after:
