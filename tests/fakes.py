@@ -68,7 +68,10 @@ class FakeKeyRing:
         if self.busy:
             raise KeysBusyError
         await asyncio.sleep(0)
-        return self.unproven.get(key)
+        caller = self.unproven.get(key)
+        if caller is not None:
+            self.callers[key] = caller
+        return caller
 
 
 class FakeLedger:

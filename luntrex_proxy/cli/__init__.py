@@ -6,12 +6,14 @@ Each verb is one module of this package with a click command of the same name; i
 
 import importlib
 import os
+import re
 from typing import Any, Final
 
 import click
 
 from luntrex_proxy import __version__
 from luntrex_proxy.cli.options import add_config_option, config_option
+from luntrex_proxy.core.apikeys import KEY_PATTERN
 from luntrex_proxy.settings.errors import ConfigError
 
 VERBS: Final = {
@@ -53,7 +55,11 @@ class LazyGroup(click.Group):
         """Run the verb; what fails becomes sentences on stderr and an exit status, never a traceback."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except click.ClickException as error:
+            error.args = (_masked(error.message),)
+            error.__dict__["message"] = error.args[0]  # click calls it final; it quotes what was typed
+            raise
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click says these itself
         except ConfigError as error:
             click.echo("\n".join(error.lines), err=True)
@@ -61,8 +67,13 @@ class LazyGroup(click.Group):
         except Exception as error:
             if os.environ.get(DEBUG_VARIABLE):
                 raise
-            click.echo(_sentence(error), err=True)
+            click.echo(_masked(_sentence(error)), err=True)
             raise click.exceptions.Exit(1) from None
+
+
+def _masked(sentence: str) -> str:
+    """Whatever a sentence quotes: a whole key is not said again."""
+    return re.sub(KEY_PATTERN, "lx_***", sentence)
 
 
 def _sentence(error: Exception) -> str:

@@ -17,7 +17,7 @@ from luntrex_proxy.store import migrate, rotation
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.ledger import status_of
-from luntrex_proxy.store.pepper import lookup_of
+from luntrex_proxy.store.pepper import lookup_of, stored_fingerprints
 
 if TYPE_CHECKING:
     from luntrex_proxy.settings.model import Settings
@@ -104,6 +104,9 @@ async def _look_at_tables(pool: Pool, directory: Path) -> AsyncIterator[Finding]
         yield Finding("schema", Level.BAD, f"It lacks {', '.join(pending)}; run `luntrex-proxy db migrate`.")
         return
     yield Finding("schema", Level.GOOD, f"{len(state.applied)} migrations")
+    if (await stored_fingerprints(pool))[0] is None:
+        yield Finding("pepper", Level.NOTE, "none yet; the first start or key makes it")
+        return
     try:
         lookup = await lookup_of(pool, directory)
     except StoreError as error:

@@ -4,6 +4,7 @@ A new key goes to stdout only, once; hints go to stderr where stdout is for a pr
 """
 
 import datetime
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, BinaryIO, Final
@@ -153,6 +154,8 @@ def resume(context: click.Context, key_id: str, as_json: bool) -> None:
 @click.pass_context
 def rotate(context: click.Context, key_id: str, overlap_hours: float, base_url: str | None, as_json: bool) -> None:
     """Replace a key; the old one works on for the overlap."""
+    if math.isnan(overlap_hours):
+        raise click.UsageError("--overlap-hours is a number of hours.")
 
     async def body(opened: Opened) -> tuple[NewKey, str]:
         made = await table.rotate(opened.pool, await _lookup(opened), key_id, overlap_s=overlap_hours * 3600)

@@ -40,11 +40,21 @@ class Attempts:
         """One more failure."""
         if self.limit is None:
             return
-        paid_at = max(self._paid_at.pop(network, now), now) + WINDOW_S / self.limit
+        # Not beyond the window even when the clock went back.
+        paid_at = min(max(self._paid_at.pop(network, now), now), now + WINDOW_S) + WINDOW_S / self.limit
         if paid_at - now > WINDOW_S + 1e-6:
             _put(self._blocked, network, now + BLOCK_S)
         else:
             _put(self._paid_at, network, paid_at)
+
+    def forgive(self, network: str, now: float) -> None:
+        """What was noted last was none."""
+        if self.limit is None:
+            return
+        if self._blocked.pop(network, None) is not None:
+            self._paid_at[network] = now + WINDOW_S
+        elif network in self._paid_at:
+            self._paid_at[network] -= WINDOW_S / self.limit
 
     def wait_s(self, network: str, now: float) -> float:
         """Seconds until the network may try again; 0 when it may now."""

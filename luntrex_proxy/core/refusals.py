@@ -98,7 +98,7 @@ _ROWS = (
     Row("too_many_requests", 429, "Too many requests at once from this address. Try again shortly.", retryable=True),
     Row("ledger_full", 503, "The gateway cannot record another request right now. Try again shortly.", retryable=True),
     Row("draining", 503, "The gateway is shutting down. Try again.", retryable=True),
-    Row("key_revoked", 401, "The API key was revoked while the answer was being sent."),
+    Row("key_revoked", 401, "The API key was revoked while it was in use."),
     Row("internal_error", 500, "The gateway failed to handle the request."),
 )
 REFUSALS: dict[str, Row] = {row.code: row for row in _ROWS}

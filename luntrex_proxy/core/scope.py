@@ -4,6 +4,7 @@ Scope.allows_endpoint / allows_model / allows_address    each True where nothing
 read_scope(...)                                          the operator's words -> Scope, or BadScopeError
 """
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from luntrex_proxy.core.policy import REGION, Policy
 ENDPOINTS: Final = tuple(name for name in ROUTE_NAMES if name != "none")
 _MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}\*?|\*")
 _ENTRIES_MAX: Final = 64  # of each kind: a scope is looked through at every request of its key
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # how IPv4 peers look to a dual-stack socket; here as IPv4
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -92,10 +94,12 @@ def _bounded(kind: str, words: Iterable[str]) -> tuple[str, ...]:
 
 
 def _network(text: str) -> Network:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError:
-        pass
+    with contextlib.suppress(ValueError):
+        network = ipaddress.ip_network(text)
+        is_mapped = isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED)
+        if "%" not in text and not is_mapped:
+            return network
+        raise BadScopeError(f"{text!r} names a zone or an IPv4 address in IPv6; write the plain network.")
     try:
         meant = ipaddress.ip_network(text, strict=False)
     except ValueError:

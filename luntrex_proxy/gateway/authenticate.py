@@ -47,14 +47,20 @@ class Door:
         if wait_s:
             self._on_refused(network, "too_many_failures")
             raise Refusal("too_many_failures", retry_after_s=math.ceil(wait_s))
+        self.attempts.note(network, now)  # before the look, which can take a second: many at once count as well
         key, refusal = _read_key(headers.get(b"authorization"), headers.get(b"x-api-key"))
         if refusal is None:
-            caller = await self._look_closer(key)
+            try:
+                caller = await self._look_closer(key)
+            except Refusal as busy:
+                self.attempts.forgive(network, now)
+                self._on_refused(network, busy.row.code)
+                raise
             if caller is not None and caller.valid_at(now):
+                self.attempts.forgive(network, now)
                 return caller
             is_theirs = key.startswith(_PROVIDER_PREFIXES)
             refusal = Refusal("provider_api_key") if is_theirs else Refusal("invalid_api_key")
-        self.attempts.note(network, now)
         self._on_refused(network, refusal.row.code)
         raise refusal
 
@@ -64,7 +70,8 @@ class Door:
         caller = self._keys.find(key)
         if caller is None and parse(key) is not None:
             try:
-                caller = await asyncio.ensure_future(self._prove(key))  # it waits for more than running.py can
+                if await asyncio.ensure_future(self._prove(key)) is not None:  # it waits for more than running.py can
+                    caller = self._keys.find(key)  # it may have been revoked a moment ago
             except KeysBusyError:
                 raise Refusal("keys_unavailable") from None
         if caller is None and not self._keys.is_current():

@@ -130,6 +130,7 @@ class Pipeline:
             body = exchange.take_body(self._body_limit_bytes, self._held)
             if body is None:
                 body = await exchange.rest_of_body()
+                caller = known_caller(call, self._keys, now) or caller  # limits and policy may have changed meanwhile
             draft.request_bytes = len(body)
             fields = decode(call.route, body)
             draft.streamed = fields.stream

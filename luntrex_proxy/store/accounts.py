@@ -8,7 +8,7 @@ import asyncpg
 
 from luntrex_proxy.core.policy import BadPolicyError, read_policy
 from luntrex_proxy.store.changes import next_version
-from luntrex_proxy.store.database import Connection, Pool, store_errors
+from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 
 NAME_RULE: Final = "1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit"
@@ -80,9 +80,10 @@ async def set_policy(pool: Pool, name: str, policy: str | None) -> Account:
     with store_errors("change the account"):
         async with pool.acquire() as connection, connection.transaction():
             version = await next_version(connection)
-            row = await connection.fetchrow("UPDATE account SET policy = $2 WHERE name = $1 RETURNING *", name, policy)
+            row = await connection.fetchrow(
+                "UPDATE account SET policy = $2, version = $3 WHERE name = $1 RETURNING *", name, policy, version
+            )
             account = _account(row, name)
-            await _touch_keys(connection, account.account_id, version)
     return account
 
 
@@ -90,17 +91,11 @@ async def _set_status(pool: Pool, name: str, status: str) -> Account:
     with store_errors("change the account"):
         async with pool.acquire() as connection, connection.transaction():
             version = await next_version(connection)
-            row = await connection.fetchrow("UPDATE account SET status = $2 WHERE name = $1 RETURNING *", name, status)
+            row = await connection.fetchrow(
+                "UPDATE account SET status = $2, version = $3 WHERE name = $1 RETURNING *", name, status, version
+            )
             account = _account(row, name)
-            await _touch_keys(connection, account.account_id, version)
     return account
-
-
-async def _touch_keys(connection: Connection, account_id: int, version: int) -> None:
-    """The keys keep their own status; their new version makes every process read them, and their account, again."""
-    await connection.execute(
-        "UPDATE api_key SET version = $2 WHERE account_id = $1 AND status <> 'revoked'", account_id, version
-    )
 
 
 def _account(row: Any, wanted: str = "") -> Account:

@@ -41,7 +41,12 @@ _ALL_LIVE: Final = (
     f"SELECT {_COLUMNS} {_FROM}"
     " WHERE k.status = 'active' AND a.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now())"
 )
-_CHANGED: Final = f"SELECT {_COLUMNS}, k.lookup_hash, k.old_lookup_hash {_FROM} WHERE k.version > $3"
+_CHANGED_COLUMNS: Final = f"SELECT {_COLUMNS}, k.lookup_hash, k.old_lookup_hash {_FROM}"
+_CHANGED: Final = (
+    f"{_CHANGED_COLUMNS} WHERE k.version > $3 UNION ALL {_CHANGED_COLUMNS}"  # noqa: S608 -- constants of this file
+    " WHERE k.account_id IN (SELECT account_id FROM account WHERE version > $3) AND k.version <= $3"
+    " AND k.status = 'active'"
+)
 _ONE: Final = f"SELECT {_COLUMNS}, k.bcrypt_hash {_FROM} WHERE k.key_id = $3"
 _STATE: Final = (
     "SELECT version, pepper_fingerprint, old_pepper_fingerprint FROM change_version LEFT JOIN installation ON true"
@@ -111,7 +116,7 @@ class KeyRing:
         """Read all live keys. Before it, no key is known. Raises StoreError."""
         with store_errors("list the live keys"):
             async with pool.acquire() as connection:
-                await self._read_all(connection)
+                await self._read_all(connection, old=self._old)
 
     async def catch_up(self, connection: Connection, on_answer: Callable[[], None] = lambda: None) -> None:
         """Bring the ring up to the store's present version; nearly always that is one small question.
@@ -121,14 +126,13 @@ class KeyRing:
         asked_at = time.monotonic()
         version, *fingerprints = (await connection.fetch(_STATE))[0]
         on_answer()
+        # The rotation is finished: rows no longer say the hashes we may know keys by.
         ended = self._old is not None and self._old.fingerprint not in fingerprints
-        if ended:
-            self._old = None  # the rotation is finished: rows no longer say the hashes we may know keys by
         stranger = fingerprints[0] is not None and self.lookup.fingerprint not in fingerprints
         if version < self._version or ended or (stranger and version > self._version):
-            await self._read_all(
-                connection, on_answer
-            )  # a lower version: the database was restored from an older backup
+            # A lower version: the database was restored from an older backup.
+            await self._read_all(connection, on_answer, old=None if ended else self._old)
+            self._old = None if ended else self._old
         elif version > self._version:
             await self._read_changes(connection, version, on_answer)
         self._contact, self._given_up = asked_at, False
@@ -136,7 +140,7 @@ class KeyRing:
 
     async def read_unproven(self, connection: Connection, key_id: str) -> tuple[Caller, str] | None:
         """The caller and the bcrypt hash of a live key whose hash we do not have; None when it is not live."""
-        row = await connection.fetchrow(_ONE, *self._fingerprints(), key_id)
+        row = await connection.fetchrow(_ONE, *self._fingerprints(self._old), key_id)
         if row is None or not row["live"]:
             return None
         return self._caller(row), row["bcrypt_hash"]
@@ -151,11 +155,14 @@ class KeyRing:
 
     def give_up_when_too_old(self) -> None:
         """Once without contact for too long, any key may have been revoked: what runs with one must end."""
+        self._sweep()
         if not self._given_up and self.lag_s() > self._max_staleness_s:
             self._given_up = True
             self._tell({caller.key_id for caller in self._live.values()})
 
-    async def _read_all(self, connection: Connection, on_answer: Callable[[], None] = lambda: None) -> None:
+    async def _read_all(
+        self, connection: Connection, on_answer: Callable[[], None] = lambda: None, *, old: Lookup | None = None
+    ) -> None:
         asked_at = time.monotonic()
         # The version first: a change that commits while the rows are read is read again, never missed.
         version, *_ = (await connection.fetch(_STATE))[0]
@@ -163,7 +170,7 @@ class KeyRing:
         unproven: set[str] = set()
         account_ids: dict[int, int] = {}  # one object per account, not one per key
         async with connection.transaction(readonly=True):
-            cursor = await connection.cursor(_ALL_LIVE, *self._fingerprints())
+            cursor = await connection.cursor(_ALL_LIVE, *self._fingerprints(old))
             while rows := await cursor.fetch(_BATCH_ROWS):
                 on_answer()
                 for key_id, hashed, account_id, not_before, expires_at, policy, *limits, _ in rows:
@@ -182,11 +189,15 @@ class KeyRing:
         self._version, self._contact = version, asked_at
         # The keys stay for the life of the process: the collector need not look at them again.
         gc.freeze()
-        self._tell({caller.key_id for hashed, caller in before.items() if hashed not in live})
+        gone = {caller.key_id for hashed, caller in before.items() if hashed not in live}
+        if gone:  # of the few that are known by another hash now, or have to be proven, none is gone
+            gone -= unproven
+            gone -= {caller.key_id for caller in live.values() if caller.key_id in gone}
+        self._tell(gone)
 
     async def _read_changes(self, connection: Connection, version: int, on_answer: Callable[[], None]) -> None:
         async with connection.transaction(readonly=True):
-            cursor = await connection.cursor(_CHANGED, *self._fingerprints(), self._version)
+            cursor = await connection.cursor(_CHANGED, *self._fingerprints(self._old), self._version)
             while rows := await cursor.fetch(_BATCH_ROWS):
                 on_answer()
                 self._tell({row["key_id"] for row in rows if self._change(row)})
@@ -258,9 +269,9 @@ class KeyRing:
             )
         return scope
 
-    def _fingerprints(self) -> tuple[bytes, bytes]:
+    def _fingerprints(self, old: Lookup | None) -> tuple[bytes, bytes]:
         present = self.lookup.fingerprint
-        return present, present if self._old is None else self._old.fingerprint
+        return present, present if old is None else old.fingerprint
 
     def _sweep(self) -> None:
         """Drop keys whose end has come."""

@@ -7,6 +7,7 @@ pepper.new    for a moment of a rotation; whoever opens the lookup next puts it 
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
@@ -130,22 +131,41 @@ def fingerprint(pepper: bytes) -> bytes:
 async def lookup_of(pool: Pool, state_directory: Path) -> Lookup:
     """The lookup keys of the state directory's pepper files; a swap of them that was cut short is finished first."""
     present, _ = await stored_fingerprints(pool)
-    fresh = state_directory / NEW
-    if present is not None and fresh.exists() and fingerprint(read_pepper(fresh)) == present:
-        swap(state_directory)
+    if present is not None:
+        swap(state_directory, present)
     pepper, old = load_pepper(state_directory), state_directory / OLD
     return await open_lookup(pool, pepper, read_pepper(old) if old.exists() else None)
 
 
-def swap(state_directory: Path) -> None:
-    """Let the new pepper be the present one and that the old one; cut short at any step, doing it again is right."""
+def swap(state_directory: Path, wanted: bytes) -> None:
+    """Let the new pepper be the present one, if its fingerprint is `wanted`, and the present one the old one.
+
+    Cut short at any step, doing it again is right; of several who do it at once one does.
+    """
     present, old, new = (state_directory / name for name in (PRESENT, OLD, NEW))
-    with _file_errors(present):
+    if not new.exists():
+        return
+    with _file_errors(present), _alone(state_directory):
+        if not new.exists() or fingerprint(read_pepper(new)) != wanted:
+            return
         if present.exists():
-            old.unlink(missing_ok=True)
-            old.hardlink_to(present)
+            kept = state_directory / f"{OLD}.new"
+            kept.unlink(missing_ok=True)
+            kept.hardlink_to(present)
+            kept.replace(old)
+            kept.unlink(missing_ok=True)  # it stays when it is the same file already
         new.replace(present)
         sync_directory(state_directory)
+
+
+@contextlib.contextmanager
+def _alone(state_directory: Path) -> Iterator[None]:
+    descriptor = os.open(state_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 async def stored_fingerprints(pool: Pool) -> tuple[bytes | None, bytes | None]:

@@ -63,14 +63,22 @@ class Prover:
 
     async def _check(self, key: bytes, key_id: str) -> Caller | None:
         async with self._turn:
-            try:
-                async with asyncio.timeout(_READ_WAIT_S), self._pool_source().acquire() as connection:
-                    found = await self._ring.read_unproven(connection, key_id)
-            except DRIVER_ERRORS:
-                raise KeysBusyError from None
-            if found is None:
+            found = await self._read(key_id)
+            if found is None or not await asyncio.to_thread(_is_proven, key, found[1]):
                 return None
-            caller, hashed = found
-            if not await asyncio.to_thread(bcrypt.checkpw, bcrypt_input(key), hashed.encode()):
-                return None
-            return self._ring.accept(caller, key)
+            now = await self._read(key_id)  # bcrypt took a while, in which the key can have been changed
+            return None if now is None else self._ring.accept(now[0], key)
+
+    async def _read(self, key_id: str) -> tuple[Caller, str] | None:
+        try:
+            async with asyncio.timeout(_READ_WAIT_S), self._pool_source().acquire() as connection:
+                return await self._ring.read_unproven(connection, key_id)
+        except DRIVER_ERRORS:
+            raise KeysBusyError from None
+
+
+def _is_proven(key: bytes, hashed: str) -> bool:
+    try:
+        return bcrypt.checkpw(bcrypt_input(key), hashed.encode())
+    except ValueError:  # not a hash that bcrypt makes
+        return False

@@ -23,6 +23,7 @@ from luntrex_proxy.store.following import FOLLOWER
 from luntrex_proxy.store.pepper import (
     NEW,
     OLD,
+    PEPPER_BYTES,
     PRESENT,
     fingerprint,
     lookup_of,
@@ -97,10 +98,12 @@ async def rotate(pool: Pool, state_directory: Path) -> PepperState:
 async def finish(pool: Pool, state_directory: Path, *, force: bool = False) -> PepperState:
     """Forget the old pepper. RefusedError without `force`: keys or processes still need it."""
     async with _alone(pool) as connection:
-        await lookup_of(pool, state_directory)
+        lookup = await lookup_of(pool, state_directory)
         state = await state_of(pool)
         if not state.rotating:
             raise RefusedError("No rotation is under way.")
+        if not lookup.is_present:
+            raise RefusedError("This machine has only the old pepper; finish where the rotation was begun.")
         if state.lagging_processes and not force:
             raise RefusedError(
                 f"{state.lagging_processes} running processes do not have the new pepper; copy `pepper` and "
@@ -165,15 +168,14 @@ async def _replace(connection: Connection, state_directory: Path, old: bytes | N
         await connection.execute(
             "UPDATE installation SET pepper_fingerprint = $1, old_pepper_fingerprint = $2", fingerprint(pepper), old
         )
-    swap(state_directory)
+    swap(state_directory, fingerprint(pepper))
 
 
 def _fingerprint_of(path: Path) -> bytes | None:
-    """None: there is no such file, or it is no pepper."""
-    try:
-        return fingerprint(read_pepper(path))
-    except StoreError:
+    """None: there is no such file, or it is no pepper. One that cannot be read or is not private raises StoreError."""
+    if not path.exists() or path.stat().st_size != PEPPER_BYTES:
         return None
+    return fingerprint(read_pepper(path))
 
 
 def _set_aside(path: Path, *, keep: bool) -> None:

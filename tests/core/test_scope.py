@@ -3,7 +3,7 @@
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from luntrex_proxy.core.policy import Policy
@@ -48,6 +48,8 @@ def test_each_kind_limits_its_own() -> None:
         ("networks", "300.1.1.1", "is no network; write it as"),
         ("networks", "", "is no network"),
         ("networks", "localhost", "is no network"),
+        ("networks", "::ffff:10.0.0.0/104", "names a zone or an IPv4 address in IPv6"),
+        ("networks", "fe80::1%eth0", "names a zone or an IPv4 address in IPv6"),
     ],
 )
 def test_a_wrong_word_is_named(kind: str, word: str, sentence: str) -> None:
@@ -72,6 +74,8 @@ def test_networks_as_the_library_means_them(
 ) -> None:
     """An address is allowed exactly when it is in one of the networks."""
     networks = [ipaddress.ip_network((net, min(length, net.max_prefixlen)), strict=False) for net in nets]
+    mapped = ipaddress.IPv6Network("::ffff:0:0/96")
+    assume(not any(isinstance(net, ipaddress.IPv6Network) and net.subnet_of(mapped) for net in networks))
     scope = read_scope(networks=[str(network) for network in networks])
     assert scope.allows_address(str(address)) == any(address in network for network in networks)
     assert scope == Scope(networks=scope.networks)

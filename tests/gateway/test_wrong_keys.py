@@ -67,6 +67,7 @@ async def test_a_key_that_is_proven_is_served() -> None:
         assert (await ask(gateway.port, post(BODY, key=WRONG))).status == 200
         assert (await gateway.outcome()).account_id == 8
         gateway.keys.unproven.clear()
+        gateway.keys.callers.pop(WRONG.encode())
         assert (await ask(gateway.port, post(BODY, key=WRONG))).status == 401
         assert len(up.requests) == 1
 
@@ -82,7 +83,8 @@ async def test_a_key_that_cannot_be_checked_now_is_not_wrong(busy: bool, current
         for _ in range(5):
             refused = await ask(gateway.port, post(BODY, key=WRONG))
             assert (refused.status, refused.code, refused.headers["retry-after"]) == (503, "keys_unavailable", "1")
-        assert gateway.refused_keys == []
+        assert [code for _, code in gateway.refused_keys] == ["keys_unavailable"] * 5, "told, but no failure"
+        assert len(gateway.pipeline.door.attempts) <= 1
 
 
 async def test_a_key_that_must_not_work_yet_or_any_more_is_401() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from luntrex_proxy.core.apikeys import lookup_hash
 from luntrex_proxy.core.scope import Scope
-from luntrex_proxy.store import apikeys
+from luntrex_proxy.store import accounts, apikeys
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.upkeep import KeyUpkeep
@@ -126,3 +126,38 @@ async def test_a_key_that_moved_and_then_changed_can_still_be_revoked(acme: Pool
     await catch_up(ring, acme)
     assert find(ring, made) is None
     assert len(ring) == 0
+
+
+async def test_the_end_of_a_rotation_cuts_nobody(acme: Pool) -> None:
+    """Keys that moved and keys that now have to be proven are not gone: what runs with them runs on."""
+    gone: set[str] = set()
+    await set_peppers(acme, FIRST)
+    moved, unused = await make(acme, "moved"), await make(acme, "unused")
+    await set_peppers(acme, SECOND, FIRST)
+    ring = KeyRing(BOTH, gone.update)
+    await ring.load(acme)
+    assert find(ring, moved) is not None
+    await set_peppers(acme, SECOND)
+    await catch_up(ring, acme)
+    assert gone == set()
+    assert ring.unproven == {moved.info.key_id, unused.info.key_id}
+
+
+async def test_an_account_of_many_keys_is_one_row_to_change(acme: Pool) -> None:
+    """Suspending it writes one row and is followed for all its keys, other accounts' untouched."""
+    await set_peppers(acme, FIRST)
+    await accounts.create(acme, "other")
+    mine = [await make(acme, f"k{n}") for n in range(3)]
+    theirs = await apikeys.create(acme, FIRST, "other", "main", bcrypt_cost=4)
+    gone: set[str] = set()
+    ring = KeyRing(FIRST, gone.update)
+    await ring.load(acme)
+    versions = await acme.fetch("SELECT key_id, version FROM api_key ORDER BY key_id")
+    await accounts.suspend(acme, "acme")
+    assert await acme.fetch("SELECT key_id, version FROM api_key ORDER BY key_id") == versions
+    await catch_up(ring, acme)
+    assert gone == {made.info.key_id for made in mine}
+    assert find(ring, theirs) is not None
+    await accounts.resume(acme, "acme")
+    await catch_up(ring, acme)
+    assert all(find(ring, made) for made in mine)

@@ -1,6 +1,7 @@
 """Keys that only bcrypt can tell: proven once, one at a time, and no flood reaches it."""
 
 import asyncio
+import threading
 import time
 
 import bcrypt
@@ -8,7 +9,9 @@ import pytest
 
 from luntrex_proxy.core.access import Caller, KeysBusyError
 from luntrex_proxy.core.apikeys import RANDOM_BYTES, make_key
-from luntrex_proxy.store import apikeys, proving
+from luntrex_proxy.core.policy import read_policy
+from luntrex_proxy.core.scope import Scope
+from luntrex_proxy.store import accounts, apikeys, proving
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.proving import WAITING_MAX, Prover
@@ -185,3 +188,35 @@ async def test_without_the_database_nothing_is_wrong(acme: Pool) -> None:
         with pytest.raises(KeysBusyError):
             await Prover(ring, away).prove(made.key.encode())
     assert await Prover(ring, lambda: acme).prove(made.key.encode()) is not None
+
+
+async def test_what_changed_while_bcrypt_worked_holds(acme: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits and the account's policy that arrive meanwhile are those of the caller that comes out."""
+    (made,) = await lost(acme)
+    ring = await loaded(acme, SECOND)
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow(given: bytes, hashed: bytes) -> bool:
+        started.set()
+        go_on.wait(10)
+        return CHECKPW(given, hashed)
+
+    monkeypatch.setattr(proving.bcrypt, "checkpw", slow)
+    proof = asyncio.create_task(Prover(ring, lambda: acme).prove(made.key.encode()))
+    await asyncio.to_thread(started.wait, 10)
+    await apikeys.limit(acme, made.info.key_id, Scope(models=("m",)), ["models"])
+    await accounts.set_policy(acme, "acme", "retention=none; training=never")
+    await catch_up(ring, acme)
+    go_on.set()
+    caller = await proof
+    assert caller is not None
+    assert caller.scope == Scope(models=("m",))
+    assert caller.policy == read_policy("retention=none; training=never")
+
+
+async def test_a_hash_that_bcrypt_never_made_is_a_wrong_key(acme: Pool) -> None:
+    """Nothing breaks, and the answer is that of any wrong key."""
+    (made,) = await lost(acme)
+    await acme.execute("UPDATE api_key SET bcrypt_hash = '$2b$03$' || repeat('a', 53)")
+    prover = Prover(await loaded(acme, SECOND), lambda: acme, wrong_after_s=0.01)
+    assert await prover.prove(made.key.encode()) is None

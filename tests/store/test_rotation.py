@@ -214,3 +214,44 @@ def test_read_pepper_says_what_is_wrong(tmp_path: Path) -> None:
     """A file that is not there is a sentence too."""
     with pytest.raises(StoreError, match="cannot be read"):
         read_pepper(tmp_path / "none")
+
+
+async def test_who_comes_between_does_not_destroy_the_old_pepper(
+    acme: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process swaps the files as soon as it can: the rotator's own swap is harmless."""
+    first = (await lookup_of(acme, tmp_path)).fingerprint
+    real = rotation.swap
+
+    def both(directory: Path, wanted: bytes) -> None:
+        real(directory, wanted)  # the other process
+        real(directory, wanted)
+
+    monkeypatch.setattr(rotation, "swap", both)
+    await rotation.rotate(acme, tmp_path)
+    lookup = await lookup_of(acme, tmp_path)
+    assert lookup.is_present
+    assert lookup.old is not None
+    assert lookup.old.fingerprint == first
+    assert names(tmp_path) == ["pepper", "pepper.old"]
+
+
+async def test_a_pepper_that_is_only_not_private_is_not_lost(acme: Pool, tmp_path: Path) -> None:
+    """The sentence says what to do; the file stays where it is."""
+    await lookup_of(acme, tmp_path)
+    (tmp_path / "pepper").chmod(0o644)
+    with pytest.raises(StoreError, match="chmod 600"):
+        await rotation.lose(acme, tmp_path)
+    assert names(tmp_path) == ["pepper"]
+
+
+async def test_only_who_has_the_new_pepper_finishes(acme: Pool, tmp_path: Path) -> None:
+    """A machine with the old file alone would lock itself out."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    await lookup_of(acme, here)
+    there.mkdir(mode=0o700)
+    (there / "pepper").write_bytes((here / "pepper").read_bytes())
+    (there / "pepper").chmod(0o600)
+    await rotation.rotate(acme, here)
+    with pytest.raises(RefusedError, match="has only the old pepper"):
+        await rotation.finish(acme, there, force=True)
