@@ -7,16 +7,53 @@ import datetime
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-import asyncpg
 import msgspec
 
 from luntrex_proxy.core.scope import BadScopeError, read_scope
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
-from luntrex_proxy.store.keyrows import Proof, Terms, account_for_a_key, insert, refuse_bad_times, refuse_taken_name
+from luntrex_proxy.store.keyrows import Terms, scope_columns
 
-_COST_MAX: Final = 12  # more would hold up everybody's first use; it is bcrypt's exponent
+_LINES_MAX: Final = 100_000  # more would make those wait who change another key
+_MAKE_INCOMING: Final = """
+CREATE TEMP TABLE key_incoming (line int, id text, account text, name text, bcrypt_hash text, not_before timestamptz,
+    expires_at timestamptz, endpoints text[], models text[], regions text[], networks cidr[]) ON COMMIT DROP
+"""
+_FAULT: Final = """
+SELECT line, id, i.account FROM key_incoming i LEFT JOIN account a ON a.name = i.account
+WHERE {condition} ORDER BY line LIMIT 1
+"""
+_CHECKS: Final = (
+    ("a.account_id IS NULL", "There is no account {account!r}; make it with `luntrex-proxy accounts create`."),
+    (
+        "a.status <> 'active'",
+        "The account {account} is suspended, so its keys would be refused; first run `luntrex-proxy accounts resume "
+        "{account}`.",
+    ),
+    ("expires_at <= now()", "A key cannot end in the past; give a later time, in UTC."),
+    ("not_before >= expires_at", "A key cannot end before it begins; give a later end or an earlier begin."),
+    ("EXISTS (SELECT FROM key_incoming j WHERE j.id = i.id AND j.line < i.line)", "the key {id} came before."),
+    (
+        "EXISTS (SELECT FROM key_incoming j WHERE j.account = i.account AND j.name = i.name AND j.line < i.line)",
+        "a line before has the same account and name.",
+    ),
+)
+_CHECKS_IN_TURN: Final = (
+    ("EXISTS (SELECT FROM api_key k WHERE k.key_id = i.id)", "there is a key of the id {id} here already."),
+    (
+        "EXISTS (SELECT FROM api_key k WHERE k.account_id = a.account_id AND k.name = i.name AND k.status <> 'revoked'"
+        " AND (k.expires_at IS NULL OR k.expires_at > now())"
+        " AND NOT EXISTS (SELECT FROM api_key s WHERE s.rotated_from = k.key_id))",
+        "another key of this account has this name; choose another, or rotate that key.",
+    ),
+)
+_INSERT: Final = """
+INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, version, not_before, expires_at, endpoints, models, regions,
+    networks)
+SELECT id, a.account_id, i.name, bcrypt_hash, $1, not_before, expires_at, endpoints, models, regions, networks
+FROM key_incoming i JOIN account a ON a.name = i.account
+"""
 _EXPORT: Final = """
 SELECT k.key_id AS id, a.name AS account, k.name, k.bcrypt_hash, k.not_before, k.expires_at,
        coalesce(k.endpoints, '{}') AS endpoints, coalesce(k.models, '{}') AS models,
@@ -29,10 +66,13 @@ ORDER BY a.name, k.name
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    id: Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z]{12}$")]
-    account: str
-    name: str
-    bcrypt_hash: Annotated[str, msgspec.Meta(pattern=r"^\$2b\$[0-9]{2}\$[./0-9A-Za-z]{53}$")]
+    id: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z]{12}\Z")]
+    account: Annotated[str, msgspec.Meta(max_length=64)]
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+    # A cost above 12 would hold up everybody's first use; a salt's 22nd character has four bits that are none.
+    bcrypt_hash: Annotated[
+        str, msgspec.Meta(pattern=r"^\$2b\$(?:0[4-9]|1[0-2])\$[./0-9A-Za-z]{21}[.Oeu][./0-9A-Za-z]{31}\Z")
+    ]
     not_before: datetime.datetime | None = None
     expires_at: datetime.datetime | None = None
     endpoints: list[str] = []
@@ -55,40 +95,48 @@ async def export_lines(pool: Pool, account: str | None = None) -> list[str]:
 
 async def import_lines(pool: Pool, lines: Sequence[bytes], account: str | None = None) -> int:
     """Take over the keys of these lines, all or none; how many. RefusedError names the line that is at fault."""
-    taken = 0
+    rows = [_row(number, text, account) for number, text in enumerate(lines, 1) if text.strip()]
+    if len(rows) > _LINES_MAX:
+        raise RefusedError(f"{len(rows)} keys are too many at once; take over {_LINES_MAX} at a time.")
     with store_errors("take over keys"):
         async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(_MAKE_INCOMING)
+            await connection.copy_records_to_table("key_incoming", records=rows)
+            await _refuse(connection, _CHECKS)
+            # The version last: whoever changes another key waits for it.
             version = await next_version(connection)
-            for number, text in enumerate(lines, 1):
-                if text.strip():
-                    try:
-                        await _take_over(connection, _read(text), account, version)
-                    except (RefusedError, BadScopeError) as error:
-                        raise RefusedError(f"Line {number}: {error} Nothing was taken over.") from None
-                    taken += 1
-    return taken
+            await _refuse(connection, _CHECKS_IN_TURN)
+            await connection.execute(_INSERT, version)
+    return len(rows)
+
+
+async def _refuse(connection: Connection, checks: Sequence[tuple[str, str]]) -> None:
+    for condition, sentence in checks:
+        found = await connection.fetchrow(_FAULT.format(condition=condition))
+        if found is not None:
+            said = sentence.format(account=found["account"], id=found["id"])
+            raise RefusedError(f"Line {found['line']}: {said} Nothing was taken over.")
+
+
+def _row(number: int, text: bytes, account: str | None) -> tuple[object, ...]:
+    try:
+        line = _read(text)
+        terms = line.terms()
+    except (RefusedError, BadScopeError) as error:
+        raise RefusedError(f"Line {number}: {error} Nothing was taken over.") from None
+    limits = scope_columns(terms.scope)
+    times = terms.not_before, terms.expires_at
+    return number, line.id, account or line.account, line.name, line.bcrypt_hash, *times, *limits
 
 
 def _read(text: bytes) -> _Line:
     try:
-        line = msgspec.json.decode(text, type=_Line)
+        return msgspec.json.decode(text, type=_Line)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         # Never the decoder's words: they may quote what is there, and somebody may have put a whole key there.
-        raise RefusedError("this is no line of `luntrex-proxy keys export`.") from None
-    if int(line.bcrypt_hash[4:6]) > _COST_MAX:
-        raise RefusedError(f"its bcrypt cost is above {_COST_MAX}; make a new key instead.")
-    return line
-
-
-async def _take_over(connection: Connection, line: _Line, account: str | None, version: int) -> None:
-    account_id = await account_for_a_key(connection, account or line.account)
-    terms = line.terms()
-    await refuse_bad_times(connection, terms)
-    await refuse_taken_name(connection, account_id, line.name)
-    try:
-        await insert(connection, Proof(line.id, line.bcrypt_hash), account_id, line.name, version, terms)
-    except asyncpg.UniqueViolationError:
-        raise RefusedError(f"there is a key of the id {line.id} here already.") from None
+        raise RefusedError(
+            "this is no line of `luntrex-proxy keys export`, or its hash is none that bcrypt makes (cost 4 to 12)."
+        ) from None
 
 
 def _aware(time: datetime.datetime | None) -> datetime.datetime | None:

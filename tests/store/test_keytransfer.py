@@ -1,5 +1,6 @@
 """Keys of another installation: taken over by their bcrypt hash, all or none, and checked at their first use."""
 
+import asyncio
 import datetime
 import json
 
@@ -15,7 +16,7 @@ from luntrex_proxy.store.proving import Prover
 from tests.store.keys import SECOND, loaded, make, set_peppers
 
 LATER = datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC)
-HASH = "$2b$10$" + "a" * 53
+HASH = "$2b$10$" + "a" * 21 + "u" + "a" * 31
 
 
 async def moved(pool: Pool, lines: list[str], account: str | None = None) -> int:
@@ -71,10 +72,13 @@ def line(**more: object) -> str:
         (line(key="lx_secret"), "this is no line of"),
         (line(id="short"), "this is no line of"),
         (line(bcrypt_hash="$2y$10$" + "a" * 53), "this is no line of"),
-        (line(bcrypt_hash="$2b$13$" + "a" * 53), "cost is above 12"),
-        (line(bcrypt_hash="$2b$31$" + "a" * 53), "cost is above 12"),
+        (line(bcrypt_hash=HASH.replace("$10$", "$13$")), "(cost 4 to 12)"),
+        (line(bcrypt_hash=HASH.replace("$10$", "$03$")), "(cost 4 to 12)"),
+        (line(bcrypt_hash="$2b$10$" + "a" * 53), "is none that bcrypt makes"),
+        (line(id="B" * 12), "the key BBBBBBBBBBBB came before"),
+        (line(name="fine"), "a line before has the same account and name"),
         (line(account="nobody"), "There is no account 'nobody'"),
-        (line(name="bad name"), "A key name is"),
+        (line(name="bad name"), "this is no line of"),
         (line(name="main"), "of this account has this name"),
         (line(expires_at="2001-01-01T00:00:00Z"), "cannot end in the past"),
         (line(networks=["1.2.3.4/8"]), "did you mean 1.0.0.0/8"),
@@ -94,3 +98,16 @@ async def test_a_bad_line_is_named_and_nothing_is_taken_over(acme: Pool, bad: st
     assert str(refused.value).endswith("Nothing was taken over.")
     assert "lx_secret" not in str(refused.value)
     assert [key.name for key in await apikeys.list_all(acme)] == ["main"]
+
+
+async def test_many_lines_hold_nobody_up(acme: Pool) -> None:
+    """Thousands are one statement; whoever revokes a key meanwhile does not wait for them to be read or checked."""
+    made = await make(acme)
+    many = [line(id=f"{n:012d}", name=f"n{n}").encode() for n in range(5_000)]
+    importing = asyncio.create_task(transfer.import_lines(acme, many))
+    await asyncio.sleep(0)
+    await apikeys.revoke(acme, made.info.key_id)
+    assert await importing == 5_000
+    assert len(await apikeys.list_all(acme)) == 5_001
+    with pytest.raises(RefusedError, match="100001 keys are too many at once"):
+        await transfer.import_lines(acme, [line().encode()] * 100_001)
