@@ -63,6 +63,7 @@ from luntrex_proxy.store.upkeep import KeyUpkeep
 GC_THRESHOLDS = (10_000, 20, 100)
 _LOG_FLUSH_S = 0.2
 _KEEPING_EVERY_S = 3600.0
+_DROPPED_AT_ONCE_DAYS = 7  # in an hour; `retention run` has no such bound
 _SHIP_AT_STOP_S = 10.0
 _LAST_WORDS_S = 2.0  # for what is nice to have in the database
 _DIRECT_CONNECTIONS = 2  # when a pooler is in between: for what needs a session, now and then
@@ -426,7 +427,7 @@ class _Daemon:
             dropped = Dropped()
             try:
                 await ensure_partitions(pool, _today())
-                await drop_old(pool, _today(), periods, dropped)
+                await drop_old(pool, _today(), periods, dropped, at_most_days=_DROPPED_AT_ONCE_DAYS)
             except Exception as error:  # noqa: BLE001 -- the shipper makes a missing day itself, and old days can wait
                 log.warning("luntrex.keeping_failed", **logs.describe(error))
             if dropped.any:

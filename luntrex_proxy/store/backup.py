@@ -105,7 +105,11 @@ def write_backup(path: Path, about: About, script: Iterator[bytes], show: Callab
             with os.fdopen(descriptor, "wb") as file:
                 _compress(file, about, script, show)
                 os.fsync(file.fileno())
-            partial.rename(path)
+            try:
+                path.hardlink_to(partial)  # a file of this name that came meanwhile is not replaced
+            except FileExistsError:
+                raise RefusedError(f"{path} exists; choose another name, or move it away first.") from None
+            partial.unlink()
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
@@ -260,7 +264,9 @@ def load(dsn: str, clients: Binaries, script: Iterator[bytes], drop: list[str]) 
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
         if process.wait() != 0:
-            raise StoreError(f"The database refused the backup ({_sqlstate(errors)}); nothing in it has changed.")
+            state = _sqlstate(errors)
+            advice = "; raise max_locks_per_transaction of the server" if "53200" in state else ""
+            raise StoreError(f"The database refused the backup ({state}){advice}; nothing in it has changed.")
 
 
 @contextlib.contextmanager

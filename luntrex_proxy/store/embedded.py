@@ -43,6 +43,8 @@ _OPTIONS: Final = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "60",
+    # A restore replaces every day's partition, with its index, in one transaction.
+    "max_locks_per_transaction": "1024",
     "timezone": "UTC",
     "log_timezone": "UTC",
     # Small and quiet: metadata of one gateway, beside which the proxy must have its core and memory.
@@ -381,9 +383,10 @@ def _short_socket_directory(data: Path) -> Path:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    for sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, not at all nice
+    # Fast, immediate, not at all nice. A server that hangs must not hold up the daemon's end.
+    for sign, wait_s in ((signal.SIGINT, 15), (signal.SIGQUIT, 5), (signal.SIGKILL, 5)):
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(sign)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_WAIT_S)
+            process.wait(wait_s)
             return

@@ -42,7 +42,15 @@ class PositionMovedError(Exception):
 ABOUT_ONE_DIRECTORY = frozenset({Failure.SPOOL_UNREADABLE, Failure.OTHER})
 
 # The record itself is at fault, whatever the state of the server: a value Postgres or the driver's encoder refuses.
-REFUSED_RECORD = (asyncpg.DataError, asyncpg.CheckViolationError, ValueError, OverflowError, TypeError)
+REFUSED_RECORD = (
+    asyncpg.DataError,
+    asyncpg.CheckViolationError,
+    asyncpg.NotNullViolationError,
+    asyncpg.ProgramLimitExceededError,  # a word too long for an index
+    ValueError,
+    OverflowError,
+    TypeError,
+)
 
 _WORDS: tuple[tuple[type[BaseException], Failure], ...] = (
     (SpoolUnreadableError, Failure.SPOOL_UNREADABLE),

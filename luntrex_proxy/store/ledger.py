@@ -21,6 +21,8 @@ from luntrex_proxy.store.segments import (
 )
 from luntrex_proxy.store.usage_rows import all_positions
 
+_TRIES = 100
+
 
 @dataclass(frozen=True, slots=True)
 class DirectoryStatus:
@@ -84,11 +86,14 @@ def _look(path: Path, positions: dict[UUID, Position]) -> DirectoryStatus:
 def _unsettled(path: Path) -> tuple[int, bool]:
     """Openings without a settle, and whether anything was unreadable. A segment shipped meanwhile is passed over."""
     waiting: dict[bytes, Frame] = {}
-    at, damaged = Position(0, 0), False
+    at, damaged, tries = Position(0, 0), False, 0
     while True:
         try:
             chunk = read_chunk(path, at, 10_000)
         except FileNotFoundError:
+            tries += 1
+            if tries > _TRIES:  # no segment shipped meanwhile, but a name that leads nowhere
+                return len(waiting), True
             continue
         follow_openings(waiting, chunk)
         at = chunk.after

@@ -7,6 +7,7 @@ removed.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from luntrex_proxy.core.outcome import ENDING_WORDS, USAGE_WORDS, Ending, Opening, Outcome, Tokens, UsageSource
@@ -14,21 +15,32 @@ from luntrex_proxy.store.frames import Frame, encode_record, parse_frames
 from luntrex_proxy.store.segments import QUARANTINE, SUFFIX, Chunk, SpoolDirectory, directories, sync_directory
 
 
-def adopt_dead(root: Path, own: UUID | None) -> tuple[list[SpoolDirectory], int]:
-    """Lock every spool directory whose process is gone; also how many this user may not open.
+class Adopted(NamedTuple):
+    """A locked directory of a dead process, its bytes, and when its first segment was written (unix time)."""
 
-    Empty ones are removed on the way.
+    directory: SpoolDirectory
+    byte_count: int
+    written_s: float
+
+
+def adopt_dead(root: Path, own: UUID | None) -> tuple[list[Adopted], int]:
+    """Lock every spool directory whose process is gone; also how many cannot be read.
+
+    Empty ones are removed on the way. One that cannot be read is let go of, and keeps no other from being adopted.
     """
     adopted, unreadable = [], 0
     for path in directories(root):
+        directory = None
         try:
             directory = None if path.name == str(own) else SpoolDirectory.adopt(path)
             if directory is not None and directory.segments():
-                adopted.append(directory)
+                adopted.append(Adopted(directory, *directory.size_and_age()))
             elif directory is not None:
                 directory.remove()
         except OSError:
             unreadable += 1
+            if directory is not None:
+                directory.unlock()
     return adopted, unreadable
 
 

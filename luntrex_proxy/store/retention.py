@@ -79,14 +79,20 @@ class _BusyError(Exception):
     """Another process runs this just now."""
 
 
-async def drop_old(pool: Pool, today: date, periods: Periods, dropped: Dropped) -> None:
+async def drop_old(
+    pool: Pool, today: date, periods: Periods, dropped: Dropped, *, at_most_days: int | None = None
+) -> None:
     """Drop what is older than `periods`, counted from `today` or the database's own day, whichever is earlier.
 
-    Each step is added to `dropped` once it is done: it is right also when this raises.
+    Each step is added to `dropped` once it is done: it is right also when this raises. `at_most_days` is how far one
+    run may move the line when nobody looks: a clock that is wrong for an hour must not cost years of usage.
     """
     with store_errors("drop old usage"), contextlib.suppress(_BusyError, asyncpg.LockNotAvailableError):
         usage_line, totals_line = await _lines(pool, today, periods)
         async with _turn(pool) as connection:
+            if at_most_days is not None:
+                usage_line = await _held_back(connection, usage_line, at_most_days)
+                totals_line = min(totals_line, usage_line - timedelta(days=periods.totals_days - periods.usage_days))
             line: datetime = await connection.fetchval(_MOVE_LINE, usage_line)
             dropped.usage_kept_from, dropped.totals_kept_from = line.date(), totals_line.date()
             old_days = [day for day in await partition_days(connection) if day < line.date()]
@@ -108,6 +114,14 @@ async def drop_old(pool: Pool, today: date, periods: Periods, dropped: Dropped) 
         async for rows in _delete(pool, _OLD_POSITIONS, line):
             dropped.positions += rows
         dropped.finished = True
+
+
+async def _held_back(connection: Connection, wanted: datetime, at_most_days: int) -> datetime:
+    before: datetime | None = await connection.fetchval(_LINE)
+    if before is None:
+        days = await partition_days(connection)
+        before = _start(days[0]) if days else wanted
+    return min(wanted, before + timedelta(days=at_most_days))
 
 
 async def due(pool: Pool, today: date, periods: Periods) -> Dropped:

@@ -7,6 +7,7 @@ whoever can take it may adopt the directory. `<root>/quarantine/` holds bytes th
 import contextlib
 import fcntl
 import os
+import re
 import time
 import uuid
 from pathlib import Path
@@ -18,6 +19,7 @@ from luntrex_proxy.store.state import file_errors, make_private_directory, make_
 QUARANTINE = "quarantine"
 LOCK = "lock"
 SUFFIX = ".seg"
+_SEGMENT = re.compile(r"[0-9]{8,}\.seg")
 _BYTES_PER_FRAME = 256  # a guess, for how much to read at once
 _FRAMES_PER_TURN = 256
 _TURN_S = 1e-5
@@ -132,7 +134,7 @@ def segment_numbers(path: Path) -> list[int]:
         names = os.listdir(path)  # noqa: PTH208 -- runs ten times a second; Path objects are not needed
     except FileNotFoundError:
         return []
-    return sorted(int(name[:-4]) for name in names if name.endswith(SUFFIX) and name[:-4].isdigit())
+    return sorted(int(name[:-4]) for name in names if _SEGMENT.fullmatch(name))
 
 
 def directories(root: Path) -> list[Path]:

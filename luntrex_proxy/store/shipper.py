@@ -196,8 +196,8 @@ class Shipper:
         self._adopt_at = time.monotonic() + self._adopt_every_s
         own = None if self._spool is None else self._spool.directory.boot_id
         adopted, self.unreadable_directories = await on_files(adopt_dead, self._root, own)
-        for directory in adopted:
-            source = Source(directory, None, *await on_files(directory.size_and_age))
+        for one in adopted:
+            source = Source(one.directory, None, one.byte_count, one.written_s)
             self.adopted_bytes += source.byte_count
             if self._spool is not None:
                 self._spool.hold(source.byte_count)

@@ -65,8 +65,11 @@ WHERE boot_id = $1 AND segment = $2 AND byte_offset = $3 AND NOT closed
 
 
 def days_of(outcomes: Iterable[Outcome]) -> list[date]:
-    """The UTC days the requests came on, ascending. ValueError or OverflowError when one is no day."""
-    return sorted({(_EPOCH + timedelta(microseconds=outcome.started_us)).date() for outcome in outcomes})
+    """The UTC days the requests came on, ascending. ValueError or OverflowError when one is no day of this era."""
+    days = sorted({(_EPOCH + timedelta(microseconds=outcome.started_us)).date() for outcome in outcomes})
+    if days and days[0] < _EPOCH.date():
+        raise ValueError("a day before all requests")
+    return days
 
 
 def lines_of(records: Sequence[bytes]) -> bytes:

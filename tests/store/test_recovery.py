@@ -286,7 +286,7 @@ def test_a_directory_in_the_making_is_not_taken(tmp_path: Path, monkeypatch: pyt
             calls += not looking
             if calls == moment and not looking:
                 looking = True
-                taken.extend(adopt_dead(root, None)[0])
+                taken.extend(one.directory for one in adopt_dead(root, None)[0])
                 looking = False
             return real(*arguments, **named)
 
@@ -356,3 +356,42 @@ def test_positions_compare_in_reading_order(tmp_path: Path) -> None:
     """A later segment is later whatever the offset."""
     assert Position(1, 10**6) < Position(2, 0) < Position(2, 1)
     assert SpoolDirectory.adopt(tmp_path / str(uuid.uuid4())) is None
+
+
+async def test_one_bad_directory_keeps_no_other_from_being_stored(database: Pool, tmp_path: Path) -> None:
+    """A name that leads nowhere in one of three: the others are stored, the bad one is told and let go of."""
+    paths = [leave_dead(tmp_path, range(10 * n, 10 * n + 10)) for n in range(3)]
+    bad = sorted(paths)[1]
+    (bad / "00000099.seg").symlink_to(tmp_path / "nowhere")
+    for _ in range(2):
+        shipper = Shipper(lambda: database, tmp_path, None, failures_max=10)
+        assert not await shipper.drain(20), "not everything is stored"
+        assert shipper.unreadable_directories == 1
+    assert await database.fetchval("SELECT count(*) FROM usage") == 20
+    assert directories(tmp_path) == [bad]
+    again = SpoolDirectory.adopt(bad)
+    assert again is not None, "nobody holds it"
+    again.unlock()
+    status = await status_of(database, tmp_path)
+    assert [(each.boot_id, each.live, each.damaged) for each in status.directories] == [(again.boot_id, False, True)]
+    (bad / "00000099.seg").unlink()
+    (bad / "\u00b2.seg").write_text("no segment of ours")
+    (bad / "1.seg").write_text("nor this")
+    shipper = Shipper(lambda: database, tmp_path, None, failures_max=10)
+    await shipper.drain(20)
+    assert await database.fetchval("SELECT count(*) FROM usage") == 30
+
+
+async def test_records_of_no_day_and_words_too_long_are_set_aside(database: Pool, tmp_path: Path) -> None:
+    """A year before all requests and a word no index takes: quarantined, the others stored."""
+    spool = Spool(tmp_path, uuid.uuid4())
+    good = [outcome(number) for number in range(5)]
+    # Random, because a word that repeats itself is stored in short.
+    bad = [outcome(10, started_us=-62_000_000_000_000_000), outcome(11, model=os.urandom(4000).hex())]
+    for one in [*good, *bad]:
+        spool.settle(one)
+    spool.close()
+    spool.directory.unlock()
+    shipper = await ship(database, tmp_path)
+    assert (shipper.stored, shipper.quarantined, shipper.spooled) == (5, 2, 0)
+    assert await stored_numbers(database) == list(range(5))

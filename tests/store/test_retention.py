@@ -304,3 +304,20 @@ async def test_an_empty_retention_row_keeps_everything(database: Pool, tmp_path:
     assert await stored_numbers(database) == [1]
     assert (await run(database, today)).usage_kept_from == today - timedelta(days=10)
     assert await stored_numbers(database) == []
+
+
+async def test_a_run_nobody_looks_at_goes_a_few_days_at_a_time(database: Pool, today: datetime.date) -> None:
+    """With a clock a century ahead for one run, a week goes and not everything; run again it goes on."""
+    days = [today - timedelta(days=ago) for ago in range(30, -1, -1)]
+    for day in days:
+        await ensure_partitions(database, day, days_ahead=0)
+    later = today + timedelta(days=36_500)
+    for run in (1, 2):
+        dropped = Dropped()
+        await drop_old(database, later, Periods(usage_days=0, totals_days=0), dropped, at_most_days=7)
+        assert len(dropped.days) == 7
+        async with database.acquire() as connection:
+            assert min(await partition_days(connection)) == days[7 * run]
+    dropped = Dropped()
+    await drop_old(database, today, Periods(usage_days=28, totals_days=28), dropped, at_most_days=7)
+    assert dropped.days == [], "the line never goes back, and nothing inside the period goes"
