@@ -190,6 +190,7 @@ async def test_the_proxy_protocol_comes_before_tls(certificates: Certificates, s
     async with opened(entrance) as (gateway, port):
         answer, name = await ask(port, certificates.client(), before=header)
         assert (answer[:12], name) == (b"HTTP/1.1 200", "first")
+        await until(lambda: len(entrance.connections) == 0, "the first one is still counted")
         assert (await in_one_write(port, certificates.client(), header)).startswith(b"HTTP/1.1 200")
         await until(lambda: len(entrance.connections) == 0, "an address is still counted")
         assert len(gateway.outcomes) == 2
@@ -216,14 +217,14 @@ async def in_one_write(port: int, context: ssl.SSLContext, before: bytes) -> byt
                 except ssl.SSLWantReadError:
                     sock.sendall(pending + outgoing.read())
                     pending = b""
-                    incoming.write(sock.recv(65536))
+                    incoming.write(sock.recv(65536) or pytest.fail("the connection ended"))
             tls.write(post(b'{"model":"m"}', "Connection: close"))
             sock.sendall(outgoing.read())  # the end of the handshake and the request in one segment
             while True:
                 try:
                     return tls.read(65536)
                 except ssl.SSLWantReadError:
-                    incoming.write(sock.recv(65536))
+                    incoming.write(sock.recv(65536) or pytest.fail("the connection ended"))
 
     return await asyncio.to_thread(run)
 
