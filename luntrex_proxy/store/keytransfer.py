@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from luntrex_proxy.core.scope import BadScopeError, read_scope
+from luntrex_proxy.store import audit
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
@@ -107,6 +108,8 @@ async def import_lines(pool: Pool, lines: Sequence[bytes], account: str | None =
             version = await next_version(connection)
             await _refuse(connection, _CHECKS_IN_TURN)
             await connection.execute(_INSERT, version)
+            for account_id, name, count in await connection.fetch(_COUNTS):
+                await audit.record(connection, "key.imported", name, account_id, {"keys": count})
     return len(rows)
 
 

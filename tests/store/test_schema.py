@@ -8,7 +8,7 @@ from luntrex_proxy.store.database import Pool
 
 FORM = re.compile(
     r"purpose: [^|]+ \| basis: (contract|legal_obligation|legitimate_interest|none)"
-    r" \| retention: (forever|account|usage|totals) \| subject: (self|none|[a-z_]+)"
+    r" \| retention: (forever|account|usage|totals|audit) \| subject: (self|none|[a-z_]+)"
 )
 # Partitions (relispartition) have the comments of their parent.
 COMMENTS = """
