@@ -181,3 +181,14 @@ def test_schema() -> None:
     forms = schema["$defs"]["Upstream"]["properties"]["api_key"]["anyOf"]
     assert {"type": "null"} in forms
     assert "credential" in json.dumps(forms)
+
+
+def test_egress_says_where_everything_goes(good: Path) -> None:
+    """A table for people, JSON for programs; passwords and keys are in neither."""
+    table = run("config", "check", "--egress", "--config", good)
+    assert table.exit_code == 0
+    for word in ("127.0.0.1:1", "upstream a", "h:2", "the database", "prompts", "never what was said"):
+        assert word in table.stdout, word
+    listed = json.loads(run("config", "check", "--egress", "--json", "--config", good).stdout)
+    assert [one["place"] for one in listed] == ["127.0.0.1:1", "h:2", "the system's resolver", "h"]
+    assert run("config", "check", "--json", "--config", good).exit_code == 2
