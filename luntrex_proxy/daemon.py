@@ -44,7 +44,8 @@ from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.simulator.demo import simulated
 from luntrex_proxy.sockets.opening import Manner, Opened, open_listeners
 from luntrex_proxy.sockets.tls import Tls
-from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store import accounts, apikeys, audit
+from luntrex_proxy.store.anchors import AnchorKey, append_anchor
 from luntrex_proxy.store.database import DRIVER_ERRORS, Pool, opened_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.errors import StoreError
@@ -70,6 +71,7 @@ _SHIP_AT_STOP_S = 10.0
 _LAST_WORDS_S = 2.0  # for what is nice to have in the database
 _DIRECT_CONNECTIONS = 2  # when a pooler is in between: for what needs a session, now and then
 _SECRETS_EVERY_S = 1.0
+_ANCHOR_EVERY_S = 10.0
 _FIRST_KEY = "first"
 _TROUBLE_EVERY_S = 1.0
 _TROUBLE_AGAIN_S = 60.0
@@ -195,6 +197,7 @@ class _Daemon:
             self._start(
                 self._flush_log(),
                 self._follow_secrets(),
+                self._anchor_audit(pool),
                 self._watchdog(loop),
                 self._keep_tables(direct),
                 self._tell_trouble(),
@@ -452,6 +455,25 @@ class _Daemon:
                     positions=dropped.positions,
                 )
             await asyncio.sleep(_KEEPING_EVERY_S)
+
+    async def _anchor_audit(self, pool: Pool) -> None:
+        """Sign the audit log's end soon after each act, in a file and a log line, so that it cannot be made anew."""
+        key, directory, signed = AnchorKey.load(self._plan.state_directory), self._plan.state_directory, 0
+        told = False
+        while True:
+            try:
+                sequence, hashed = await audit.head(pool)
+                if sequence > signed:
+                    anchor = key.sign(sequence, hashed, datetime.fromtimestamp(time.time(), UTC))
+                    append_anchor(directory, anchor)
+                    log.info("luntrex.audit_anchored", **anchor.as_text())
+                    signed = sequence
+                told = False
+            except StoreError as error:
+                if not told:
+                    log.warning("luntrex.audit_not_anchored", **logs.describe(error))
+                told = True
+            await asyncio.sleep(_ANCHOR_EVERY_S)
 
     async def _follow_secrets(self) -> None:
         """Use secrets that are set while we run. What cannot be opened or used is told once; the old ones serve on."""

@@ -92,7 +92,7 @@ def anchor(context: click.Context, as_json: bool) -> None:
         return made
 
     made = run_verb(context, body)
-    shown = {"sequence": made.sequence, "hash": made.hash.hex(), "at": made.at, "key": made.key.hex()}
+    shown = made.as_text()
     if as_json:
         print_json(shown)
     else:

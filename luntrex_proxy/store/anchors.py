@@ -34,6 +34,16 @@ class Anchor(msgspec.Struct, frozen=True):
     key: bytes  # public
     signature: bytes
 
+    def as_text(self) -> dict[str, str | int]:
+        """For a log line: whoever keeps the log keeps the anchor."""
+        return {
+            "sequence": self.sequence,
+            "hash": self.hash.hex(),
+            "signed_at": self.at.isoformat(),
+            "public_key": self.key.hex(),
+            "signature": self.signature.hex(),
+        }
+
     def is_signed(self) -> bool:
         """Whether the signature is its key's."""
         try:

@@ -46,7 +46,7 @@ def within_seconds(condition: Callable[[], bool]) -> None:
 
 
 def test_set_used_changed_rotated_and_gone(sealed: Scene) -> None:
-    """Unset: no start, one sentence. Set: used. Set again: used within seconds. Rotated: unchanged. Removed: no start."""
+    """Unset: no start, one sentence. Set: used, a new one within seconds. Rotated: unchanged. Removed: no start."""
     daemon = sealed.daemon
     with pytest.raises(
         AssertionError, match="Upstream oai needs the secret openai, which is not set; run `luntrex-proxy"
