@@ -197,7 +197,7 @@ class _Daemon:
             self._start(
                 self._flush_log(),
                 self._follow_secrets(),
-                self._anchor_audit(pool),
+                self._anchor_audit(direct),
                 self._watchdog(loop),
                 self._keep_tables(direct),
                 self._tell_trouble(),

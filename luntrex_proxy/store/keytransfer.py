@@ -55,6 +55,9 @@ INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, version, not_before,
 SELECT id, a.account_id, i.name, bcrypt_hash, $1, not_before, expires_at, endpoints, models, regions, networks
 FROM key_incoming i JOIN account a ON a.name = i.account
 """
+_COUNTS: Final = """
+SELECT a.account_id, a.name, count(*) FROM key_incoming i JOIN account a ON a.name = i.account GROUP BY 1, 2 ORDER BY 1
+"""
 _EXPORT: Final = """
 SELECT k.key_id AS id, a.name AS account, k.name, k.bcrypt_hash, k.not_before, k.expires_at,
        coalesce(k.endpoints, '{}') AS endpoints, coalesce(k.models, '{}') AS models,
