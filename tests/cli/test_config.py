@@ -70,7 +70,8 @@ def test_check_says_everything_and_exits_2(tmp_path: Path) -> None:
         f"{path}:2:18: logging.level: must be 'debug', 'info', 'warning' or 'error'",
         f"{path}:3:13: upstreams[0].dialect: is missing",
         f"{path}:3:13: upstreams[0].base_url: is missing",
-        f"{path}:3:32: upstreams[0].api_key: must be text, {{env: NAME}}, {{file: /path}}, {{credential: name}} or {{sealed: name}}",
+        f"{path}:3:32: upstreams[0].api_key: must be text, {{env: NAME}}, {{file: /path}}, {{credential: name}} or "
+        "{sealed: name}",
     ]
 
 
