@@ -31,7 +31,7 @@ from luntrex_proxy.gateway.overload import REFUSING, Overload, Sampler, memory_l
 from luntrex_proxy.gateway.pipeline import Pipeline
 from luntrex_proxy.gateway.ports import Outside, Sink
 from luntrex_proxy.gateway.route import Routing
-from luntrex_proxy.gateway.upstreams import build_routing
+from luntrex_proxy.gateway.upstreams import UnusableUpstreamError, build_routing
 from luntrex_proxy.observe import logs
 from luntrex_proxy.observe.metrics import Metrics
 from luntrex_proxy.observe.probes import LoopLag
@@ -44,9 +44,11 @@ from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.simulator.demo import simulated
 from luntrex_proxy.sockets.opening import Manner, Opened, open_listeners
 from luntrex_proxy.sockets.tls import Tls
-from luntrex_proxy.store import accounts, apikeys
-from luntrex_proxy.store.database import Pool, opened_pool
+from luntrex_proxy.store import accounts, apikeys, audit
+from luntrex_proxy.store.anchors import AnchorKey, append_anchor
+from luntrex_proxy.store.database import DRIVER_ERRORS, Pool, opened_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
+from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.following import check_listening, follow
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.migrate import migrate
@@ -54,6 +56,7 @@ from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.pepper import Lookup, lookup_of
 from luntrex_proxy.store.proving import Prover
 from luntrex_proxy.store.retention import Dropped, Periods, drop_old
+from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
 from luntrex_proxy.store.upkeep import KeyUpkeep
@@ -67,6 +70,8 @@ _DROPPED_AT_ONCE_DAYS = 7  # in an hour; `retention run` has no such bound
 _SHIP_AT_STOP_S = 10.0
 _LAST_WORDS_S = 2.0  # for what is nice to have in the database
 _DIRECT_CONNECTIONS = 2  # when a pooler is in between: for what needs a session, now and then
+_SECRETS_EVERY_S = 1.0
+_ANCHOR_EVERY_S = 10.0
 _FIRST_KEY = "first"
 _TROUBLE_EVERY_S = 1.0
 _TROUBLE_AGAIN_S = 60.0
@@ -181,13 +186,22 @@ class _Daemon:
             lookup = await lookup_of(direct, self._plan.state_directory)
             self._pseudonym_key = derive_key(lookup.key)
             key_id, key = await self._first_key(direct, lookup)
+            self._secrets = SecretBook(direct, self._plan.state_directory, self._settings.sealing.key_file)
+            await self._secrets.refresh()
             await stack.enter_async_context(self._kept_records(pool))
             await stack.enter_async_context(self._kept_keys(pool, direct, lookup))
             self._build_pipeline(loop, pool)
             control_url = await stack.enter_async_context(self._control_plane())
             gateway_url = await stack.enter_async_context(self._gateway_plane())
             stack.callback(systemd.stopping, "draining")
-            self._start(self._flush_log(), self._watchdog(loop), self._keep_tables(direct), self._tell_trouble())
+            self._start(
+                self._flush_log(),
+                self._follow_secrets(),
+                self._anchor_audit(direct),
+                self._watchdog(loop),
+                self._keep_tables(direct),
+                self._tell_trouble(),
+            )
             if self._plan.reload is not None:
                 self._start(
                     reload_when_asked(self._reload_wanted, self._plan.reload, self._changeable, lambda: self._accepting)
@@ -300,7 +314,8 @@ class _Daemon:
         self._watch_values()
 
     def _routing(self, settings: Settings, replaces: Routing | None) -> Routing:
-        return build_routing(settings, self._ticker, asyncio.get_running_loop(), self._pseudonym_key, replaces)
+        loop, sealed = asyncio.get_running_loop(), self._secrets.values
+        return build_routing(settings, self._ticker, loop, self._pseudonym_key, replaces, sealed)
 
     def _watch_values(self) -> None:
         watch, shipper, spool = self._metrics.watch, self._shipper, self._spool
@@ -440,6 +455,42 @@ class _Daemon:
                     positions=dropped.positions,
                 )
             await asyncio.sleep(_KEEPING_EVERY_S)
+
+    async def _anchor_audit(self, pool: Pool) -> None:
+        """Sign the audit log's end soon after each act, in a file and a log line, so that it cannot be made anew."""
+        key, directory, signed = AnchorKey.load(self._plan.state_directory), self._plan.state_directory, 0
+        told = False
+        while True:
+            try:
+                sequence, hashed = await audit.head(pool)
+                if sequence > signed:
+                    anchor = key.sign(sequence, hashed, datetime.fromtimestamp(time.time(), UTC))
+                    append_anchor(directory, anchor)
+                    log.info("luntrex.audit_anchored", **anchor.as_text())
+                    signed = sequence
+                told = False
+            except StoreError as error:
+                if not told:
+                    log.warning("luntrex.audit_not_anchored", **logs.describe(error))
+                told = True
+            await asyncio.sleep(_ANCHOR_EVERY_S)
+
+    async def _follow_secrets(self) -> None:
+        """Use secrets that are set while we run. What cannot be opened or used is told once; the old ones serve on."""
+        seen = self._keys.version
+        while True:
+            await asyncio.sleep(_SECRETS_EVERY_S)
+            if self._keys.version == seen:
+                continue
+            seen = self._keys.version
+            try:
+                if await self._secrets.refresh():
+                    self._changeable.renew_routing()
+                    log.info("luntrex.secrets_changed")
+            except (StoreError, UnusableUpstreamError) as error:
+                log.warning("luntrex.secrets_refused", hint=str(error)[:256])
+            except DRIVER_ERRORS:
+                seen = -1  # the next round asks again
 
     def _cut_keys(self, key_ids: set[str]) -> None:
         self._pipeline.cut_keys(key_ids)

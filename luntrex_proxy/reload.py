@@ -49,6 +49,7 @@ class Changeable:
     entrance: Entrance
     sampler: Sampler
     control_tls: Tls | None
+    current: Settings | None = None  # those of the last reload
 
     def apply(self, settings: Settings) -> list[str]:
         """Put `settings` in force and name the keys that need a restart. Raises before anything has changed."""
@@ -67,7 +68,15 @@ class Changeable:
         old, self.pipeline.routing = self.pipeline.routing, routing
         routing.take_over()
         old.close(routing)
+        self.current = settings
         return [key for key in _differences(self.settings, settings) if not self._took(key, settings)]
+
+    def renew_routing(self) -> None:
+        """The same configuration with secrets that have changed. Raises before anything has changed."""
+        routing = self.build_routing(self.current or self.settings, self.pipeline.routing)
+        old, self.pipeline.routing = self.pipeline.routing, routing
+        routing.take_over()
+        old.close(routing)
 
     def _apply_bounds(self, gateway: Gateway) -> None:
         self.pipeline.set_limits(gateway.limits)

@@ -25,6 +25,8 @@ VERBS: Final = {
     "ledger": "Records on their way to the database.",
     "retention": "How long usage is kept.",
     "db": "The database: schema, backup, upgrade.",
+    "privacy": "What is kept about people, and why.",
+    "audit": "Who did what, and whether the log is whole.",
     "secrets": "What the installation keeps secret.",
     "doctor": "Check this installation and say what to mend.",
 }

@@ -1,10 +1,11 @@
 """`luntrex-proxy config ...`: is it right, what is in force and why, and the schema for editors."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from luntrex_proxy.cli.printing import print_json
+from luntrex_proxy.cli.printing import print_json, print_table
 
 if TYPE_CHECKING:
     from luntrex_proxy.settings.loading import Loaded
@@ -18,13 +19,20 @@ def config() -> None:
 
 
 @config.command()
+@click.option("--egress", is_flag=True, help="List every remote place there is, why, and what leaves for there.")
+@click.option("--json", "as_json", is_flag=True, help="With --egress: print JSON.")
 @click.pass_context
-def check(context: click.Context) -> None:
+def check(context: click.Context, egress: bool, as_json: bool) -> None:
     """Say everything that is wrong, as `serve` would see it; exit status 2 if anything is."""
+    if as_json and not egress:
+        raise click.UsageError("--json goes with --egress.")
     from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- see above
     from luntrex_proxy.settings.policy import outsiders  # noqa: PLC0415 -- see above
 
     loaded = load(context.obj["config"], serving=True)
+    if egress:
+        _print_egress(loaded, as_json)
+        return
     click.echo(_summary(loaded))
     for sentence in outsiders(loaded.settings):
         click.echo(sentence, err=True)
@@ -63,6 +71,19 @@ def _summary(loaded: "Loaded") -> str:
     where = loaded.file or "No configuration file; the environment"
     listens = ", ".join((*settings.gateway.listen, *settings.control.listen))
     return f"{where}: good. {len(settings.upstreams)} upstreams, {len(settings.models)} models; listens on {listens}."
+
+
+def _print_egress(loaded: "Loaded", as_json: bool) -> None:
+    from luntrex_proxy.settings.egress import destinations  # noqa: PLC0415 -- see above
+
+    found = list(destinations(loaded.settings))
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    rows = [(one.place, "yes" if one.tls else "no", one.purpose, one.leaves) for one in found]
+    print_table(("PLACE", "TLS", "PURPOSE", "WHAT LEAVES"), rows)
+    if not any("database" in one.purpose for one in found):
+        click.echo("The database is embedded: a Unix socket in the state directory.")
 
 
 def _print_origins(loaded: "Loaded", values: object) -> None:

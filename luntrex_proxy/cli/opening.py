@@ -5,6 +5,8 @@ Errors (ConfigError, StoreError) pass through: `cli/__init__.py` says them and c
 
 import asyncio
 import contextlib
+import os
+import pwd
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
+from luntrex_proxy.store.audit import Actor, acting_as
 from luntrex_proxy.store.database import Pool, opened_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres, running_dsn
 from luntrex_proxy.store.errors import StateInUseError, StoreUnavailableError
@@ -48,7 +51,13 @@ def run_verb(context: click.Context, body: Callable[[Opened], Awaitable[T]], *, 
     url = address_of(settings)
     if state.note and url is None:
         click.echo(state.note, err=True)
-    return asyncio.run(_run(settings, state.path, url, body, needs_schema))
+    with acting_as(Actor("command line", _login_name())):
+        return asyncio.run(_run(settings, state.path, url, body, needs_schema))
+
+
+def _login_name() -> str:
+    """Who is at the terminal, also behind sudo."""
+    return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
 
 
 def located(context: click.Context) -> "tuple[Settings, StateDirectory]":

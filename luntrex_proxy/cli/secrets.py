@@ -1,13 +1,16 @@
-"""`luntrex-proxy secrets ...`: what the installation keeps secret, and how it is replaced. So far: the pepper."""
+"""`luntrex-proxy secrets ...`: what the installation keeps secret, and how it is replaced."""
 
+import sys
 from dataclasses import asdict
 
 import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
-from luntrex_proxy.store import rotation
+from luntrex_proxy.store import rotation, sealedsecrets
+from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.rotation import PepperState
+from luntrex_proxy.store.sealing import Sealer, add_data_key, open_sealer, rotate_wrapping, wrapping_of
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -26,18 +29,27 @@ def status(context: click.Context, as_json: bool) -> None:
 
 
 @secrets.command()
-@click.argument("secret", type=click.Choice(["pepper"]))
-@click.option("--finish", is_flag=True, help="End a rotation: forget the old one.")
+@click.argument("secret", type=click.Choice(["pepper", "data-key", "wrapping-key"]))
+@click.option("--finish", is_flag=True, help="End a rotation of the pepper: forget the old one.")
 @click.option("--lost", is_flag=True, help="Go on without it: no file that fits this database is left anywhere.")
 @click.option("--force", is_flag=True, help="With --finish: although keys or processes still need the old one.")
 @_json
 @click.pass_context
 def rotate(context: click.Context, secret: str, finish: bool, lost: bool, force: bool, as_json: bool) -> None:
-    """Replace the pepper: once to begin, and with --finish when the keys have moved. No key stops working.
+    """Replace what keys and secrets depend on. Nothing stops working.
 
-    It lies in the state directory. Where several machines share the database, copy `pepper` and `pepper.old` to each
-    and restart the processes one after the other, at any time before --finish.
+    pepper: once to begin, and with --finish when the keys have moved. It lies in the state directory. Where several
+    machines share the database, copy `pepper` and `pepper.old` to each and restart the processes one after the other,
+    at any time before --finish.
+
+    data-key: seals every secret anew. wrapping-key: makes a new wrapping.key in the state
+    directory and wraps the data keys with it.
     """
+    if secret in ("data-key", "wrapping-key"):
+        if finish or lost or force:
+            raise click.UsageError("--finish, --lost and --force go with the pepper.")
+        _rotate_sealing(context, secret, as_json)
+        return
     if finish and lost:
         raise click.UsageError("--finish and --lost contradict each other.")
     if force and not finish:
@@ -56,6 +68,67 @@ def rotate(context: click.Context, secret: str, finish: bool, lost: bool, force:
         if not finish:
             click.echo("Restart the daemons, one after the other, so that they use it.", err=True)
     _print(state, as_json)
+
+
+@secrets.command("set")
+@click.argument("name")
+@click.pass_context
+def set_secret(context: click.Context, name: str) -> None:
+    """Set a secret from stdin, sealed; upstreams use it as api_key: {sealed: NAME}. Running daemons follow at once."""
+    value = click.prompt("Secret", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read()
+
+    async def body(opened: Opened) -> None:
+        await sealedsecrets.put(opened.pool, await _sealer(opened), name, value.strip())
+
+    run_verb(context, body)
+    click.echo(f"The secret {name} is set.")
+
+
+@secrets.command("list")
+@_json
+@click.pass_context
+def list_secrets(context: click.Context, as_json: bool) -> None:
+    """Show the names of secrets, never their values."""
+    found = run_verb(context, lambda opened: sealedsecrets.list_all(opened.pool))
+    if as_json:
+        print_json([asdict(one) for one in found])
+    else:
+        print_table(("NAME", "SET", "DATA KEY"), [(one.name, one.set_at, one.data_key_id) for one in found])
+
+
+@secrets.command()
+@click.argument("name")
+@click.pass_context
+def remove(context: click.Context, name: str) -> None:
+    """Forget a secret. Daemons that use it refuse to reload and to start until it is set again."""
+    run_verb(context, lambda opened: sealedsecrets.remove(opened.pool, name))
+    click.echo(f"The secret {name} is forgotten.")
+
+
+async def _sealer(opened: Opened) -> Sealer:
+    wrapping = await wrapping_of(opened.pool, opened.state_directory, opened.settings.sealing.key_file)
+    return await open_sealer(opened.pool, wrapping)
+
+
+def _rotate_sealing(context: click.Context, what: str, as_json: bool) -> None:
+    async def body(opened: Opened) -> int:
+        key_file = opened.settings.sealing.key_file
+        if what == "wrapping-key":
+            if key_file is not None:
+                raise RefusedError(f"sealing.key_file names {key_file}: whoever keeps that file has to replace it.")
+            return await rotate_wrapping(opened.pool, opened.state_directory)
+        wrapping = await wrapping_of(opened.pool, opened.state_directory, key_file)
+        await open_sealer(opened.pool, wrapping)
+        await add_data_key(opened.pool, wrapping)
+        return await sealedsecrets.seal_anew(opened.pool, await open_sealer(opened.pool, wrapping))
+
+    count = run_verb(context, body)
+    if as_json:
+        print_json({what.replace("-", "_"): count})
+    elif what == "data-key":
+        click.echo(f"{count} secrets are sealed anew.")
+    else:
+        click.echo(f"{count} data keys are wrapped anew; back up wrapping.key.")
 
 
 def _print(state: PepperState, as_json: bool) -> None:

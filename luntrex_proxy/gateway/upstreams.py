@@ -6,6 +6,8 @@ health and speed of an upstream that is still at the same place. Building change
 
 import asyncio
 import ssl
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from luntrex_proxy import __version__
 from luntrex_proxy.core.call import Dialect
@@ -20,6 +22,7 @@ from luntrex_proxy.settings import upstreams as configured
 from luntrex_proxy.settings.catalogue import build_catalogue
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.settings.prices import PriceBook
+from luntrex_proxy.settings.secrets import Secret
 from luntrex_proxy.settings.urls import parse_proxy_url
 
 
@@ -33,10 +36,16 @@ def build_routing(
     loop: asyncio.AbstractEventLoop,
     pseudonym_key: bytes,
     replaces: Routing | None = None,
+    sealed: Mapping[str, str] = MappingProxyType({}),
 ) -> Routing:
-    """What requests are routed by; `replaces` is what is in force. Raises UnusableUpstreamError."""
+    """What requests are routed by; `replaces` is what is in force, `sealed` has secrets by name.
+
+    Raises UnusableUpstreamError.
+    """
     old = {} if replaces is None else replaces.upstreams
-    upstreams = {u.name: build_upstream(u, ticker, loop, pseudonym_key, old.get(u.name)) for u in settings.upstreams}
+    upstreams = {
+        u.name: build_upstream(u, ticker, loop, pseudonym_key, old.get(u.name), sealed) for u in settings.upstreams
+    }
     wanted = settings.gateway.retries
     return Routing(
         build_catalogue(settings.models, settings.upstreams),
@@ -53,6 +62,7 @@ def build_upstream(
     loop: asyncio.AbstractEventLoop,
     pseudonym_key: bytes,
     old: Upstream | None = None,
+    sealed: Mapping[str, str] = MappingProxyType({}),
 ) -> Upstream:
     """The running form of one configured upstream; `old` is what ran under its name. Raises UnusableUpstreamError.
 
@@ -72,7 +82,7 @@ def build_upstream(
         health_rules=rules,
         speeds=speeds,
         base_path=upstream.endpoint.path.encode(),
-        fixed_headers=_fixed_headers(upstream),
+        fixed_headers=_fixed_headers(upstream, sealed),
         inject_usage=upstream.inject_usage,
         traits=upstream.traits,
         store_false=upstream.store_false,
@@ -157,14 +167,28 @@ def _tls_context(upstream: configured.Upstream) -> ssl.SSLContext:
     return context
 
 
-def _fixed_headers(upstream: configured.Upstream) -> bytes:
+def _api_key(upstream: str, secret: Secret, sealed: Mapping[str, str]) -> str:
+    name = secret.sealed_name
+    if not name:
+        return secret.reveal()
+    if name not in sealed:
+        raise UnusableUpstreamError(
+            f"Upstream {upstream} needs the secret {name}, which is not set; run `luntrex-proxy secrets set {name}`."
+        )
+    wrong = configured.wrong_api_key(sealed[name])
+    if wrong:
+        raise UnusableUpstreamError(f"The secret {name} of upstream {upstream} {wrong}; set it again.")
+    return sealed[name]
+
+
+def _fixed_headers(upstream: configured.Upstream, sealed: Mapping[str, str]) -> bytes:
     endpoint = upstream.endpoint
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     if endpoint.port != (443 if endpoint.tls else 80):
         host = f"{host}:{endpoint.port}"
     lines = [f"Host: {host}", f"User-Agent: luntrex-proxy/{__version__}"]
     if upstream.api_key is not None:
-        key = upstream.api_key.reveal()
+        key = _api_key(upstream.name, upstream.api_key, sealed)
         lines.append(f"x-api-key: {key}" if upstream.dialect is Dialect.ANTHROPIC else f"Authorization: Bearer {key}")
     lines += ["Accept: application/json, text/event-stream", "Accept-Encoding: identity"]
     return "".join(line + "\r\n" for line in lines).encode()

@@ -47,6 +47,8 @@ FIELDS: frozenset[str] = frozenset(
         "version", "postgres_version", "schema_version", "migration",
         "database",  # embedded or external, never an URL
         "listen", "directory", "file", "line", "column", "port", "pid", "signal", "phase", "state",
+        # the audit log's signed end
+        "sequence", "hash", "signed_at", "public_key", "signature",
         # how much, how long
         "count", "attempt", "keys", "models", "upstreams", "rows", "bytes", "backlog_rows", "backlog_bytes",
         "days", "hourly_sums", "daily_sums", "positions",

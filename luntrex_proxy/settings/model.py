@@ -20,7 +20,7 @@ from luntrex_proxy.settings.catalogue import Model
 from luntrex_proxy.settings.listeners import Listens, Mode, Network, Tls
 from luntrex_proxy.settings.policy import Policy
 from luntrex_proxy.settings.secrets import Secret
-from luntrex_proxy.settings.section import Count, Days, Flag, Pause, Seconds, Section
+from luntrex_proxy.settings.section import Count, Days, Flag, Pause, Seconds, Section, fault
 from luntrex_proxy.settings.upstreams import AbsolutePath, Percent, Upstream
 from luntrex_proxy.settings.urls import HttpUrl, check_database_url
 
@@ -146,6 +146,8 @@ class Database(Section):
     @field_validator("url", "direct_url")
     @classmethod
     def _is_postgres(cls, url: Secret | None) -> Secret | None:
+        if url and url.sealed_name:
+            raise fault("cannot be sealed in the database that it leads to")
         if url and url.is_readable():
             check_database_url(url.reveal())
         return url
@@ -156,6 +158,16 @@ class Keys(Section):
 
     max_staleness_s: Seconds = Field(
         3_600, description="Seconds that known keys keep working while the database is away."
+    )
+
+
+class Sealing(Section):
+    """How secrets in the database are encrypted (`secrets set`, api_key: {sealed: NAME})."""
+
+    key_file: AbsolutePath | None = Field(
+        None,
+        description="The file of 32 bytes that wraps the data keys, such as a systemd credential. null: wrapping.key "
+        "in the state directory, made at first use.",
     )
 
 
@@ -191,6 +203,7 @@ class Settings(Section):
     state: State = Field(State(), description="What is kept on disk.")
     database: Database = Field(Database(), description="PostgreSQL.")
     keys: Keys = Field(Keys(), description="API keys in memory.")
+    sealing: Sealing = Field(Sealing(), description="Secrets in the database.")
     ledger: Ledger = Field(Ledger(), description="The spool of request records.")
     retention: RetentionPeriods = Field(RetentionPeriods(), description="How long usage is kept.")
     logging: Logging = Field(Logging(), description="What is logged.")

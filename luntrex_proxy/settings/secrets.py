@@ -1,6 +1,6 @@
-"""A value that must never be shown, and the four ways to write one.
+"""A value that must never be shown, and the five ways to write one.
 
-    literal text | {env: NAME} | {file: /path} | {credential: name}  ->  Secret
+    literal text | {env: NAME} | {file: /path} | {credential: name} | {sealed: name}  ->  Secret
 
 A secret that cannot be read is an error for `serve` and `config check`. Other verbs often run without the daemon's
 environment, so for them it becomes a `Secret` that says why only when somebody needs it.
@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 from luntrex_proxy.settings.errors import ConfigError
 from luntrex_proxy.settings.section import fault
 
-_FORMS = "must be text, {env: NAME}, {file: /path} or {credential: name}"
+_FORMS = "must be text, {env: NAME}, {file: /path}, {credential: name} or {sealed: name}"
 _MAX_FILE_BYTES: Final = 65_536
 # Somebody may write the secret itself where its variable's name belongs; then the sentence must not repeat it.
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
@@ -38,11 +38,14 @@ class Surroundings:
 class Secret:
     """A secret. `reveal` is the only way to its value; repr, str, JSON and error texts show `written` at most."""
 
-    __slots__ = ("_problem", "_value", "written")
+    __slots__ = ("_problem", "_value", "sealed_name", "written")
 
-    def __init__(self, value: str, written: "str | dict[str, str]" = "***", problem: str = "") -> None:
+    def __init__(
+        self, value: str, written: "str | dict[str, str]" = "***", problem: str = "", sealed_name: str = ""
+    ) -> None:
         self._value = value
         self._problem = problem
+        self.sealed_name = sealed_name  # in the database, where only a daemon can open it; "" when it is not there
         self.written = written  # what `config show` prints: "***", or the reference as it stands in the file
 
     def reveal(self) -> str:
@@ -74,7 +77,7 @@ class Secret:
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         forms: list[JsonSchemaValue] = [{"type": "string"}]
-        for key in ("env", "file", "credential"):
+        for key in ("env", "file", "credential", "sealed"):
             form = {"type": "object", "properties": {key: {"type": "string"}}, "required": [key]}
             forms.append({**form, "additionalProperties": False})
         return {"anyOf": forms}
@@ -97,6 +100,10 @@ def _validate(value: object, info: core_schema.ValidationInfo) -> Secret:
             text, problem = _from_file(name)
         case {"credential": str(name)}:
             text, problem = _from_credential(name, around.environ)
+        case {"sealed": str(name)}:
+            if not _CREDENTIAL_NAME.fullmatch(name):
+                raise fault("sealed must be the name of a secret: letters, digits, '.', '_' and '-'")
+            return Secret("", value, "is sealed in the database: only an upstream's api_key can be", name)
         case _:
             raise fault(_FORMS)
     if problem and around.strict:

@@ -85,6 +85,15 @@ def _check_client_certificate(certificate: Path, key: Path | None) -> None:
         ) from None
 
 
+def wrong_api_key(key: str) -> str:
+    """What is wrong with a provider's key, as the end of a sentence; nothing when it can be sent."""
+    if key.startswith(LUNTREX_KEY_PREFIX):
+        return "is a luntrex key (lx_...): put the provider's own key here"
+    if not _HEADER_TEXT.fullmatch(key):
+        return "has a space or another character that an HTTP header cannot carry"
+    return ""
+
+
 UpstreamName = Annotated[str, AfterValidator(_check_name)]
 Region = Annotated[str, AfterValidator(_check_region)]
 yes_is_a_word = BeforeValidator(_read_yes)
@@ -227,17 +236,15 @@ class Upstream(Section):
     @field_validator("api_key")
     @classmethod
     def _key_is_sendable(cls, key: Secret | None) -> Secret | None:
-        if key is None or not key.is_readable():
-            return key
-        if key.reveal().startswith(LUNTREX_KEY_PREFIX):
-            raise fault("is a luntrex key (lx_...): put the provider's own key here")
-        if not _HEADER_TEXT.fullmatch(key.reveal()):
-            raise fault("has a space or another character that an HTTP header cannot carry")
+        if key is not None and key.is_readable() and (wrong := wrong_api_key(key.reveal())):
+            raise fault(wrong)
         return key
 
     @field_validator("proxy")
     @classmethod
     def _proxy_is_reachable(cls, proxy: Secret | None) -> Secret | None:
+        if proxy is not None and proxy.sealed_name:
+            raise fault("cannot be sealed; only an api_key can")
         if proxy is not None and proxy.is_readable():
             parse_proxy_url(proxy.reveal())
         return proxy

@@ -7,6 +7,7 @@ from typing import Any, Final
 import asyncpg
 
 from luntrex_proxy.core.policy import BadPolicyError, read_policy
+from luntrex_proxy.store import audit
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
@@ -29,12 +30,15 @@ async def create(pool: Pool, name: str) -> Account:
     """Make an active account. A taken or unusable name raises RefusedError."""
     with store_errors("create the account"):
         try:
-            row = await pool.fetchrow("INSERT INTO account (name) VALUES ($1) RETURNING *", name)
+            async with pool.acquire() as connection, connection.transaction():
+                row = await connection.fetchrow("INSERT INTO account (name) VALUES ($1) RETURNING *", name)
+                account = _account(row)
+                await audit.record(connection, "account.created", name, account.account_id)
         except asyncpg.UniqueViolationError:
             raise RefusedError("An account of this name exists already; choose another name.") from None
         except (asyncpg.CheckViolationError, asyncpg.DataError):
             raise RefusedError(f"An account name is {NAME_RULE}.") from None
-    return _account(row)
+    return account
 
 
 async def list_all(pool: Pool) -> list[Account]:
@@ -84,6 +88,7 @@ async def set_policy(pool: Pool, name: str, policy: str | None) -> Account:
                 "UPDATE account SET policy = $2, version = $3 WHERE name = $1 RETURNING *", name, policy, version
             )
             account = _account(row, name)
+            await audit.record(connection, "account.policy_set", name, account.account_id, {"policy": policy})
     return account
 
 
@@ -95,6 +100,8 @@ async def _set_status(pool: Pool, name: str, status: str) -> Account:
                 "UPDATE account SET status = $2, version = $3 WHERE name = $1 RETURNING *", name, status, version
             )
             account = _account(row, name)
+            act = "account.resumed" if status == "active" else "account.suspended"
+            await audit.record(connection, act, name, account.account_id)
     return account
 
 

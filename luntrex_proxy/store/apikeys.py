@@ -15,10 +15,11 @@ import bcrypt
 from msgspec.structs import replace
 
 from luntrex_proxy.core import apikeys
+from luntrex_proxy.core.audit import Fact
 from luntrex_proxy.core.scope import Scope
-from luntrex_proxy.store import accounts
+from luntrex_proxy.store import accounts, audit
 from luntrex_proxy.store.changes import next_version
-from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.keyrows import (
     LIST,
@@ -84,6 +85,7 @@ async def create(
             await refuse_taken_name(connection, account_id, name)
             await insert(connection, proof, account_id, name, version, terms)
             info = await info_of(connection, proof.key_id)
+            await audit.record(connection, "key.created", proof.key_id, account_id)
     return NewKey(info, key.decode())
 
 
@@ -121,6 +123,8 @@ async def rotate(
                 datetime.timedelta(seconds=overlap_s),
             )
             info = await info_of(connection, proof.key_id)
+            facts: dict[str, Fact] = {"successor": proof.key_id, "overlap_s": round(overlap_s)}
+            await audit.record(connection, "key.rotated", key_id, old["account_id"], facts)
     return NewKey(info, key.decode())
 
 
@@ -154,7 +158,10 @@ async def limit(pool: Pool, key_id: str, scope: Scope, kinds: Iterable[str]) -> 
                 version,
                 *scope_columns(limited),
             )
-            return await info_of(connection, key_id)
+            info = await info_of(connection, key_id)
+            limits: dict[str, Fact] = {kind: tuple(getattr(info, kind) or ()) for kind in kinds}
+            await audit.record(connection, "key.limited", key_id, old["account_id"], limits)
+    return info
 
 
 async def suspend(pool: Pool, key_id: str) -> KeyInfo:
@@ -181,6 +188,8 @@ async def _set_status(pool: Pool, key_id: str, before: str, after: str) -> KeyIn
             info = await info_of(connection, key_id)
             if info.state == "revoked":
                 raise RefusedError(f"The key {key_id} is revoked for good; make a new one.")
+            act = "key.resumed" if after == "active" else "key.suspended"
+            await audit.record(connection, act, key_id, await _account_of(connection, key_id))
     return info
 
 
@@ -195,7 +204,14 @@ async def revoke(pool: Pool, key_id: str) -> KeyInfo:
                 key_id,
                 version,
             )
-            return await info_of(connection, key_id)
+            info = await info_of(connection, key_id)
+            await audit.record(connection, "key.revoked", key_id, await _account_of(connection, key_id))
+    return info
+
+
+async def _account_of(connection: Connection, key_id: str) -> int:
+    account_id: int = await connection.fetchval("SELECT account_id FROM api_key WHERE key_id = $1", key_id)
+    return account_id
 
 
 async def _make(lookup: Lookup, bcrypt_cost: int) -> tuple[Proof, bytes]:

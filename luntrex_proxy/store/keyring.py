@@ -75,7 +75,7 @@ class KeyRing:
         self._moved: dict[str, bytes] = {}  # key id -> its hash in _live, where the table said another or none
         self._scopes: dict[object, Scope] = {}
         self._policies: dict[str, Policy] = {}
-        self._version = -1
+        self.version = -1  # of the last change read
         self._contact = float("-inf")
         self._given_up = False
 
@@ -129,11 +129,11 @@ class KeyRing:
         # The rotation is finished: rows no longer say the hashes we may know keys by.
         ended = self._old is not None and self._old.fingerprint not in fingerprints
         stranger = fingerprints[0] is not None and self.lookup.fingerprint not in fingerprints
-        if version < self._version or ended or (stranger and version > self._version):
+        if version < self.version or ended or (stranger and version > self.version):
             # A lower version: the database was restored from an older backup.
             await self._read_all(connection, on_answer, old=None if ended else self._old)
             self._old = None if ended else self._old
-        elif version > self._version:
+        elif version > self.version:
             await self._read_changes(connection, version, on_answer)
         self._contact, self._given_up = asked_at, False
         self._sweep()
@@ -186,7 +186,7 @@ class KeyRing:
         before, self._live = self._live, live
         self._ending = {hashed: caller.expires_at for hashed, caller in live.items() if caller.expires_at}
         self.unproven, self._moved, self.renewed = unproven, {}, {}
-        self._version, self._contact = version, asked_at
+        self.version, self._contact = version, asked_at
         # The keys stay for the life of the process: the collector need not look at them again.
         gc.freeze()
         gone = {caller.key_id for hashed, caller in before.items() if hashed not in live}
@@ -197,12 +197,12 @@ class KeyRing:
 
     async def _read_changes(self, connection: Connection, version: int, on_answer: Callable[[], None]) -> None:
         async with connection.transaction(readonly=True):
-            cursor = await connection.cursor(_CHANGED, *self._fingerprints(self._old), self._version)
+            cursor = await connection.cursor(_CHANGED, *self._fingerprints(self._old), self.version)
             while rows := await cursor.fetch(_BATCH_ROWS):
                 on_answer()
                 self._tell({row["key_id"] for row in rows if self._change(row)})
                 await asyncio.sleep(0)
-        self._version = version
+        self.version = version
 
     def _change(self, row: Any) -> bool:
         """Bring one key up to its row; whether it was live until now and is no longer."""

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from luntrex_proxy.core.scope import BadScopeError, read_scope
+from luntrex_proxy.store import audit
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
@@ -53,6 +54,9 @@ INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, version, not_before,
     networks)
 SELECT id, a.account_id, i.name, bcrypt_hash, $1, not_before, expires_at, endpoints, models, regions, networks
 FROM key_incoming i JOIN account a ON a.name = i.account
+"""
+_COUNTS: Final = """
+SELECT a.account_id, a.name, count(*) FROM key_incoming i JOIN account a ON a.name = i.account GROUP BY 1, 2 ORDER BY 1
 """
 _EXPORT: Final = """
 SELECT k.key_id AS id, a.name AS account, k.name, k.bcrypt_hash, k.not_before, k.expires_at,
@@ -107,6 +111,8 @@ async def import_lines(pool: Pool, lines: Sequence[bytes], account: str | None =
             version = await next_version(connection)
             await _refuse(connection, _CHECKS_IN_TURN)
             await connection.execute(_INSERT, version)
+            for account_id, name, count in await connection.fetch(_COUNTS):
+                await audit.record(connection, "key.imported", name, account_id, {"keys": count})
     return len(rows)
 
 

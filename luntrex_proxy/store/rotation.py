@@ -16,6 +16,7 @@ from typing import Final
 
 import bcrypt
 
+from luntrex_proxy.store import audit
 from luntrex_proxy.store.apikeys import BCRYPT_COST
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError, StoreError
@@ -114,7 +115,9 @@ async def finish(pool: Pool, state_directory: Path, *, force: bool = False) -> P
                 f"{state.old_keys} of {state.live_keys} keys were not used since the rotation; wait, or give --force: "
                 "each is then proven by bcrypt at its next use."
             )
-        await connection.execute("UPDATE installation SET old_pepper_fingerprint = NULL")
+        async with connection.transaction():
+            await connection.execute("UPDATE installation SET old_pepper_fingerprint = NULL")
+            await audit.record(connection, "pepper.rotation_finished", "pepper", facts={"keys_left": state.old_keys})
         (state_directory / OLD).unlink(missing_ok=True)
     return await state_of(pool)
 
@@ -165,9 +168,11 @@ async def _replace(connection: Connection, state_directory: Path, old: bytes | N
             "run as the owner of the state directory."
         ) from None
     with store_errors("take a new pepper"):
-        await connection.execute(
-            "UPDATE installation SET pepper_fingerprint = $1, old_pepper_fingerprint = $2", fingerprint(pepper), old
-        )
+        async with connection.transaction():
+            await connection.execute(
+                "UPDATE installation SET pepper_fingerprint = $1, old_pepper_fingerprint = $2", fingerprint(pepper), old
+            )
+            await audit.record(connection, f"pepper.{'rotated' if old else 'lost'}", "pepper")
     swap(state_directory, fingerprint(pepper))
 
 

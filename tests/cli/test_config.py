@@ -70,7 +70,8 @@ def test_check_says_everything_and_exits_2(tmp_path: Path) -> None:
         f"{path}:2:18: logging.level: must be 'debug', 'info', 'warning' or 'error'",
         f"{path}:3:13: upstreams[0].dialect: is missing",
         f"{path}:3:13: upstreams[0].base_url: is missing",
-        f"{path}:3:32: upstreams[0].api_key: must be text, {{env: NAME}}, {{file: /path}} or {{credential: name}}",
+        f"{path}:3:32: upstreams[0].api_key: must be text, {{env: NAME}}, {{file: /path}}, {{credential: name}} or "
+        "{sealed: name}",
     ]
 
 
@@ -181,3 +182,14 @@ def test_schema() -> None:
     forms = schema["$defs"]["Upstream"]["properties"]["api_key"]["anyOf"]
     assert {"type": "null"} in forms
     assert "credential" in json.dumps(forms)
+
+
+def test_egress_says_where_everything_goes(good: Path) -> None:
+    """A table for people, JSON for programs; passwords and keys are in neither."""
+    table = run("config", "check", "--egress", "--config", good)
+    assert table.exit_code == 0
+    for word in ("127.0.0.1:1", "upstream a", "h:2", "the database", "prompts", "never what was said"):
+        assert word in table.stdout, word
+    listed = json.loads(run("config", "check", "--egress", "--json", "--config", good).stdout)
+    assert [one["place"] for one in listed] == ["127.0.0.1:1", "h:2", "the system's resolver", "h"]
+    assert run("config", "check", "--json", "--config", good).exit_code == 2

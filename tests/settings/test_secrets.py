@@ -54,7 +54,7 @@ def test_credential(loaded: Load, tmp_path: Path) -> None:
     assert key_of(loaded(upstream("{credential: openai-key}"), environ)).reveal() == CANARY
 
 
-FORMS = "must be text, {env: NAME}, {file: /path} or {credential: name}"
+FORMS = "must be text, {env: NAME}, {file: /path}, {credential: name} or {sealed: name}"
 
 
 @pytest.mark.parametrize(

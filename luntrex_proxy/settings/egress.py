@@ -1,0 +1,68 @@
+"""Everywhere this program can connect to with a configuration: why, and what leaves the machine for there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+from luntrex_proxy.settings.urls import parse_proxy_url
+
+if TYPE_CHECKING:
+    from luntrex_proxy.settings.model import Settings
+    from luntrex_proxy.settings.upstreams import Upstream
+
+_PROMPTS = "what clients send for it (prompts, parameters), its key; never a client's address, cookies or key of ours"
+_RECORDS = "records of requests (ids, counts, times, codes), account and key names, hashes of keys; never what was said"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One remote place."""
+
+    place: str  # host:port, or a Unix socket
+    tls: bool
+    purpose: str
+    leaves: str
+
+
+def destinations(settings: "Settings") -> Iterator[Destination]:
+    """Every remote place of this configuration. There is no other: no update check, no telemetry, no price list."""
+    for upstream in settings.upstreams:
+        yield from _of_upstream(upstream)
+    names = {urlsplit(f"//{one.place}").hostname or "" for one in map(_direct, settings.upstreams)}
+    if any(not _is_address(name) for name in names):
+        yield Destination("the system's resolver", False, "addresses of host names", "the host names of this list")
+    for setting, purpose in (("url", "the database"), ("direct_url", "the database, for news of changed keys")):
+        secret = getattr(settings.database, setting)
+        if secret is not None and secret.is_readable():
+            yield from _of_database(secret.reveal(), purpose)
+
+
+def _of_upstream(upstream: "Upstream") -> Iterator[Destination]:
+    direct = _direct(upstream)
+    if upstream.proxy is not None and upstream.proxy.is_readable():
+        host, port, _ = parse_proxy_url(upstream.proxy.reveal())
+        sees = f"{direct.place} as the name of where to connect" if direct.tls else _PROMPTS
+        yield Destination(f"{host}:{port}", False, f"proxy on the way to upstream {upstream.name}", sees)
+    yield direct
+
+
+def _direct(upstream: "Upstream") -> Destination:
+    endpoint = upstream.endpoint
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return Destination(f"{host}:{endpoint.port}", endpoint.tls, f"upstream {upstream.name}", _PROMPTS)
+
+
+def _of_database(url: str, purpose: str) -> Iterator[Destination]:
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    hosts = [host for given in query.get("host", []) for host in given.split(",")]
+    netloc = parts.netloc.rpartition("@")[2]
+    places = [*(netloc.split(",") if netloc else ()), *hosts] or ["the driver's default"]
+    tls = query.get("sslmode", [""])[0] in ("require", "verify-ca", "verify-full")
+    for place in places:
+        yield Destination(place, tls, purpose, _RECORDS)
+
+
+def _is_address(name: str) -> bool:
+    return ":" in name or name.replace(".", "").isdigit()

@@ -1,0 +1,127 @@
+"""Anchors of the audit chain: its head, signed with a key of this machine, written where the database's owner is not.
+
+    audit.key        the private key (Ed25519), made at first use
+    anchors.jsonl    one signed head per line, the last one newest; copy it to another machine
+
+An anchor proves what the chain was up to its entry. Whoever has both the database and the key can make a new chain and
+sign it; he cannot change anchors that lie elsewhere.
+"""
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from luntrex_proxy.store.errors import RefusedError, StoreError
+from luntrex_proxy.store.state import file_errors, make_state_directory, open_private
+
+KEY_FILE: Final = "audit.key"
+ANCHOR_FILE: Final = "anchors.jsonl"
+_KEY_BYTES: Final = 32
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """A signed head of the chain."""
+
+    sequence: int
+    hash: bytes
+    at: datetime
+    key: bytes  # public
+    signature: bytes
+
+    def as_text(self) -> dict[str, str | int]:
+        """For a log line: whoever keeps the log keeps the anchor."""
+        return {
+            "sequence": self.sequence,
+            "hash": self.hash.hex(),
+            "signed_at": self.at.isoformat(),
+            "public_key": self.key.hex(),
+            "signature": self.signature.hex(),
+        }
+
+    def is_signed(self) -> bool:
+        """Whether the signature is its key's."""
+        try:
+            Ed25519PublicKey.from_public_bytes(self.key).verify(
+                self.signature, _signed(self.sequence, self.hash, self.at)
+            )
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+class AnchorKey:
+    """This machine's key for anchors."""
+
+    def __init__(self, private: bytes) -> None:
+        self._private = Ed25519PrivateKey.from_private_bytes(private)
+        self.public = self._private.public_key().public_bytes_raw()
+
+    @classmethod
+    def load(cls, state_directory: Path) -> "AnchorKey":
+        """The key of the state directory, made at first use. A file that is none raises StoreError."""
+        make_state_directory(state_directory)
+        path = state_directory / KEY_FILE
+        with file_errors(path):
+            try:
+                descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            except FileExistsError:
+                private = path.read_bytes()
+            else:
+                private = Ed25519PrivateKey.generate().private_bytes_raw()
+                try:
+                    os.write(descriptor, private)
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        if len(private) != _KEY_BYTES:
+            raise StoreError(f"The file {path} is no key for anchors; remove it, and a new one is made.")
+        return cls(private)
+
+    def sign(self, sequence: int, hashed: bytes, at: datetime) -> Anchor:
+        """An anchor of this head."""
+        return Anchor(sequence, hashed, at, self.public, self._private.sign(_signed(sequence, hashed, at)))
+
+
+def append_anchor(state_directory: Path, anchor: Anchor) -> None:
+    """Add a line to the file of anchors; it is on disk on return."""
+    path = state_directory / ANCHOR_FILE
+    with file_errors(path):
+        descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            os.write(descriptor, msgspec.json.encode(anchor) + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_anchors(path: Path, public_keys: Sequence[bytes]) -> list[Anchor]:
+    """The anchors in a file. RefusedError: a line is no anchor, is not signed, or by none of `public_keys`."""
+    with file_errors(path):
+        whole = path.read_bytes()
+    lines = whole.splitlines()
+    found = []
+    if not whole.endswith(b"\n"):
+        lines = lines[:-1]  # its writer died
+    for number, line in enumerate(lines, 1):
+        try:
+            anchor = msgspec.json.decode(line, type=Anchor)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise RefusedError(f"Line {number} of {path} is no anchor; take an unspoilt copy of the file.") from None
+        if anchor.key not in public_keys:
+            raise RefusedError(
+                f"Line {number} of {path} is signed by the key {anchor.key.hex()}; give it with --key if you trust it."
+            )
+        if not anchor.is_signed():
+            raise RefusedError(f"Line {number} of {path} was changed after it was signed.")
+        found.append(anchor)
+    return found
+
+
+def _signed(sequence: int, hashed: bytes, at: datetime) -> bytes:
+    return msgspec.json.encode(["luntrex audit head", sequence, hashed.hex(), at])

@@ -1,0 +1,173 @@
+"""Secrets at rest: unreadable without the wrapping key, bound to their place, and keys rotated under use and death."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luntrex_proxy.store import sealedsecrets, sealing
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.errors import RefusedError, StoreError
+from luntrex_proxy.store.sealedsecrets import SecretBook
+from luntrex_proxy.store.sealing import Place, Sealer, add_data_key, open_sealer, rotate_wrapping, wrapping_of
+from luntrex_proxy.store.wrapping import KeyFile, UnwrapError, load_key_file, local_wrapping
+
+PLAIN = "sk-canary-91f27c"
+HERE = Place("secret", "openai", "sealed")
+KEY = bytes(range(32))
+
+
+@given(st.text(max_size=200), st.integers(0, 500), st.integers(1, 255))
+def test_any_change_of_a_sealed_value_is_noticed(plain: str, at: int, flip: int) -> None:
+    """What was sealed opens; with any byte changed, or cut anywhere, it is refused and nothing of it is said."""
+    sealer = Sealer({1: KEY})
+    sealed = sealer.seal(HERE, plain)
+    assert sealer.open(HERE, sealed) == plain
+    changed = bytearray(sealed)
+    changed[at % len(sealed)] ^= flip
+    for bad in (bytes(changed), sealed[: at % len(sealed)], b"", sealed + b"x"):
+        with pytest.raises(StoreError, match="cannot be opened"):
+            sealer.open(HERE, bad)
+
+
+def test_a_value_opens_at_its_place_alone() -> None:
+    """Copied to another row, column or table it does not open; the same text sealed twice looks different."""
+    sealer = Sealer({1: KEY})
+    sealed = sealer.seal(HERE, PLAIN)
+    assert sealed != sealer.seal(HERE, PLAIN)
+    assert PLAIN.encode() not in sealed
+    for other in (HERE._replace(row="anthropic"), HERE._replace(column="x"), HERE._replace(table="account")):
+        with pytest.raises(StoreError) as refused:
+            sealer.open(other, sealed)
+        assert PLAIN not in str(refused.value)
+    with pytest.raises(StoreError):
+        Sealer({2: KEY}).open(HERE, sealed)
+
+
+async def test_nothing_in_the_database_opens_without_the_wrapping_key(database: Pool, tmp_path: Path) -> None:
+    """Set, listed, opened with the key; a dump holds neither secret nor data key, and another key is refused."""
+    wrapping = local_wrapping(tmp_path)
+    sealer = await open_sealer(database, wrapping)
+    await sealedsecrets.put(database, sealer, "openai", PLAIN)
+    assert await sealedsecrets.values(database, sealer) == {"openai": PLAIN}
+    assert await sealedsecrets.values(database, await open_sealer(database, local_wrapping(tmp_path))) == {
+        "openai": PLAIN
+    }
+    (info,) = await sealedsecrets.list_all(database)
+    assert (info.name, PLAIN in str(info)) == ("openai", False)
+    for table in ("secret", "data_key", "audit_entry", "audit_personal"):
+        dump = str([dict(row) for row in await database.fetch(f"SELECT * FROM {table}")])
+        assert PLAIN not in dump
+        assert (tmp_path / "wrapping.key").read_bytes().hex() not in dump
+    with pytest.raises(StoreError, match=r"are sealed under the wrapping key file:[0-9a-f]{16}, and here is file:"):
+        await open_sealer(database, KeyFile(os.urandom(32)))
+    await database.execute("UPDATE data_key SET wrapped = wrapped || '\\x00'")
+    with pytest.raises(UnwrapError, match="A data key in the database was changed"):
+        await open_sealer(database, wrapping)
+
+
+async def test_bad_secrets_are_refused(database: Pool, tmp_path: Path) -> None:
+    """Names and sizes; the value is in no sentence."""
+    sealer = await open_sealer(database, local_wrapping(tmp_path))
+    for name, value in (("bad name", PLAIN), ("", PLAIN), ("a", ""), ("a", PLAIN * 10_000)):
+        with pytest.raises(RefusedError) as refused:
+            await sealedsecrets.put(database, sealer, name, value)
+        assert PLAIN not in str(refused.value)
+    with pytest.raises(RefusedError, match="There is no secret of this name"):
+        await sealedsecrets.remove(database, "openai")
+    assert await sealedsecrets.list_all(database) == []
+
+
+async def test_the_data_key_is_rotated_under_use(database: Pool, tmp_path: Path) -> None:
+    """Every secret sealed anew, the old key gone; a running reader follows, a writer that was late is refused."""
+    wrapping = local_wrapping(tmp_path)
+    old = await open_sealer(database, wrapping)
+    for name in ("a", "b"):
+        await sealedsecrets.put(database, old, name, PLAIN + name)
+    book = SecretBook(database, tmp_path, None)
+    assert await book.refresh()
+    before = await database.fetchval("SELECT sealed FROM secret WHERE name = 'a'")
+    await add_data_key(database, wrapping)
+    new = await open_sealer(database, wrapping)
+    assert await sealedsecrets.seal_anew(database, new) == 2
+    assert await database.fetchval("SELECT count(*) FROM data_key") == 1
+    assert await sealedsecrets.values(database, new) == {"a": PLAIN + "a", "b": PLAIN + "b"}
+    assert not await book.refresh(), "the values are the same"
+    assert book.values == {"a": PLAIN + "a", "b": PLAIN + "b"}
+    with pytest.raises(RefusedError, match="The data key was rotated just now; set the secret again"):
+        await sealedsecrets.put(database, old, "c", PLAIN)
+    with pytest.raises(StoreError):
+        old.open(Place("secret", "a", "sealed"), await database.fetchval("SELECT sealed FROM secret WHERE name = 'a'"))
+    assert new.newest != old.newest
+    assert before != await database.fetchval("SELECT sealed FROM secret WHERE name = 'a'")
+
+
+@pytest.mark.parametrize("death", ["local_wrapping", "rewrap", "wrapping_of", "none"])
+async def test_the_wrapping_key_is_rotated_whatever_dies(
+    database: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, death: str
+) -> None:
+    """After a death at any step the next who opens finds the right file; the old key opens nothing any more."""
+    sealer = await open_sealer(database, local_wrapping(tmp_path))
+    await sealedsecrets.put(database, sealer, "a", PLAIN)
+    old = load_key_file(tmp_path / "wrapping.key")
+
+    class DeathError(Exception):
+        pass
+
+    calls = 0
+
+    async def die_later(*arguments: object) -> KeyFile:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise DeathError
+        return await wrapping_of(*arguments)  # type: ignore[arg-type]  # passed through
+
+    async def die(*_: object) -> None:
+        raise DeathError
+
+    def die_now(*_: object) -> None:
+        raise DeathError
+
+    with monkeypatch.context() as patch:
+        if death == "none":
+            assert await rotate_wrapping(database, tmp_path) == 1
+        else:
+            how = {"local_wrapping": die_now, "rewrap": die, "wrapping_of": die_later}[death]
+            patch.setattr(sealing, death, how)
+            with pytest.raises(DeathError):
+                await rotate_wrapping(database, tmp_path)
+    book = SecretBook(database, tmp_path, None)
+    assert await book.refresh()
+    assert book.values == {"a": PLAIN}
+    moved = death in ("wrapping_of", "none")
+    present = await wrapping_of(database, tmp_path, None)
+    assert (present.name != old.name) == moved
+    if moved:
+        with pytest.raises(StoreError, match="are sealed under the wrapping key"):
+            await open_sealer(database, old)
+    assert await rotate_wrapping(database, tmp_path) == 1
+    assert await SecretBook(database, tmp_path, None).refresh()
+    assert [path.name for path in tmp_path.iterdir()] == ["wrapping.key"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "content", "sentence"),
+    [
+        (0o644, bytes(32), "can be read by others"),
+        (0o600, bytes(31), "exactly 32 bytes"),
+        (0o600, bytes(33), "exactly 32"),
+    ],
+)
+def test_a_wrong_key_file_is_refused(tmp_path: Path, mode: int, content: bytes, sentence: str) -> None:
+    """Not private or not whole: a sentence, and it is never replaced."""
+    path = tmp_path / "wrapping.key"
+    path.write_bytes(content)
+    path.chmod(mode)
+    with pytest.raises(StoreError, match=sentence):
+        local_wrapping(tmp_path)
+    assert path.read_bytes() == content
+    with pytest.raises(StoreError, match="cannot be used"):
+        load_key_file(tmp_path / "none")
