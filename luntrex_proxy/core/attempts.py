@@ -47,13 +47,9 @@ class Attempts:
         else:
             _put(self._paid_at, network, paid_at)
 
-    def forgive(self, network: str, now: float) -> None:
-        """What was noted last was none."""
-        if self.limit is None:
-            return
-        if self._blocked.pop(network, None) is not None:
-            self._paid_at[network] = now + WINDOW_S
-        elif network in self._paid_at:
+    def forgive(self, network: str) -> None:
+        """What was noted last was none. A pause that others have earned meanwhile stays."""
+        if self.limit is not None and network in self._paid_at:
             self._paid_at[network] -= WINDOW_S / self.limit
 
     def wait_s(self, network: str, now: float) -> float:

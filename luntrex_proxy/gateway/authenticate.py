@@ -53,11 +53,11 @@ class Door:
             try:
                 caller = await self._look_closer(key)
             except Refusal as busy:
-                self.attempts.forgive(network, now)
+                self.attempts.forgive(network)
                 self._on_refused(network, busy.row.code)
                 raise
             if caller is not None and caller.valid_at(now):
-                self.attempts.forgive(network, now)
+                self.attempts.forgive(network)
                 return caller
             is_theirs = key.startswith(_PROVIDER_PREFIXES)
             refusal = Refusal("provider_api_key") if is_theirs else Refusal("invalid_api_key")

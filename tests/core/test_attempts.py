@@ -72,3 +72,16 @@ def test_a_clock_that_jumps_blocks_nobody_for_long(times: list[float]) -> None:
     for now in times:
         attempts.note("net", now)
         assert 0 <= attempts.wait_s("net", now) <= BLOCK_S
+
+
+def test_what_is_forgiven_does_not_count_and_lifts_no_pause() -> None:
+    """A key that turned out right is no failure; whoever was under way meanwhile cannot end a network's pause."""
+    attempts = Attempts(2)
+    for _ in range(10):
+        attempts.note("net", 1)
+        attempts.forgive("net")
+    assert attempts.wait_s("net", 1) == 0
+    for _ in range(3):
+        attempts.note("net", 1)
+    attempts.forgive("net")
+    assert attempts.wait_s("net", 1) == BLOCK_S
