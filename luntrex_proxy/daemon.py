@@ -14,13 +14,12 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from pathlib import Path
 
 import structlog
 import uvloop
 
-from luntrex_proxy import __version__, systemd
+from luntrex_proxy import __version__, chores, systemd
 from luntrex_proxy.control.application import check_aiohttp, start_control
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.wire.endusers import derive_key
@@ -31,7 +30,7 @@ from luntrex_proxy.gateway.overload import REFUSING, Overload, Sampler, memory_l
 from luntrex_proxy.gateway.pipeline import Pipeline
 from luntrex_proxy.gateway.ports import Outside, Sink
 from luntrex_proxy.gateway.route import Routing
-from luntrex_proxy.gateway.upstreams import UnusableUpstreamError, build_routing
+from luntrex_proxy.gateway.upstreams import build_routing
 from luntrex_proxy.observe import logs
 from luntrex_proxy.observe.metrics import Metrics
 from luntrex_proxy.observe.probes import LoopLag
@@ -44,18 +43,15 @@ from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.simulator.demo import simulated
 from luntrex_proxy.sockets.opening import Manner, Opened, open_listeners
 from luntrex_proxy.sockets.tls import Tls
-from luntrex_proxy.store import accounts, apikeys, audit
-from luntrex_proxy.store.anchors import AnchorKey, append_anchor
-from luntrex_proxy.store.database import DRIVER_ERRORS, Pool, opened_pool
+from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store.database import Pool, opened_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
-from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.following import check_listening, follow
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.pepper import Lookup, lookup_of
 from luntrex_proxy.store.proving import Prover
-from luntrex_proxy.store.retention import Dropped, Periods, drop_old
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
@@ -64,17 +60,10 @@ from luntrex_proxy.store.upkeep import KeyUpkeep
 # Objects of requests die by their counts; a collector run each 700 of them finds nothing and costs 5 us a request. Not
 # more than this, because a run stops the loop: ten thousand objects are looked at in less than a millisecond.
 GC_THRESHOLDS = (10_000, 20, 100)
-_LOG_FLUSH_S = 0.2
-_KEEPING_EVERY_S = 3600.0
-_DROPPED_AT_ONCE_DAYS = 7  # in an hour; `retention run` has no such bound
 _SHIP_AT_STOP_S = 10.0
 _LAST_WORDS_S = 2.0  # for what is nice to have in the database
 _DIRECT_CONNECTIONS = 2  # when a pooler is in between: for what needs a session, now and then
-_SECRETS_EVERY_S = 1.0
-_ANCHOR_EVERY_S = 10.0
 _FIRST_KEY = "first"
-_TROUBLE_EVERY_S = 1.0
-_TROUBLE_AGAIN_S = 60.0
 _WELL_KNOWN = {Dialect.OPENAI: "gpt-4o-mini", Dialect.ANTHROPIC: "claude-haiku-4-5"}
 
 log = structlog.get_logger()
@@ -182,7 +171,7 @@ class _Daemon:
             migrated = await migrate(direct, post=self._embedded is not None)  # nobody else is on an embedded one
             if migrated.ahead:
                 log.warning("luntrex.schema_ahead", migration=migrated.ahead[-1])
-            await ensure_partitions(direct, _today())
+            await ensure_partitions(direct, chores.today())
             lookup = await lookup_of(direct, self._plan.state_directory)
             self._pseudonym_key = derive_key(lookup.key)
             key_id, key = await self._first_key(direct, lookup)
@@ -195,12 +184,12 @@ class _Daemon:
             gateway_url = await stack.enter_async_context(self._gateway_plane())
             stack.callback(systemd.stopping, "draining")
             self._start(
-                self._flush_log(),
-                self._follow_secrets(),
-                self._anchor_audit(direct),
-                self._watchdog(loop),
-                self._keep_tables(direct),
-                self._tell_trouble(),
+                chores.flush_log(self._requests, self._refused_keys),
+                chores.follow_secrets(self._secrets, lambda: self._keys.version, self._changeable.renew_routing),
+                chores.anchor_audit(direct, self._plan.state_directory),
+                chores.feed_watchdog(loop),
+                chores.keep_tables(direct, self._settings.retention),
+                chores.tell_trouble(self._keys, self._shipper, self._ledger_troubles),
             )
             if self._plan.reload is not None:
                 self._start(
@@ -421,104 +410,8 @@ class _Daemon:
         for coroutine in coroutines:
             self._tasks.add(asyncio.ensure_future(coroutine))
 
-    async def _flush_log(self) -> None:
-        while True:
-            await asyncio.sleep(_LOG_FLUSH_S)
-            self._requests.flush()
-            self._refused_keys.flush()
-
-    async def _watchdog(self, loop: asyncio.AbstractEventLoop) -> None:
-        interval_s = systemd.watchdog_interval_s()
-        while interval_s is not None:
-            due = loop.time() + interval_s
-            await asyncio.sleep(interval_s)
-            if loop.time() - due < interval_s:  # a loop that hangs must not be vouched for
-                systemd.watchdog()
-
-    async def _keep_tables(self, pool: Pool) -> None:
-        """Days ahead are made, old ones dropped; whatever fails, the next hour tries again."""
-        periods = Periods(self._settings.retention.usage_days, self._settings.retention.totals_days)
-        while True:
-            dropped = Dropped()
-            try:
-                await ensure_partitions(pool, _today())
-                await drop_old(pool, _today(), periods, dropped, at_most_days=_DROPPED_AT_ONCE_DAYS)
-            except Exception as error:  # noqa: BLE001 -- the shipper makes a missing day itself, and old days can wait
-                log.warning("luntrex.keeping_failed", **logs.describe(error))
-            if dropped.any:
-                log.info(
-                    "luntrex.retention_dropped",
-                    days=len(dropped.days),
-                    rows=dropped.requests,
-                    hourly_sums=dropped.hourly_sums,
-                    daily_sums=dropped.daily_sums,
-                    positions=dropped.positions,
-                )
-            await asyncio.sleep(_KEEPING_EVERY_S)
-
-    async def _anchor_audit(self, pool: Pool) -> None:
-        """Sign the audit log's end soon after each act, in a file and a log line, so that it cannot be made anew."""
-        key, directory, signed = AnchorKey.load(self._plan.state_directory), self._plan.state_directory, 0
-        told = False
-        while True:
-            try:
-                sequence, hashed = await audit.head(pool)
-                if sequence > signed:
-                    anchor = key.sign(sequence, hashed, datetime.fromtimestamp(time.time(), UTC))
-                    append_anchor(directory, anchor)
-                    log.info("luntrex.audit_anchored", **anchor.as_text())
-                    signed = sequence
-                told = False
-            except StoreError as error:
-                if not told:
-                    log.warning("luntrex.audit_not_anchored", **logs.describe(error))
-                told = True
-            await asyncio.sleep(_ANCHOR_EVERY_S)
-
-    async def _follow_secrets(self) -> None:
-        """Use secrets that are set while we run. What cannot be opened or used is told once; the old ones serve on."""
-        seen = self._keys.version
-        while True:
-            await asyncio.sleep(_SECRETS_EVERY_S)
-            if self._keys.version == seen:
-                continue
-            seen = self._keys.version
-            try:
-                if await self._secrets.refresh():
-                    self._changeable.renew_routing()
-                    log.info("luntrex.secrets_changed")
-            except (StoreError, UnusableUpstreamError) as error:
-                log.warning("luntrex.secrets_refused", hint=str(error)[:256])
-            except DRIVER_ERRORS:
-                seen = -1  # the next round asks again
-
     def _cut_keys(self, key_ids: set[str]) -> None:
         self._pipeline.cut_keys(key_ids)
-
-    async def _tell_trouble(self) -> None:
-        """Say it once when the database or the ledger is in trouble, and once when it is over."""
-        reachable, failure, expired, said_s = True, "", 0, 0.0
-        told = self._ledger_troubles()
-        while True:
-            await asyncio.sleep(_TROUBLE_EVERY_S)
-            if self._keys.is_current() != reachable:
-                reachable = not reachable
-                log.warning("luntrex.database_back" if reachable else "luntrex.database_lost")
-            if str(self._shipper.trouble) != failure:
-                failure = str(self._shipper.trouble)
-                waiting = self._shipper.spooled
-                log.warning(
-                    "luntrex.ledger_stalled" if failure else "luntrex.ledger_moves", reason=failure, rows=waiting
-                )
-            if self._shipper.expired != expired:
-                log.warning("luntrex.usage_expired", rows=self._shipper.expired - expired)
-                expired = self._shipper.expired
-            troubles = self._ledger_troubles()
-            if troubles != told and time.monotonic() - said_s > _TROUBLE_AGAIN_S:
-                for trouble, count in troubles.items():
-                    if count > told[trouble]:
-                        log.error("luntrex.ledger_trouble", reason=trouble, count=count - told[trouble])
-                told, said_s = troubles, time.monotonic()
 
     def _overload_changed(self, stage: int, reason: str) -> None:
         log.warning("luntrex.overload", phase=stage, reason=reason)
@@ -541,10 +434,6 @@ class _Daemon:
             known = _WELL_KNOWN[dialect] if model.name == "*" else "MODEL"
             return model.name.replace("*", known), dialect
         return _WELL_KNOWN[Dialect.OPENAI], Dialect.OPENAI
-
-
-def _today() -> date:
-    return datetime.fromtimestamp(time.time(), UTC).date()
 
 
 def _url(address: str, tls: Tls | None) -> str:

@@ -1,0 +1,145 @@
+"""What runs beside the requests, each a loop of its own that a failure does not end.
+
+The log's lines, the tables' days, the audit log's anchors, secrets set meanwhile, the watchdog, and trouble told once.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import structlog
+
+from luntrex_proxy import systemd
+from luntrex_proxy.gateway.upstreams import UnusableUpstreamError
+from luntrex_proxy.observe import logs
+from luntrex_proxy.observe.refusedkeys import RefusedKeys
+from luntrex_proxy.observe.requestlog import RequestLog
+from luntrex_proxy.settings.model import RetentionPeriods
+from luntrex_proxy.store import audit
+from luntrex_proxy.store.anchors import AnchorKey, append_anchor
+from luntrex_proxy.store.database import DRIVER_ERRORS, Pool
+from luntrex_proxy.store.errors import StoreError
+from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.partitions import ensure_partitions
+from luntrex_proxy.store.retention import Dropped, Periods, drop_old
+from luntrex_proxy.store.sealedsecrets import SecretBook
+from luntrex_proxy.store.shipper import Shipper
+
+_LOG_FLUSH_S = 0.2
+_KEEPING_EVERY_S = 3600.0
+_DROPPED_AT_ONCE_DAYS = 7  # in an hour; `retention run` has no such bound
+_SECRETS_EVERY_S = 1.0
+_ANCHOR_EVERY_S = 10.0
+_TROUBLE_EVERY_S = 1.0
+_TROUBLE_AGAIN_S = 60.0
+
+log = structlog.get_logger()
+
+
+def today() -> date:
+    """The day of the tables, in UTC."""
+    return datetime.fromtimestamp(time.time(), UTC).date()
+
+
+async def flush_log(requests: RequestLog, refused_keys: RefusedKeys) -> None:
+    """Write what requests left for the log, several times a second."""
+    while True:
+        await asyncio.sleep(_LOG_FLUSH_S)
+        requests.flush()
+        refused_keys.flush()
+
+
+async def feed_watchdog(loop: asyncio.AbstractEventLoop) -> None:
+    """Tell systemd that the loop turns."""
+    interval_s = systemd.watchdog_interval_s()
+    while interval_s is not None:
+        due = loop.time() + interval_s
+        await asyncio.sleep(interval_s)
+        if loop.time() - due < interval_s:  # a loop that hangs must not be vouched for
+            systemd.watchdog()
+
+
+async def keep_tables(pool: Pool, retention: RetentionPeriods) -> None:
+    """Days ahead are made, old ones dropped; whatever fails, the next hour tries again."""
+    periods = Periods(retention.usage_days, retention.totals_days)
+    while True:
+        dropped = Dropped()
+        try:
+            await ensure_partitions(pool, today())
+            await drop_old(pool, today(), periods, dropped, at_most_days=_DROPPED_AT_ONCE_DAYS)
+        except Exception as error:  # noqa: BLE001 -- the shipper makes a missing day itself, and old days can wait
+            log.warning("luntrex.keeping_failed", **logs.describe(error))
+        if dropped.any:
+            log.info(
+                "luntrex.retention_dropped",
+                days=len(dropped.days),
+                rows=dropped.requests,
+                hourly_sums=dropped.hourly_sums,
+                daily_sums=dropped.daily_sums,
+                positions=dropped.positions,
+            )
+        await asyncio.sleep(_KEEPING_EVERY_S)
+
+
+async def anchor_audit(pool: Pool, directory: Path) -> None:
+    """Sign the audit log's end soon after each act, in a file and a log line, so that it cannot be made anew."""
+    key, signed, told = AnchorKey.load(directory), 0, False
+    while True:
+        try:
+            sequence, hashed = await audit.head(pool)
+            if sequence > signed:
+                anchor = key.sign(sequence, hashed, datetime.fromtimestamp(time.time(), UTC))
+                append_anchor(directory, anchor)
+                log.info("luntrex.audit_anchored", **anchor.as_text())
+                signed = sequence
+            told = False
+        except StoreError as error:
+            if not told:
+                log.warning("luntrex.audit_not_anchored", **logs.describe(error))
+            told = True
+        await asyncio.sleep(_ANCHOR_EVERY_S)
+
+
+async def follow_secrets(secrets: SecretBook, version: Callable[[], int], renew: Callable[[], None]) -> None:
+    """Use secrets that are set while we run. What cannot be opened or used is told once; the old ones serve on."""
+    seen = version()
+    while True:
+        await asyncio.sleep(_SECRETS_EVERY_S)
+        if version() == seen:
+            continue
+        seen = version()
+        try:
+            if await secrets.refresh():
+                renew()
+                log.info("luntrex.secrets_changed")
+        except (StoreError, UnusableUpstreamError) as error:
+            log.warning("luntrex.secrets_refused", hint=str(error)[:256])
+        except DRIVER_ERRORS:
+            seen = -1  # the next round asks again
+
+
+async def tell_trouble(keys: KeyRing, shipper: Shipper, troubles: Callable[[], dict[str, int]]) -> None:
+    """Say it once when the database or the ledger is in trouble, and once when it is over."""
+    reachable, failure, expired, said_s = True, "", 0, 0.0
+    told = troubles()
+    while True:
+        await asyncio.sleep(_TROUBLE_EVERY_S)
+        if keys.is_current() != reachable:
+            reachable = not reachable
+            log.warning("luntrex.database_back" if reachable else "luntrex.database_lost")
+        if str(shipper.trouble) != failure:
+            failure = str(shipper.trouble)
+            log.warning(
+                "luntrex.ledger_stalled" if failure else "luntrex.ledger_moves", reason=failure, rows=shipper.spooled
+            )
+        if shipper.expired != expired:
+            log.warning("luntrex.usage_expired", rows=shipper.expired - expired)
+            expired = shipper.expired
+        now = troubles()
+        if now != told and time.monotonic() - said_s > _TROUBLE_AGAIN_S:
+            for trouble, count in now.items():
+                if count > told[trouble]:
+                    log.error("luntrex.ledger_trouble", reason=trouble, count=count - told[trouble])
+            told, said_s = now, time.monotonic()
