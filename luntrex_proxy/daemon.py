@@ -20,7 +20,9 @@ import structlog
 import uvloop
 
 from luntrex_proxy import __version__, chores, systemd
+from luntrex_proxy.console.application import add_console
 from luntrex_proxy.control.application import check_aiohttp, start_control
+from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.wire.endusers import derive_key
 from luntrex_proxy.gateway.http.addresses import Addresses, Clients
@@ -180,7 +182,8 @@ class _Daemon:
             await stack.enter_async_context(self._kept_records(pool))
             await stack.enter_async_context(self._kept_keys(pool, direct, lookup))
             self._build_pipeline(loop, pool)
-            control_url = await stack.enter_async_context(self._control_plane())
+            services = Services(self._settings, direct, lookup, self._plan.state_directory)
+            control_url = await stack.enter_async_context(self._control_plane(services))
             gateway_url = await stack.enter_async_context(self._gateway_plane())
             stack.callback(systemd.stopping, "draining")
             self._start(
@@ -351,14 +354,17 @@ class _Daemon:
         }
 
     @contextlib.asynccontextmanager
-    async def _control_plane(self) -> AsyncIterator[str]:
+    async def _control_plane(self, services: Services) -> AsyncIterator[str]:
         control = self._settings.control
         self._control_tls = self._tls(control.tls) if self._plan.control else None
         if not self._plan.control:
             yield ""
             return
         manner = Manner(unix_mode=int(control.unix_mode, 8), guarded=control.tls is not None)
-        running = await start_control(control.listen, self, self._metrics, manner, self._inherited, self._control_tls)
+        add = functools.partial(add_console, services=services)
+        running = await start_control(
+            control.listen, self, self._metrics, manner, self._inherited, self._control_tls, add
+        )
         try:
             yield _url(running.addresses[0], self._control_tls)
         finally:

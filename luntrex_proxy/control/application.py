@@ -1,6 +1,6 @@
 """Builds, starts and stops the control plane."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import aiohttp
 from aiohttp import http_parser, web
@@ -54,11 +54,14 @@ async def start_control(
     manner: Manner | None = None,
     inherited: InheritedSockets | None = None,
     tls: Tls | None = None,
+    add: Callable[[web.Application], None] | None = None,
 ) -> ControlPlane:
-    """Start the control plane on every entry of `listen`. Raises ListenError or UnfitInstallError."""
+    """Start on every entry of `listen`, with what `add` adds. Raises ListenError or UnfitInstallError."""
     check_aiohttp()
     app = web.Application()
     add_probes(app, live, metrics)
+    if add is not None:
+        add(app)
     runner = QuietRunner(app, shutdown_timeout_s=_STOP_TIMEOUT_S)
     await runner.setup()
     wrap = None if tls is None else lambda factory: lambda: Securing(tls, factory)

@@ -80,7 +80,8 @@ class _QuietServer(web.Server):
             self.tell(error)
             response = _fixed(500)
         if not response.prepared:
-            response.headers.update(_HEADERS)
+            for name, value in _HEADERS.items():
+                response.headers.setdefault(name, value)
         return response
 
 

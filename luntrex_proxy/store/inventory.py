@@ -10,7 +10,8 @@ from luntrex_proxy.store.errors import StoreError
 # purpose: ... | basis: ... | retention: ... | subject: ...; a column without it fails a test, so it cannot be released.
 FORM: Final = re.compile(
     r"purpose: (?P<purpose>[^|]+) \| basis: (?P<basis>contract|legal_obligation|legitimate_interest|none)"
-    r" \| retention: (?P<retention>forever|account|usage|totals|audit) \| subject: (?P<subject>self|none|[a-z_]+)"
+    r" \| retention: (?P<retention>forever|account|usage|totals|audit|security|session|mail|day|signup|invoice)"
+    r" \| subject: (?P<subject>self|none|[a-z_]+)"
 )
 # Partitions (relispartition) have the comments of their parent.
 _COMMENTS: Final = """
