@@ -39,15 +39,15 @@ def make_key(random: bytes) -> tuple[str, bytes]:
     """
     if len(random) != RANDOM_BYTES:
         raise ValueError(f"a key is made from {RANDOM_BYTES} random bytes")
-    key_id = _base62(int.from_bytes(random[32:], "big") % 62**_ID_LENGTH, _ID_LENGTH)
-    secret = _base62(int.from_bytes(random[:32], "big"), _SECRET_LENGTH)
+    key_id = base62(int.from_bytes(random[32:], "big") % 62**_ID_LENGTH, _ID_LENGTH)
+    secret = base62(int.from_bytes(random[:32], "big"), _SECRET_LENGTH)
     checked = f"{_PREFIX}{key_id}_{secret}".encode()
-    return key_id, checked + _checksum(checked)
+    return key_id, checked + checksum(checked)
 
 
 def parse(key: bytes) -> str | None:
     """The key id of a well-formed key with the right checksum, else None. Cheap: it runs for every request."""
-    if len(key) != KEY_LENGTH or _WHOLE_KEY.fullmatch(key) is None or _checksum(key[_CHECKED]) != key[_CHECKSUM]:
+    if len(key) != KEY_LENGTH or _WHOLE_KEY.fullmatch(key) is None or checksum(key[_CHECKED]) != key[_CHECKSUM]:
         return None
     return key[_ID].decode()
 
@@ -62,7 +62,8 @@ def bcrypt_input(key: bytes) -> bytes:
     return base64.b64encode(hashlib.sha256(key).digest())
 
 
-def _base62(number: int, length: int) -> str:
+def base62(number: int, length: int) -> str:
+    """A number in `length` digits 0-9, A-Z, a-z."""
     digits = []
     for _ in range(length):
         number, digit = divmod(number, 62)
@@ -70,7 +71,8 @@ def _base62(number: int, length: int) -> str:
     return "".join(reversed(digits))
 
 
-def _checksum(checked: bytes) -> bytes:
+def checksum(checked: bytes) -> bytes:
+    """Six digits for people who mistype and for secret scanners."""
     rest, low = divmod(zlib.crc32(checked), 3844)
     high, middle = divmod(rest, 3844)
     return _PAIRS[high] + _PAIRS[middle] + _PAIRS[low]

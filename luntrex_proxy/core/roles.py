@@ -41,7 +41,10 @@ _OWNER_ALONE: Final = frozenset({Permission.ACCOUNT_ERASE, Permission.CONSENTS_W
 PERMISSIONS: Final = {
     Role.OWNER: frozenset(Permission),
     Role.ADMIN: frozenset(Permission) - _OWNER_ALONE,
-    Role.DEVELOPER: _VIEWER | {Permission.KEYS_OWN, Permission.MEMBERS_READ},
+    # Not keys:read: of keys a developer sees those of their own.
+    Role.DEVELOPER: frozenset(
+        {Permission.ACCOUNT_READ, Permission.USAGE_READ, Permission.KEYS_OWN, Permission.MEMBERS_READ}
+    ),
     Role.BILLING: frozenset(
         {Permission.ACCOUNT_READ, Permission.USAGE_READ, Permission.BILLING_READ, Permission.BILLING_WRITE}
     ),
@@ -57,6 +60,8 @@ PERMISSIONS: Final = {
         }
     ),
 }
+# What who runs the installation may do in every account, a member there or not.
+OPERATOR: Final = PERMISSIONS[Role.ADMIN]
 
 
 def may(role: Role | None, permission: Permission) -> bool:
