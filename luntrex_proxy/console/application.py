@@ -1,12 +1,9 @@
 """Joins the pages and the API to the control plane's application."""
 
-from typing import Final
-
 from aiohttp import web
 
+from luntrex_proxy.console.keys import SERVICES
 from luntrex_proxy.control.services import Services
-
-SERVICES: Final = web.AppKey("services", Services)
 
 
 def add_console(app: web.Application, services: Services) -> None:

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 
 from luntrex_proxy.core.catalogue import WILDCARD
-from luntrex_proxy.core.listening import HostPort, ListenError, Place, parse_listen
+from luntrex_proxy.core.listening import HostPort, ListenError, Place, is_loopback_address, parse_listen
 from luntrex_proxy.settings.model import GatewayLimits, Ledger, RetentionPeriods
 from luntrex_proxy.settings.section import Loc, Section
 
@@ -25,6 +25,7 @@ def contradictions(data: Mapping[str, object]) -> Found:
     yield from _lost_targets(data)
     yield from _unused_certificates(data)
     yield from _bounds(data)
+    yield from _unsendable_mail(data)
 
 
 def suggest(word: str, known: list[str]) -> str:
@@ -121,6 +122,23 @@ def _bounds(data: Mapping[str, object]) -> Found:
     database = _mapping(data.get("database"))
     if database.get("direct_url") is not None and database.get("url") is None:
         yield ("database", "direct_url"), "needs database.url as well"
+
+
+def _unsendable_mail(data: Mapping[str, object]) -> Found:
+    console, mail = _mapping(data.get("console")), _mapping(data.get("mail"))
+    host = mail.get("host")
+    if host is None:
+        if console.get("sign_up") == "open":
+            yield ("console", "sign_up"), "open needs mail.host: an address is proven by a letter to it"
+        return
+    if mail.get("sender") is None:
+        yield ("mail", "host"), "needs mail.sender as well"
+    if console.get("public_url") is None:
+        yield ("mail", "host"), "needs console.public_url as well, for the links in letters"
+    if mail.get("security") == "none" and not is_loopback_address("127.0.0.1" if host == "localhost" else str(host)):
+        yield ("mail", "security"), "must be starttls or tls: the way to this host is not this machine's own"
+    if (mail.get("user") is None) != (mail.get("password") is None):
+        yield ("mail", "user"), "needs mail.password as well, as that needs mail.user"
 
 
 def _number(values: Mapping[str, object], section: type[Section], key: str) -> int | None:

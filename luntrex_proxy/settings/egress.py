@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _PROMPTS = "what clients send for it (prompts, parameters), its key; never a client's address, cookies or key of ours"
 _RECORDS = "records of requests (ids, counts, times, codes), account and key names, hashes of keys; never what was said"
+_LETTERS = "addresses of people and the letters to them: invitations, links, notices; never what was said to a model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,12 @@ def destinations(settings: "Settings") -> Iterator[Destination]:
     for upstream in settings.upstreams:
         yield from _of_upstream(upstream)
     names = {urlsplit(f"//{one.place}").hostname or "" for one in map(_direct, settings.upstreams)}
+    names |= {settings.mail.host} if settings.mail.host else set()
     if any(not _is_address(name) for name in names):
         yield Destination("the system's resolver", False, "addresses of host names", "the host names of this list")
+    if settings.mail.host is not None:
+        place = f"[{settings.mail.host}]" if ":" in settings.mail.host else settings.mail.host
+        yield Destination(f"{place}:{settings.mail.port}", settings.mail.security != "none", "mail to people", _LETTERS)
     for setting, purpose in (("url", "the database"), ("direct_url", "the database, for news of changed keys")):
         secret = getattr(settings.database, setting)
         if secret is not None and secret.is_readable():

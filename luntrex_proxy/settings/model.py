@@ -2,6 +2,7 @@
 
     Settings
       gateway   control      the two listeners and their bounds
+      console   mail         how people come in, and how they are written to (people.py)
       state     database     where things are kept
       keys      ledger       how they behave
       retention              how long usage is kept
@@ -18,6 +19,7 @@ from pydantic import Field, field_validator
 
 from luntrex_proxy.settings.catalogue import Model
 from luntrex_proxy.settings.listeners import Listens, Mode, Network, Tls
+from luntrex_proxy.settings.people import Console, Mail
 from luntrex_proxy.settings.policy import Policy
 from luntrex_proxy.settings.secrets import Secret
 from luntrex_proxy.settings.section import Count, Days, Flag, Pause, Seconds, Section, fault
@@ -200,6 +202,8 @@ class Settings(Section):
 
     gateway: Gateway = Field(Gateway(), description="The inference API.")
     control: Control = Field(Control(), description="Health, metrics, console.")
+    console: Console = Field(Console(), description="Who may come in, and by which address.")
+    mail: Mail = Field(Mail(), description="How mail is sent.")
     state: State = Field(State(), description="What is kept on disk.")
     database: Database = Field(Database(), description="PostgreSQL.")
     keys: Keys = Field(Keys(), description="API keys in memory.")

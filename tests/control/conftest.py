@@ -6,6 +6,9 @@ import pytest
 
 from luntrex_proxy.control.application import ControlPlane, start_control
 from luntrex_proxy.observe.metrics import Metrics
+from tests.postgres import database, database_dsn, postgres_dsn
+
+__all__ = ["database", "database_dsn", "postgres_dsn"]
 
 
 class SteeredState:

@@ -66,3 +66,14 @@ def test_databases(url: str, places: list[str], tls: bool) -> None:
     assert [one.place for one in found] == places * 2
     assert {one.tls for one in found} == {tls}
     assert all("never what was said" in one.leaves for one in found)
+
+
+def test_mail_is_on_the_list() -> None:
+    """The server, whether TLS goes there, and its name in the resolver; nothing without mail."""
+    mail = {"host": "smtp.example.com", "user": "u", "password": SECRET, "sender": "proxy@example.com"}
+    found = of({"mail": mail, "console": {"public_url": "https://proxy.example.com"}})
+    assert [(one.place, one.tls) for one in found] == [
+        ("the system's resolver", False),
+        ("smtp.example.com:587", True),
+    ]
+    assert of({"mail": {"host": "::1", "port": 25, "security": "none"}})[0].place == "[::1]:25"

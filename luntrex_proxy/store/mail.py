@@ -1,0 +1,102 @@
+"""The table `mail`: letters queued in the transaction of what they tell of, claimed by one sender at a time.
+
+Nothing that a letter lets do is in the queue: a link is made when the letter is sent (control/letters.py). A claim is
+noted before sending and resolved after it, so a sender that dies in between makes a letter go out twice at most.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import msgspec
+
+from luntrex_proxy.core.audit import Fact
+from luntrex_proxy.store.database import Connection, Pool, store_errors
+
+_CLAIM: Final = timedelta(minutes=3)  # much longer than one letter may take
+_UNRESOLVED_MAX: Final = 2
+GIVEN_UP_AFTER: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A claimed letter. It goes to a person, or else to an address."""
+
+    mail_id: uuid.UUID
+    kind: str
+    person_id: uuid.UUID | None
+    address: str | None
+    facts: dict[str, Any]
+    tries: int  # this one included
+
+
+async def enqueue(
+    connection: Connection, kind: str, to: uuid.UUID | str, facts: Mapping[str, Fact] | None = None
+) -> uuid.UUID:
+    """Queue a letter to a person (its id) or to an address, in the caller's transaction. `kind`: control/letters.py."""
+    person_id, address = (to, None) if isinstance(to, uuid.UUID) else (None, to)
+    mail_id: uuid.UUID = await connection.fetchval(
+        "INSERT INTO mail (kind, person_id, address, facts) VALUES ($1, $2, $3, $4) RETURNING mail_id",
+        kind,
+        person_id,
+        address,
+        msgspec.json.encode(dict(facts or {})).decode(),
+    )
+    return mail_id
+
+
+async def claim(pool: Pool) -> Queued | None:
+    """The next letter that is due, for this sender alone; None: there is none."""
+    with store_errors("give a letter to send"):
+        row = await pool.fetchrow(
+            "UPDATE mail SET due_at = now() + $1::interval, tries = tries + 1, unresolved = unresolved + 1"
+            " WHERE mail_id = (SELECT mail_id FROM mail WHERE ended_at IS NULL AND due_at <= now() AND unresolved < $2"
+            " ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)"
+            " RETURNING mail_id, kind, person_id, address, facts, tries",
+            _CLAIM,
+            _UNRESOLVED_MAX,
+        )
+    if row is None:
+        return None
+    return Queued(
+        row["mail_id"], row["kind"], row["person_id"], row["address"], msgspec.json.decode(row["facts"]), row["tries"]
+    )
+
+
+async def close(pool: Pool, mail_id: uuid.UUID, outcome: str, reason: str | None = None) -> None:
+    """Nothing more is to be done: sent, needless or refused."""
+    with store_errors("note how a letter ended"):
+        await pool.execute(
+            "UPDATE mail SET ended_at = now(), outcome = $2, last_error = $3, unresolved = 0, address = NULL"
+            " WHERE mail_id = $1 AND ended_at IS NULL",
+            mail_id,
+            outcome,
+            reason,
+        )
+
+
+async def postpone(pool: Pool, mail_id: uuid.UUID, wait: timedelta, reason: str) -> None:
+    """It was certainly not taken: try again later."""
+    with store_errors("note that a letter has to wait"):
+        await pool.execute(
+            "UPDATE mail SET due_at = now() + $2::interval, last_error = $3, unresolved = 0"
+            " WHERE mail_id = $1 AND ended_at IS NULL",
+            mail_id,
+            wait,
+            reason,
+        )
+
+
+async def give_up_old(pool: Pool) -> int:
+    """End what could not be sent for a day, and what may have gone out twice; how many."""
+    with store_errors("give up old letters"):
+        done = await pool.execute(
+            "UPDATE mail SET ended_at = now(), address = NULL,"
+            " outcome = CASE WHEN unresolved >= $2 THEN 'unknown' ELSE 'given_up' END"
+            " WHERE ended_at IS NULL AND due_at <= now() AND (unresolved >= $2 OR queued_at < now() - $1::interval)",
+            GIVEN_UP_AFTER,
+            _UNRESOLVED_MAX,
+        )
+    return int(done.rpartition(" ")[2])
