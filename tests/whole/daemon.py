@@ -40,10 +40,15 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port nobody listens on right now.
+
+    Below those the kernel gives away by itself: a client's connection would take it before the daemon listens.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def upstream(name: str, dialect: str, base_url: str, **more: Any) -> dict[str, Any]:
@@ -76,6 +81,7 @@ class Daemon:
         self.stdout, self.stderr = self.directory / "stdout", self.directory / "stderr"
         self.account, self.key = "", ""
         self.process: subprocess.Popen[bytes] | None = None
+        self._starts_seen = self._stderr_seen = 0
         self.dsn = dsn
         self._servers, self._configuration = servers, configuration
         self.config = self.directory / "luntrex-proxy.yaml"
@@ -121,6 +127,7 @@ class Daemon:
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start and do not wait."""
+        self._starts_seen = self._starts()
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:
             self.process = subprocess.Popen(
                 [sys.executable, *self.program, "serve", "--config", str(self.config)],
@@ -133,16 +140,24 @@ class Daemon:
         return self.process
 
     def _wait_ready(self) -> None:
+        """Its own word counts beside the probe: the port may be another daemon's by now."""
         deadline = time.monotonic() + READY_SECONDS
-        while self.probe("/readyz") != 200:
+        while self._starts() <= self._starts_seen or self.probe("/readyz") != 200:
             assert self.process is not None
             died = self.process.poll() is not None
             if died or time.monotonic() > deadline:
                 self.kill()
                 why = f"exit status {self.process.returncode}" if died else "not ready in time"
-                said = self.stderr.read_text(errors="replace")[-4000:] + self.stdout.read_text(errors="replace")[-1000:]
+                said = self.stderr.read_text(errors="replace")[self._stderr_seen :]
+                self._stderr_seen += len(said)
+                said = said[-4000:] + self.stdout.read_text(errors="replace")[-1000:]
                 raise AssertionError(f"the daemon did not start ({why}):\n{said}")
             time.sleep(0.03)
+        self._starts_seen = self._starts()
+
+    def _starts(self) -> int:
+        """How often `serve` announced itself at this terminal."""
+        return self.stdout.read_text(errors="replace").count("State        ") if self.stdout.exists() else 0
 
     def probe(self, path: str) -> int:
         """The status of a GET on the control plane; 0 when nobody answers."""

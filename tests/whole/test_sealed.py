@@ -1,6 +1,9 @@
 """Providers' keys set at run time, sealed in the database, used by a running daemon."""
 
+import contextlib
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -45,6 +48,26 @@ def within_seconds(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@contextlib.contextmanager
+def ready_by_somebody_else(port: int) -> Iterator[None]:
+    """Another daemon on this port, ready: in parallel runs that happened, and its word was taken for ours."""
+
+    def answer() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with server.accept()[0] as client:
+                    client.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", port)) as server:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
 def test_set_used_changed_rotated_and_gone(sealed: Scene) -> None:
     """Unset: no start, one sentence. Set: used, a new one within seconds. Rotated: unchanged. Removed: no start."""
     daemon = sealed.daemon
@@ -80,7 +103,10 @@ def test_set_used_changed_rotated_and_gone(sealed: Scene) -> None:
     time.sleep(1.5)
     assert sent_key(sealed) == SECOND
     assert daemon.stop() == 0
-    with pytest.raises(AssertionError, match="needs the secret openai, which is not set"):
+    with (
+        ready_by_somebody_else(daemon.control_port),
+        pytest.raises(AssertionError, match="needs the secret openai, which is not set"),
+    ):
         daemon.start()
     said = daemon.stderr.read_text() + daemon.stdout.read_text()
     files = b"".join(path.read_bytes() for path in daemon.state.rglob("*") if path.is_file())
