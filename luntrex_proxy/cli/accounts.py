@@ -91,4 +91,5 @@ def _print_one(account: Account, as_json: bool, sentence: str) -> None:
 
 def _as_object(account: Account) -> dict[str, Any]:
     fields = asdict(account)
+    del fields["version"]
     return {"id": fields.pop("account_id"), **fields}

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from luntrex_proxy.console.api.routing import add_api
 from luntrex_proxy.console.keys import SERVICES
 from luntrex_proxy.control.services import Services
 
@@ -9,3 +10,4 @@ from luntrex_proxy.control.services import Services
 def add_console(app: web.Application, services: Services) -> None:
     """Add every page and the API. `/metrics`, `/livez` and `/readyz` are there without it."""
     app[SERVICES] = services
+    add_api(app, services)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from luntrex_proxy.settings.model import Settings
+from luntrex_proxy.store.apikeys import BCRYPT_COST
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.pepper import Lookup
 
@@ -16,3 +17,4 @@ class Services:
     pool: Pool  # around a pooler: sessions of the database are at hand
     lookup: Lookup
     state_directory: Path
+    key_bcrypt_cost: int = BCRYPT_COST

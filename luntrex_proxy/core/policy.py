@@ -92,6 +92,15 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
         )
         return tuple(name for name, ok in zip(ATTRIBUTES, inside, strict=True) if not ok)
 
+    def is_within(self, other: "Policy") -> bool:
+        """Whether nothing is admitted here that is not admitted there."""
+        return (
+            self.kept <= other.kept
+            and (self.kept == _KEPT[RetentionKind.NONE] or self.kept_days <= other.kept_days)
+            and self.trains <= other.trains
+            and (other.regions is None or (self.regions is not None and self.regions <= other.regions))
+        )
+
     def allows_state(self, days: int) -> bool:
         """Whether an upstream may keep a part of the request for its own features, for so many days."""
         return self.kept >= _APPLICATION_STATE and self.kept_days >= days

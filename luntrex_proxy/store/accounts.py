@@ -1,16 +1,18 @@
 """The table `account`: created, listed, suspended, resumed. Whoever must follow a change is told at its commit."""
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
 
-from luntrex_proxy.core.policy import BadPolicyError, read_policy
+from luntrex_proxy.core.policy import BadPolicyError, Policy, read_policy
 from luntrex_proxy.store import audit
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Pool, store_errors
-from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.errors import ChangedError, RefusedError
+from luntrex_proxy.store.once import claimed
 
 NAME_RULE: Final = "1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit"
 
@@ -24,18 +26,24 @@ class Account:
     status: str
     created_at: datetime.datetime
     policy: str | None = None  # None: the configuration's default
+    version: int = 0  # of its last change
 
 
-async def create(pool: Pool, name: str) -> Account:
+async def create(pool: Pool, name: str, policy: str | None = None) -> Account:
     """Make an active account. A taken or unusable name raises RefusedError."""
+    if policy is not None:
+        checked_policy(policy)
     with store_errors("create the account"):
         try:
-            async with pool.acquire() as connection, connection.transaction():
-                row = await connection.fetchrow("INSERT INTO account (name) VALUES ($1) RETURNING *", name)
+            async with pool.acquire() as connection, connection.transaction(), claimed(connection) as claim:
+                row = await connection.fetchrow(
+                    "INSERT INTO account (name, policy) VALUES ($1, $2) RETURNING *", name, policy
+                )
                 account = _account(row)
+                claim.object_id = str(account.account_id)
                 await audit.record(connection, "account.created", name, account.account_id)
         except asyncpg.UniqueViolationError:
-            raise RefusedError("An account of this name exists already; choose another name.") from None
+            raise RefusedError("An account of this name exists already; choose another name.", "name_taken") from None
         except (asyncpg.CheckViolationError, asyncpg.DataError):
             raise RefusedError(f"An account name is {NAME_RULE}.") from None
     return account
@@ -46,6 +54,26 @@ async def list_all(pool: Pool) -> list[Account]:
     with store_errors("list the accounts"):
         rows = await pool.fetch("SELECT * FROM account ORDER BY account_id")
     return [_account(row) for row in rows]
+
+
+async def list_page(pool: Pool, known: Iterable[int] | None, after: int, limit: int) -> list[Account]:
+    """Accounts in the order of their ids, those after `after`; only those of `known` ids unless it is None."""
+    with store_errors("list the accounts"):
+        rows = await pool.fetch(
+            "SELECT * FROM account WHERE account_id > $1 AND ($2::bigint[] IS NULL OR account_id = ANY($2))"
+            " ORDER BY account_id LIMIT $3",
+            after,
+            None if known is None else list(known),
+            limit,
+        )
+    return [_account(row) for row in rows]
+
+
+async def by_id(pool: Pool, account_id: int) -> Account | None:
+    """The account of this id."""
+    with store_errors("find the account"):
+        row = await pool.fetchrow("SELECT * FROM account WHERE account_id = $1", account_id)
+    return None if row is None else _account(row)
 
 
 async def find(pool: Pool, name: str) -> Account | None:
@@ -71,25 +99,37 @@ async def resume(pool: Pool, name: str) -> Account:
     return await _set_status(pool, name, "active")
 
 
-async def set_policy(pool: Pool, name: str, policy: str | None) -> Account:
-    """What upstreams may do with the account's requests, everywhere within a second; None: the default again."""
+async def set_policy(pool: Pool, name: str, policy: str | None, *, version: int | None = None) -> Account:
+    """What upstreams may do with the account's requests, everywhere within a second; None: the default again.
+
+    ChangedError: `version` is given and not the account's any more.
+    """
     if policy is not None:
-        try:
-            read_policy(policy)
-        except BadPolicyError:
-            raise RefusedError(
-                "A policy reads like 'region=eu,ch; retention=abuse_monitoring:30; training=never'; retention and "
-                "training have to be said, region only where it matters."
-            ) from None
+        checked_policy(policy)
     with store_errors("change the account"):
         async with pool.acquire() as connection, connection.transaction():
-            version = await next_version(connection)
+            new_version = await next_version(connection)
+            seen = await connection.fetchval("SELECT version FROM account WHERE name = $1", name)
+            if None not in (version, seen) and version != seen:
+                raise ChangedError
             row = await connection.fetchrow(
-                "UPDATE account SET policy = $2, version = $3 WHERE name = $1 RETURNING *", name, policy, version
+                "UPDATE account SET policy = $2, version = $3 WHERE name = $1 RETURNING *", name, policy, new_version
             )
             account = _account(row, name)
             await audit.record(connection, "account.policy_set", name, account.account_id, {"policy": policy})
     return account
+
+
+def checked_policy(words: str) -> Policy:
+    """A policy from its words; RefusedError says how they read."""
+    try:
+        return read_policy(words)
+    except BadPolicyError:
+        raise RefusedError(
+            "A policy reads like 'region=eu,ch; retention=abuse_monitoring:30; training=never'; retention and "
+            "training have to be said, region only where it matters.",
+            "bad_policy",
+        ) from None
 
 
 async def _set_status(pool: Pool, name: str, status: str) -> Account:
@@ -108,4 +148,4 @@ async def _set_status(pool: Pool, name: str, status: str) -> Account:
 def _account(row: Any, wanted: str = "") -> Account:
     if row is None:
         raise RefusedError(f"There is no account {wanted!r}; `luntrex-proxy accounts list` shows all.")
-    return Account(row["account_id"], row["name"], row["status"], row["created_at"], row["policy"])
+    return Account(row["account_id"], row["name"], row["status"], row["created_at"], row["policy"], row["version"])

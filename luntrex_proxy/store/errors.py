@@ -14,4 +14,18 @@ class StateInUseError(StoreError):
 
 
 class RefusedError(StoreError):
-    """The database works; what was asked is not possible (unknown name, taken name, wrong state)."""
+    """The database works; what was asked is not possible (unknown name, taken name, wrong state).
+
+    `code` says which of the API's fixed texts fits; "": none in particular.
+    """
+
+    def __init__(self, sentence: str, code: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class ChangedError(RefusedError):
+    """It is not as the one who asks has seen it last."""
+
+    def __init__(self) -> None:
+        super().__init__("It was changed meanwhile; look at it again.", "stale")

@@ -1,0 +1,116 @@
+"""What an operation can answer instead of doing it: RFC 9457 problems with fixed types and texts. One table.
+
+Nothing of a request comes back but the place of a field. Refusals of `store` and `control` carry a code of this table.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+CONTENT_TYPE: Final = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One kind of problem."""
+
+    status: int
+    title: str
+    detail: str
+
+
+_NOT_JSON = "Send one JSON object in UTF-8, no name in it twice, at most 16 levels deep, numbers that JSON has."
+PROBLEMS: Final = {
+    "not_json": Row(400, "The body is not JSON", _NOT_JSON),
+    "bad_cursor": Row(400, "The cursor is not valid", "Give `next_cursor` of the page before, with the same query."),
+    "bad_idempotency_key": Row(
+        400, "The Idempotency-Key is not valid", "Give 1 to 128 printable ASCII characters without spaces, once."
+    ),
+    "bad_if_match": Row(400, "The If-Match header is not valid", "Give the ETag of an earlier answer, or `*`."),
+    "unauthenticated": Row(
+        401, "Who asks is not known", "Sign in, or send a valid token as `Authorization: Bearer lxp_...`."
+    ),
+    "denied": Row(403, "This is not allowed", "The role, or the token's scopes, do not allow this operation."),
+    "sign_in": Row(403, "Sign in for this", "A token cannot do this; sign in to the console."),
+    "cross_site": Row(
+        403, "The request comes from another site", "Changes with a session must come from the console's own origin."
+    ),
+    "wider_policy": Row(
+        403, "The policy is too wide", "An account can narrow the installation's policy; the operator can widen it."
+    ),
+    "not_found": Row(404, "There is no such thing", "It does not exist, or it is not yours to see."),
+    "method_not_allowed": Row(405, "This method is not known here", "The Allow header names those that are."),
+    "not_acceptable": Row(406, "Only JSON is spoken here", "Accept application/json."),
+    "slow_body": Row(408, "The body did not arrive in time", "Send the whole body within ten seconds."),
+    "conflict": Row(409, "This does not fit the present state", "Read the present state, then try again."),
+    "made_already": Row(
+        409,
+        "This was made already",
+        "The same request with this Idempotency-Key made the thing named by `id`. A secret is shown once only.",
+    ),
+    "name_taken": Row(409, "The name is taken", "Choose another name."),
+    "account_suspended": Row(409, "The account is suspended", "It has to be resumed first."),
+    "stale": Row(412, "It was changed meanwhile", "Read it again, and send its new ETag."),
+    "body_too_large": Row(413, "The body is too large", "Send at most 65,536 bytes."),
+    "not_a_json_type": Row(415, "The body has another type", "Send application/json, without a content-encoding."),
+    "invalid": Row(422, "Some fields are not valid", "Each entry of `errors` names a field and says what it must be."),
+    "bad_policy": Row(
+        422,
+        "The policy is not valid",
+        "Write it as `region=eu,ch; retention=abuse_monitoring:30; training=never`; only region may be left out.",
+    ),
+    "reused_idempotency_key": Row(
+        422, "The Idempotency-Key was used for another request", "Use a new key for each new request."
+    ),
+    "throttled": Row(429, "Too many tries", "Wait as long as Retry-After says."),
+    "internal": Row(500, "The server failed", "Its log says where."),
+    "unavailable": Row(503, "The database does not answer", "Try again shortly."),
+}
+
+
+class Problem(Exception):  # noqa: N818 -- it is an answer, not a programming error
+    """Raised anywhere below an operation; rendered once, in routing.py."""
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        object_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code = code if code in PROBLEMS else "conflict"  # a refusal's own code need not have a text here
+        self.errors = errors
+        self.object_id = object_id
+        self.headers = headers or {}
+
+    def response(self) -> web.Response:
+        """The answer."""
+        row = PROBLEMS[self.code]
+        body: dict[str, Any] = {
+            "type": f"urn:luntrex:problem:{self.code}",
+            "title": row.title,
+            "status": row.status,
+            "detail": row.detail,
+        }
+        if self.errors:
+            body["errors"] = self.errors
+        if self.object_id is not None:
+            body["id"] = self.object_id
+        return web.Response(
+            status=row.status, body=orjson.dumps(body), headers={**self.headers, "Content-Type": CONTENT_TYPE}
+        )
+
+
+def invalid(place: str, sentence: str) -> Problem:
+    """One field is wrong: a JSON pointer into the body (`/scope/models/0`) or the name of a query parameter."""
+    return Problem("invalid", errors=({"field": place, "message": sentence},))
+
+
+def unauthenticated() -> Problem:
+    """Nobody was named, or nobody known."""
+    return Problem("unauthenticated", headers={"WWW-Authenticate": 'Bearer realm="luntrex-proxy"'})

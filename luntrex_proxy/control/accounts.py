@@ -1,0 +1,61 @@
+"""Accounts: who keys and usage belong to. Made, suspended and resumed by who runs the installation."""
+
+from collections.abc import Iterable
+
+from luntrex_proxy.control.access import NotFoundError, Person
+from luntrex_proxy.core.policy import Policy
+from luntrex_proxy.core.roles import Permission
+from luntrex_proxy.store import accounts as table
+from luntrex_proxy.store.accounts import Account
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.errors import RefusedError
+
+__all__ = ["Account", "WiderPolicyError", "create", "get", "list_page", "resume", "set_policy", "suspend"]
+create = table.create
+
+
+class WiderPolicyError(RefusedError):
+    """The policy would let upstreams do more than the installation's default."""
+
+
+async def list_page(pool: Pool, person: Person, after: int, limit: int) -> list[Account]:
+    """The accounts a person may know of, in the order of their ids, those after `after`."""
+    known: Iterable[int] | None = [each for each in person.roles if person.may(each, Permission.ACCOUNT_READ)]
+    if person.operator and person.in_scope(Permission.ACCOUNT_READ):
+        known = None
+    return await table.list_page(pool, known, after, limit)
+
+
+async def get(pool: Pool, account_id: int) -> Account:
+    """The account of this id; an unknown one raises NotFoundError."""
+    found = await table.by_id(pool, account_id)
+    if found is None:
+        raise NotFoundError
+    return found
+
+
+async def suspend(pool: Pool, account_id: int) -> Account:
+    """Stop all keys of the account, everywhere within a second."""
+    return await table.suspend(pool, (await get(pool, account_id)).name)
+
+
+async def resume(pool: Pool, account_id: int) -> Account:
+    """Let the account's keys work again."""
+    return await table.resume(pool, (await get(pool, account_id)).name)
+
+
+async def set_policy(
+    pool: Pool, default: Policy, person: Person, account_id: int, policy: str | None, version: int | None
+) -> Account:
+    """What upstreams may do with the account's requests; None: the default. Members can only narrow it.
+
+    `version`: refuse when the account was changed since (ChangedError).
+    """
+    account = await get(pool, account_id)
+    if policy is not None:
+        wanted = table.checked_policy(policy)
+        if not person.operator and not wanted.is_within(default):
+            raise WiderPolicyError(
+                "The policy is wider than the installation's; its operator can set it.", "wider_policy"
+            )
+    return await table.set_policy(pool, account.name, policy, version=version)

@@ -1,0 +1,34 @@
+"""How an act of a person begins, whether it is done once, and how it can fail: what every subject here shares."""
+
+from contextlib import AbstractContextManager
+
+from luntrex_proxy.store import audit
+from luntrex_proxy.store.audit import Actor
+from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.errors import ChangedError, RefusedError, StoreError, StoreUnavailableError
+from luntrex_proxy.store.once import MadeAlreadyError, Once, ReusedKeyError, only_once
+
+__all__ = [
+    "ChangedError",
+    "MadeAlreadyError",
+    "Once",
+    "RefusedError",
+    "ReusedKeyError",
+    "StoreError",
+    "StoreUnavailableError",
+    "acting_as",
+    "only_once",
+    "record_read",
+]
+
+
+def acting_as(way: str) -> AbstractContextManager[None]:
+    """Acts recorded inside the block are this person's (`Person.way`)."""
+    return audit.acting_as(Actor(way))
+
+
+async def record_read(pool: Pool, what: str, account_id: int) -> None:
+    """Somebody who is no member looks at what an account has."""
+    with store_errors("record the act"):
+        async with pool.acquire() as connection, connection.transaction():
+            await audit.record(connection, "operator.read", what, account_id)
