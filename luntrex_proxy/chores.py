@@ -102,14 +102,14 @@ async def anchor_audit(pool: Pool, directory: Path) -> None:
         await asyncio.sleep(_ANCHOR_EVERY_S)
 
 
-async def follow_secrets(secrets: SecretBook, version: Callable[[], int], renew: Callable[[], None]) -> None:
+async def follow_secrets(secrets: SecretBook, changes: Callable[[], object], renew: Callable[[], None]) -> None:
     """Use secrets that are set while we run. What cannot be opened or used is told once; the old ones serve on."""
-    seen = version()
+    seen = changes()
     while True:
         await asyncio.sleep(_SECRETS_EVERY_S)
-        if version() == seen:
+        if changes() == seen:
             continue
-        seen = version()
+        seen = changes()
         try:
             if await secrets.refresh():
                 renew()
@@ -117,7 +117,7 @@ async def follow_secrets(secrets: SecretBook, version: Callable[[], int], renew:
         except (StoreError, UnusableUpstreamError) as error:
             log.warning("luntrex.secrets_refused", hint=str(error)[:256])
         except DRIVER_ERRORS:
-            seen = -1  # the next round asks again
+            seen = None  # the next round asks again
 
 
 async def tell_trouble(keys: KeyRing, shipper: Shipper, troubles: Callable[[], dict[str, int]]) -> None:

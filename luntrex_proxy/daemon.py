@@ -188,7 +188,7 @@ class _Daemon:
             stack.callback(systemd.stopping, "draining")
             self._start(
                 chores.flush_log(self._requests, self._refused_keys),
-                chores.follow_secrets(self._secrets, lambda: self._keys.version, self._changeable.renew_routing),
+                chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
                 chores.anchor_audit(direct, self._plan.state_directory),
                 chores.feed_watchdog(loop),
                 chores.keep_tables(direct, self._settings.retention),

@@ -44,6 +44,7 @@ class FakeKeyRing:
         self.unproven: dict[bytes, Caller] = {}
         self.busy = False
         self.raises: Exception | None = None
+        self.generation = 0
 
     def find(self, key: bytes) -> Caller | None:
         """The caller of a key, or None."""
@@ -63,7 +64,7 @@ class FakeKeyRing:
         """Whether an unknown key is certainly unknown."""
         return self.current
 
-    async def prove(self, key: bytes) -> Caller | None:
+    async def prove(self, key: bytes, network: str) -> Caller | None:
         """The caller of a key that must be proven first."""
         if self.busy:
             raise KeysBusyError

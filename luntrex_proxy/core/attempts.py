@@ -52,6 +52,10 @@ class Attempts:
         if self.limit is not None and network in self._paid_at:
             self._paid_at[network] -= WINDOW_S / self.limit
 
+    def owes(self, network: str, now: float) -> bool:
+        """Whether a failure of the network is not paid off yet, or it has to wait."""
+        return self._paid_at.get(network, now) > now or self.wait_s(network, now) > 0
+
     def wait_s(self, network: str, now: float) -> float:
         """Seconds until the network may try again; 0 when it may now."""
         until = self._blocked.get(network)

@@ -51,7 +51,7 @@ class Door:
         key, refusal = _read_key(headers.get(b"authorization"), headers.get(b"x-api-key"))
         if refusal is None:
             try:
-                caller = await self._look_closer(key)
+                caller = await self._look_closer(key, network)
             except Refusal as busy:
                 self.attempts.forgive(network)
                 self._on_refused(network, busy.row.code)
@@ -64,13 +64,14 @@ class Door:
         self._on_refused(network, refusal.row.code)
         raise refusal
 
-    async def _look_closer(self, key: bytes) -> Caller | None:
+    async def _look_closer(self, key: bytes, network: str) -> Caller | None:
         if not key.startswith(b"lx_"):
             return None
         caller = self._keys.find(key)
         if caller is None and parse(key) is not None:
             try:
-                if await asyncio.ensure_future(self._prove(key)) is not None:  # it waits for more than running.py can
+                # It waits for more than running.py can.
+                if await asyncio.ensure_future(self._prove(key, network)) is not None:
                     caller = self._keys.find(key)  # it may have been revoked a moment ago
             except KeysBusyError:
                 raise Refusal("keys_unavailable") from None

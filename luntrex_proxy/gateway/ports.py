@@ -16,6 +16,10 @@ __all__ = ["KeyRing", "Ledger", "LedgerFullError", "Sink"]
 class KeyRing(Protocol):
     """All live keys, in memory."""
 
+    @property
+    def generation(self) -> int:
+        """Another number after each change: as long as it is the same, `find` says the same."""
+
     def find(self, key: bytes) -> Caller | None:
         """The caller of a well-formed key, or None. Constant time, no IO."""
 
@@ -47,9 +51,9 @@ class Prices(Protocol):
 
 
 Sink = Callable[[Outcome], None]
-# The caller of a well-formed key that `find` cannot know yet (its hash is another pepper's), or None: it is wrong.
-# Slow, and for few at a time: raises KeysBusyError when it is not this one's turn.
-Prove = Callable[[bytes], Coroutine[Any, Any, Caller | None]]
+# The caller of a well-formed key that `find` cannot know yet (its hash is another pepper's), or None: it is wrong. The
+# second argument is the client's network. Slow, and for few at a time: KeysBusyError when there is no place for it.
+Prove = Callable[[bytes, str], Coroutine[Any, Any, Caller | None]]
 KeyRefused = Callable[[str, str], None]  # told the client's network and the refusal's code
 
 

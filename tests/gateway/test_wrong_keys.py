@@ -100,7 +100,7 @@ async def test_a_client_that_leaves_while_its_key_is_proven_is_let_go() -> None:
     """The request ends with its client; nothing is sent upstream for it."""
     started, never = asyncio.Event(), asyncio.Event()
 
-    async def prove(_: bytes) -> Caller | None:
+    async def prove(_: bytes, __: str) -> Caller | None:
         started.set()
         await never.wait()
         return None

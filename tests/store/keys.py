@@ -13,6 +13,7 @@ FIRST = LOOKUP
 SECOND = Lookup(bytes(range(1, 33)), b"s" * 16)
 BOTH = Lookup(SECOND.key, SECOND.fingerprint, FIRST)  # in a rotation from the first to the second
 ALWAYS = Terms()
+HERE, ELSEWHERE = "192.0.2.0/24", "198.51.100.0/24"  # clients' networks
 
 
 async def make(pool: Pool, name: str = "main", lookup: Lookup = FIRST, terms: Terms = ALWAYS) -> NewKey:

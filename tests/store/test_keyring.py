@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from luntrex_proxy.core.policy import NOTHING, Policy, RetentionKind, Training, Traits, read_policy
+from luntrex_proxy.core.scope import Scope
 from luntrex_proxy.gateway import ports
 from luntrex_proxy.store import accounts, apikeys, keyring
 from luntrex_proxy.store import following as following_module
@@ -179,6 +180,126 @@ async def test_restored_database_is_read_anew(acme: Pool, database_dsn: str) -> 
         await acme.execute("DELETE FROM api_key; UPDATE change_version SET version = 0")
         assert await seconds_until(lambda: ring.find(made.key.encode()) is None) < 3
         assert gone == {made.info.key_id}
+
+
+async def test_a_restored_database_that_has_overtaken_us_is_read_anew(acme: Pool) -> None:
+    """Restored by whatever means and changed since, its version says nothing: the audit log's history is another one.
+
+    What is gone is cut, what came is known, and a key that was revoked before is as the database says.
+    """
+    gone: set[str] = set()
+    ring = KeyRing(LOOKUP, gone.update)
+    kept = await make(acme, "kept")
+    tables = ("account", "api_key", "change_version", "audit_entry", "audit_personal", "audit_head")
+    await acme.execute("".join(f"CREATE TABLE backup_{table} AS TABLE {table};" for table in tables))
+    lost, other = await make(acme, "lost"), await make(acme, "other")
+    await ring.load(acme)
+    async with acme.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL session_replication_role = replica")  # no trigger, as a restore has none
+        for table in tables:
+            columns = ", ".join(
+                row[0]
+                for row in await connection.fetch(
+                    "SELECT column_name FROM information_schema.columns WHERE table_name = $1", table
+                )
+            )
+            await connection.execute(
+                f"DELETE FROM {table}; INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE"
+                f" SELECT {columns} FROM backup_{table}"
+            )
+    came = await make(acme, "came")
+    await accounts.suspend(acme, "acme")
+    await accounts.resume(acme, "acme")
+    assert await acme.fetchval("SELECT version FROM change_version") > ring.version
+    async with acme.acquire() as connection:
+        await ring.catch_up(connection)
+    assert [ring.find(made.key.encode()) is not None for made in (kept, came, lost, other)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert gone == {lost.info.key_id, other.info.key_id}
+
+
+async def test_a_history_that_only_grows_is_not_read_anew(acme: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acts that change no key, many between two looks, and a log cut by retention are no restore."""
+    ring = KeyRing(LOOKUP)
+    await make(acme, "first")
+    await ring.load(acme)
+
+    async def never(*_: object, **__: object) -> None:
+        raise AssertionError("read whole")
+
+    monkeypatch.setattr(ring, "_read_all", never)
+    for _ in range(3):
+        made = await make(acme, f"k{len(ring)}")
+        await accounts.create(acme, f"other{len(ring)}")
+        async with acme.acquire() as connection:
+            await ring.catch_up(connection)
+        assert ring.find(made.key.encode()) is not None
+    async with acme.acquire() as connection:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL session_replication_role = replica")
+            await connection.execute(
+                "DELETE FROM audit_entry; UPDATE audit_head SET kept_sequence = sequence, kept_hash = hash"
+            )
+        await ring.catch_up(connection)
+
+
+async def test_keys_end_without_a_database(acme: Pool) -> None:
+    """The sweep needs none: at its end a key is dropped and told, others stay, whatever their end was before."""
+    gone: set[str] = set()
+    ring = KeyRing(LOOKUP, gone.update)
+    soon, later, freed, brought = [await make(acme, name) for name in ("soon", "later", "freed", "brought")]
+    await acme.execute("UPDATE api_key SET expires_at = now() + interval '0.3 s' WHERE name IN ('soon', 'freed')")
+    await acme.execute("UPDATE api_key SET expires_at = now() + interval '1 h' WHERE name IN ('later', 'brought')")
+    await ring.load(acme)
+    await acme.execute("UPDATE api_key SET expires_at = NULL, version = 100 WHERE name = 'freed'")
+    await acme.execute("UPDATE api_key SET expires_at = now() + interval '0.3 s', version = 100 WHERE name = 'brought'")
+    await acme.execute("UPDATE change_version SET version = 100")
+    async with acme.acquire() as connection:
+        await ring.catch_up(connection)
+    await asyncio.sleep(0.4)
+    ring.give_up_when_too_old()
+    assert gone == {soon.info.key_id, brought.info.key_id}
+    assert [ring.find(made.key.encode()) is not None for made in (soon, later, freed, brought)] == [
+        False, True, True, False,
+    ]  # fmt: skip
+
+
+async def test_changes_of_a_key_with_an_end_cost_no_memory(acme: Pool) -> None:
+    """Its end is noted once, however often the key is changed."""
+    made = await make(acme)
+    await acme.execute("UPDATE api_key SET expires_at = now() + interval '1 h'")
+    ring = KeyRing(LOOKUP)
+    await ring.load(acme)
+    for _ in range(5):
+        await apikeys.limit(acme, made.info.key_id, Scope(models=("m",)), ["models"])
+        async with acme.acquire() as connection:
+            await ring.catch_up(connection)
+    assert len(ring._ending) == 1
+
+
+@pytest.mark.parametrize("told_by", ["revoked", "restored", "stale"])
+async def test_what_runs_with_a_key_that_has_to_be_proven_is_cut_as_well(acme: Pool, told_by: str) -> None:
+    """A request may have begun while the key was known: it is not in memory now, and its end is told all the same."""
+    gone: set[str] = set()
+    made = await make(acme)
+    ring = KeyRing(Lookup(bytes(32), b"s" * 16), gone.update, max_staleness_s=0.2)
+    await ring.load(acme)
+    assert list(ring.unproven) == [made.info.key_id]
+    if told_by == "revoked":
+        await apikeys.revoke(acme, made.info.key_id)
+    elif told_by == "restored":
+        await acme.execute("DELETE FROM api_key; UPDATE change_version SET version = 0")
+    if told_by == "stale":
+        await asyncio.sleep(0.3)
+        ring.give_up_when_too_old()
+    else:
+        async with acme.acquire() as connection:
+            await ring.catch_up(connection)
+    assert gone == {made.info.key_id}
 
 
 async def test_database_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,11 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.run(self.pool.execute("TRUNCATE api_key, account RESTART IDENTITY; UPDATE change_version SET version = 0"))
+        self.run(
+            self.pool.execute(
+                "TRUNCATE api_key, account RESTART IDENTITY CASCADE; UPDATE change_version SET version = 0"
+            )
+        )
         self.run(accounts.create(self.pool, "acme"))
         self.run(set_peppers(self.pool, self.present))
         self.rings = [self.start() for _ in range(RINGS)]
@@ -129,9 +133,9 @@ class Machine(RuleBasedStateMachine):
 
         async def body() -> None:
             async with self.pool.acquire() as connection:
-                found = await ring.read_unproven(connection, made.info.key_id)
-            if found is not None and made.info.key_id in ring.unproven:
-                ring.accept(found[0], made.key.encode())
+                caller = await ring.read_live(connection, made.info.key_id)
+            if caller is not None and made.info.key_id in ring.unproven:
+                ring.accept(caller, made.key.encode())
 
         self.run(body())
 

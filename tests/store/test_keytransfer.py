@@ -13,7 +13,7 @@ from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.keyrows import Terms
 from luntrex_proxy.store.proving import Prover
-from tests.store.keys import SECOND, loaded, make, set_peppers
+from tests.store.keys import HERE, SECOND, loaded, make, set_peppers
 
 LATER = datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC)
 HASH = "$2b$10$" + "a" * 21 + "u" + "a" * 31
@@ -43,8 +43,8 @@ async def test_out_and_in(acme: Pool) -> None:
         for kind in ("key_id", "account", "not_before", "expires_at", "endpoints", "models", "regions", "networks"):
             assert getattr(after[name], kind) == getattr(before[name], kind), kind
     ring = await loaded(acme, SECOND)
-    assert ring.unproven == {plain.info.key_id, limited.info.key_id}
-    caller = await Prover(ring, lambda: acme).prove(limited.key.encode())
+    assert set(ring.unproven) == {plain.info.key_id, limited.info.key_id}
+    caller = await Prover(ring, lambda: acme).prove(limited.key.encode(), HERE)
     assert caller is not None
     assert caller.scope == terms.scope
     assert await transfer.export_lines(acme, "acme") == lines

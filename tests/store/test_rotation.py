@@ -16,7 +16,7 @@ from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.pepper import lookup_of, read_pepper
 from luntrex_proxy.store.proving import Prover
 from luntrex_proxy.store.upkeep import KeyUpkeep
-from tests.store.keys import catch_up, find, loaded, make
+from tests.store.keys import HERE, catch_up, find, loaded, make
 
 
 def names(directory: Path) -> list[str]:
@@ -53,7 +53,7 @@ async def test_a_whole_rotation(acme: Pool, tmp_path: Path) -> None:
     assert names(tmp_path) == ["pepper"]
     await catch_up(ring, acme)
     assert find(ring, made) is not None
-    assert await Prover(ring, lambda: acme).prove(idle.key.encode()) is not None
+    assert await Prover(ring, lambda: acme).prove(idle.key.encode(), HERE) is not None
     with pytest.raises(RefusedError, match="No rotation is under way"):
         await rotation.finish(acme, tmp_path)
 
@@ -160,8 +160,8 @@ async def test_lost_for_good(acme: Pool, tmp_path: Path, spoil: Callable[[Path],
     assert len([name for name in names(tmp_path) if name.startswith("pepper.unfit-")]) == kept
     lookup = await lookup_of(acme, tmp_path)
     ring = await loaded(acme, lookup)
-    assert ring.unproven == {made.info.key_id}
-    assert await Prover(ring, lambda: acme).prove(made.key.encode()) is not None
+    assert set(ring.unproven) == {made.info.key_id}
+    assert await Prover(ring, lambda: acme).prove(made.key.encode(), HERE) is not None
     fresh = await make(acme, "fresh", lookup)
     assert find(await loaded(acme, lookup), fresh) is not None
 

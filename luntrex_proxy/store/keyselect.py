@@ -1,0 +1,40 @@
+"""What the key ring asks the tables. Statements only."""
+
+from typing import Final
+
+# $1 and $2 are the fingerprints of our peppers, the present one and the one before (or the same again).
+_COLUMNS: Final = """
+       k.key_id, h.hashed, CASE WHEN h.hashed IS NULL THEN k.bcrypt_hash END AS unproven, k.account_id,
+       coalesce(extract(epoch FROM k.not_before)::float8, 0) AS not_before,
+       coalesce(extract(epoch FROM k.expires_at)::float8, 0) AS expires_at,
+       a.policy, k.endpoints, k.models, k.regions, k.networks,
+       k.status = 'active' AND a.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now()) AS live
+"""
+_FROM: Final = """
+FROM api_key k JOIN account a USING (account_id), LATERAL (SELECT
+    CASE WHEN k.pepper_fingerprint = $1 THEN k.lookup_hash
+         WHEN k.old_pepper_fingerprint = $1 THEN k.old_lookup_hash
+         WHEN k.pepper_fingerprint = $2 THEN k.lookup_hash
+         WHEN k.old_pepper_fingerprint = $2 THEN k.old_lookup_hash END AS hashed) h
+"""
+ALL_LIVE: Final = (
+    f"SELECT {_COLUMNS} {_FROM}"
+    " WHERE k.status = 'active' AND a.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now())"
+)
+_CHANGED_COLUMNS: Final = f"SELECT {_COLUMNS}, k.lookup_hash, k.old_lookup_hash {_FROM}"
+CHANGED: Final = (
+    f"{_CHANGED_COLUMNS} WHERE k.version > $3 UNION ALL {_CHANGED_COLUMNS}"  # noqa: S608 -- constants of this file
+    " WHERE k.account_id IN (SELECT account_id FROM account WHERE version > $3) AND k.version <= $3"
+    " AND k.status = 'active'"
+)
+ONE: Final = f"SELECT {_COLUMNS} {_FROM} WHERE k.key_id = $3"
+# A restored database can be ahead of us again by the time we ask; its history is another one all the same. The audit
+# log knows: each act has an entry, whose hash follows from all entries before. `known` is that of the entry that was
+# the last one when we read last ($1). Whatever way a database was restored (our verb, psql, a disk's snapshot), that an
+# act we knew of is undone shows. What cannot show: changes that have no entry, made by SQL of one's own.
+STATE: Final = """
+SELECT version, pepper_fingerprint, old_pepper_fingerprint, h.sequence, h.hash,
+       CASE h.kept_sequence WHEN $1 THEN h.kept_hash
+            ELSE (SELECT hash FROM audit_entry WHERE sequence = $1) END AS known
+FROM change_version CROSS JOIN audit_head h LEFT JOIN installation ON true
+"""
