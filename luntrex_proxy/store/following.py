@@ -19,10 +19,17 @@ from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.keyring import KeyRing
 
 FOLLOWER: Final = "luntrex-proxy keyring"  # in pg_stat_activity, with the beginning of the pepper's fingerprint
-_HEARTBEAT_S: Final = 1.0
-_ANSWER_WAIT_S: Final = 2.0  # for a connection and for each statement on it
+# From the commit of a change until it is known here, should the connection fall silent at the worst moment, such as
+# between two answers:
+#     _HEARTBEAT_S     until the next question, when the notification is lost       0.5 s
+#   + _ANSWER_WAIT_S   until the connection counts as dead: since the last answer   1.5 s
+#   + _CONNECT_WAIT_S  until there is another one                                   2.0 s
+#   = 4.0 s, and then LISTEN and the changes, which are milliseconds. 5 s are promised.
+_HEARTBEAT_S: Final = 0.5
+_ANSWER_WAIT_S: Final = 1.5
+_CONNECT_WAIT_S: Final = 2.0
+_PATIENCE_MAX: Final = 4  # times both waits, after failures in a row: a database that is only slow is caught up with
 _PROBE_WAIT_S: Final = 5.0  # at the start, when everybody else starts too
-_BATCH_WAIT_S: Final = 3.0  # for a batch of changes, which takes several of them
 _FIRST_BACKOFF_S: Final = 0.1
 _LONGEST_BACKOFF_S: Final = 1.0
 
@@ -62,53 +69,63 @@ async def follow(ring: KeyRing, dsn: str, on_connected: Callable[[], Awaitable[N
 
     `on_connected` hears of each new connection once it has answered: what waits on an older one may wait for nobody.
     """
-    backoff_s = 0.0
+    backoff_s, patience = 0.0, 1
     while True:
-        connected_at = time.monotonic()
+        connected_at, contact = time.monotonic(), ring.contact
         # Whatever it is: a ring that ceased to follow would honour revoked keys until the next start.
         with contextlib.suppress(Exception):
-            await _follow_one_connection(ring, dsn, on_connected)
+            await _follow_one_connection(ring, dsn, on_connected, patience)
         ring.give_up_when_too_old()
+        patience = 1 if ring.contact > contact else min(patience * 2, _PATIENCE_MAX)
         if time.monotonic() - connected_at > _LONGEST_BACKOFF_S:
             backoff_s = 0.0  # it worked for a while: come back at once
         await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads processes, no secret
         backoff_s = min(max(backoff_s * 2, _FIRST_BACKOFF_S), _LONGEST_BACKOFF_S)
 
 
-async def _follow_one_connection(ring: KeyRing, dsn: str, on_connected: Callable[[], Awaitable[None]]) -> None:
+async def _follow_one_connection(
+    ring: KeyRing, dsn: str, on_connected: Callable[[], Awaitable[None]], patience: int
+) -> None:
     name = f"{FOLLOWER} {ring.lookup.fingerprint.hex()[:8]}"
-    connection = await connect_directly(
-        dsn, application_name=name, timeout_s=_ANSWER_WAIT_S, command_timeout_s=_ANSWER_WAIT_S
-    )
+    connection = await connect_directly(dsn, application_name=name, timeout_s=_CONNECT_WAIT_S * patience)
+    silence = _Silence(connection, _ANSWER_WAIT_S * patience)
     try:
         woken = asyncio.Event()
         connection.add_termination_listener(lambda _: woken.set())
         # LISTEN first, then read: what commits in between is seen by one of the two.
-        async with asyncio.timeout(_ANSWER_WAIT_S):
+        with silence:
             await connection.add_listener(CHANNEL, lambda *_: woken.set())
-        await _catch_up(ring, connection)
+        with silence:
+            await ring.catch_up(connection, silence.broken)
+        silence.longest_s = _ANSWER_WAIT_S
         await on_connected()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_HEARTBEAT_S):
                     await woken.wait()
             woken.clear()
-            await _catch_up(ring, connection)
+            with silence:
+                await ring.catch_up(connection, silence.broken)
     finally:
         connection.terminate()
 
 
-async def _catch_up(ring: KeyRing, connection: DirectConnection) -> None:
-    """`ring.catch_up`, the connection dropped when it falls silent: the driver would first wait to roll back on it."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.call_later(_BATCH_WAIT_S, connection.terminate)
+class _Silence:
+    """Drops a connection that owes an answer for too long. The driver would first wait to roll back on it."""
 
-    def answered() -> None:
-        nonlocal deadline
-        deadline.cancel()
-        deadline = loop.call_later(_BATCH_WAIT_S, connection.terminate)
+    def __init__(self, connection: DirectConnection, longest_s: float) -> None:
+        self._connection = connection
+        self.longest_s = longest_s
+        self._end: asyncio.TimerHandle | None = None
 
-    try:
-        await ring.catch_up(connection, answered)
-    finally:
-        deadline.cancel()
+    def __enter__(self) -> None:
+        self.broken()
+
+    def broken(self) -> None:
+        """An answer has come, another one is owed."""
+        self.__exit__()
+        self._end = asyncio.get_running_loop().call_later(self.longest_s, self._connection.terminate)
+
+    def __exit__(self, *_: object) -> None:
+        if self._end is not None:
+            self._end.cancel()

@@ -1,0 +1,101 @@
+"""The connection that tells of changes falls silent at any moment, or is slow: changes arrive in time all the same."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from luntrex_proxy.store import apikeys, following
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.following import follow
+from luntrex_proxy.store.keyring import KeyRing
+from tests.postgres import LOOKUP
+from tests.store.keys import find, make
+from tests.upstreams.loop_thread import LoopThread
+from tests.whole.faultproxy import FaultProxy
+
+PROMISED_S = 5.0
+
+
+@pytest.fixture
+def servers() -> Iterator[LoopThread]:
+    """A loop of its own, so that the proxies do not wait for the test's."""
+    thread = LoopThread()
+    yield thread
+    thread.stop()
+
+
+def proxied(servers: LoopThread, dsn: str) -> tuple[FaultProxy, str]:
+    """A proxy in front of the server's socket, and the DSN of the same database through it."""
+    parts = urlsplit(dsn)
+    proxy = FaultProxy(servers, Path(parse_qs(parts.query)["host"][0]) / ".s.PGSQL.5432")
+    return proxy, f"postgresql://luntrex@127.0.0.1:{proxy.port}{parts.path}?sslmode=disable"
+
+
+@contextlib.asynccontextmanager
+async def followed(ring: KeyRing, dsn: str) -> AsyncIterator[None]:
+    """The ring, following."""
+    running = asyncio.create_task(follow(ring, dsn))
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def until_known(ring: KeyRing, since: float) -> None:
+    """Wait until the ring has asked after this moment and was answered."""
+    async with asyncio.timeout(20):
+        while ring.contact <= since:
+            await asyncio.sleep(0.01)
+
+
+def test_the_waits_add_up_to_less_than_is_promised() -> None:
+    """With a second left for what takes no time on a well machine."""
+    assert following._HEARTBEAT_S + following._ANSWER_WAIT_S + following._CONNECT_WAIT_S <= PROMISED_S - 1
+
+
+async def test_silence_after_any_answer(acme: Pool, database_dsn: str, servers: LoopThread) -> None:
+    """After the first, the second ... of the answers to the questions that a change leads to: it is known in time."""
+
+    async def one(answers: int) -> float:
+        made = await make(acme, f"k{answers}")
+        proxy, dsn = proxied(servers, database_dsn)
+        ring = KeyRing(LOOKUP)
+        await ring.load(acme)
+        try:
+            async with followed(ring, dsn):
+                await until_known(ring, time.monotonic())
+                proxy.forget_after(answers)
+                await apikeys.revoke(acme, made.info.key_id)
+                started_at = time.monotonic()
+                while find(ring, made) is not None:
+                    assert time.monotonic() - started_at < 2 * PROMISED_S, answers
+                    await asyncio.sleep(0.01)
+                return time.monotonic() - started_at
+        finally:
+            proxy.stop()
+
+    took_s = await asyncio.gather(*(one(answers) for answers in range(1, 9)))
+    assert max(took_s) < PROMISED_S, took_s
+    assert max(took_s) > following._ANSWER_WAIT_S, "the connections were never silent"
+
+
+async def test_a_database_that_is_slow_for_long_is_caught_up_with(
+    acme: Pool, database_dsn: str, servers: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer takes longer than the ring waits for one at first: it waits longer, and knows; then as before."""
+    monkeypatch.setattr(following, "_ANSWER_WAIT_S", 0.3)
+    proxy, dsn = proxied(servers, database_dsn)
+    ring = KeyRing(LOOKUP)
+    await ring.load(acme)
+    proxy.delay_s = 0.25  # in each direction
+    try:
+        async with followed(ring, dsn):
+            await until_known(ring, time.monotonic())
+    finally:
+        proxy.stop()
