@@ -129,8 +129,10 @@ class Pipeline:
             # 3 body: bounded bytes; the prompt never becomes a Python object.
             body = exchange.take_body(self._body_limit_bytes, self._held)
             if body is None:
+                generation = self._keys.generation
                 body = await exchange.rest_of_body()
-                caller = known_caller(call, self._keys, now) or caller  # limits and policy may have changed meanwhile
+                if self._keys.generation != generation:
+                    caller = self._looked_up_again(exchange, call)
             draft.request_bytes = len(body)
             fields = decode(call.route, body)
             draft.streamed = fields.stream
@@ -152,6 +154,15 @@ class Pipeline:
             relayed = end_relay(call.route, draft.request_id, answer)
         # 8 meter, 9 record: before the last piece is released, because SDKs stop reading there.
         self._release(exchange, draft, relayed)
+
+    def _looked_up_again(self, exchange: Exchange, call: Call) -> Caller:
+        """The caller once a body has come that took its time: limits and policy are those of now. Raises Refusal."""
+        caller = known_caller(call, self._keys, time.time())
+        if caller is None:
+            raise Refusal("key_revoked")
+        if caller.scope is not None:
+            self.door.check_scope(caller.scope, call.route, self._origin(exchange))
+        return caller
 
     def _count_address(self, exchange: Exchange) -> None:
         """Whoever shares an address shares its requests. Raises Refusal when they have as many as they may have."""

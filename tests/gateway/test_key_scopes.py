@@ -5,13 +5,14 @@ import asyncio
 import pytest
 
 from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.policy import read_policy
 from luntrex_proxy.core.refusals import REFUSALS
 from luntrex_proxy.core.scope import Scope, read_scope
 from luntrex_proxy.gateway.http.addresses import Addresses, Clients
 from luntrex_proxy.gateway.http.listener import Entrance
-from tests.fakes import KEY, Gateway, both_dialects, entry, serving, upstream
+from tests.fakes import KEY, Gateway, both_dialects, entry, serving, until, upstream
 from tests.gateway.doors import LOCAL, entered, port_of
-from tests.gateway.wire import BODY, CHAT, MESSAGES, ask, get, post, upstream_server
+from tests.gateway.wire import BODY, CHAT, MESSAGES, ask, connected, get, post, upstream_server
 
 CLAUDE = BODY.replace(b'"m"', b'"claude"')
 EMBEDDINGS = "/v1/embeddings"
@@ -139,3 +140,45 @@ async def test_a_unix_socket_has_no_address(tmp_path: object) -> None:
         assert b" 403 " in await reader.readline()
         writer.close()
         assert gateway.refused_keys == [("local", "address_not_allowed")]
+
+
+@pytest.mark.parametrize(
+    ("now", "status", "code"),
+    [
+        (Caller(7, "k" * 12, scope=read_scope(["embeddings"])), 403, "endpoint_not_allowed"),
+        (Caller(7, "k" * 12, scope=read_scope(networks=["192.0.2.0/24"])), 403, "address_not_allowed"),
+        (Caller(7, "k" * 12, scope=read_scope(models=["x"])), 404, "model_not_found"),
+        (Caller(7, "k" * 12, scope=read_scope(regions=["us"])), 403, "policy_excludes"),
+        (Caller(7, "k" * 12, policy=read_policy("region=us; retention=none; training=never")), 403, "policy_excludes"),
+        (Caller(7, "k" * 12, expires_at=1.0), 401, "key_revoked"),
+        (None, 401, "key_revoked"),
+        (Caller(7, "k" * 12, scope=read_scope(["chat.completions"], ["m"])), 200, "ok"),
+    ],
+)
+async def test_limits_are_those_of_the_moment_of_forwarding(now: Caller | None, status: int, code: str) -> None:
+    """What changes while a body comes holds for its request, whichever limit it is; nothing outside it is sent."""
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway, connected(gateway.port) as client:
+        request = post(BODY)
+        await client.send(request[:-5])
+        await until(lambda: gateway.pipeline.inflight == 1)
+        if now is None:
+            del gateway.keys.callers[KEY.encode()]
+        else:
+            gateway.keys.callers[KEY.encode()] = now
+        gateway.keys.generation += 1
+        answer = await (await client.send(request[-5:])).reply()
+        assert answer.status == status
+        outcome = await gateway.outcome()
+        assert (outcome.code, outcome.account_id) == (code, 7)
+        assert len(up.requests) == (status == 200)
+
+
+async def test_a_body_that_takes_its_time_costs_no_look_when_nothing_changed() -> None:
+    """The ring is asked again only when its generation is another one."""
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway, connected(gateway.port) as client:
+        request = post(BODY)
+        await client.send(request[:-5])
+        await until(lambda: gateway.pipeline.inflight == 1)
+        gateway.keys.raises = AssertionError("asked again")
+        assert (await (await client.send(request[-5:])).reply()).status == 200
+        assert len(up.requests) == 1

@@ -38,6 +38,29 @@ async def test_the_twenty_first_wrong_key_waits_and_good_ones_do_not() -> None:
         assert len(up.requests) == 1
 
 
+@pytest.mark.parametrize("slow", [False, True])
+async def test_a_burst_of_wrong_keys_counts_exactly(slow: bool) -> None:
+    """A hundred at once from one network: 21 are 401 and 79 are 429, also when each look takes its time."""
+    may_answer = asyncio.Event()
+
+    async def prove(_: bytes, __: str) -> Caller | None:
+        await may_answer.wait()
+        return None
+
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway:
+        if slow:
+            gateway.pipeline.door._prove = prove
+        burst = [asyncio.create_task(ask(gateway.port, post(BODY, key=WRONG))) for _ in range(100)]
+        await until(lambda: len(gateway.refused_keys) >= 79)
+        may_answer.set()
+        statuses = [(await one).status for one in burst]
+        assert (statuses.count(401), statuses.count(429)) == (21, 79)
+        codes = [code for _, code in gateway.refused_keys]
+        assert (codes.count("invalid_api_key"), codes.count("too_many_failures")) == (21, 79)
+        assert (await ask(gateway.port, post(BODY))).status == 200
+        assert len(up.requests) == 1
+
+
 async def test_failures_count_by_network() -> None:
     """A /24 shares its failures, another network has its own; the trusted proxy's word names them."""
     clients = Clients(LOCAL, "x_forwarded_for")
