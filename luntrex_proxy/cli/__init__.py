@@ -13,7 +13,6 @@ import click
 
 from luntrex_proxy import __version__
 from luntrex_proxy.cli.options import add_config_option, config_option
-from luntrex_proxy.core.apikeys import KEY_PATTERN
 from luntrex_proxy.settings.errors import ConfigError
 
 VERBS: Final = {
@@ -30,6 +29,7 @@ VERBS: Final = {
     "secrets": "What the installation keeps secret.",
     "doctor": "Check this installation and say what to mend.",
 }
+_LIKE_A_KEY: Final = re.compile(r"lx_[0-9A-Za-z]{12}_[0-9A-Za-z]+")
 DEBUG_VARIABLE: Final = "LUNTREX_DEBUG"
 
 
@@ -64,7 +64,7 @@ class LazyGroup(click.Group):
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click says these itself
         except ConfigError as error:
-            click.echo("\n".join(error.lines), err=True)
+            click.echo(_masked("\n".join(error.lines)), err=True)
             raise click.exceptions.Exit(2) from None
         except Exception as error:
             if os.environ.get(DEBUG_VARIABLE):
@@ -74,8 +74,8 @@ class LazyGroup(click.Group):
 
 
 def _masked(sentence: str) -> str:
-    """Whatever a sentence quotes: a whole key is not said again."""
-    return re.sub(KEY_PATTERN, "lx_***", sentence)
+    """Whatever a sentence quotes: a key is not said again, also one with a typing error."""
+    return _LIKE_A_KEY.sub("lx_***", sentence)
 
 
 def _sentence(error: Exception) -> str:

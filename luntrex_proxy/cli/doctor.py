@@ -1,4 +1,7 @@
-"""`luntrex-proxy doctor`: looks at everything an operator can mend, and says what to do. It mends nothing itself."""
+"""`luntrex-proxy doctor`: looks at everything an operator can mend, and says what to do. It mends and makes nothing.
+
+An embedded database that is there is started for the look when no daemon runs it, and stopped again.
+"""
 
 import asyncio
 import enum
@@ -15,9 +18,10 @@ from luntrex_proxy.cli.opening import address_of, opened
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.store import migrate, rotation
 from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.embedded import has_data
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.ledger import status_of
-from luntrex_proxy.store.pepper import lookup_of, stored_fingerprints
+from luntrex_proxy.store.pepper import is_present_here, stored_fingerprints
 
 if TYPE_CHECKING:
     from luntrex_proxy.settings.model import Settings
@@ -88,6 +92,8 @@ async def _look_at_database(settings: "Settings", directory: Path) -> list[Findi
     url = address_of(settings)
     found: list[Finding] = []
     try:
+        if url is None and not has_data(directory):
+            return [Finding("database", Level.NOTE, f"none yet; the first start makes one in {directory}")]
         async with opened(directory, url, needs_schema=False) as (pool, _):
             found.append(Finding("database", Level.GOOD, "embedded" if url is None else "reached"))
             async for finding in _look_at_tables(pool, directory):
@@ -108,12 +114,12 @@ async def _look_at_tables(pool: Pool, directory: Path) -> AsyncIterator[Finding]
         yield Finding("pepper", Level.NOTE, "none yet; the first start or key makes it")
         return
     try:
-        lookup = await lookup_of(pool, directory)
+        is_present = await is_present_here(pool, directory)
     except StoreError as error:
         yield Finding("pepper", Level.BAD, str(error))
     else:
-        text = "fits the database" if lookup.is_present else "is the one before; copy the new files and restart"
-        yield Finding("pepper", Level.GOOD if lookup.is_present else Level.NOTE, text)
+        text = "fits the database" if is_present else "is the one before; copy the new files and restart"
+        yield Finding("pepper", Level.GOOD if is_present else Level.NOTE, text)
     yield await _look_at_keys(pool)
     yield await _look_at_ledger(pool, directory)
 

@@ -23,12 +23,22 @@ from luntrex_proxy.store.pepper import Lookup, lookup_of
 
 _HINT: Final = "This is the only time the key is shown; keep it in a safe place."
 _DEFAULT_OVERLAP_HOURS: Final = 24.0
-_LONGEST_OVERLAP_HOURS: Final = 24.0 * 7
+_LONGEST_OVERLAP_HOURS: Final = table.LONGEST_OVERLAP_S / 3600
 _TIME: Final = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"])
 _KINDS: Final = Scope.__struct_fields__
 _OPTIONS: Final = ("endpoint", "model", "region", "network")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_base_url = click.option("--base-url", metavar="URL", help="Where clients reach the gateway, for the printed lines.")
+
+
+def _check_url(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise click.BadParameter("write it as https://gateway.example.")
+    return url
+
+
+_base_url = click.option(
+    "--base-url", metavar="URL", callback=_check_url, help="Where clients reach the gateway, for the printed lines."
+)
 
 
 def _limits(command: Callable[..., None]) -> Callable[..., None]:

@@ -16,7 +16,8 @@ from luntrex_proxy.core.call import ROUTE_NAMES
 from luntrex_proxy.core.policy import REGION, Policy
 
 ENDPOINTS: Final = tuple(name for name in ROUTE_NAMES if name != "none")
-_MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}\*?|\*")
+# None begins as a key does: somebody may have put a whole one there, and limits are shown.
+_MODEL: Final = re.compile(r"(?!lx_)[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}\*?|\*")
 _ENTRIES_MAX: Final = 64  # of each kind: a scope is looked through at every request of its key
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # how IPv4 peers look to a dual-stack socket; here as IPv4
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -1,6 +1,7 @@
 """The table `account`: created, listed, suspended, resumed. Whoever must follow a change is told at its commit."""
 
 import datetime
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +15,7 @@ from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import ChangedError, RefusedError
 from luntrex_proxy.store.once import claimed
 
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE: Final = "1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit"
 
 
@@ -85,6 +87,8 @@ async def find(pool: Pool, name: str) -> Account | None:
 
 async def get(pool: Pool, name: str) -> Account:
     """The account of this name; an unknown one raises RefusedError."""
+    if NAME.fullmatch(name) is None:
+        raise unknown(name)
     with store_errors("find the account"):
         return _account(await pool.fetchrow("SELECT * FROM account WHERE name = $1", name), name)
 
@@ -145,7 +149,13 @@ async def _set_status(pool: Pool, name: str, status: str) -> Account:
     return account
 
 
+def unknown(name: str) -> RefusedError:
+    """What to say of a name that no account has. One that none can have is not repeated: it may be anything."""
+    said = repr(name) if NAME.fullmatch(name) else "of this name"
+    return RefusedError(f"There is no account {said}; `luntrex-proxy accounts list` shows all.")
+
+
 def _account(row: Any, wanted: str = "") -> Account:
     if row is None:
-        raise RefusedError(f"There is no account {wanted!r}; `luntrex-proxy accounts list` shows all.")
+        raise unknown(wanted)
     return Account(row["account_id"], row["name"], row["status"], row["created_at"], row["policy"], row["version"])

@@ -30,7 +30,9 @@ from luntrex_proxy.store.keyrows import (
     info_of,
     insert,
     key_info,
+    refuse_bad_name,
     refuse_bad_times,
+    refuse_no_id,
     refuse_taken_name,
     scope_columns,
     scope_of,
@@ -39,6 +41,7 @@ from luntrex_proxy.store.keyrows import (
 from luntrex_proxy.store.pepper import Lookup
 
 BCRYPT_COST: Final = 10
+LONGEST_OVERLAP_S: Final = 7 * 24 * 3600.0
 _CURRENT: Final = """
 WHERE a.name = $1 AND k.status <> 'revoked' AND (k.expires_at IS NULL OR k.expires_at > now())
   AND NOT EXISTS (SELECT FROM api_key s WHERE s.rotated_from = k.key_id)
@@ -76,6 +79,7 @@ async def create(
 
     RefusedError: the account is unknown or suspended, the name taken or unusable, the time over before it begins.
     """
+    refuse_bad_name(name)
     proof, key = await _make(lookup, bcrypt_cost)
     with store_errors("create the key"):
         async with pool.acquire() as connection, connection.transaction():
@@ -108,7 +112,13 @@ async def current(pool: Pool, account: str) -> KeyInfo | None:
 async def rotate(
     pool: Pool, lookup: Lookup, key_id: str, *, overlap_s: float, bcrypt_cost: int = BCRYPT_COST
 ) -> NewKey:
-    """Make a successor with the same account, name and terms; the old key ends after `overlap_s` seconds."""
+    """Make a successor with the same account, name and terms; the old key ends after `overlap_s` seconds.
+
+    RefusedError: the key is unknown, has ended, is suspended or replaced already; the overlap is too long.
+    """
+    refuse_no_id(key_id)
+    if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
+        raise RefusedError(f"The overlap of two keys is 0 to {LONGEST_OVERLAP_S / 3600:.0f} hours.")
     proof, key = await _make(lookup, bcrypt_cost)
     with store_errors("rotate the key"):
         async with pool.acquire() as connection, connection.transaction():
@@ -142,6 +152,7 @@ def _rotatable(old: Any, key_id: str) -> Any:
 
 async def limit(pool: Pool, key_id: str, scope: Scope, kinds: Iterable[str]) -> KeyInfo:
     """Limit the key anew: of these kinds (fields of `Scope`) as `scope` says, of the others as before."""
+    refuse_no_id(key_id)
     with store_errors("limit the key"):
         async with pool.acquire() as connection, connection.transaction():
             version = await next_version(connection)
@@ -175,6 +186,7 @@ async def resume(pool: Pool, key_id: str) -> KeyInfo:
 
 
 async def _set_status(pool: Pool, key_id: str, before: str, after: str) -> KeyInfo:
+    refuse_no_id(key_id)
     with store_errors("change the key"):
         async with pool.acquire() as connection, connection.transaction():
             version = await next_version(connection)
@@ -195,6 +207,7 @@ async def _set_status(pool: Pool, key_id: str, before: str, after: str) -> KeyIn
 
 async def revoke(pool: Pool, key_id: str) -> KeyInfo:
     """End the key for good, everywhere within a second. Revoking twice changes nothing."""
+    refuse_no_id(key_id)
     with store_errors("revoke the key"):
         async with pool.acquire() as connection, connection.transaction():
             version = await next_version(connection)

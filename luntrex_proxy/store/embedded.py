@@ -226,6 +226,12 @@ def running_dsn(state_directory: Path) -> str | None:
     return _dsn(Path(lines[4])) if lines[7:8] == ["ready"] else None
 
 
+def has_data(state_directory: Path) -> bool:
+    """Whether there is a database to start; what has none gets one at the first start. Raises StoreError."""
+    with file_errors(state_directory):
+        return (state_directory / "postgres" / "PG_VERSION").exists()
+
+
 def _postmaster_file(data: Path) -> list[str]:
     try:
         return [line.strip() for line in (data / "postmaster.pid").read_text().splitlines()]

@@ -1,18 +1,21 @@
 """Rows of the table `api_key` as values: what may be shown of a key, its terms, and how they are written."""
 
 import datetime
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-import asyncpg
 from msgspec.structs import astuple
 
-from luntrex_proxy.core import apikeys
 from luntrex_proxy.core.scope import ANYTHING, Scope
 from luntrex_proxy.store import accounts
 from luntrex_proxy.store.database import Connection
 from luntrex_proxy.store.errors import RefusedError
 
+_KEY_ID: Final = re.compile(r"[0-9A-Za-z]{12}")
+# Python and PostgreSQL both have ends of time, near which a time in another zone is none any more.
+_EARLIEST: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_LATEST: Final = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 LIST: Final = """
 SELECT k.key_id, a.name AS account, k.name, k.not_before, k.expires_at, k.rotated_from, k.revoked_at, k.created_at,
        k.last_used_at, k.endpoints, k.models, k.regions, k.networks,
@@ -55,6 +58,8 @@ class Terms:
 
 
 async def account_for_a_key(connection: Connection, account: str) -> int:
+    if accounts.NAME.fullmatch(account) is None:
+        raise accounts.unknown(account)
     row = await connection.fetchrow("SELECT account_id, status FROM account WHERE name = $1", account)
     if row is None:
         raise RefusedError(f"There is no account {account!r}; make it with `luntrex-proxy accounts create`.")
@@ -66,7 +71,20 @@ async def account_for_a_key(connection: Connection, account: str) -> int:
     return int(row["account_id"])
 
 
+def refuse_bad_name(name: str) -> None:
+    if accounts.NAME.fullmatch(name) is None:
+        raise RefusedError(f"A key name is {accounts.NAME_RULE}.")
+
+
+def refuse_unusable_times(terms: Terms) -> None:
+    """What no database is needed for; some of these times it could not even be told."""
+    for what, time in (("begin", terms.not_before), ("end", terms.expires_at)):
+        if time is not None and not _EARLIEST <= time <= _LATEST:
+            raise RefusedError(f"A key can {what} between 1970 and 9999 only; give a time in those years, in UTC.")
+
+
 async def refuse_bad_times(connection: Connection, terms: Terms) -> None:
+    refuse_unusable_times(terms)
     if terms.expires_at is None:
         return
     if await connection.fetchval("SELECT $1 <= now()", terms.expires_at):
@@ -109,19 +127,16 @@ async def insert(
     terms: Terms,
     rotated_from: str | None = None,
 ) -> None:
-    """Write a new key. A name that is none raises RefusedError."""
-    try:
-        await connection.execute(
-            "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, lookup_hash, pepper_fingerprint,"
-            " old_lookup_hash, old_pepper_fingerprint, rotated_from, version, not_before, expires_at,"
-            " endpoints, models, regions, networks)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-            proof.key_id, account_id, name, proof.bcrypt_hash, proof.lookup_hash, proof.fingerprint,
-            proof.old_lookup_hash, proof.old_fingerprint, rotated_from, version, terms.not_before, terms.expires_at,
-            *scope_columns(terms.scope),
-        )  # fmt: skip
-    except (asyncpg.CheckViolationError, asyncpg.DataError):
-        raise RefusedError(f"A key name is {accounts.NAME_RULE}.") from None
+    """Write a new key, of which everything was checked before."""
+    await connection.execute(
+        "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, lookup_hash, pepper_fingerprint,"
+        " old_lookup_hash, old_pepper_fingerprint, rotated_from, version, not_before, expires_at,"
+        " endpoints, models, regions, networks)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+        proof.key_id, account_id, name, proof.bcrypt_hash, proof.lookup_hash, proof.fingerprint,
+        proof.old_lookup_hash, proof.old_fingerprint, rotated_from, version, terms.not_before, terms.expires_at,
+        *scope_columns(terms.scope),
+    )  # fmt: skip
 
 
 async def info_of(connection: Connection, key_id: str) -> KeyInfo:
@@ -152,8 +167,14 @@ def scope_of(row: Any) -> Scope:
     )
 
 
+def refuse_no_id(given: str) -> None:
+    """What cannot be a key id: the database need not be asked."""
+    if _KEY_ID.fullmatch(given) is None:
+        raise unknown_key(given)
+
+
 def unknown_key(given: str) -> RefusedError:
-    if apikeys.parse(given.encode()) is not None:
-        # A whole key on a command line is a leak already; do not repeat it.
+    if given.startswith("lx_"):
+        # A whole key on a command line is a leak already, also one with a typing error; do not repeat it.
         return RefusedError("That is a whole key, not a key id; give the 12 characters after `lx_` only.")
     return RefusedError("There is no key of this id; `luntrex-proxy keys list` shows all.")

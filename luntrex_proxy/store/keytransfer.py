@@ -10,11 +10,12 @@ from typing import Annotated, Final
 import msgspec
 
 from luntrex_proxy.core.scope import BadScopeError, read_scope
-from luntrex_proxy.store import audit
+from luntrex_proxy.store import accounts, audit
+from luntrex_proxy.store.accounts import NAME
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
-from luntrex_proxy.store.keyrows import Terms, scope_columns
+from luntrex_proxy.store.keyrows import Terms, refuse_unusable_times, scope_columns
 
 _LINES_MAX: Final = 100_000  # more would make those wait who change another key
 _MAKE_INCOMING: Final = """
@@ -71,8 +72,8 @@ ORDER BY a.name, k.name
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     id: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z]{12}\Z")]
-    account: Annotated[str, msgspec.Meta(max_length=64)]
-    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+    account: Annotated[str, msgspec.Meta(pattern=rf"^{NAME.pattern}\Z")]
+    name: Annotated[str, msgspec.Meta(pattern=rf"^{NAME.pattern}\Z")]
     # A cost above 12 would hold up everybody's first use; a salt's 22nd character has four bits that are none.
     bcrypt_hash: Annotated[
         str, msgspec.Meta(pattern=r"^\$2b\$(?:0[4-9]|1[0-2])\$[./0-9A-Za-z]{21}[.Oeu][./0-9A-Za-z]{31}\Z")
@@ -85,13 +86,17 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     networks: list[str] = []
 
     def terms(self) -> Terms:
-        """When the key may be used, and for what. Raises BadScopeError."""
+        """When the key may be used, and for what. Raises BadScopeError and RefusedError."""
         scope = read_scope(self.endpoints, self.models, self.regions, self.networks)
-        return Terms(_aware(self.not_before), _aware(self.expires_at), scope)
+        terms = Terms(_aware(self.not_before), _aware(self.expires_at), scope)
+        refuse_unusable_times(terms)
+        return terms
 
 
 async def export_lines(pool: Pool, account: str | None = None) -> list[str]:
-    """One line for each key that works and is not replaced."""
+    """One line for each key that works and is not replaced. An unknown account raises RefusedError."""
+    if account is not None:
+        await accounts.get(pool, account)
     with store_errors("list the keys"):
         rows = await pool.fetch(_EXPORT, account)
     return [msgspec.json.encode(_Line(**dict(row))).decode() for row in rows]
@@ -99,6 +104,8 @@ async def export_lines(pool: Pool, account: str | None = None) -> list[str]:
 
 async def import_lines(pool: Pool, lines: Sequence[bytes], account: str | None = None) -> int:
     """Take over the keys of these lines, all or none; how many. RefusedError names the line that is at fault."""
+    if account is not None:
+        await accounts.get(pool, account)
     rows = [_row(number, text, account) for number, text in enumerate(lines, 1) if text.strip()]
     if len(rows) > _LINES_MAX:
         raise RefusedError(f"{len(rows)} keys are too many at once; take over {_LINES_MAX} at a time.")

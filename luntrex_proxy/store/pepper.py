@@ -30,6 +30,15 @@ OLD: Final = "pepper.old"
 NEW: Final = "pepper.new"
 _FINGERPRINT_BYTES: Final = 16
 _KDF_ROUNDS: Final = 64
+_MISSING_PEPPER: Final = (
+    "The pepper file {path} is missing, and the keys in this database work with no other; restore it from a backup, or "
+    "copy it from the state directory of the process that first used this database. If it is lost for good, run "
+    "`luntrex-proxy secrets rotate pepper --lost`."
+)
+_ANOTHER_PEPPER: Final = (
+    "The keys in this database were made with another pepper; put the `pepper` file of the process that first used "
+    "this database into the state directory. If it is lost for good, run `luntrex-proxy secrets rotate pepper --lost`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +146,21 @@ async def lookup_of(pool: Pool, state_directory: Path) -> Lookup:
     return await open_lookup(pool, pepper, read_pepper(old) if old.exists() else None)
 
 
+async def is_present_here(pool: Pool, state_directory: Path) -> bool:
+    """Whether the pepper files fit the database, False: by the pepper before. None that fits raises StoreError.
+
+    Only looks: unlike `lookup_of` it makes no file, moves none and binds no database to one.
+    """
+    present, before = await stored_fingerprints(pool)
+    path = state_directory / PRESENT
+    with _file_errors(path):
+        # A swap that was cut short has left the present one in `pepper.new`; the next start goes on with it.
+        here = [fingerprint(read_pepper(each)) for each in (state_directory / NEW, path) if each.exists()]
+    if present not in here and before not in here:
+        raise StoreError(_ANOTHER_PEPPER if path.exists() else _MISSING_PEPPER.format(path=path))
+    return present in here
+
+
 def swap(state_directory: Path, wanted: bytes) -> None:
     """Let the new pepper be the present one, if its fingerprint is `wanted`, and the present one the old one.
 
@@ -192,16 +216,8 @@ async def open_lookup(pool: Pool, pepper: bytes, old: bytes | None = None) -> Lo
         if isinstance(pepper, _FreshPepper):
             with contextlib.suppress(OSError):
                 pepper.path.unlink()
-            raise StoreError(
-                f"The pepper file {pepper.path} is missing, and the keys in this database work with no other; "
-                "restore it from a backup, or copy it from the state directory of the process that first used "
-                "this database. If it is lost for good, run `luntrex-proxy secrets rotate pepper --lost`."
-            )
-        raise StoreError(
-            "The keys in this database were made with another pepper; put the `pepper` file of the process that first "
-            "used this database into the state directory. If it is lost for good, run "
-            "`luntrex-proxy secrets rotate pepper --lost`."
-        )
+            raise StoreError(_MISSING_PEPPER.format(path=pepper.path))
+        raise StoreError(_ANOTHER_PEPPER)
     key = await asyncio.to_thread(bcrypt.kdf, pepper, installation_id.bytes, 32, _KDF_ROUNDS)
     if ours != present or old is None or before is None or fingerprint(old) != before:
         return Lookup(key, ours, is_present=ours == present)

@@ -43,6 +43,8 @@ def test_each_kind_limits_its_own() -> None:
         ("models", "a b", "is no model name"),
         ("models", "a*b", "is no model name"),
         ("models", "x" * 129, "is no model name"),
+        ("models", "lx_" + "k" * 62, "is no model name"),  # a key, which limits would show
+        ("models", "m\udcff", "is no model name"),
         ("regions", "EU", "is no region"),
         ("networks", "192.0.2.1/24", "did you mean 192.0.2.0/24?"),
         ("networks", "300.1.1.1", "is no network; write it as"),

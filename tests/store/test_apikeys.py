@@ -9,7 +9,9 @@ import bcrypt
 import pytest
 
 from luntrex_proxy.core.apikeys import bcrypt_input, lookup_hash, parse
+from luntrex_proxy.core.scope import Scope
 from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store import keytransfer as transfer
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
@@ -180,11 +182,77 @@ async def test_unknown_ids_and_whole_keys(acme: Pool) -> None:
     assert made.key[16:] not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["", "two words", "x" * 65])
+@pytest.mark.parametrize("name", ["", "two words", "x" * 65, "a\x00b", "a\udcffb", "n\n", "é"])
 async def test_unusable_names_are_refused(acme: Pool, name: str) -> None:
     """The rule for names is said."""
     with pytest.raises(RefusedError, match="A key name is 1 to 64 letters"):
         await make(acme, name)
+
+
+LAST = datetime.datetime.max
+WEST, EAST = (datetime.timezone(datetime.timedelta(hours=hours)) for hours in (-12, 14))
+
+
+@pytest.mark.parametrize(
+    ("terms", "sentence"),
+    [
+        (Terms(not_before=datetime.datetime.min.replace(tzinfo=datetime.UTC)), "A key can begin between 1970 and 9999"),
+        (Terms(not_before=datetime.datetime.min.replace(tzinfo=EAST)), "A key can begin between 1970 and 9999"),
+        (Terms(not_before=LAST.replace(tzinfo=WEST)), "A key can begin between 1970 and 9999"),
+        (Terms(expires_at=LAST.replace(tzinfo=WEST)), "A key can end between 1970 and 9999"),
+        (Terms(expires_at=datetime.datetime.min.replace(tzinfo=datetime.UTC)), "A key can end between 1970 and 9999"),
+        (
+            Terms(*(datetime.datetime(year, 1, 1, tzinfo=datetime.UTC) for year in (2099, 2098))),
+            "A key cannot end before it begins",
+        ),
+    ],
+)
+async def test_the_sentence_is_about_the_field_at_fault(acme: Pool, terms: Terms, sentence: str) -> None:
+    """Times that no key can have are called times, whichever of the two it is; nothing is made."""
+    with pytest.raises(RefusedError, match=sentence):
+        await make(acme, terms=terms)
+    assert await apikeys.list_all(acme) == []
+
+
+async def test_the_last_of_all_times_is_one(acme: Pool) -> None:
+    """Who means "never" by it gets what was meant, and a key may begin long ago."""
+    first, last = (datetime.datetime(year, month, 1, tzinfo=datetime.UTC) for year, month in ((1970, 1), (9999, 12)))
+    made = await make(acme, terms=Terms(not_before=first, expires_at=last))
+    assert (made.info.state, made.info.not_before, made.info.expires_at) == ("active", first, last)
+
+
+@pytest.mark.parametrize("overlap_s", [-1.0, float("nan"), float("inf"), 1e300, 7 * 86400 + 1])
+async def test_an_overlap_has_bounds(acme: Pool, overlap_s: float) -> None:
+    """Nothing is rotated beyond them."""
+    made = await make(acme)
+    with pytest.raises(RefusedError, match="overlap of two keys is 0 to 168 hours"):
+        await apikeys.rotate(acme, LOOKUP, made.info.key_id, overlap_s=overlap_s, bcrypt_cost=4)
+    assert len(await apikeys.list_all(acme)) == 1
+
+
+@pytest.mark.parametrize("given", ["", "short", "0" * 13, "é" * 12, "x\x00" * 6, "\udcff" * 12, "0" * 100_000])
+async def test_what_cannot_be_an_id_is_unknown(acme: Pool, given: str) -> None:
+    """For every verb that takes one, and it is not repeated."""
+    for verb in (apikeys.revoke, apikeys.suspend, apikeys.resume):
+        with pytest.raises(RefusedError, match="There is no key of this id"):
+            await verb(acme, given)
+    with pytest.raises(RefusedError, match="There is no key of this id"):
+        await apikeys.rotate(acme, LOOKUP, given, overlap_s=1, bcrypt_cost=4)
+    with pytest.raises(RefusedError, match="There is no key of this id"):
+        await apikeys.limit(acme, given, Scope(models=("m",)), ["models"])
+
+
+@pytest.mark.parametrize("given", ["", "a b", "a\x00", "a\udcff", "lx_" + "k" * 62])
+async def test_what_cannot_be_an_account_is_unknown(acme: Pool, given: str) -> None:
+    """The sentence is about the account, and does not repeat what was given."""
+    for work in (
+        apikeys.create(acme, LOOKUP, given, "main", bcrypt_cost=4),
+        apikeys.list_all(acme, given),
+        transfer.export_lines(acme, given),
+        transfer.import_lines(acme, [], given),
+    ):
+        with pytest.raises(RefusedError, match=r"^There is no account of this name"):
+            await work
 
 
 async def test_unknown_account(acme: Pool) -> None:

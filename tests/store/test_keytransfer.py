@@ -54,6 +54,9 @@ async def test_into_one_account(acme: Pool) -> None:
     """`--account` puts all of them there."""
     await make(acme)
     lines = await transfer.export_lines(acme)
+    for work in (transfer.export_lines(acme, "other"), transfer.import_lines(acme, [], "other")):
+        with pytest.raises(RefusedError, match="There is no account 'other'"):
+            await work
     await accounts.create(acme, "other")
     assert await moved(acme, lines, "other") == 1
     assert [key.account for key in await apikeys.list_all(acme)] == ["other"]
@@ -81,6 +84,9 @@ def line(**more: object) -> str:
         (line(name="bad name"), "this is no line of"),
         (line(name="main"), "of this account has this name"),
         (line(expires_at="2001-01-01T00:00:00Z"), "cannot end in the past"),
+        (line(not_before="0001-01-01T00:00:00+14:00"), "can begin between 1970 and 9999"),
+        (line(expires_at="9999-12-31T23:59:59-12:00"), "can end between 1970 and 9999"),
+        (line(account="a\x00"), "this is no line of"),
         (line(networks=["1.2.3.4/8"]), "did you mean 1.0.0.0/8"),
         (line(endpoints=["shell"]), "'shell' is no endpoint"),
         (line(id="THERE"), "there is a key of the id"),
