@@ -316,7 +316,7 @@ class _Daemon:
         watch("luntrex_ledger_accepted_total", lambda: shipper.accepted)
         watch("luntrex_ledger_stored_total", lambda: shipper.stored)
         watch("luntrex_ledger_spooled_total", lambda: shipper.spooled)
-        watch("luntrex_ledger_lost_total", lambda: spool.lost)
+        watch("luntrex_ledger_lost_total", lambda: shipper.lost)
         watch("luntrex_ledger_expired_total", lambda: shipper.expired)
         watch("luntrex_ledger_interrupted_total", lambda: shipper.interrupted)
         watch("luntrex_ledger_unreadable_directories", lambda: shipper.unreadable_directories)
@@ -351,6 +351,9 @@ class _Daemon:
             "torn_tails": shipper.torn_tails,
             "damaged": shipper.damaged_stretches,
             "quarantined": shipper.quarantined,
+            "lost": shipper.lost,
+            "cut_segments": spool.cut_segments,
+            "positions_refused": shipper.positions_refused,
         }
 
     @contextlib.asynccontextmanager

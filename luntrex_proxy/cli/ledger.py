@@ -12,8 +12,8 @@ import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
-from luntrex_proxy.store.ledger import LedgerStatus, status_of
-from luntrex_proxy.store.recovery import retry_quarantined
+from luntrex_proxy.store.ledger import LedgerStatus, database_now_us, status_of
+from luntrex_proxy.store.quarantine import retry_quarantined
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.state import file_errors
 
@@ -78,8 +78,9 @@ def replay(context: click.Context, wait_s: float, quarantine: bool, as_json: boo
     async def body(opened: Opened) -> tuple[Shipper, bool]:
         root = opened.state_directory / "spool"
         if quarantine:
+            now_us = await database_now_us(opened.pool)  # the clock of this machine may be what was wrong
             with file_errors(root):
-                tried["retried"], tried["unreadable"] = await asyncio.to_thread(retry_quarantined, root)
+                tried["retried"], tried["unreadable"] = await asyncio.to_thread(retry_quarantined, root, now_us)
         shipper = Shipper(lambda: opened.pool, root, None, failures_max=_FAILURES_MAX)
         task = asyncio.ensure_future(shipper.drain(wait_s))
         with _progress() as show:

@@ -42,9 +42,9 @@ _WATCHABLE = {
     # Goes down when the backlog drains, so its type is gauge; the name is part of the public contract.
     "luntrex_ledger_spooled_total": _Watchable("gauge", None, "Ledger events in the spool and not in Postgres yet."),
     "luntrex_ledger_quarantined_total": _Watchable("counter", None, "Ledger events set aside as unreadable."),
-    "luntrex_ledger_lost_total": _Watchable("counter", None, "Ledger events lost. Stays 0."),
+    "luntrex_ledger_lost_total": _Watchable("counter", None, "Ledger events whose spool file somebody removed or cut."),
     "luntrex_ledger_expired_total": _Watchable(
-        "counter", None, "Of the stored events: older than what retention keeps, so they left no row."
+        "counter", None, "Ledger events older than what retention keeps: they left no row."
     ),
     "luntrex_ledger_interrupted_total": _Watchable("counter", None, "Requests closed for processes that died."),
     "luntrex_ledger_unrecorded_total": _Watchable(
@@ -55,6 +55,12 @@ _WATCHABLE = {
         "counter", None, "Syncs the spool's disk failed: records may be missing after a power cut. Alert on any."
     ),
     "luntrex_ledger_torn_tails_total": _Watchable("counter", None, "Half records at the end of a spool file."),
+    "luntrex_ledger_cut_segments_total": _Watchable(
+        "counter", None, "Spool files truncated or removed by somebody while they were written to. Alert on any."
+    ),
+    "luntrex_ledger_positions_refused_total": _Watchable(
+        "counter", None, "Positions in the database that could not be: the spool was stored again. Nothing is double."
+    ),
     "luntrex_ledger_damaged_total": _Watchable("counter", None, "Damaged stretches of spool files, set aside."),
     "luntrex_ledger_unreadable_directories": _Watchable("gauge", None, "Spool directories this user may not open."),
     "luntrex_ledger_failures_total": _Watchable("counter", "reason", "Failed tries to store records, by reason."),

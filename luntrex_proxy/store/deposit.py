@@ -8,62 +8,27 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import date
+from uuid import UUID
 
 import asyncpg
 
 from luntrex_proxy.core.outcome import Outcome
 from luntrex_proxy.store.database import Connection, Pool
-from luntrex_proxy.store.failures import REFUSED_RECORD, PositionMovedError, on_files
-from luntrex_proxy.store.frames import Frame, decode_record
+from luntrex_proxy.store.failures import REFUSED_RECORD, PositionMovedError, SpoolUnreadableError, on_files
+from luntrex_proxy.store.frames import Frame, request_id
 from luntrex_proxy.store.partitions import ensure_partitions
-from luntrex_proxy.store.segments import Position, SpoolDirectory, set_aside
-from luntrex_proxy.store.spool import Spool
+from luntrex_proxy.store.quarantine import set_aside, set_aside_wrong_clock
+from luntrex_proxy.store.segments import CLOSED_OFFSET, Position, can_stand
+from luntrex_proxy.store.source import START, WITHHELD_MAX, Source, Withheld, position_after, position_of
 from luntrex_proxy.store.usage_rows import (
+    WrongClockError,
     days_of,
     forget_position,
     insert_rows,
     load_position,
     move_position,
+    reset_position,
 )
-
-START = Position(0, 0)
-
-
-class Source:
-    """One spool directory and how far it is read, counted and known to be stored."""
-
-    def __init__(
-        self, directory: SpoolDirectory, spool: Spool | None, byte_count: int = 0, written_s: float = 0.0
-    ) -> None:
-        self.directory = directory
-        self.spool = spool  # None: adopted, nobody writes to it
-        self.byte_count = byte_count  # of an adopted one, when it was adopted
-        self.behind_since_s = written_s  # unix time of about the oldest record not stored; 0: none
-        self.bytes_read = 0  # of an adopted one
-        self.read = START
-        self.stored: Position | None = None  # None: ask the database
-        self.counted = START  # settles up to here are in the counters
-        self.settles = 0  # how many those were
-        self.parked: set[Position] = set()  # quarantined, their batch not yet counted
-        self.waiting: dict[bytes, Frame] = {}  # adopted only: openings without a settle so far
-        self.deleted_below = 0
-        self.retry_at = 0.0  # monotonic; trouble with the files of this directory
-        self.closed = False  # the database says it is finished
-        self.removed = False
-
-    @property
-    def bytes_behind(self) -> int:
-        """Not read yet; of an adopted one no more is known than its size at adoption."""
-        return max(0, self.byte_count - self.bytes_read) if self.spool is None else self.spool.bytes_after(self.read)
-
-    def advance(self, to: Position) -> None:
-        """All up to there is stored, set aside or waits in `waiting`, and is counted."""
-        if to.segment == self.read.segment:
-            self.bytes_read += to.offset - self.read.offset
-        else:
-            self.bytes_read += to.offset
-        self.read = to
-        self.counted = max(self.counted, to)
 
 
 class Deposit:
@@ -76,10 +41,10 @@ class Deposit:
         self._attempt_s = attempt_s
         self._on_step = on_step
         self._connection: Connection | None = None
-        self.expired = 0  # records older than what retention keeps: their position advanced, no row was made
+        self.positions_refused = 0  # stored positions that could not be: all was stored again
 
     async def store(
-        self, source: Source, frames: Sequence[Frame], after: Position | None = None, closed: bool = False
+        self, source: Source, frames: Sequence[Frame], after: Position | None = None, *, closed: bool = False
     ) -> None:
         """Store outcomes, or their halves when a record is refused, down to the one that is set aside.
 
@@ -87,42 +52,90 @@ class Deposit:
         """
         end = after or position_after(frames[-1])
         try:
-            await self._commit_with_partitions(source, [frame.payload for frame in frames], end, closed)
+            await self._commit_with_partitions(source, frames, end, closed)
+        except WrongClockError as error:
+            await self._set_aside_wrong_clock(source, [frame for frame in frames if _id(frame) in error.ids])
+            right = [frame for frame in frames if _id(frame) not in error.ids]
+            if right:
+                await self.store(source, right, end, closed=closed)
+            else:
+                await self.commit(source, [], end, closed=closed)
         except REFUSED_RECORD:
             if len(frames) > 1:
                 middle = len(frames) // 2
-                await self.store(source, frames[:middle], after)
-                await self.store(source, frames[middle:], after, closed)
+                await self.store(source, frames[:middle], None if after is None else source.stored)
+                await self.store(source, frames[middle:], after, closed=closed)
                 return
             await self._park(source, frames[0])
-            await self.commit(source, [], end, closed)
+            await self.commit(source, [], end, closed=closed)
 
-    async def commit(self, source: Source, rows: Sequence[bytes], after: Position, closed: bool = False) -> None:
-        """The one transaction: position, rows, sums."""
-        if source.stored is None:
-            await self.load(source)
-        old = START if source.stored is None else source.stored
+    async def commit(self, source: Source, frames: Sequence[Frame], after: Position, *, closed: bool = False) -> None:
+        """The one transaction: position, rows, sums. What is withheld holds the position back and the closing up."""
+        old = source.stored
+        if old is None:
+            raise PositionMovedError
+        after, closed = source.held(after), closed and not source.withheld
+        source.attempted.add(after)
+        age_s = None if source.spool is None else source.spool.age_s
+        expired: set[UUID] = set()
         async with self._connected() as connection, connection.transaction():
             if not await move_position(connection, source.directory.boot_id, old, after, closed):
                 raise PositionMovedError
-            expired = await insert_rows(connection, rows) if rows else 0
+            if frames:
+                expired = await insert_rows(connection, [frame.payload for frame in frames], age_s)
             self._on_step("before_commit")
-        self.expired += expired
-        source.stored = after
-        source.closed = closed
+        if expired:
+            source.expired |= {position_after(frame) for frame in frames if _id(frame) in expired}
+        source.believe(after, closed=closed)
         self._on_step("committed")
 
     async def load(self, source: Source) -> None:
-        """Read from the database how far the source is stored."""
+        """Read from the database how far the source is stored, and see whether that can be.
+
+        What neither we have sent nor the segments allow (a database brought back from a backup, or changed by hand) is
+        told, and all that is on disk is stored again: nothing is lost, and rows that are there are skipped.
+        """
+        boot_id = source.directory.boot_id
         async with self._connected() as connection:
-            stored, source.closed = await load_position(connection, source.directory.boot_id)
-        source.stored = stored
-        # A database brought back from a backup knows less than was read: go back. Rows it still has are skipped.
-        if stored < source.read:
-            source.read = stored
-            source.bytes_read = 0
-        if source.spool is None and source.counted == START:
-            source.counted = stored
+            place, closed = await load_position(connection, boot_id)
+        if await self._is_right(source, place, closed):
+            if source.known is None and source.spool is None and source.counted == START:
+                source.counted = place  # counted in an earlier life
+            source.believe(place, closed=closed)
+            return
+        async with self._connected() as connection:
+            await reset_position(connection, boot_id)
+        self.positions_refused += 1
+        source.begin_again()
+
+    async def _is_right(self, source: Source, place: Position, closed: bool) -> bool:
+        if source.known is None:
+            return await on_files(can_stand, source.directory.path, place, closed=closed)
+        if closed != (place.offset == CLOSED_OFFSET):
+            return False
+        return place == source.known or place in source.attempted
+
+    async def set_withheld_aside(self, source: Source) -> int:
+        """Bring what waits for it into the quarantine; how many of it were records. Raises SpoolUnreadableError."""
+        records = 0
+        for start, (end, is_record) in list(source.withheld.items()):
+            await on_files(set_aside, source.directory, start, end)
+            del source.withheld[start]
+            records += is_record
+        return records
+
+    async def withhold_or_set_aside(self, source: Source, start: Position, end: int | None, *, is_record: bool) -> bool:
+        """Bring bytes into the quarantine, now or, when it has no room, later; whether they are there."""
+        if start in source.withheld:
+            return False
+        try:
+            await on_files(set_aside, source.directory, start, end)
+        except SpoolUnreadableError:
+            if len(source.withheld) >= WITHHELD_MAX:
+                raise
+            source.withheld[start] = Withheld(end, is_record)
+            return False
+        return True
 
     async def forget(self, source: Source) -> None:
         """Remove the position of a source whose directory is gone."""
@@ -135,19 +148,26 @@ class Deposit:
             _drop(self._connection)
 
     async def _commit_with_partitions(
-        self, source: Source, rows: Sequence[bytes], after: Position, closed: bool
+        self, source: Source, frames: Sequence[Frame], after: Position, closed: bool
     ) -> None:
         try:
-            await self.commit(source, rows, after, closed)
+            await self.commit(source, frames, after, closed=closed)
         except asyncpg.CheckViolationError:
             # A row without a partition fails like this too. Another process may make it first: always try again.
-            for day in await asyncio.to_thread(_days, rows):
+            for day in await asyncio.to_thread(_days, frames):
                 await ensure_partitions(self._pool(), day, days_ahead=0)
-            await self.commit(source, rows, after, closed)
+            await self.commit(source, frames, after, closed=closed)
 
     async def _park(self, source: Source, frame: Frame) -> None:
-        await on_files(set_aside, source.directory, Position(frame.segment, frame.start), frame.end)
-        source.parked.add(position_after(frame))
+        if await self.withhold_or_set_aside(source, position_of(frame), frame.end, is_record=True):
+            source.parked.add(position_after(frame))
+        self._on_step("parked")
+
+    async def _set_aside_wrong_clock(self, source: Source, frames: list[Frame]) -> None:
+        for segment in sorted({frame.segment for frame in frames}):
+            group = [frame for frame in frames if frame.segment == segment]
+            await on_files(set_aside_wrong_clock, source.directory, group)
+        source.parked |= {position_after(frame) for frame in frames}
         self._on_step("parked")
 
     def _pool(self) -> Pool:
@@ -176,14 +196,12 @@ class Deposit:
             await pool.release(connection, timeout=self._attempt_s)
 
 
-def position_after(frame: Frame) -> Position:
-    """The place where the next frame begins."""
-    return Position(frame.segment, frame.end)
+def _days(frames: Sequence[Frame]) -> list[date]:
+    return days_of(record for frame in frames if isinstance(record := frame.record, Outcome))
 
 
-def _days(rows: Sequence[bytes]) -> list[date]:
-    outcomes = map(decode_record, rows)
-    return days_of(outcome for outcome in outcomes if isinstance(outcome, Outcome))
+def _id(frame: Frame) -> UUID:
+    return UUID(request_id(frame).strip(b'"').decode())
 
 
 def _drop(connection: Connection) -> None:

@@ -27,6 +27,7 @@ class Failure(StrEnum):
     SCHEMA = "schema"
     POSITION_MOVED = "position_moved"
     SPOOL_UNREADABLE = "spool_unreadable"
+    QUARANTINE = "quarantine"  # cannot be written: what belongs there waits in its segment, the rest is stored
     OTHER = "other"
 
 

@@ -58,6 +58,11 @@ class Parsed(NamedTuple):
     problem: Problem
 
 
+def request_id(frame: Frame) -> bytes:
+    """The first value of a record in its JSON, not decoded."""
+    return frame.payload.partition(b",")[2].partition(b",")[0]
+
+
 def encode_record(record: Record) -> bytes:
     """The payload of a record's frame."""
     return _encode(record)
@@ -78,6 +83,11 @@ def encode_frame(record: Record) -> bytes:
     if size > PAYLOAD_BYTES_MAX:
         raise ValueError("a ledger record exceeds the frame limit: a configured name is too long")
     return _pack(size, crc32(payload)) + payload
+
+
+def frame_bytes(payload: bytes) -> bytes:
+    """The bytes of a frame that was read, as they were."""
+    return _pack(len(payload), crc32(payload)) + payload
 
 
 def parse_frames(buffer: bytes, start: int = 0, limit: int = 1_000_000, segment: int = 0, base: int = 0) -> Parsed:

@@ -9,9 +9,9 @@ from uuid import UUID
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.frames import Frame, Problem
+from luntrex_proxy.store.quarantine import QUARANTINE
 from luntrex_proxy.store.recovery import follow_openings
 from luntrex_proxy.store.segments import (
-    QUARANTINE,
     Position,
     directories,
     is_locked,
@@ -45,6 +45,13 @@ class LedgerStatus:
     directories: list[DirectoryStatus]
     quarantine_files: int
     quarantine_bytes: int
+
+
+async def database_now_us(pool: Pool) -> int:
+    """The time of the database, in microseconds since 1970."""
+    with store_errors("say what time it is"):
+        now_us: int = await pool.fetchval("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
+    return now_us
 
 
 async def status_of(pool: Pool, root: Path) -> LedgerStatus:

@@ -8,11 +8,11 @@ removed.
 
 from pathlib import Path
 from typing import NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from luntrex_proxy.core.outcome import ENDING_WORDS, USAGE_WORDS, Ending, Opening, Outcome, Tokens, UsageSource
-from luntrex_proxy.store.frames import Frame, encode_record, parse_frames
-from luntrex_proxy.store.segments import QUARANTINE, SUFFIX, Chunk, SpoolDirectory, directories, sync_directory
+from luntrex_proxy.store.frames import Frame, encode_record, request_id
+from luntrex_proxy.store.segments import Chunk, SpoolDirectory, directories
 
 
 class Adopted(NamedTuple):
@@ -44,43 +44,18 @@ def adopt_dead(root: Path, own: UUID | None) -> tuple[list[Adopted], int]:
     return adopted, unreadable
 
 
-def retry_quarantined(root: Path) -> tuple[int, int]:
-    """Put records that were refused back, each as a dead directory; how many, and how many files stay.
-
-    What stays was unreadable. A record that is refused again comes back into the quarantine.
-    """
-    retried, left = 0, 0
-    for path in sorted((root / QUARANTINE).glob(f"*{SUFFIX}")):
-        data = path.read_bytes()
-        if parse_frames(data).after < len(data) or not data:
-            left += 1
-            continue
-        directory = SpoolDirectory.create(root, uuid4())
-        path.rename(directory.segment_path(1))
-        sync_directory(directory.path)
-        sync_directory(path.parent)
-        directory.unlock()
-        retried += 1
-    return retried, left
-
-
 def follow_openings(waiting: dict[bytes, Frame], chunk: Chunk) -> None:
     """Bring the openings without a settle up to date with a chunk read in order. Reading it again is harmless."""
     for frame in chunk.openings:
-        waiting[_request_id(frame)] = frame
+        waiting[request_id(frame)] = frame
     for frame in chunk.settles:
-        waiting.pop(_request_id(frame), None)
+        waiting.pop(request_id(frame), None)
 
 
 def closing_frame(opening: Frame) -> Frame:
     """The interrupted outcome in the place of its opening; what is no opening of ours stays, and will be refused."""
     record = opening.record
     return opening._replace(payload=encode_record(interrupted(record))) if isinstance(record, Opening) else opening
-
-
-def _request_id(frame: Frame) -> bytes:
-    """The first value of a record, not decoded."""
-    return frame.payload.partition(b",")[2].partition(b",")[0]
 
 
 def interrupted(opening: Opening) -> Outcome:

@@ -1,7 +1,7 @@
-"""A spool directory on disk: its name, its lock, its segment files, reading them in order, setting damage aside.
+"""A spool directory on disk: its name, its lock, its segment files, reading them in order.
 
 `<root>/<boot id>/NNNNNNNN.seg` plus `lock`, whose flock is held as long as somebody writes or ships the directory:
-whoever can take it may adopt the directory. `<root>/quarantine/` holds bytes that could not be read or stored.
+whoever can take it may adopt the directory.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from typing import NamedTuple, Self
 from luntrex_proxy.store.frames import FRAME_BYTES_MAX, OPENING, Frame, Problem, find_frame, parse_frames
 from luntrex_proxy.store.state import file_errors, make_private_directory, make_state_directory, open_private
 
-QUARANTINE = "quarantine"
 LOCK = "lock"
 SUFFIX = ".seg"
+CLOSED_OFFSET = 1  # of the position of a finished directory: within every first frame
 _SEGMENT = re.compile(r"[0-9]{8,}\.seg")
 _BYTES_PER_FRAME = 256  # a guess, for how much to read at once
 _FRAMES_PER_TURN = 256
@@ -104,11 +104,17 @@ class SpoolDirectory:
         found = [self.segment_path(number).stat() for number in self.segments()]
         return sum(each.st_size for each in found), min((each.st_mtime for each in found), default=0.0)
 
+    def segment_size(self, number: int) -> int:
+        """Bytes of a segment; 0 when it is gone."""
+        try:
+            return self.segment_path(number).stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def delete_segment(self, number: int) -> int:
         """Delete a segment; its size."""
-        path = self.segment_path(number)
-        size = path.stat().st_size
-        path.unlink()
+        size = self.segment_size(number)
+        self.segment_path(number).unlink(missing_ok=True)
         return size
 
     def remove(self) -> None:
@@ -197,20 +203,36 @@ def next_sound(path: Path, damage: Position) -> Position:
     return Position(damage.segment + 1, 0) if found < 0 else Position(damage.segment, damage.offset + found)
 
 
-def set_aside(directory: SpoolDirectory, start: Position, end: int | None) -> None:
-    """Copy bytes of a segment (to its end when `end` is None) into the quarantine. Doing it twice changes nothing."""
-    quarantine = directory.path.parent / QUARANTINE
-    make_private_directory(quarantine)
-    with directory.segment_path(start.segment).open("rb") as segment:
-        segment.seek(start.offset)
-        data = segment.read() if end is None else segment.read(end - start.offset)
-    target = quarantine / f"{directory.boot_id}-{start.segment:08d}-{start.offset}{SUFFIX}"
-    fd = open_private(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    with open(fd, "wb") as copy:  # noqa: PTH123 -- wraps the descriptor, which carries the mode
-        copy.write(data)
-        copy.flush()
-        os.fsync(fd)
-    sync_directory(quarantine)
+def closing_place(path: Path) -> Position:
+    """The stored position of a finished directory: behind all of it, where no frame ends and nothing else stands."""
+    return Position(max(segment_numbers(path), default=0) + 1, CLOSED_OFFSET)
+
+
+def can_stand(path: Path, place: Position, *, closed: bool) -> bool:
+    """Whether a stored position can be one that shipping left, as far as the segments tell. Blocking."""
+    if closed or place.offset == CLOSED_OFFSET:
+        return closed and place == closing_place(path)
+    numbers = segment_numbers(path)
+    if not numbers or place.segment < numbers[0]:
+        return True  # nothing that is on disk is passed over
+    if place.offset == 0 and place.segment - 1 == numbers[-1]:
+        data = _read_at(_segment_path(path, numbers[-1]), 0, -1)
+        return _ends(data)[-1] < len(data)  # its end was set aside
+    if place.segment not in numbers:
+        return False
+    return place.offset in _ends(_read_at(_segment_path(path, place.segment), 0, -1))
+
+
+def _ends(data: bytes) -> list[int]:
+    """The places in a segment where a position can stand, but for unreadable bytes at its end."""
+    ends, at = [0], 0
+    while at >= 0:
+        frames, after, problem = parse_frames(data, at)
+        ends += [at, *(frame.end for frame in frames)]
+        if problem is Problem.NONE:
+            break
+        at = find_frame(data, after + 1)
+    return ends
 
 
 def sync_directory(path: Path) -> None:

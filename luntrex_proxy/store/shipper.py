@@ -2,10 +2,6 @@
 
 Delivery is at least once, the effect exactly once (`deposit.py`). There is no queue in memory: what is not stored is
 read from the files again.
-
-Counters: `accepted = stored + spooled + quarantined` at every moment. A settle of an adopted directory counts as
-accepted when it is stored or quarantined, and so does a request recovered as interrupted. `damaged_stretches` and
-`torn_tails` count bytes set aside that hold no readable record; settles this process wrote there are quarantined.
 """
 
 import asyncio
@@ -16,16 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from luntrex_proxy.core.outcome import Outcome
+from luntrex_proxy.store.counts import Counts
 from luntrex_proxy.store.database import Pool
-from luntrex_proxy.store.deposit import START, Deposit, Source, position_after
-from luntrex_proxy.store.failures import ABOUT_ONE_DIRECTORY, Failure, failure_of, on_files
-from luntrex_proxy.store.frames import Frame, Problem
+from luntrex_proxy.store.deposit import Deposit
+from luntrex_proxy.store.failures import ABOUT_ONE_DIRECTORY, Failure, SpoolUnreadableError, failure_of, on_files
+from luntrex_proxy.store.frames import Problem
 from luntrex_proxy.store.recovery import adopt_dead, closing_frame, follow_openings
-from luntrex_proxy.store.segments import Chunk, Position, next_sound, read_chunk, set_aside
+from luntrex_proxy.store.segments import Chunk, closing_place, next_sound, read_chunk
+from luntrex_proxy.store.source import START, Source, frames_behind
 from luntrex_proxy.store.spool import Spool
 
 _POLL_S = 0.5  # between batches: each is a transaction, and many small ones cost Postgres more CPU per record
 _ADOPT_EVERY_S = 60.0
+_CONFIRM_EVERY_S = 3600.0  # the position of an idle process stays younger than any retention
 _BACKOFF_S_MAX = 5.0
 _ATTEMPT_S = 30.0  # then the connection is dropped, whatever it waits for
 _STALLED_S = 5.0  # an attempt that takes longer is trouble already
@@ -33,7 +32,7 @@ _BATCH_RECORDS = 4_000  # two per request; with 10,000 shipping is no faster and
 _BEHIND_BYTES = 1024 * 1024  # about a batch: with more than this to ship, the next one follows at once
 
 
-class Shipper:
+class Shipper(Counts):
     """One task on the loop. `pool_source` gives the pool, or None while there is no database."""
 
     def __init__(
@@ -43,23 +42,19 @@ class Shipper:
         spool: Spool | None,
         *,
         adopt_every_s: float = _ADOPT_EVERY_S,
+        confirm_every_s: float = _CONFIRM_EVERY_S,
         attempt_s: float = _ATTEMPT_S,
         failures_max: int | None = None,
         on_step: Callable[[str], None] = lambda _step: None,
     ) -> None:
-        self.stored = 0
-        self.quarantined = 0
-        self.interrupted = 0
-        self.damaged_stretches = 0
-        self.torn_tails = 0
+        super().__init__(spool)
         self.unreadable_directories = 0  # of dead processes, when last looked for; another user's
         self.failures: dict[str, int] = dict.fromkeys(set(Failure) - {Failure.NONE}, 0)  # by reason
         self.last_error_code = Failure.NONE  # NONE: nothing keeps records from being stored
         self.adopted_bytes = 0  # of all directories adopted so far
-        self._adopted_settles = 0
         self._root = root
-        self._spool = spool
         self._adopt_every_s = adopt_every_s
+        self._confirm_every_s = confirm_every_s
         self._failures_max = failures_max  # None: never give up
         self._on_step = on_step  # tests stop the process here
         self._deposit = Deposit(pool_source, attempt_s, on_step)
@@ -72,19 +67,9 @@ class Shipper:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def accepted(self) -> int:
-        """Settles taken by this process's spool and from adopted directories."""
-        return self._adopted_settles + (0 if self._spool is None else self._spool.accepted)
-
-    @property
-    def expired(self) -> int:
-        """Settles among the stored ones that left no row: retention had dropped their day before they came."""
-        return self._deposit.expired
-
-    @property
-    def spooled(self) -> int:
-        """Settles accepted and neither stored nor quarantined yet."""
-        return self.accepted - self.stored - self.quarantined
+    def positions_refused(self) -> int:
+        """Stored positions that could not be; what is on disk was stored again, so nothing is missing or double."""
+        return self._deposit.positions_refused
 
     @property
     def backlog_bytes(self) -> int:
@@ -186,6 +171,7 @@ class Shipper:
                 self._note(error)
             finally:
                 self._step_at = float("inf")
+            failed |= bool(source.withheld)
         if not failed:
             self.last_error_code = Failure.NONE
         return progressed
@@ -209,11 +195,11 @@ class Shipper:
         if source.closed:
             await self._remove(source)
             return True
+        if source.withheld and source.quarantine_at < time.monotonic():
+            await self._retry_quarantine(source)
         spool = source.spool
         if spool is not None and source.read >= spool.end:
-            self._count_unread(source, spool, spool.end.segment)
-            source.behind_since_s = 0.0
-            return await self._finish_own(source, spool)
+            return await self._rest(source, spool)
         source.behind_since_s = source.behind_since_s or time.time()
         if source.stored is None:
             await self._deposit.load(source)
@@ -224,6 +210,9 @@ class Shipper:
         moved = True
         if chunk.openings or chunk.settles:
             await self._ship(source, chunk)
+        elif spool is not None and whole is not None and chunk.after < whole and spool.leave_cut_segment():
+            if chunk.problem is Problem.NONE:
+                source.read = max(source.read, spool.end)
         elif chunk.problem is Problem.NONE:
             source.read = chunk.after
             if chunk.at_end and spool is None:
@@ -236,6 +225,33 @@ class Shipper:
         await self._delete_shipped(source)
         return moved and self._is_behind(source)
 
+    async def _rest(self, source: Source, spool: Spool) -> bool:
+        """All that this process wrote is read."""
+        await self.count_unread(source, spool.end.segment)
+        source.behind_since_s = 0.0
+        if source.stored is None:
+            if source.known is not None or self._draining.is_set():
+                await self._deposit.load(source)
+                return True
+            return False
+        now_s = time.monotonic()
+        if source.confirm_at < now_s:
+            if source.confirm_at:
+                await self._deposit.commit(source, [], source.stored)
+            source.confirm_at = now_s + self._confirm_every_s
+        return await self._finish_own(source, spool)
+
+    async def _retry_quarantine(self, source: Source) -> None:
+        try:
+            self.count_late_parked(source, await self._deposit.set_withheld_aside(source))
+        except SpoolUnreadableError:
+            source.quarantine_at = time.monotonic() + _BACKOFF_S_MAX
+            self._note_quarantine()
+
+    def _note_quarantine(self) -> None:
+        self.last_error_code = Failure.QUARANTINE
+        self.failures[Failure.QUARANTINE] += 1
+
     def _is_behind(self, source: Source) -> bool:
         """Whether the next batch follows at once; less than a batch can wait until it is worth a transaction."""
         spool = source.spool
@@ -244,27 +260,20 @@ class Shipper:
         return source.bytes_behind >= _BEHIND_BYTES
 
     async def _ship(self, source: Source, chunk: Chunk) -> None:
-        settles = _behind(chunk.settles, source.stored or START)
+        settles = frames_behind(chunk.settles, source.stored or START)
+        withheld = len(source.withheld)
         if settles:
             await self._deposit.store(source, settles)
-        spool = source.spool
-        if spool is None:
+        if len(source.withheld) > withheld:
+            self._note_quarantine()
+        if source.spool is None:
             await asyncio.to_thread(follow_openings, source.waiting, chunk)
         elif chunk.segment > source.read.segment:
-            self._count_unread(source, spool, source.read.segment)
-        self._count(source, len(_behind(chunk.settles, source.counted)))
+            await self.count_unread(source, chunk.segment - 1)
+        self.count(source, frames_behind(chunk.settles, source.counted))
         if chunk.settles and isinstance(last := chunk.settles[-1].record, Outcome):
             source.behind_since_s = (last.started_us + last.duration_us) / 1e6  # what follows was written after it
         source.advance(chunk.after)
-
-    def _count(self, source: Source, settles: int) -> None:
-        parked = len(source.parked)
-        source.parked.clear()
-        source.settles += settles
-        self.quarantined += parked
-        self.stored += settles - parked
-        if source.spool is None:
-            self._adopted_settles += settles
 
     async def _skip_damage(self, source: Source, chunk: Chunk) -> None:
         """Set bytes that cannot be read aside and go on with the next sound frame."""
@@ -273,28 +282,25 @@ class Shipper:
             spool.start_segment()  # nothing may be appended behind what is looked at now
         following = await on_files(next_sound, source.directory.path, chunk.after)
         in_segment = following.segment == chunk.segment
-        await on_files(set_aside, source.directory, chunk.after, following.offset if in_segment else None)
+        end = following.offset if in_segment else None
+        if not await self._deposit.withhold_or_set_aside(source, chunk.after, end, is_record=False):
+            self._note_quarantine()
         await self._deposit.commit(source, [], max(following, source.stored or START))
         if chunk.problem is Problem.TORN and not in_segment:
             self.torn_tails += 1
         else:
             self.damaged_stretches += 1
-        if spool is not None and not in_segment:
-            self._count_unread(source, spool, chunk.segment)
+        if not in_segment:
+            await self.count_unread(source, chunk.segment)
         source.advance(following)
-
-    def _count_unread(self, source: Source, spool: Spool, segment: int) -> None:
-        """At the end of a segment: settles written up to there and never read lie in what was set aside."""
-        missing = max(0, spool.written_through(segment) - source.settles)
-        source.settles += missing
-        self.quarantined += missing
 
     async def _delete_shipped(self, source: Source) -> None:
         """Delete segments of this process that hold nothing more to ship. Adopted ones go with their directory."""
         spool = source.spool
         if spool is None:
             return
-        below = min(source.read.segment, spool.deletable_below)
+        needed = [source.read.segment, *(start.segment for start in source.withheld)]
+        below = min(*needed, spool.deletable_below)
         if below <= source.deleted_below:
             return
         for number in await on_files(source.directory.segments):
@@ -305,23 +311,24 @@ class Shipper:
 
     async def _finish_own(self, source: Source, spool: Spool) -> bool:
         """When draining and all is shipped and settled, close this process's own directory."""
-        if not self._draining.is_set() or spool.unsettled or spool.waiting:
+        if not self._draining.is_set() or spool.unsettled or spool.waiting or source.withheld:
             return False
         spool.close()
-        await self._deposit.commit(source, [], source.read, closed=True)
+        place = await on_files(closing_place, source.directory.path)
+        await self._deposit.commit(source, [], place, closed=True)
         return True
 
     async def _close(self, source: Source) -> None:
         """End of an adopted directory: what was never settled becomes interrupted, in the closing transaction."""
-        after = source.read if source.stored is None else max(source.read, source.stored)
+        place = await on_files(closing_place, source.directory.path)
         frames = [closing_frame(opening) for opening in source.waiting.values()]
         if frames:
-            await self._deposit.store(source, frames, after, closed=True)
+            await self._deposit.store(source, frames, place, closed=True)
         else:
-            await self._deposit.commit(source, [], after, closed=True)
-        source.waiting.clear()
-        self.interrupted += len(frames)
-        self._count(source, len(frames))
+            await self._deposit.commit(source, [], place, closed=True)
+        if source.closed:  # else something waits for the quarantine, and this comes again
+            source.waiting.clear()
+            self.interrupted += self.count(source, frames)
 
     async def _remove(self, source: Source) -> None:
         """Remove a closed directory, then its position: at no moment is there a directory without one."""
@@ -335,10 +342,3 @@ class Shipper:
         await self._deposit.forget(source)
         self._sources.remove(source)
         self._on_step("position_removed")
-
-
-def _behind(frames: list[Frame], position: Position) -> list[Frame]:
-    """Those that end behind a position; in nearly every batch all of them do."""
-    if frames and position_after(frames[0]) > position:
-        return frames
-    return [frame for frame in frames if position_after(frame) > position]

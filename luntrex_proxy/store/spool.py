@@ -48,7 +48,9 @@ class Spool:
         self.directory = SpoolDirectory.create(root, boot_id)
         self.unrecorded = 0  # refusals (nothing was forwarded, nothing is owed) that came while the ledger was full
         self.write_errors = 0
-        self.lost = 0  # accepted and neither written nor waiting; nothing adds to it
+        self.cut_segments = 0  # truncated or removed by somebody while they were written to
+        self._left_at = 0  # what is there of a cut segment, before the next one begins
+        self._begun_s = _boottime_s()
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
         self._unsettled: dict[str, bytes] = {}  # request id -> frame of the opening
@@ -68,6 +70,11 @@ class Spool:
     def size_bytes(self) -> int:
         """On disk, what `hold` added included."""
         return self._held + self._offset
+
+    @property
+    def age_s(self) -> float:
+        """How long this process writes, whatever the clock on the wall did meanwhile."""
+        return _boottime_s() - self._begun_s
 
     @property
     def accepted(self) -> int:
@@ -98,7 +105,7 @@ class Spool:
     @property
     def end(self) -> Position:
         """The place after the last written record."""
-        return Position(self._segment, self._offset)
+        return Position(self._segment, self._offset if self._fd >= 0 else self._left_at)
 
     @property
     def deletable_below(self) -> int:
@@ -161,6 +168,25 @@ class Spool:
         """Settles written from the start to the end of a segment that is not the present one."""
         return self._ends[segment].settles if segment in self._ends else self._written
 
+    def bytes_of(self, segment: int) -> int:
+        """Bytes written to a segment."""
+        if segment == self._segment and self._fd >= 0:
+            return self._offset
+        return self._ends[segment].bytes - self._ends[segment - 1].bytes
+
+    def leave_cut_segment(self) -> bool:
+        """Whether somebody truncated or removed the present segment; then no more is written to it."""
+        if self._fd < 0:
+            return False
+        there = os.fstat(self._fd)
+        if there.st_nlink and there.st_size >= self._offset:
+            return False
+        self.cut_segments += 1
+        self._left_at = there.st_size if there.st_nlink else 0
+        self._held -= self._offset - self._left_at
+        self._retire()
+        return True
+
     def bytes_after(self, place: Position) -> int:
         """Bytes written to segments behind a place in them."""
         total = self._ends[self._segment - 1].bytes + self._offset if self._fd >= 0 else self._ends[self._segment].bytes
@@ -184,6 +210,8 @@ class Spool:
 
     def _write(self, frame: bytes) -> None:
         """Append a frame here, else in a new segment; raises OSError when neither takes it."""
+        if not self._syncer.dirty:  # once for all that share a sync
+            self.leave_cut_segment()
         if 0 < self._offset < self._rotate_at:  # the way of nearly every record: one call, few steps
             try:
                 if os.write(self._fd, frame) == len(frame):
@@ -227,7 +255,7 @@ class Spool:
         path = self.directory.segment_path(number)
         fd = open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
         self._retire()
-        self._fd, self._segment = fd, number
+        self._fd, self._segment, self._left_at = fd, number, 0
 
     def _retire(self) -> None:
         if self._fd >= 0:
@@ -241,6 +269,10 @@ class Spool:
         """Called in the thread: the next record goes to a new segment."""
         if fd == self._fd:
             self._rotate_at = 0
+
+
+def _boottime_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class _Present(NamedTuple):

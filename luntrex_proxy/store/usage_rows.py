@@ -15,6 +15,8 @@ COLUMNS = Outcome.__struct_fields__
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TURN_RECORDS = 1_000  # encoded at a time; then the loop may do other things
 _BEGIN, _END = b'["settle",', b"]"
+_FIRST_DAY = date(2026, 1, 1)  # no request came before it
+_FIRST = f"timestamptz '{_FIRST_DAY} 00:00Z'"
 
 # Kept by the session: a table made and dropped for each batch would bloat the catalogue.
 _MAKE_INCOMING = """
@@ -28,10 +30,16 @@ _SUMS = (*_TOKENS, "cost_pico")
 _COUNTED = ("requests", "errors", *_SUMS)
 _ADDED = ", ".join(f"{column} = sums.{column} + excluded.{column}" for column in _COUNTED)
 # What is older than anything retention kept is not stored again: how often a record comes, it changes nothing.
+# A record from before this program existed, or older than the process that wrote it ($1; a day is spared), is one of a
+# wrong clock.
 # Rows come in one order, so that two shippers cannot deadlock on the sums they share.
 # ruff: noqa: S608 - every part of these statements is a constant of this file
 _INSERT = f"""
-WITH kept AS (SELECT coalesce(max(kept_from), '-infinity') AS since FROM usage_retention),
+WITH kept AS (
+    SELECT greatest(max(kept_from), {_FIRST}) AS since,
+        greatest({_FIRST}, now() - $1::interval - interval '1 day') AS possible
+    FROM usage_retention
+),
 inserted AS (
     INSERT INTO usage ({_COLUMN_LIST})
     SELECT {_SELECT_LIST} FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} >= since ON CONFLICT DO NOTHING
@@ -52,7 +60,7 @@ inserted AS (
     FROM hours GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
     ON CONFLICT (account_id, day, key_id, model, upstream) DO UPDATE SET {_ADDED}
 )
-SELECT count(*) FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} < since
+SELECT request_id, {_STARTED_AT} < possible FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} < since
 """
 # What a commit has stored is deleted from the spool: a server that commits without waiting for its disk must wait here.
 _MOVE = """
@@ -63,13 +71,24 @@ UPDATE spool_position SET segment = $4, byte_offset = $5, closed = $6, updated_a
 WHERE boot_id = $1 AND segment = $2 AND byte_offset = $3 AND NOT closed
 """
 
+_RESET = """
+INSERT INTO spool_position (boot_id, segment, byte_offset) VALUES ($1, 0, 0)
+ON CONFLICT (boot_id) DO UPDATE SET segment = 0, byte_offset = 0, closed = false, updated_at = now()
+"""
+
+
+class WrongClockError(Exception):
+    """Records whose time cannot be: their process had a wrong clock. `ids`: of these requests."""
+
+    def __init__(self, ids: set[UUID]) -> None:
+        super().__init__()
+        self.ids = ids
+
 
 def days_of(outcomes: Iterable[Outcome]) -> list[date]:
-    """The UTC days the requests came on, ascending. ValueError or OverflowError when one is no day of this era."""
+    """The UTC days of requests that can have a row, ascending. ValueError or OverflowError when one is no day."""
     days = sorted({(_EPOCH + timedelta(microseconds=outcome.started_us)).date() for outcome in outcomes})
-    if days and days[0] < _EPOCH.date():
-        raise ValueError("a day before all requests")
-    return days
+    return [day for day in days if day >= _FIRST_DAY]
 
 
 def lines_of(records: Sequence[bytes]) -> bytes:
@@ -88,11 +107,12 @@ def lines_of(records: Sequence[bytes]) -> bytes:
     return lines[len(_BEGIN) : -len(_END)].replace(between, b"\n")
 
 
-async def insert_rows(connection: Connection, records: Sequence[bytes]) -> int:
+async def insert_rows(connection: Connection, records: Sequence[bytes], age_s: float | None = None) -> set[UUID]:
     """Insert rows (outcomes in the spool's JSON) not stored yet, and add exactly those to the hourly and daily sums.
 
-    Returns how many are older than what retention keeps: they are left out. Inside the caller's transaction. Raises
-    ValueError like `lines_of`.
+    Returns the ids of those older than what retention keeps, which are left out. `age_s`: how long the process that
+    wrote them has run, when it is known. Inside the caller's transaction. Raises ValueError like `lines_of`, and
+    WrongClockError.
     """
     await connection.execute(_MAKE_INCOMING)
     pieces = []
@@ -100,7 +120,10 @@ async def insert_rows(connection: Connection, records: Sequence[bytes]) -> int:
         pieces.append(lines_of(records[start : start + _TURN_RECORDS]) + b"\n")
         await asyncio.sleep(0)
     await connection.copy_to_table("usage_incoming", source=_each(pieces), columns=COLUMNS, format="csv", escape="\\")
-    return int(await connection.fetchval(_INSERT))
+    old = await connection.fetch(_INSERT, None if age_s is None else timedelta(seconds=age_s))
+    if wrong := {row[0] for row in old if row[1]}:
+        raise WrongClockError(wrong)
+    return {row[0] for row in old}
 
 
 async def _each(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -123,6 +146,11 @@ async def move_position(connection: Connection, boot_id: UUID, old: Position, ne
     """Advance from `old`; False when the stored position is another one or closed. Locks the row until commit."""
     status = await connection.execute(_MOVE, boot_id, *old, *new, closed)
     return status == "UPDATE 1"
+
+
+async def reset_position(connection: Connection, boot_id: UUID) -> None:
+    """Let a spool directory be stored from its beginning, whatever the stored position says."""
+    await connection.execute(_RESET, boot_id)
 
 
 async def forget_position(connection: Connection, boot_id: UUID) -> None:

@@ -198,9 +198,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def counters_add_up(self) -> None:
         """The identity, and no negative part."""
         shipper = self.shipper
-        assert shipper.accepted == shipper.stored + shipper.spooled + shipper.quarantined
+        assert (
+            shipper.accepted == shipper.stored + shipper.spooled + shipper.quarantined + shipper.expired + shipper.lost
+        )
         assert shipper.spooled >= 0
-        assert self.spool.lost == 0
+        assert shipper.lost == shipper.expired == 0
 
     def teardown(self) -> None:
         """Every request ends, everything is shipped: the tables are what the model says."""

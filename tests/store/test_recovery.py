@@ -18,8 +18,9 @@ from luntrex_proxy.core.outcome import Outcome
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.frames import encode_frame, parse_frames
 from luntrex_proxy.store.ledger import status_of
-from luntrex_proxy.store.recovery import adopt_dead, interrupted, retry_quarantined
-from luntrex_proxy.store.segments import Position, SpoolDirectory, directories
+from luntrex_proxy.store.quarantine import retry_quarantined
+from luntrex_proxy.store.recovery import adopt_dead, interrupted
+from luntrex_proxy.store.segments import Position, SpoolDirectory, closing_place, directories
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
 from tests.store.records import COLUMNS, assert_sums_match, opening, outcome, records_in, row_of, ship, stored_numbers
@@ -259,11 +260,11 @@ async def test_quarantined_records_can_be_tried_again(database: Pool, tmp_path: 
     await database.execute("ALTER TABLE usage ADD CONSTRAINT not_yet CHECK (status <> 201 AND model <> 'blocked')")
     assert (await ship(database, tmp_path)).quarantined == 3
     assert sorted(await endings(database)) == [0, 1, 2, 7]
-    assert retry_quarantined(tmp_path) == (3, 1)
+    assert retry_quarantined(tmp_path, 0) == (3, 1)
     assert (await ship(database, tmp_path)).quarantined == 3
     await database.execute("ALTER TABLE usage DROP CONSTRAINT not_yet")
     for retried in (3, 1):
-        assert retry_quarantined(tmp_path) == (retried, 1)
+        assert retry_quarantined(tmp_path, 0) == (retried, 1)
         shipper = await ship(database, tmp_path)
         assert (shipper.stored, shipper.quarantined) == (retried - 1, 1)
     found = await endings(database)
@@ -315,8 +316,9 @@ async def test_a_closed_directory_is_only_removed(database: Pool, tmp_path: Path
     """When the database says closed, nothing of a directory that came back is stored again."""
     path = leave_dead(tmp_path, range(3), range(5, 6))
     await database.execute(
-        "INSERT INTO spool_position (boot_id, segment, byte_offset, closed) VALUES ($1, 1, 0, true)",
+        "INSERT INTO spool_position (boot_id, segment, byte_offset, closed) VALUES ($1, $2, $3, true)",
         uuid.UUID(path.name),
+        *closing_place(path),
     )
     await ship(database, tmp_path)
     assert await endings(database) == {}

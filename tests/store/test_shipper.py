@@ -345,21 +345,6 @@ async def test_a_hung_server_is_given_up_after_a_bounded_time(database: Pool, ro
     assert await stored_numbers(database) == [1]
 
 
-async def test_a_position_moved_by_another_stops_the_batch(database: Pool, root: Path, spool: Spool) -> None:
-    """Who finds the stored position elsewhere stores nothing, reads it again and skips what it covers."""
-    put(spool, 1, 2)
-    shipper = Shipper(lambda: database, root, spool)
-    shipper.start()
-    await until(lambda: shipper.stored == 2)
-    await database.execute("UPDATE spool_position SET byte_offset = byte_offset + $1", spool.size_bytes // 2)
-    put(spool, 3)
-    await until(lambda: shipper.stored == 3)
-    put(spool, 4)
-    assert await shipper.drain(10)
-    assert sum(shipper.failures.values()) == 1
-    assert await stored_numbers(database) == [1, 2, 4]
-
-
 async def test_a_commit_waits_for_the_disk(database: Pool, root: Path, spool: Spool) -> None:
     """A database that is set to commit without waiting does wait for these: the spool deletes what was committed."""
     put(spool, 1)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from luntrex_proxy.store.errors import StoreError
-from luntrex_proxy.store.segments import Position, set_aside
+from luntrex_proxy.store.quarantine import set_aside
+from luntrex_proxy.store.segments import Position
 from luntrex_proxy.store.spool import Spool
 from tests.store.records import opening
 
