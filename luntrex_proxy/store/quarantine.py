@@ -60,8 +60,8 @@ def _replace(target: Path, data: bytes) -> None:
 def retry_quarantined(root: Path, now_us: int) -> tuple[int, int]:
     """Put records that were refused back, each file as a dead directory; how many records, and how many files stay.
 
-    What stays was unreadable. A record that is refused again comes back into the quarantine. Those of a wrong clock are
-    moved in time, the last one to `now_us`.
+    What stays was unreadable. A record that is refused again comes back into the quarantine. Those of a wrong clock get
+    the time `now_us`, in their order.
     """
     retried, left = 0, 0
     for path in sorted((root / QUARANTINE).glob(f"*{SUFFIX}")):
@@ -84,8 +84,8 @@ def retry_quarantined(root: Path, now_us: int) -> tuple[int, int]:
 def _moved_in_time(path: Path, frames: list[Frame], now_us: int) -> Path:
     """The file with other times and, in the same step, another name: it is moved once, however often this is tried."""
     records = [record for frame in frames if (record := frame.record) is not None]
-    later_us = now_us - max((record.started_us for record in records), default=now_us)
-    moved = b"".join(encode_frame(replace(record, started_us=record.started_us + later_us)) for record in records)
+    first_us = now_us - len(records)
+    moved = b"".join(encode_frame(replace(record, started_us=first_us + at)) for at, record in enumerate(records))
     target = path.with_name(path.name.removesuffix(WRONG_CLOCK + SUFFIX) + SUFFIX)
     _replace(path, moved)
     path.rename(target)

@@ -228,6 +228,7 @@ class Shipper(Counts):
     async def _rest(self, source: Source, spool: Spool) -> bool:
         """All that this process wrote is read."""
         await self.count_unread(source, spool.end.segment)
+        await self._delete_shipped(source)  # what was withheld kept some
         source.behind_since_s = 0.0
         if source.stored is None:
             if source.known is not None or self._draining.is_set():
