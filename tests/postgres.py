@@ -14,6 +14,7 @@ from luntrex_proxy.store.database import Pool, close_pool, open_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.pepper import Lookup
+from tests.clusters import copy_clusters
 
 # Stands for a derived lookup key where the derivation (0.26 s) is not what is tested.
 LOOKUP = Lookup(key=bytes(range(32)), fingerprint=b"f" * 16)
@@ -29,6 +30,7 @@ def dsn_of(dsn: str, database: str) -> str:
 @pytest.fixture(scope="session")
 def postgres_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The DSN of a running server whose database `migrated` is the template of each test's own."""
+    copy_clusters()
     server = EmbeddedPostgres(tmp_path_factory.mktemp("pg"))
     dsn = server.start()
     try:

@@ -29,6 +29,7 @@ from luntrex_proxy.store.migrate import migrate, packaged
 from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.pepper import fingerprint, load_pepper, open_lookup
 from luntrex_proxy.store.spool import Spool
+from tests.clusters import copy_clusters
 from tests.postgres import drop_database, fresh_database
 from tests.store.records import assert_sums_match, outcome, ship, stored_numbers
 from tests.store.test_schema import faults
@@ -337,7 +338,7 @@ async def test_a_killed_restore_changes_nothing(
     before = await contents(database)
     async with database.acquire() as connection:
         drop = list(await backup._tables(connection))
-    for delay_s in (0.0, 0.1, 0.2, 0.3, 0.5, 0.7):
+    for delay_s in (0.0, 0.15, 0.35, 0.7):
         restore = subprocess.Popen(
             [sys.executable, "-c", SLOW_RESTORE, database_dsn, str(file), *drop], stdout=subprocess.PIPE, text=True
         )
@@ -356,6 +357,7 @@ async def test_a_killed_restore_changes_nothing(
 
 async def test_no_password_on_a_command_line(tmp_path: Path) -> None:
     """A server that asks for a password gets it, and no process shows it; a wrong one is said without quoting."""
+    copy_clusters()
     server = EmbeddedPostgres(tmp_path / "state")
     dsn = server.start()
     password, quoted = "s3cret@/:pass", "s3cret%40%2F%3Apass"
@@ -437,6 +439,7 @@ def test_every_major_is_backed_up_and_brought_back(tmp_path: Path, monkeypatch: 
         found.major: found for each in binaries._installed() if (found := binaries._examine(each, binaries._SERVER))
     }
     assert majors
+    copy_clusters()
     for major, programs in majors.items():
         one = EmbeddedPostgres(tmp_path / f"{major}a", binaries=programs)
         two = EmbeddedPostgres(tmp_path / f"{major}b", binaries=programs)

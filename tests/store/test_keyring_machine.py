@@ -28,12 +28,11 @@ class Machine(RuleBasedStateMachine):
     """`present` and `old` are the installation's peppers; each ring has those it was started with."""
 
     keys = Bundle("keys")
-    dsn = ""
+    runner: asyncio.Runner
+    pool: Pool
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.pool: Pool = self.run(open_pool(self.dsn, max_size=2))
         self.live: dict[str, bool] = {}
         self.made: list[NewKey] = []
         self.peppers = 0
@@ -42,15 +41,11 @@ class Machine(RuleBasedStateMachine):
         self.account_works = True
 
     def run(self, coroutine: Any) -> Any:
-        return self.loop.run_until_complete(coroutine)
+        return self.runner.run(coroutine)
 
     def pepper(self) -> Lookup:
         self.peppers += 1
         return Lookup(bytes([self.peppers]) * 32, bytes([self.peppers]) * 16)
-
-    def teardown(self) -> None:
-        self.run(close_pool(self.pool))
-        self.loop.close()
 
     @initialize()
     def begin(self) -> None:
@@ -160,10 +155,14 @@ class Machine(RuleBasedStateMachine):
 
 def test_any_order_of_things(database_dsn: str) -> None:
     """Random programs of up to 30 steps."""
-    Machine.dsn = database_dsn
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    with asyncio.Runner() as runner:
+        pool = runner.run(open_pool(database_dsn, max_size=2))
+        try:
+            run_state_machine_as_test(
+                type("OnePool", (Machine,), {"runner": runner, "pool": pool}),
+                settings=settings(
+                    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+                ),
+            )
+        finally:
+            runner.run(close_pool(pool))

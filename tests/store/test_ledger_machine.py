@@ -39,14 +39,13 @@ def refuse(_fd: int, _data: bytes) -> int:
 class LedgerMachine(RuleBasedStateMachine):
     """One live process after the other on one state directory; the model is what became of each request."""
 
-    dsn = ""
     place = Path()
+    runner: asyncio.Runner
+    pool: Pool
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
         self.root = self.place / uuid.uuid4().hex
-        self.pool: Pool = self.wait(open_pool(self.dsn, max_size=2))
         self.disk_full = pytest.MonkeyPatch()
         self.wait(self.pool.execute(f"TRUNCATE {', '.join(_TABLES)}"))
         self.number = 0
@@ -228,18 +227,20 @@ class LedgerMachine(RuleBasedStateMachine):
         finally:
             self.spool.close()
             self.spool.directory.unlock()
-            self.wait(close_pool(self.pool))
-            self.runner.close()
             shutil.rmtree(self.root, ignore_errors=True)
 
 
 def test_any_sequence_of_events(database_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Openings, settles, full disks, deaths, adoptions, bit rot, restores and retention in any order."""
     monkeypatch.setattr(spool_module, "_COMMIT_WINDOW_S", 0.0)
-    machine = type("Machine", (LedgerMachine,), {"dsn": database_dsn, "place": tmp_path})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=30, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    with asyncio.Runner() as runner:
+        pool = runner.run(open_pool(database_dsn, max_size=2))
+        try:
+            run_state_machine_as_test(
+                type("Machine", (LedgerMachine,), {"runner": runner, "pool": pool, "place": tmp_path}),
+                settings=settings(
+                    max_examples=30, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+                ),
+            )
+        finally:
+            runner.run(close_pool(pool))

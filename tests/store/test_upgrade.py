@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
@@ -16,6 +17,7 @@ from luntrex_proxy.store.database import close_pool, open_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres, data_major, running_dsn
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.migrate import migrate
+from tests.clusters import copy_clusters
 from tests.store.test_backup import contents, fill, silent
 
 INSTALLED = {
@@ -23,9 +25,12 @@ INSTALLED = {
 }
 OLDER = [major for major in sorted(INSTALLED) if major != max(INSTALLED)]
 TWO_MAJORS = pytest.mark.skipif(not OLDER, reason="only one major version of PostgreSQL is installed here")
+Made = Callable[[Path, int], dict[str, list[str]]]
 # An upgrade that says each step and waits a moment before the next, for kill -9.
 SLOW = """
 import sys, time
+from tests.clusters import copy_clusters
+copy_clusters()
 from pathlib import Path
 from luntrex_proxy.store import upgrade
 def slow(name, function):
@@ -51,7 +56,8 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def free_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No programs are preset; the newest found are what a new installation takes."""
+    """No programs are preset; the newest found are what a new installation takes. Clusters are copied."""
+    copy_clusters()
     monkeypatch.delenv("LUNTREX_PG_BINDIR", raising=False)
     newest = INSTALLED[max(INSTALLED)]
     monkeypatch.setattr(upgrade, "find_binaries", lambda _major: newest)
@@ -93,11 +99,26 @@ async def _look(dsn: str) -> tuple[int, dict[str, list[str]]]:
         await close_pool(pool)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Gives a state directory of an older major, with rows in it, and its contents: made once, then copied."""
+    originals: dict[int, tuple[Path, dict[str, list[str]]]] = {}
+
+    def copy(state: Path, major: int) -> dict[str, list[str]]:
+        if major not in originals:
+            origin = tmp_path_factory.mktemp("made") / "state"
+            originals[major] = origin, make(origin, INSTALLED[major])
+        shutil.copytree(originals[major][0], state)
+        return originals[major][1]
+
+    return copy
+
+
 @TWO_MAJORS
 @pytest.mark.parametrize("major", OLDER)
-def test_all_rows_move_to_the_newest(state: Path, major: int) -> None:
+def test_all_rows_move_to_the_newest(state: Path, made: Made, major: int) -> None:
     """Every row is there on the newer server, the old data beside it still works, a second run has nothing to do."""
-    before = make(state, INSTALLED[major])
+    before = made(state, major)
     assert look(state) == (major, before), "a start goes on with the programs of the data"
     moved: list[int] = []
     done = upgrade.upgrade(state, None, moved.append)
@@ -113,22 +134,14 @@ def test_all_rows_move_to_the_newest(state: Path, major: int) -> None:
     assert look(state) == (major, before), "the way back"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
-    """A state directory of the newest older major, to be copied, and its contents."""
-    state = tmp_path_factory.mktemp("made") / "state"
-    return state, make(state, INSTALLED[OLDER[-1]])
-
-
 @TWO_MAJORS
 @pytest.mark.parametrize("step", [1, 2, 4, 6, 8, 10])
-def test_killed_at_every_step(state: Path, made: tuple[Path, dict[str, list[str]]], step: int) -> None:
+def test_killed_at_every_step(state: Path, made: Made, step: int) -> None:
     """kill -9 before or in each step: the next start has all rows, and a second run brings it to its end.
 
     In order: initdb's rename, load, stop of both servers, and three renames with a sync after each.
     """
-    origin, before = made
-    shutil.copytree(origin, state)
+    before = made(state, OLDER[-1])
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(state)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for _ in range(step):
@@ -143,9 +156,9 @@ def test_killed_at_every_step(state: Path, made: tuple[Path, dict[str, list[str]
 
 
 @TWO_MAJORS
-def test_what_was_written_after_a_killed_run_is_not_lost(state: Path) -> None:
+def test_what_was_written_after_a_killed_run_is_not_lost(state: Path, made: Made) -> None:
     """A run is killed when the new data is whole, the daemon works on with the old: the next run moves that too."""
-    make(state, INSTALLED[OLDER[-1]])
+    made(state, OLDER[-1])
     newer = EmbeddedPostgres(state, "postgres.upgraded", binaries=INSTALLED[max(INSTALLED)])
     newer.start()
     newer.stop()
@@ -166,9 +179,9 @@ async def _execute(dsn: str, sql: str) -> None:
 
 
 @TWO_MAJORS
-def test_nothing_is_written_to_what_is_left_behind(state: Path) -> None:
+def test_nothing_is_written_to_what_is_left_behind(state: Path, made: Made) -> None:
     """Another verb that finds the old server during an upgrade can read, and its writes are refused, not lost."""
-    make(state, INSTALLED[OLDER[-1]])
+    made(state, OLDER[-1])
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(state)], stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
     while (dsn := running_dsn(state)) is None:
@@ -181,9 +194,9 @@ def test_nothing_is_written_to_what_is_left_behind(state: Path) -> None:
 
 
 @TWO_MAJORS
-def test_a_failed_move_leaves_the_old_data(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_move_leaves_the_old_data(state: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new server refuses something: a sentence, no half-filled directory, and the old data works on."""
-    before = make(state, INSTALLED[OLDER[-1]])
+    before = made(state, OLDER[-1])
     whole = upgrade.dump
     with monkeypatch.context() as broken:
         broken.setattr(upgrade, "dump", lambda *arguments: iter([*whole(*arguments), b"SELECT 1/0;\n"]))
@@ -244,9 +257,9 @@ async def _one(dsn: str, sql: str) -> object:
 
 
 @TWO_MAJORS
-def test_the_verb(state: Path, tmp_path: Path) -> None:
+def test_the_verb(state: Path, made: Made, tmp_path: Path) -> None:
     """`db upgrade --json` from a directory named with --old-bin; with database.url it has nothing to do with it."""
-    make(state, INSTALLED[OLDER[0]])
+    made(state, OLDER[0])
     config = tmp_path / "luntrex-proxy.yaml"
     config.write_text(f"state: {{directory: {state}}}\n")
     command = [sys.executable, "-m", "luntrex_proxy", "--config", str(config), "db", "upgrade"]

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 
 from luntrex_proxy.store.embedded import EmbeddedPostgres
+from tests.clusters import copy_clusters
 from tests.upstreams.loop_thread import LoopThread
 from tests.whole.faultproxy import FaultProxy
 
@@ -29,6 +30,7 @@ class Server:
         self.directory.chmod(0o711)
         self.small_disk = small_disk and _mount(self.directory)
         self._servers = servers
+        copy_clusters()
         self._embedded = EmbeddedPostgres(self.directory / "state")
         self._dsn = self._embedded.start()
         (self.data / "pg_hba.conf").write_text(_ACCESS)

@@ -1,0 +1,46 @@
+"""Made PostgreSQL data directories, copied: initdb takes seconds of a core, and tests do not test it.
+
+They work without fsync: no test cuts the power of the machine, and what a killed server wrote the kernel keeps.
+"""
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from luntrex_proxy.store import embedded
+
+PLACE = "LUNTREX_TEST_CLUSTERS"
+_SETTINGS = "fsync = off\nfull_page_writes = off\n"
+_run = embedded._run
+
+
+def copy_clusters() -> None:
+    """From now on this process copies a made cluster wherever it would run initdb. Call it as often as you like."""
+    embedded._run = _copy_instead
+
+
+def _copy_instead(command: list[str], wait_s: float) -> subprocess.CompletedProcess[bytes]:
+    at = next((at for at, word in enumerate(command) if word.endswith("/initdb")), None)
+    if at is None:
+        return _run(command, wait_s)
+    target = Path(command[at + 2])  # after -D
+    made = _made(command, at, target, wait_s)
+    return subprocess.run(["cp", "-a", "--reflink=auto", f"{made}/.", str(target)], capture_output=True, check=False)
+
+
+def _made(command: list[str], at: int, target: Path, wait_s: float) -> Path:
+    """The cluster that this initdb makes; made once in a run, by whoever comes first."""
+    owner = target.stat().st_uid
+    made = Path(os.environ[PLACE]) / f"{Path(command[at]).parent.as_posix().strip('/').replace('/', '-')}-{owner}"
+    if not made.exists():
+        fresh = Path(tempfile.mkdtemp(dir=made.parent))
+        os.chown(fresh, owner, target.stat().st_gid)
+        done = _run([*command[: at + 2], str(fresh), *command[at + 3 :], "--no-sync"], wait_s)
+        assert done.returncode == 0, done.stderr
+        with (fresh / "postgresql.conf").open("a") as settings:
+            settings.write(_SETTINGS)
+        with contextlib.suppress(OSError):  # another worker was quicker
+            fresh.rename(made)
+    return made
