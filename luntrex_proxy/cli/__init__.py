@@ -4,6 +4,7 @@ Each verb is one module of this package with a click command of the same name; i
 `--help` is quick. Exit status: 0 good, 1 refused or failed, 2 wrong use or configuration.
 """
 
+import errno
 import importlib
 import os
 import re
@@ -86,6 +87,8 @@ def _sentence(error: Exception) -> str:
 
     if isinstance(error, StoreError | ListenError | UnfitInstallError | UnusableUpstreamError):
         return str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "luntrex-proxy could not write all of it: no space is left there."
     # Any other text may quote what it stumbled over, a key for example.
     return f"luntrex-proxy failed with an unexpected {type(error).__name__}. {DEBUG_VARIABLE}=1 shows where."
 

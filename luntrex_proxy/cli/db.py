@@ -12,12 +12,14 @@ import msgspec
 
 from luntrex_proxy import __version__
 from luntrex_proxy.cli.opening import Opened, located, run_verb
+from luntrex_proxy.cli.options import NamedPath
 from luntrex_proxy.cli.printing import byte_bar, print_json, print_table
 from luntrex_proxy.store import backup as backups
 from luntrex_proxy.store import migrate as schema
 from luntrex_proxy.store import upgrade as moving
 from luntrex_proxy.store.binaries import find_clients
 from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.wrapping import WRAPPING_FILE
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -58,13 +60,14 @@ def status(context: click.Context, as_json: bool) -> None:
 
 
 @db.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=NamedPath(path_type=Path, dir_okay=False))
 @_json
 @click.pass_context
 def backup(context: click.Context, file: Path, as_json: bool) -> None:
     """Write all of the database into FILE, with daemons running or not.
 
-    FILE is new, of mode 0600, and has its name only when it is whole. The pepper is not in it.
+    FILE is new, of mode 0600, and has its name only when it is whole. The pepper is not in it, nor is a key that
+    wraps sealed secrets.
     """
 
     async def body(opened: Opened) -> dict[str, Any]:
@@ -74,7 +77,10 @@ def backup(context: click.Context, file: Path, as_json: bool) -> None:
             script = backups.dump(_direct_dsn(opened), clients)
             size = await asyncio.to_thread(backups.write_backup, file, about, script, show)
         pepper = opened.state_directory / "pepper"
-        return {"file": str(file), "bytes": size, "pepper_file": str(pepper), **msgspec.to_builtins(about)}
+        wrapped_by = await backups.wrapped_by(opened.pool)
+        place = opened.settings.sealing.key_file or opened.state_directory / WRAPPING_FILE
+        wrapped = {"wrapping_key": str(place) if wrapped_by.startswith(("file:", "credential:")) else None}
+        return {"file": str(file), "bytes": size, "pepper_file": str(pepper), **wrapped, **msgspec.to_builtins(about)}
 
     made = run_verb(context, body)
     if as_json:
@@ -86,10 +92,16 @@ def backup(context: click.Context, file: Path, as_json: bool) -> None:
         "another safe place; the keys of this backup work with no other.",
         err=True,
     )
+    if made["wrapping_key"]:
+        click.echo(
+            f"The key that wraps its sealed secrets is not in it either: keep a copy of {made['wrapping_key']}; "
+            "without it they have to be set again.",
+            err=True,
+        )
 
 
 @db.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=NamedPath(path_type=Path, dir_okay=False))
 @click.option("--replace", is_flag=True, help="Drop what the database holds now, in the same transaction.")
 @click.option("--other-pepper", is_flag=True, help="Restore although no key of the backup will work.")
 @_json
@@ -101,8 +113,9 @@ def restore(context: click.Context, file: Path, replace: bool, other_pepper: boo
     start; those stored after the backup and gone from the spool do not come back.
     """
 
+    size = backups.size_of(file)
+
     async def body(opened: Opened) -> dict[str, Any]:
-        size = await asyncio.to_thread(backups.size_of, file)
         with byte_bar("checking", size) as show:  # first: a damaged file can say anything
             await asyncio.to_thread(backups.check_backup, file, show)
         about = backups.read_about(file)
@@ -128,7 +141,7 @@ def restore(context: click.Context, file: Path, replace: bool, other_pepper: boo
 @click.option(
     "--old-bin",
     metavar="DIRECTORY",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=NamedPath(path_type=Path, file_okay=False),
     help="Where `postgres` of the data's present version is.  [default: searched]",
 )
 @_json

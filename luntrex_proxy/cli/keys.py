@@ -4,7 +4,6 @@ A new key goes to stdout only, once; hints go to stderr where stdout is for a pr
 """
 
 import datetime
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, BinaryIO, Final
@@ -13,6 +12,7 @@ import click
 
 from luntrex_proxy.cli.environment import environment_lines, gateway_url
 from luntrex_proxy.cli.opening import Opened, run_verb
+from luntrex_proxy.cli.options import FiniteRange
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.core.scope import ENDPOINTS, BadScopeError, Scope, read_scope
 from luntrex_proxy.store import apikeys as table
@@ -154,7 +154,7 @@ def resume(context: click.Context, key_id: str, as_json: bool) -> None:
 @click.argument("key_id", metavar="ID")
 @click.option(
     "--overlap-hours",
-    type=click.FloatRange(0, _LONGEST_OVERLAP_HOURS),
+    type=FiniteRange(0, _LONGEST_OVERLAP_HOURS),
     default=_DEFAULT_OVERLAP_HOURS,
     show_default=True,
     help="How long the old key still works.",
@@ -164,8 +164,6 @@ def resume(context: click.Context, key_id: str, as_json: bool) -> None:
 @click.pass_context
 def rotate(context: click.Context, key_id: str, overlap_hours: float, base_url: str | None, as_json: bool) -> None:
     """Replace a key; the old one works on for the overlap."""
-    if math.isnan(overlap_hours):
-        raise click.UsageError("--overlap-hours is a number of hours.")
 
     async def body(opened: Opened) -> tuple[NewKey, str]:
         made = await table.rotate(opened.pool, await _lookup(opened), key_id, overlap_s=overlap_hours * 3600)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
+from luntrex_proxy.cli.options import FiniteRange
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.store.ledger import LedgerStatus, database_now_us, status_of
 from luntrex_proxy.store.quarantine import retry_quarantined
@@ -66,7 +67,7 @@ def status(context: click.Context, as_json: bool) -> None:
 
 @ledger.command()
 @click.option(
-    "--wait", "wait_s", type=click.FloatRange(min=0.1), default=3600.0, help="Give up after this many seconds."
+    "--wait", "wait_s", type=FiniteRange(0.1, 31_536_000), default=3600.0, help="Give up after this many seconds."
 )
 @click.option("--quarantine", is_flag=True, help="Try the records in quarantine once more, say after an upgrade.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -96,6 +97,8 @@ def replay(context: click.Context, wait_s: float, quarantine: bool, as_json: boo
         "quarantined": shipper.quarantined,
         "damaged_stretches": shipper.damaged_stretches,
         "torn_tails": shipper.torn_tails,
+        "expired": shipper.expired,
+        "positions_refused": shipper.positions_refused,
         "finished": finished,
     }
     if as_json:

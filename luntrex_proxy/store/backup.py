@@ -2,13 +2,16 @@
 
 The first line says what it is (`About`), the last one that it is whole; `zcat FILE | psql` does without this program. A
 file gets its name when it is complete and on disk. A script is loaded in one transaction whose COMMIT is sent after
-its last line: however this process or those programs end before, nothing has changed. The pepper is not in it.
+its last line: however this process or those programs end before, nothing has changed. The pepper is not in it, nor is
+the key that wraps sealed secrets.
 """
 
 import contextlib
+import fcntl
 import gzip
 import os
 import re
+import stat
 import subprocess
 import tempfile
 import zlib
@@ -29,6 +32,7 @@ from luntrex_proxy.store.pepper import NEW, OLD, PRESENT, fingerprint, read_pepp
 _FORMAT: Final = 1
 _FIRST: Final = b"-- luntrex-proxy backup "
 _LAST: Final = b"-- luntrex-proxy backup: complete\n"
+_PARTIAL: Final = ".luntrex-partial"
 _PIECE_BYTES: Final = 1 << 20
 _FIRST_LINE_BYTES: Final = 1 << 16
 _COMPRESSION: Final = 3  # a third of the time of the usual 6, and hardly larger
@@ -87,6 +91,12 @@ async def describe(pool: Pool, clients: Binaries, release: str, made_at: str) ->
     )
 
 
+async def wrapped_by(pool: Pool) -> str:
+    """Which key wraps the secrets in the database, by its kind and fingerprint; empty when there are none."""
+    with store_errors("say what wraps its secrets"):
+        return await pool.fetchval("SELECT max(wrapped_by) FROM data_key WHERE EXISTS (SELECT FROM secret)") or ""
+
+
 async def server_major(pool: Pool) -> int:
     """PostgreSQL's major version at the other end."""
     with store_errors("say its version"):
@@ -95,14 +105,19 @@ async def server_major(pool: Pool) -> int:
 
 
 def write_backup(path: Path, about: About, script: Iterator[bytes], show: Callable[[int], None]) -> int:
-    """Write a new file of mode 0600; its size. `show` gets the bytes of the script so far."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    """Write a new file of mode 0600; its size. `show` gets the bytes of the script so far.
+
+    What killed backups left in the directory is removed: nobody holds its lock.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}{_PARTIAL}")
     try:
         if path.exists():
             raise RefusedError(f"{path} exists; choose another name, or move it away first.")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_leftovers(path.parent)
                 _compress(file, about, script, show)
                 os.fsync(file.fileno())
             try:
@@ -117,6 +132,17 @@ def write_backup(path: Path, about: About, script: Iterator[bytes], show: Callab
         return path.stat().st_size
     except OSError as error:
         raise StoreError(f"The backup {path} cannot be written ({error.strerror}).") from None
+
+
+def _remove_leftovers(directory: Path) -> None:
+    for leftover in directory.glob(f"*{_PARTIAL}"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                leftover.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _compress(file: IO[bytes], about: About, script: Iterator[bytes], show: Callable[[int], None]) -> None:
@@ -139,11 +165,14 @@ def _sync(directory: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file."""
+    """Bytes of a file. What is no file (a pipe cannot be read twice) raises RefusedError."""
     try:
-        return path.stat().st_size
+        status = path.stat()
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror}).") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise RefusedError(f"{path} is no ordinary file; name the backup itself.")
+    return status.st_size
 
 
 def check_backup(path: Path, show: Callable[[int], None]) -> None:

@@ -35,6 +35,7 @@ _NOBODY: Final = 65534
 _INITDB_WAIT_S: Final = 120
 _READY_WAIT_S: Final = 120
 _STOP_WAIT_S: Final = 30
+_STOP_WAITS_S: Final = (15.0, 5.0, 5.0)  # after each signal
 _ORPHAN_WAIT_S: Final = 30
 _LOG_LIMIT_BYTES: Final = 1 << 20
 _WATCH_PERIOD_S: Final = 1.0
@@ -78,7 +79,7 @@ class EmbeddedPostgres:
     """The private PostgreSQL of one state directory. `start` and `stop` may be called again and again.
 
     The arguments with defaults are for upgrades: another data directory and other programs than those a start would
-    choose, a caller that owns the state directory already, more options.
+    choose, a caller that owns the state directory already, more options, how long each signal of `stop` may take.
     """
 
     def __init__(
@@ -89,11 +90,13 @@ class EmbeddedPostgres:
         binaries: Binaries | None = None,
         holds_lock: bool = True,
         options: Mapping[str, str] = MappingProxyType({}),
+        stop_waits_s: tuple[float, float, float] = _STOP_WAITS_S,
     ) -> None:
         self._state = state_directory.absolute()
         self._data = self._state / data_name
         self._binaries = binaries
         self._options = {**_OPTIONS, **options}
+        self._stop_waits_s = stop_waits_s
         self._log = self._state / "postgres.log"
         self._lock = StateLock(self._state) if holds_lock else None
         self._process: subprocess.Popen[bytes] | None = None
@@ -209,7 +212,7 @@ class EmbeddedPostgres:
         """Stop the server and give the state directory back."""
         process, self._process = self._process, None
         if process is not None:
-            _end(process)
+            _end(process, self._stop_waits_s)
             socket_directory = _short_socket_directory(self._data)
             with contextlib.suppress(OSError):
                 socket_directory.rmdir()
@@ -388,9 +391,9 @@ def _short_socket_directory(data: Path) -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / name
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], waits_s: tuple[float, float, float]) -> None:
     # Fast, immediate, not at all nice. A server that hangs must not hold up the daemon's end.
-    for sign, wait_s in ((signal.SIGINT, 15), (signal.SIGQUIT, 5), (signal.SIGKILL, 5)):
+    for sign, wait_s in zip((signal.SIGINT, signal.SIGQUIT, signal.SIGKILL), waits_s, strict=True):
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(sign)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import fcntl
 import gzip
 import json
+import os
 import random
 import subprocess
 import sys
@@ -26,7 +28,7 @@ from luntrex_proxy.store.database import Connection, Pool, close_pool, open_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.migrate import migrate, packaged
-from luntrex_proxy.store.partitions import ensure_partitions
+from luntrex_proxy.store.partitions import ensure_partitions, partition_days
 from luntrex_proxy.store.pepper import fingerprint, load_pepper, open_lookup
 from luntrex_proxy.store.spool import Spool
 from tests.clusters import copy_clusters
@@ -173,16 +175,61 @@ async def test_a_killed_backup_leaves_no_backup(database: Pool, database_dsn: st
         verb = subprocess.Popen([sys.executable, "-m", "luntrex_proxy", "--config", config, "db", "backup", str(file)])
         await wait_for_lock(database)
         dumping = children(verb.pid, "pg_dump")
-        assert len(dumping) == len(list(tmp_path.glob("backup.*.partial"))) == 1
+        assert len(dumping) == len(list(tmp_path.glob("backup.*.luntrex-partial"))) == 1
         verb.kill()
         verb.wait()
     await until(lambda: not any(process.is_running() for process in dumping))
     assert not file.exists()
+    assert len(list(tmp_path.glob("*.luntrex-partial"))) == 1
+    assert await backup.wrapped_by(database) == ""
+    await database.execute("INSERT INTO data_key (wrapped, wrapped_by) VALUES ('x', 'file:0123456789abcdef')")
+    await database.execute("INSERT INTO secret (name, sealed, version) VALUES ('provider', 'x', 1)")
     done = run(config, "db", "backup", str(file), "--json")
+    assert list(tmp_path.glob("*.luntrex-partial")) == []
     assert (done.returncode, json.loads(done.stdout)["bytes"]) == (0, file.stat().st_size)
     assert "The pepper is not in it: keep a copy of " in done.stderr
+    assert f"wraps its sealed secrets is not in it either: keep a copy of {tmp_path}/lx/wrapping.key;" in done.stderr
     again = run(config, "db", "backup", str(file))
     assert (again.returncode, "exists; choose another name" in again.stderr) == (1, True)
+
+
+async def test_another_backup_at_work_keeps_its_file(tmp_path: Path, database: Pool, clients: Binaries) -> None:
+    """What a killed backup left goes, what another one is writing stays; a file that came meanwhile is not replaced."""
+    about = await describe(database, clients, "0.0", "2026-01-01T00:00:00Z")
+    (tmp_path / "old.17.luntrex-partial").write_bytes(b"half")
+    file, held = tmp_path / "backup", tmp_path / "other.18.luntrex-partial"
+
+    def script() -> Iterator[bytes]:
+        yield b"SELECT 1;\n"
+        file.write_text("theirs")
+
+    with held.open("wb") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with pytest.raises(RefusedError, match=f"{file} exists; choose another name"):
+            write_backup(file, about, script(), silent)
+    assert file.read_text() == "theirs"
+    assert {path.name for path in tmp_path.iterdir()} == {"backup", held.name}
+
+
+async def test_years_of_days_come_back(
+    database: Pool, database_dsn: str, target: Pool, target_dsn: str, clients: Binaries, tmp_path: Path
+) -> None:
+    """Over 200 partitions, twice, so that as many are dropped in the same transaction: the server has locks enough."""
+    await ensure_partitions(database, date(2027, 1, 1), days_ahead=209)
+    await take(database, database_dsn, clients, tmp_path / "backup")
+    for replace in (False, True):
+        await bring_back(target, target_dsn, clients, tmp_path / "backup", replace=replace)
+    async with target.acquire() as connection:
+        assert len(await partition_days(connection)) >= 210
+
+
+@pytest.mark.parametrize("name", ["pipe", "directory", "/dev/full"])
+def test_what_is_no_file_is_no_backup(tmp_path: Path, name: str) -> None:
+    """A pipe would be waited for without end."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(RefusedError, match="is no ordinary file"):
+        backup.size_of(tmp_path / name)
 
 
 async def test_a_failed_backup_leaves_no_file(database: Pool, database_dsn: str, tmp_path: Path) -> None:

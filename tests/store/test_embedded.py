@@ -279,6 +279,24 @@ async def test_killed_server_comes_back(state: Path) -> None:
         server.stop()
 
 
+def test_a_hung_server_is_ended(state: Path) -> None:
+    """A server that answers no signal is killed after the bounded waits; its data is sound for the next start."""
+    server = EmbeddedPostgres(state, stop_waits_s=(0.2, 0.2, 10.0))
+    asyncio.run(query(server.start(), "CREATE TABLE kept AS SELECT 7 AS n"))
+    pid = server.pid
+    assert pid is not None
+    children = [child.pid for child in psutil.Process(pid).children()]
+    for each in (pid, *children):
+        os.kill(each, signal.SIGSTOP)
+    server.stop()
+    assert not psutil.pid_exists(pid)
+    for each in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, signal.SIGCONT)  # they see that the first of them is gone
+    assert asyncio.run(query(server.start(), "SELECT n FROM kept")) == 7
+    server.stop()
+
+
 async def test_log_holds_no_statement_and_no_value(state: Path) -> None:
     """Errors that quote values, in every way PostgreSQL knows, leave no trace in the data directory's log."""
     canary = "canary7f3a"
