@@ -187,9 +187,12 @@ def start_portkey(place: Place) -> Proxy:
     return Proxy(Target("portkey", port, headers), process, version, share=0.25)
 
 
-def start_ours(place: Place, *, keys: int = 1, upstreams: int = 1) -> Proxy:
-    """The daemon with everything on. More upstreams are more loopback addresses, each with a model `bench-N`."""
-    port, control, to = free_port(), free_port(), place.folder(f"ours-{keys}-{upstreams}")
+def start_ours(place: Place, *, keys: int = 1, upstreams: int = 1, program: str = "luntrex_proxy") -> Proxy:
+    """The daemon with everything on. More upstreams are more loopback addresses, each with a model `bench-N`.
+
+    `program` is the module to run, one that does more than the daemon.
+    """
+    port, control, to = free_port(), free_port(), place.folder(f"{program}-{keys}-{upstreams}")
     scheme, trust = ("https", f", ca_file: {place.certificate}") if place.certificate else ("http", "")
     names = [MODEL, *(f"{MODEL}-{number}" for number in range(1, upstreams))]
     base = f"{scheme}://127.0.0.%d:{place.upstream_port}/v1"
@@ -203,11 +206,11 @@ def start_ours(place: Place, *, keys: int = 1, upstreams: int = 1) -> Proxy:
         "luntrex-proxy.yaml", to, place, port,
         CONTROL_PORT=control, UPSTREAMS="\n".join(upstream_lines), MODELS="\n".join(model_lines),
     )  # fmt: skip
-    program = [sys.executable, "-m", "luntrex_proxy"]
-    serve = [*program, "serve", "--config", str(config)]
+    verbs, account = [sys.executable, "-m", "luntrex_proxy"], program.replace(".", "-").replace("_", "-")
+    serve = [sys.executable, "-m", program, "serve", "--config", str(config)]
     process = _run(place, to, port, serve, OURS)
-    _command(program, config, "accounts", "create", "bench")
-    made = _command(program, config, "keys", "create", "--account", "bench", "--name", "bench", "--json")
+    _command(verbs, config, "accounts", "create", account)
+    made = _command(verbs, config, "keys", "create", "--account", account, "--name", "bench", "--json")
     if keys > 1:
         from benchmarks.filler import add_keys
 
