@@ -316,7 +316,6 @@ class _Daemon:
         watch("luntrex_ledger_accepted_total", lambda: shipper.accepted)
         watch("luntrex_ledger_stored_total", lambda: shipper.stored)
         watch("luntrex_ledger_spooled_total", lambda: shipper.spooled)
-        watch("luntrex_ledger_lost_total", lambda: shipper.lost)
         watch("luntrex_ledger_expired_total", lambda: shipper.expired)
         watch("luntrex_ledger_interrupted_total", lambda: shipper.interrupted)
         watch("luntrex_ledger_unreadable_directories", lambda: shipper.unreadable_directories)

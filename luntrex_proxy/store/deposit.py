@@ -185,7 +185,7 @@ class Deposit:
         self._connection = connection
         try:
             yield connection
-        except REFUSED_RECORD:
+        except (*REFUSED_RECORD, WrongClockError):
             raise
         except BaseException:
             _drop(connection)  # a demoted primary, a half-dead socket: the next attempt connects anew

@@ -83,11 +83,13 @@ def retry_quarantined(root: Path, now_us: int) -> tuple[int, int]:
 
 def _moved_in_time(path: Path, frames: list[Frame], now_us: int) -> Path:
     """The file with other times and, in the same step, another name: it is moved once, however often this is tried."""
-    records = [record for frame in frames if (record := frame.record) is not None]
-    first_us = now_us - len(records)
-    moved = b"".join(encode_frame(replace(record, started_us=first_us + at)) for at, record in enumerate(records))
+    first_us = now_us - len(frames)
+    moved = [
+        frame_bytes(frame.payload) if (record := frame.record) is None else encode_frame(replace(record, started_us=us))
+        for us, frame in enumerate(frames, first_us)
+    ]
     target = path.with_name(path.name.removesuffix(WRONG_CLOCK + SUFFIX) + SUFFIX)
-    _replace(path, moved)
+    _replace(path, b"".join(moved))
     path.rename(target)
     sync_directory(path.parent)
     return target

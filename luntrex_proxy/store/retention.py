@@ -6,8 +6,9 @@ not half. Each takes the advisory lock or leaves the work to the process that ha
 
     single requests, hourly sums    older than usage_days
     daily sums                      older than totals_days
-    positions of spool directories  not moved since a day before the oldest day kept: what such a directory can still
-                                    hold and was stored before is below the line
+    positions of spool directories  not moved since a day before the oldest day kept (a process at rest confirms its own
+                                    every hour): what such a directory can still hold and was stored before is below
+                                    the line
 """
 
 import contextlib

@@ -111,6 +111,13 @@ class SpoolDirectory:
         except FileNotFoundError:
             return 0
 
+    def segment_inode(self, number: int) -> int:
+        """Which file a segment's name leads to; 0 when to none."""
+        try:
+            return self.segment_path(number).stat().st_ino
+        except FileNotFoundError:
+            return 0
+
     def delete_segment(self, number: int) -> int:
         """Delete a segment; its size."""
         size = self.segment_size(number)

@@ -210,7 +210,7 @@ class Shipper(Counts):
         moved = True
         if chunk.openings or chunk.settles:
             await self._ship(source, chunk)
-        elif spool is not None and whole is not None and chunk.after < whole and spool.leave_cut_segment():
+        elif spool is not None and whole is not None and chunk.after < whole and spool.leave_cut_segment(by_name=True):
             if chunk.problem is Problem.NONE:
                 source.read = max(source.read, spool.end)
         elif chunk.problem is Problem.NONE:

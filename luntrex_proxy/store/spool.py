@@ -174,16 +174,22 @@ class Spool:
             return self._offset
         return self._ends[segment].bytes - self._ends[segment - 1].bytes
 
-    def leave_cut_segment(self) -> bool:
-        """Whether somebody truncated or removed the present segment; then no more is written to it."""
+    def leave_cut_segment(self, *, by_name: bool = False) -> bool:
+        """Whether somebody truncated or removed the present segment; then no more is written to it.
+
+        `by_name`: also whether its name still leads to it.
+        """
         if self._fd < 0:
             return False
         there = os.fstat(self._fd)
-        if there.st_nlink and there.st_size >= self._offset:
+        left_at = there.st_size if there.st_nlink else 0
+        if by_name and self.directory.segment_inode(self._segment) != there.st_ino:
+            left_at = 0
+        if left_at >= self._offset:
             return False
         self.cut_segments += 1
-        self._left_at = there.st_size if there.st_nlink else 0
-        self._held -= self._offset - self._left_at
+        self._left_at = left_at
+        self._held -= self._offset - left_at
         self._retire()
         return True
 

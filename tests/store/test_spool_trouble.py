@@ -218,8 +218,8 @@ async def test_the_present_segment_is_cut(database: Pool, root: Path, how: str) 
     await assert_sums_match(database)
 
 
-@pytest.mark.parametrize("is_removed", [True, False])
-async def test_a_cut_is_noticed_without_another_record(database: Pool, root: Path, is_removed: bool) -> None:
+@pytest.mark.parametrize("how", ["removed", "cut", "moved", "replaced"])
+async def test_a_cut_is_noticed_without_another_record(database: Pool, root: Path, how: str) -> None:
     """The shipper misses what the writer says is there: counted, told, and the drain ends."""
     spool = Spool(root, uuid.uuid4())
     shipper = Shipper(lambda: database, root, spool)
@@ -228,10 +228,12 @@ async def test_a_cut_is_noticed_without_another_record(database: Pool, root: Pat
     assert shipper.stored == 2
     put(spool, 3)
     path = spool.directory.segment_path(1)
-    if is_removed:
-        path.unlink()
-    else:
+    if how == "cut":
         os.truncate(path, 10)
+    else:
+        path.rename(root / "away") if how != "removed" else path.unlink()
+    if how == "replaced":
+        path.write_bytes(b"")
     shipper.start()
     await until(lambda: shipper.lost == 1)
     assert (shipper.spooled, spool.cut_segments) == (0, 1)
