@@ -15,7 +15,7 @@ COLUMNS = Outcome.__struct_fields__
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TURN_RECORDS = 1_000  # encoded at a time; then the loop may do other things
 _BEGIN, _END = b'["settle",', b"]"
-_FIRST_DAY = date(2026, 1, 1)  # no request came before it
+_FIRST_DAY = date(2025, 1, 1)  # no request came before it
 _FIRST = f"timestamptz '{_FIRST_DAY} 00:00Z'"
 
 # Kept by the session: a table made and dropped for each batch would bloat the catalogue.
