@@ -37,6 +37,7 @@ def _made(command: list[str], at: int, target: Path, wait_s: float) -> Path:
     if not made.exists():
         fresh = Path(tempfile.mkdtemp(dir=made.parent))
         os.chown(fresh, owner, target.stat().st_gid)
+        made.parent.chmod(0o711)  # that owner has to get in
         done = _run([*command[: at + 2], str(fresh), *command[at + 3 :], "--no-sync"], wait_s)
         assert done.returncode == 0, done.stderr
         with (fresh / "postgresql.conf").open("a") as settings:

@@ -25,10 +25,10 @@ from tests.whole.raw import RawClient, post
 
 def forged(key_id: str) -> str:
     """A key of the right form with this id, and a secret that is wrong."""
-    from luntrex_proxy.core.apikeys import _checksum
+    from luntrex_proxy.core.apikeys import checksum
 
     checked = f"lx_{key_id}_".encode() + make_key(random.randbytes(RANDOM_BYTES))[1][16:59]
-    return (checked + _checksum(checked)).decode()
+    return (checked + checksum(checked)).decode()
 
 
 def refusal_us(daemon: Daemon, client: RawClient, key: str) -> float:

@@ -12,7 +12,7 @@ import bcrypt
 import pytest
 
 from luntrex_proxy.core.access import Caller, KeysBusyError
-from luntrex_proxy.core.apikeys import RANDOM_BYTES, make_key
+from luntrex_proxy.core.apikeys import RANDOM_BYTES, checksum, make_key
 from luntrex_proxy.core.policy import read_policy
 from luntrex_proxy.core.scope import Scope
 from luntrex_proxy.store import accounts, apikeys, proving
@@ -61,10 +61,8 @@ async def lost(pool: Pool, count: int = 1) -> list[NewKey]:
 
 def forged(made: NewKey, n: int = 0) -> bytes:
     """A well-formed key with this id and another secret."""
-    from luntrex_proxy.core.apikeys import _checksum
-
     checked_part = made.key[:16].encode() + make_key(bytes([n]) * RANDOM_BYTES)[1][16:59]
-    return checked_part + _checksum(checked_part)
+    return checked_part + checksum(checked_part)
 
 
 async def test_a_key_is_proven_once_for_all(acme: Pool, checked: Counted) -> None:

@@ -134,7 +134,8 @@ class Server:
         # Again, until there is no new one: the server may have been about to fork.
         while new := [pid for pid in (self.pids() if pids is None else pids) if pid not in stopped]:
             for pid in new:
-                os.kill(pid, signal.SIGSTOP)
+                with contextlib.suppress(ProcessLookupError):  # a session that ended meanwhile
+                    os.kill(pid, signal.SIGSTOP)
             stopped += new
         assert stopped
         try:
