@@ -48,7 +48,8 @@ def measure(daemon: Daemon, pairs: int) -> list[tuple[float, float]]:
     for _ in track(range(pairs), "pairs"):
         times = {}
         for exists in random.sample((True, False), 2):
-            key_id = known if exists else make_key(random.randbytes(RANDOM_BYTES))[0]
+            unknown = make_key(random.randbytes(RANDOM_BYTES))[0]  # for both: what it takes tells in what comes next
+            key_id = known if exists else unknown
             with RawClient(daemon.port, timeout_seconds=5) as client:
                 times[exists] = refusal_us(daemon, client, forged(key_id))
         found.append((times[True], times[False]))
