@@ -62,6 +62,7 @@ class Shipper(Counts):
         self._adopt_at = 0.0
         self._adopted_once = False
         self._draining = asyncio.Event()
+        self._abandoned = False
         self._woken = asyncio.Event()
         self._step_at = float("inf")  # monotonic; when the attempt under way began
         self._task: asyncio.Task[None] | None = None
@@ -107,11 +108,12 @@ class Shipper(Counts):
         task = self._task or asyncio.get_running_loop().create_task(self._run(), name="ledger-shipper")
         await asyncio.wait({task}, timeout=deadline_s)
         if not task.done():
+            self._abandoned = True  # the driver may keep a cancellation to itself while it gives a connection back
             self._deposit.abort()
             task.cancel()
             await asyncio.wait({task}, timeout=1.0)
         for source in self._sources:
-            if source.spool is None:
+            if source.spool is None and task.done():  # else the end of the process unlocks it
                 source.directory.unlock()
         return self._adopted_once and not self._sources and not self.unreadable_directories
 
@@ -128,6 +130,8 @@ class Shipper(Counts):
                 delay_s = min(2 * delay_s, _BACKOFF_S_MAX)
 
     def _is_finished(self) -> bool:
+        if self._abandoned:
+            return True
         if self._failures_max is not None and sum(self.failures.values()) >= self._failures_max:
             return True
         return self._draining.is_set() and self._adopted_once and not self._sources
@@ -157,6 +161,8 @@ class Shipper(Counts):
             self._spool.write_waiting()
         progressed, failed = False, False
         for source in list(self._sources):
+            if self._abandoned:
+                return False
             if source.retry_at > time.monotonic():
                 failed = True
                 continue

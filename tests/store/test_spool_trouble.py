@@ -1,5 +1,6 @@
 """A quarantine without room, a wrong clock, a segment somebody cuts: what is there is kept, what is not is told."""
 
+import asyncio
 import errno
 import os
 import uuid
@@ -156,6 +157,24 @@ async def test_so_many_refused_records_do_wait(
     await ship(database, root, spool)
     assert await stored_numbers(database) == [0, 2, 4, 6, 8]
     assert len(list((root / "quarantine").iterdir())) == 5
+
+
+async def test_a_drain_that_gives_up_leaves_nobody_at_work(database: Pool, root: Path, disk: FullDisk) -> None:
+    """Its task is over before the directory is given to the next, whatever it was at; the next stores everything.
+
+    The driver keeps a cancellation to itself now and then: about one time in three here.
+    """
+    leave_dead(root, range(5), segment_bytes=1 << 20)
+    bad = Spool(root, uuid.uuid4())
+    bad.settle(outcome(8, model="nul\x00"))
+    bad.close()
+    bad.directory.unlock()
+    for hundredths in range(2, 32, 2):
+        assert not await Shipper(lambda: database, root, None).drain(hundredths / 100)
+        assert [task for task in asyncio.all_tasks() if task.get_name() == "ledger-shipper"] == []
+    disk.full = False
+    await ship(database, root)
+    assert await stored_numbers(database) == [0, 1, 2, 3, 4]
 
 
 async def test_records_of_a_wrong_clock_are_kept(database: Pool, root: Path, spool: Spool) -> None:
