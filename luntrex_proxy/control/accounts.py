@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from luntrex_proxy.control.access import NotFoundError, Person
+from luntrex_proxy.core.consents import PROVIDER_RETENTION_BIT, TRAINING_BIT, routing_bits
 from luntrex_proxy.core.policy import Policy
 from luntrex_proxy.core.roles import Permission
 from luntrex_proxy.store import accounts as table
@@ -47,15 +48,18 @@ async def resume(pool: Pool, account_id: int) -> Account:
 async def set_policy(
     pool: Pool, default: Policy, person: Person, account_id: int, policy: str | None, version: int | None
 ) -> Account:
-    """What upstreams may do with the account's requests; None: the default. Members can only narrow it.
+    """What upstreams may do with the account's requests; None: the default. Members can only narrow it,
+    except in what the account's owner agreed to. An operator's wider policy waits for that consent (core/policy.py).
 
     `version`: refuse when the account was changed since (ChangedError).
     """
     account = await get(pool, account_id)
     if policy is not None:
         wanted = table.checked_policy(policy)
-        if not person.operator and not wanted.is_within(default):
+        bits = routing_bits(account.consents)
+        widest = default.relaxed(training=bool(bits & TRAINING_BIT), keeping=bool(bits & PROVIDER_RETENTION_BIT))
+        if not person.operator and not wanted.is_within(widest):
             raise WiderPolicyError(
-                "The policy is wider than the installation's; its operator can set it.", "wider_policy"
+                "The policy is wider than the installation's and what the account's owner agreed to.", "wider_policy"
             )
     return await table.set_policy(pool, account.name, policy, version=version)

@@ -109,6 +109,24 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
         """Whether content may reach somebody of whom nothing is known."""
         return self.admits(_STRANGER)
 
+    def without_consent(self, default: "Policy", *, training: bool, keeping: bool) -> "Policy":
+        """This policy of an account, no wider than `default` in what its owner has not agreed to (False).
+
+        Where requests are processed is no matter of consent.
+        """
+        trains = self.trains if training else min(self.trains, default.trains)
+        kept, kept_days = self.kept, self.kept_days
+        if not keeping and kept != _KEPT[RetentionKind.NONE]:
+            kept, kept_days = min(kept, default.kept), min(kept_days, default.kept_days)
+        if (trains, kept, kept_days) == (self.trains, self.kept, self.kept_days):
+            return self
+        return Policy(self.regions, kept, kept_days, trains)
+
+    def relaxed(self, *, training: bool, keeping: bool) -> "Policy":
+        """The widest that an account's own policy may be beside this default, with what its owner agreed to (True)."""
+        kept, kept_days = (_WORST, UNLIMITED_DAYS) if keeping else (self.kept, self.kept_days)
+        return Policy(self.regions, kept, kept_days, _WORST if training else self.trains)
+
     def narrowed(self, other: "Policy") -> "Policy":
         """The intersection of both."""
         regions = self.regions if other.regions is None else other.regions

@@ -4,6 +4,7 @@ import msgspec
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.catalogue import Catalogue, Resolution
+from luntrex_proxy.core.consents import PROVIDER_RETENTION_BIT, TRAINING_BIT
 from luntrex_proxy.core.policy import BadPolicyError, Policy, narrow_by_header
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.fields import Fields
@@ -42,7 +43,14 @@ def authorise(
     resolution = catalogue.resolve(model, call.route.dialect)
     if resolution is None:
         raise Refusal("model_not_found", "model")
-    policy = caller.policy or default
+    policy = default
+    if caller.policy is not None:
+        # What its owner has not agreed to is no wider than the default, whoever set the policy.
+        policy = caller.policy.without_consent(
+            default,
+            training=bool(caller.consents & TRAINING_BIT),
+            keeping=bool(caller.consents & PROVIDER_RETENTION_BIT),
+        )
     if scope is not None:
         policy = scope.narrow(policy)
     if POLICY_HEADER in call.headers:

@@ -29,6 +29,7 @@ class Account:
     created_at: datetime.datetime
     policy: str | None = None  # None: the configuration's default
     version: int = 0  # of its last change
+    consents: tuple[str, ...] = ()  # in force (store/consents.py)
 
 
 async def create(pool: Pool, name: str, policy: str | None = None) -> Account:
@@ -158,4 +159,5 @@ def unknown(name: str) -> RefusedError:
 def _account(row: Any, wanted: str = "") -> Account:
     if row is None:
         raise unknown(wanted)
-    return Account(row["account_id"], row["name"], row["status"], row["created_at"], row["policy"], row["version"])
+    names = ("account_id", "name", "status", "created_at", "policy", "version")
+    return Account(**{name: row[name] for name in names}, consents=tuple(row["consents"]))

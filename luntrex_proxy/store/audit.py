@@ -52,6 +52,11 @@ def acting_as(actor: Actor) -> Iterator[None]:
         _actor.reset(token)
 
 
+def actor_way() -> str:
+    """Who acts now, as entries name it: by which way, and the id of a person who is signed in; never a name."""
+    return _actor.get().way
+
+
 async def record(
     connection: Connection,
     act: str,

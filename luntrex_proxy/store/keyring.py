@@ -160,14 +160,25 @@ class KeyRing:
             on_answer()
             while rows := await cursor.fetch(_BATCH_ROWS):
                 on_answer()
-                for key_id, hashed, bcrypt_hash, account_id, not_before, expires_at, policy, *limits, _ in rows:
+                for (
+                    key_id,
+                    hashed,
+                    bcrypt_hash,
+                    account_id,
+                    not_before,
+                    expires_at,
+                    policy,
+                    consents,
+                    *limits,
+                    _,
+                ) in rows:
                     if hashed is None:
                         unproven[key_id] = bcrypt_hash.encode()
                         continue
                     shared_id = account_ids.setdefault(account_id, account_id)
                     scope = self._scope(limits) if any(limits) else None
                     live[hashed] = Caller(
-                        shared_id, key_id, not_before or 0.0, expires_at or 0.0, self._policy(policy), scope
+                        shared_id, key_id, not_before or 0.0, expires_at or 0.0, self._policy(policy), scope, consents
                     )
                     if expires_at:
                         heapq.heappush(ending, (expires_at, hashed))
@@ -253,7 +264,9 @@ class KeyRing:
         limits = [row["endpoints"], row["models"], row["regions"], row["networks"]]
         scope = self._scope(limits) if any(limits) else None
         policy = self._policy(row["policy"])
-        return Caller(row["account_id"], row["key_id"], row["not_before"], row["expires_at"], policy, scope)
+        return Caller(
+            row["account_id"], row["key_id"], row["not_before"], row["expires_at"], policy, scope, row["consents"]
+        )
 
     def _policy(self, text: str | None) -> Policy | None:
         """One object for all accounts with the same policy. One that nobody understands admits nothing."""

@@ -2,12 +2,22 @@
 
 from typing import Final
 
+from luntrex_proxy.core.consents import Purpose, routing_bits
+
 # $1 and $2 are the fingerprints of our peppers, the present one and the one before (or the same again).
-_COLUMNS: Final = """
+
+
+def _bits(column: str) -> str:
+    """The consents in this column as `routing_bits` would have them."""
+    terms = (f"{routing_bits((name,))} * ('{name}' = ANY ({column}))::int" for name in Purpose if routing_bits((name,)))
+    return f"CASE WHEN {column} = '{{}}' THEN 0 ELSE {' + '.join(terms)} END"
+
+
+_COLUMNS: Final = f"""
        k.key_id, h.hashed, CASE WHEN h.hashed IS NULL THEN k.bcrypt_hash END AS unproven, k.account_id,
        coalesce(extract(epoch FROM k.not_before)::float8, 0) AS not_before,
        coalesce(extract(epoch FROM k.expires_at)::float8, 0) AS expires_at,
-       a.policy, k.endpoints, k.models, k.regions, k.networks,
+       a.policy, {_bits("a.consents")} AS consents, k.endpoints, k.models, k.regions, k.networks,
        k.status = 'active' AND a.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now()) AS live
 """
 _FROM: Final = """

@@ -11,6 +11,7 @@ import pytest
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.catalogue import Entry
+from luntrex_proxy.core.consents import PROVIDER_RETENTION_BIT, TRAINING_BIT
 from luntrex_proxy.core.outcome import Ending
 from luntrex_proxy.core.policy import NO_TRAINING, Policy, RetentionKind, Training
 from tests.fakes import FIRST, KEY, Gateway, Target, entry, serving, upstream
@@ -181,13 +182,26 @@ async def test_an_account_has_its_own_policy() -> None:
     """Wider or narrower than the default, and the header narrows it."""
     async with scene(targets=("out",), **TRAINED) as running:
         wide = Policy.of(None, RetentionKind.UNKNOWN, None, Training.YES)
-        running.gateway.keys.callers[KEY.encode()] = Caller(7, "k" * 12, policy=wide)
+        running.gateway.keys.callers[KEY.encode()] = Caller(7, "k" * 12, policy=wide, consents=3)
         assert (await running.ask()).status == 200
         assert (await running.ask(BODY, "x-luntrex-policy: training=never")).status == 403
         narrow = Policy.of(frozenset({"ch"}), RetentionKind.NONE, None, Training.YES)
         running.gateway.keys.callers[KEY.encode()] = Caller(7, "k" * 12, policy=narrow)
         assert names(await running.ask(BODY, "x-luntrex-policy: region=eu")) == "region"
         assert len(running.outside.requests) == 1
+
+
+async def test_an_account_is_no_wider_than_its_owner_agreed_to() -> None:
+    """Training and longer keeping need a consent each; without it the default holds, whoever set the policy."""
+    for traits, name, bit in ((TRAINED, "training", TRAINING_BIT), (KEPT, "retention", PROVIDER_RETENTION_BIT)):
+        async with scene(targets=("out",), **traits) as running:
+            wide = Policy.of(None, RetentionKind.UNKNOWN, None, Training.UNKNOWN)
+            for consents, status in ((0, 403), (3 - bit, 403), (bit, 200), (3, 200)):
+                running.gateway.keys.callers[KEY.encode()] = Caller(7, "k" * 12, policy=wide, consents=consents)
+                answer = await running.ask()
+                assert answer.status == status
+                assert status == 200 or names(answer) == name
+            assert len(running.outside.requests) == 2
 
 
 COUNT = f"{MESSAGES}/count_tokens"

@@ -125,6 +125,25 @@ def test_an_account_may_have_a_policy_of_its_own(
         assert daemon.cli("accounts", "policy", daemon.account, *arguments, check=False).returncode in (1, 2)
 
 
+def test_an_owner_agrees_to_training_or_it_does_not_happen(
+    daemon: Daemon, outside: ScriptedUpstream, inside: ScriptedUpstream
+) -> None:
+    """A policy that allows it is not enough: the consent is, until the second in which it is withdrawn."""
+    outside.script = inside.script = lambda exchange: bodies.answer_by_path(exchange.path, exchange.body)
+    daemon.cli("accounts", "policy", daemon.account, "region=eu; retention=none; training=yes")
+    wait_until(lambda: status(daemon, "all") == 200)
+    assert status(daemon, "trains") == 403
+    daemon.cli("consents", "give", daemon.account, "training")
+    wait_until(lambda: status(daemon, "trains") == 200)
+    assert "training" in daemon.cli("consents", "list", daemon.account, "--json").stdout
+    daemon.cli("consents", "withdraw", daemon.account, "training")
+    wait_until(lambda: status(daemon, "trains") == 403)
+    assert daemon.cli("consents", "withdraw", daemon.account, "training", check=False).returncode == 1
+    assert daemon.cli("consents", "give", daemon.account, "all", check=False).returncode == 2
+    assert daemon.cli("consents", "give", daemon.account, "training", "--owner", "x@y.z", check=False).returncode == 1
+    daemon.cli("accounts", "policy", daemon.account, "--default")
+
+
 def status(daemon: Daemon, model: str) -> int:
     return ask(daemon, post(daemon, "/v1/chat/completions", chat_request(model))).status
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from luntrex_proxy.console.api.cursors import DEFAULT_LIMIT, LONGEST_LIMIT
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
+from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.core.roles import Permission
 
 # Every path parameter there is: its form, and what the OpenAPI document says of it. Another form is: not found.
@@ -17,6 +18,7 @@ PARAMETERS: Final = {
     "account_id": (r"[1-9][0-9]{0,17}", "Id of the account."),
     "key_id": (r"[0-9A-Za-z]{12}", "Id of the API key, the part after `lx_`."),
     "token_id": (r"[0-9A-Za-z]{12}", "Id of the token, the part after `lxp_`."),
+    "purpose": ("|".join(Purpose), "What a consent is for."),
     "person_id": (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "Id of the person."),
 }
 

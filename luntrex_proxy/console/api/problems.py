@@ -39,7 +39,9 @@ PROBLEMS: Final = {
         403, "The request comes from another site", "Changes with a session must come from the console's own origin."
     ),
     "wider_policy": Row(
-        403, "The policy is too wide", "An account can narrow the installation's policy; the operator can widen it."
+        403,
+        "The policy is too wide",
+        "It is wider than the installation's and than what the account's owner agreed to (consents).",
     ),
     "not_found": Row(404, "There is no such thing", "It does not exist, or it is not yours to see."),
     "method_not_allowed": Row(405, "This method is not known here", "The Allow header names those that are."),
@@ -52,6 +54,8 @@ PROBLEMS: Final = {
         "The same request with this Idempotency-Key made the thing named by `id`. A secret is shown once only.",
     ),
     "name_taken": Row(409, "The name is taken", "Choose another name."),
+    "other_text": Row(409, "The text is another one by now", "Read the present text, then agree to that one."),
+    "no_consent": Row(409, "There is no such consent", "It was not given, or it was withdrawn already."),
     "account_suspended": Row(409, "The account is suspended", "It has to be resumed first."),
     "stale": Row(412, "It was changed meanwhile", "Read it again, and send its new ETag."),
     "body_too_large": Row(413, "The body is too large", "Send at most 65,536 bytes."),

@@ -10,7 +10,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from luntrex_proxy.console.api import accounts
+from luntrex_proxy.console.api import accounts, consents
 from luntrex_proxy.console.api.callers import Callers
 from luntrex_proxy.console.api.cursors import make_cursor, read_cursor
 from luntrex_proxy.console.api.openapi import document
@@ -42,7 +42,7 @@ from luntrex_proxy.observe.logs import describe
 from luntrex_proxy.observe.writer import Burst
 
 BASE: Final = "/api/v1"
-OPERATIONS: Final = (*accounts.OPERATIONS,)
+OPERATIONS: Final = (*accounts.OPERATIONS, *consents.OPERATIONS)
 _NOBODY: Final = Person("")
 _REPLAYED: Final = {"Idempotency-Replayed": "true"}
 _CODES: Final = (  # "": the error carries the code itself
