@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from luntrex_proxy.daemon import Started
+    from luntrex_proxy.plan import Started
 
 _DEMO_ACCOUNT = "demo"
 _OWN_ACCOUNT = "default"
@@ -27,7 +27,8 @@ _OWN_ACCOUNT = "default"
 @click.pass_context
 def serve(context: click.Context, demo: bool, plane: str) -> None:
     """Run the gateway until Ctrl-C or SIGTERM; SIGHUP reads models and upstreams again."""
-    from luntrex_proxy import daemon  # noqa: PLC0415 -- --help must not load the server
+    from luntrex_proxy.daemon import serve as run  # noqa: PLC0415 -- --help must not load the server
+    from luntrex_proxy.plan import Plan  # noqa: PLC0415 -- as above
     from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- as above
     from luntrex_proxy.settings.policy import outsiders  # noqa: PLC0415 -- as above
     from luntrex_proxy.settings.state import find_state_directory  # noqa: PLC0415 -- as above
@@ -42,7 +43,7 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
         click.echo(sentence, err=True)
     # A key in the journal would be a key at rest in plain text: there `keys create` is the way.
     own_key = (demo or loaded.from_environment) and plane != "control" and not stdout_is_journal()
-    plan = daemon.Plan(
+    plan = Plan(
         settings=loaded.settings,
         state_directory=state.path / "demo" if demo else state.path,
         gateway=plane != "control",
@@ -51,7 +52,7 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
         first_account=(_DEMO_ACCOUNT if demo else _OWN_ACCOUNT) if own_key else "",
         reload=None if demo else lambda: load(path, serving=True).settings,
     )
-    daemon.serve(plan, lambda started: _tell(started, demo=demo, state=plan.state_directory))
+    run(plan, lambda started: _tell(started, demo=demo, state=plan.state_directory))
 
 
 def _tell(started: "Started", *, demo: bool, state: Path) -> None:
