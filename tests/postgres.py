@@ -4,6 +4,7 @@ A conftest takes them with `from tests.postgres import database, database_dsn, p
 """
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Iterator
 
@@ -66,12 +67,19 @@ async def drop_database(dsn: str) -> None:
     await connection.close()
 
 
-@pytest.fixture
-async def database_dsn(postgres_dsn: str) -> AsyncIterator[str]:
-    """The DSN of this test's own migrated database."""
+@contextlib.asynccontextmanager
+async def migrated_database(postgres_dsn: str) -> AsyncIterator[str]:
+    """The DSN of a migrated database of one's own."""
     dsn = await fresh_database(postgres_dsn, _TEMPLATE)
     yield dsn
     await drop_database(dsn)
+
+
+@pytest.fixture
+async def database_dsn(postgres_dsn: str) -> AsyncIterator[str]:
+    """The DSN of this test's own migrated database."""
+    async with migrated_database(postgres_dsn) as dsn:
+        yield dsn
 
 
 @pytest.fixture

@@ -245,4 +245,5 @@ def _print_new(made: NewKey, base_url: str, as_json: bool) -> None:
 
 def _as_object(key: KeyInfo) -> dict[str, Any]:
     fields = asdict(key)
+    del fields["account_id"], fields["version"]
     return {"id": fields.pop("key_id"), **fields}

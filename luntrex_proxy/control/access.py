@@ -26,6 +26,7 @@ class Person:
     roles: Mapping[int, Role] = field(default_factory=dict)  # by account id
     scopes: frozenset[Permission] | None = None  # what a token is limited to; None: signed in, not limited
     token_id: str | None = None
+    session_id: str | None = None
     fresh: bool = False  # proved within the last minutes to be it; a token never does
 
     @property

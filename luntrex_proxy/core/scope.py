@@ -17,8 +17,8 @@ from luntrex_proxy.core.policy import REGION, Policy
 
 ENDPOINTS: Final = tuple(name for name in ROUTE_NAMES if name != "none")
 # None begins as a key does: somebody may have put a whole one there, and limits are shown.
-_MODEL: Final = re.compile(r"(?!lx_)[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}\*?|\*")
-_ENTRIES_MAX: Final = 64  # of each kind: a scope is looked through at every request of its key
+MODEL: Final = re.compile(r"(?!lx_)[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}\*?|\*")
+ENTRIES_MAX: Final = 64  # of each kind: a scope is looked through at every request of its key
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # how IPv4 peers look to a dual-stack socket; here as IPv4
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -74,7 +74,7 @@ def read_scope(
         if name not in ENDPOINTS:
             raise BadScopeError(f"{name!r} is no endpoint; choose from {', '.join(ENDPOINTS)}.")
     for name in (models := _bounded("model", models)):
-        if _MODEL.fullmatch(name) is None:
+        if MODEL.fullmatch(name) is None:
             raise BadScopeError(f"{name!r} is no model name; give one as clients write it, or a beginning and `*`.")
     for name in (regions := _bounded("region", regions)):
         if REGION.fullmatch(name) is None:
@@ -89,8 +89,8 @@ def read_scope(
 
 def _bounded(kind: str, words: Iterable[str]) -> tuple[str, ...]:
     kept = tuple(sorted(set(words)))
-    if len(kept) > _ENTRIES_MAX:
-        raise BadScopeError(f"A key can be limited to {_ENTRIES_MAX} {kind}s at most, not {len(kept)}.")
+    if len(kept) > ENTRIES_MAX:
+        raise BadScopeError(f"A key can be limited to {ENTRIES_MAX} {kind}s at most, not {len(kept)}.")
     return kept
 
 

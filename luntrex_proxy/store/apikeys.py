@@ -20,7 +20,7 @@ from luntrex_proxy.core.scope import Scope
 from luntrex_proxy.store import accounts, audit
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
-from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.errors import ChangedError, RefusedError
 from luntrex_proxy.store.keyrows import (
     LIST,
     KeyInfo,
@@ -38,6 +38,7 @@ from luntrex_proxy.store.keyrows import (
     scope_of,
     unknown_key,
 )
+from luntrex_proxy.store.once import claimed
 from luntrex_proxy.store.pepper import Lookup
 
 BCRYPT_COST: Final = 10
@@ -48,7 +49,8 @@ WHERE a.name = $1 AND k.status <> 'revoked' AND (k.expires_at IS NULL OR k.expir
 ORDER BY k.created_at DESC, k.key_id LIMIT 1
 """
 _OLD: Final = """
-SELECT k.account_id, k.name, k.status, k.not_before, k.expires_at, k.endpoints, k.models, k.regions, k.networks,
+SELECT k.account_id, k.person_id::text, k.version, k.name, k.status, k.not_before, k.expires_at,
+       k.endpoints, k.models, k.regions, k.networks,
        coalesce(k.expires_at <= now(), false) AS expired,
        (SELECT s.key_id FROM api_key s WHERE s.rotated_from = k.key_id AND s.status <> 'revoked' LIMIT 1) AS successor
 FROM api_key k WHERE k.key_id = $1
@@ -73,23 +75,25 @@ async def create(
     name: str,
     terms: Terms = _NO_TERMS,
     *,
+    person_id: str | None = None,
     bcrypt_cost: int = BCRYPT_COST,
 ) -> NewKey:
-    """Make a key for the account of this name.
+    """Make a key for the account of this name; with `person_id` it is this member's own.
 
     RefusedError: the account is unknown or suspended, the name taken or unusable, the time over before it begins.
     """
     refuse_bad_name(name)
     proof, key = await _make(lookup, bcrypt_cost)
     with store_errors("create the key"):
-        async with pool.acquire() as connection, connection.transaction():
+        async with pool.acquire() as connection, connection.transaction(), claimed(connection) as claim:
             version = await next_version(connection)
             account_id = await account_for_a_key(connection, account)
             await refuse_bad_times(connection, terms)
             await refuse_taken_name(connection, account_id, name)
-            await insert(connection, proof, account_id, name, version, terms)
+            await insert(connection, proof, account_id, name, version, terms, person_id=person_id)
+            claim.object_id = proof.key_id
             info = await info_of(connection, proof.key_id)
-            await audit.record(connection, "key.created", proof.key_id, account_id)
+            await audit.record(connection, "key.created", proof.key_id, account_id, {"person": person_id})
     return NewKey(info, key.decode())
 
 
@@ -100,6 +104,30 @@ async def list_all(pool: Pool, account: str | None = None) -> list[KeyInfo]:
     with store_errors("list the keys"):
         rows = await pool.fetch(LIST + "WHERE $1::text IS NULL OR a.name = $1 ORDER BY k.created_at, k.key_id", account)
     return [key_info(row) for row in rows]
+
+
+async def list_page(
+    pool: Pool, account_id: int, person_id: str | None, after: tuple[datetime.datetime, str] | None, limit: int
+) -> list[KeyInfo]:
+    """Keys of an account, or those of one of its members, oldest first, those after (time, key id)."""
+    with store_errors("list the keys"):
+        rows = await pool.fetch(
+            LIST + "WHERE k.account_id = $1 AND ($2::uuid IS NULL OR k.person_id = $2)"
+            " AND ($3::timestamptz IS NULL OR (k.created_at, k.key_id) > ($3, $4)) ORDER BY k.created_at, k.key_id"
+            " LIMIT $5",
+            account_id,
+            person_id,
+            *(after or (None, None)),
+            limit,
+        )
+    return [key_info(row) for row in rows]
+
+
+async def find(pool: Pool, account_id: int, key_id: str) -> KeyInfo | None:
+    """The key of this id, if it is this account's."""
+    with store_errors("find the key"):
+        row = await pool.fetchrow(LIST + "WHERE k.account_id = $1 AND k.key_id = $2", account_id, key_id)
+    return None if row is None else key_info(row)
 
 
 async def current(pool: Pool, account: str) -> KeyInfo | None:
@@ -121,11 +149,12 @@ async def rotate(
         raise RefusedError(f"The overlap of two keys is 0 to {LONGEST_OVERLAP_S / 3600:.0f} hours.")
     proof, key = await _make(lookup, bcrypt_cost)
     with store_errors("rotate the key"):
-        async with pool.acquire() as connection, connection.transaction():
+        async with pool.acquire() as connection, connection.transaction(), claimed(connection) as claim:
             version = await next_version(connection)
             old = _rotatable(await connection.fetchrow(_OLD, key_id), key_id)
             terms = Terms(old["not_before"], old["expires_at"], scope_of(old))
-            await insert(connection, proof, old["account_id"], old["name"], version, terms, key_id)
+            await insert(connection, proof, old["account_id"], old["name"], version, terms, key_id, old["person_id"])
+            claim.object_id = proof.key_id
             await connection.execute(
                 "UPDATE api_key SET version = $2, expires_at = least(expires_at, now() + $3) WHERE key_id = $1",
                 key_id,
@@ -142,31 +171,40 @@ def _rotatable(old: Any, key_id: str) -> Any:
     if old is None:
         raise unknown_key(key_id)
     if old["status"] == "revoked" or old["expired"]:
-        raise RefusedError(f"The key {key_id} has ended; make a new one with `luntrex-proxy keys create`.")
+        raise RefusedError(f"The key {key_id} has ended; make a new one with `luntrex-proxy keys create`.", "key_ended")
     if old["status"] == "suspended":
-        raise RefusedError(f"The key {key_id} is suspended; run `luntrex-proxy keys resume {key_id}` first.")
+        raise RefusedError(
+            f"The key {key_id} is suspended; run `luntrex-proxy keys resume {key_id}` first.", "key_suspended"
+        )
     if old["successor"] is not None:
-        raise RefusedError(f"The key {key_id} was rotated already; rotate its successor {old['successor']}.")
+        raise RefusedError(
+            f"The key {key_id} was rotated already; rotate its successor {old['successor']}.", "key_rotated"
+        )
     return old
 
 
-async def limit(pool: Pool, key_id: str, scope: Scope, kinds: Iterable[str]) -> KeyInfo:
-    """Limit the key anew: of these kinds (fields of `Scope`) as `scope` says, of the others as before."""
+async def limit(pool: Pool, key_id: str, scope: Scope, kinds: Iterable[str], *, version: int | None = None) -> KeyInfo:
+    """Limit the key anew: of these kinds (fields of `Scope`) as `scope` says, of the others as before.
+
+    ChangedError: `version` is given and not the key's any more.
+    """
     refuse_no_id(key_id)
     with store_errors("limit the key"):
         async with pool.acquire() as connection, connection.transaction():
-            version = await next_version(connection)
+            new_version = await next_version(connection)
             old = await connection.fetchrow(_OLD, key_id)
             if old is None:
                 raise unknown_key(key_id)
+            if version not in (None, old["version"]):
+                raise ChangedError
             if old["status"] == "revoked" or old["expired"]:
-                raise RefusedError(f"The key {key_id} has ended; there is nothing to limit any more.")
+                raise RefusedError(f"The key {key_id} has ended; there is nothing to limit any more.", "key_ended")
             limited = replace(scope_of(old), **{kind: getattr(scope, kind) for kind in kinds})
             await connection.execute(
                 "UPDATE api_key SET endpoints = $3, models = $4, regions = $5, networks = $6, version = $2"
                 " WHERE key_id = $1",
                 key_id,
-                version,
+                new_version,
                 *scope_columns(limited),
             )
             info = await info_of(connection, key_id)
@@ -199,7 +237,7 @@ async def _set_status(pool: Pool, key_id: str, before: str, after: str) -> KeyIn
             )
             info = await info_of(connection, key_id)
             if info.state == "revoked":
-                raise RefusedError(f"The key {key_id} is revoked for good; make a new one.")
+                raise RefusedError(f"The key {key_id} is revoked for good; make a new one.", "key_ended")
             act = "key.resumed" if after == "active" else "key.suspended"
             await audit.record(connection, act, key_id, await _account_of(connection, key_id))
     return info

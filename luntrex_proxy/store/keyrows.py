@@ -18,7 +18,7 @@ _EARLIEST: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _LATEST: Final = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 LIST: Final = """
 SELECT k.key_id, a.name AS account, k.name, k.not_before, k.expires_at, k.rotated_from, k.revoked_at, k.created_at,
-       k.last_used_at, k.endpoints, k.models, k.regions, k.networks,
+       k.last_used_at, k.endpoints, k.models, k.regions, k.networks, k.account_id, k.person_id::text, k.version,
        CASE WHEN k.status <> 'active' THEN k.status
             WHEN k.expires_at <= now() THEN 'expired'
             WHEN a.status <> 'active' THEN 'account suspended'
@@ -46,6 +46,9 @@ class KeyInfo:
     models: list[str] | None
     regions: list[str] | None
     networks: list[str] | None
+    account_id: int
+    person_id: str | None  # the member whose key it is; None: the account's own
+    version: int  # of its last change
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,8 @@ async def account_for_a_key(connection: Connection, account: str) -> int:
     if row["status"] != "active":
         raise RefusedError(
             f"The account {account} is suspended, so its keys would be refused; "
-            f"first run `luntrex-proxy accounts resume {account}`."
+            f"first run `luntrex-proxy accounts resume {account}`.",
+            "account_suspended",
         )
     return int(row["account_id"])
 
@@ -80,7 +84,9 @@ def refuse_unusable_times(terms: Terms) -> None:
     """What no database is needed for; some of these times it could not even be told."""
     for what, time in (("begin", terms.not_before), ("end", terms.expires_at)):
         if time is not None and not _EARLIEST <= time <= _LATEST:
-            raise RefusedError(f"A key can {what} between 1970 and 9999 only; give a time in those years, in UTC.")
+            raise RefusedError(
+                f"A key can {what} between 1970 and 9999 only; give a time in those years, in UTC.", "bad_times"
+            )
 
 
 async def refuse_bad_times(connection: Connection, terms: Terms) -> None:
@@ -88,9 +94,9 @@ async def refuse_bad_times(connection: Connection, terms: Terms) -> None:
     if terms.expires_at is None:
         return
     if await connection.fetchval("SELECT $1 <= now()", terms.expires_at):
-        raise RefusedError("A key cannot end in the past; give a later time, in UTC.")
+        raise RefusedError("A key cannot end in the past; give a later time, in UTC.", "bad_times")
     if terms.not_before is not None and terms.not_before >= terms.expires_at:
-        raise RefusedError("A key cannot end before it begins; give a later end or an earlier begin.")
+        raise RefusedError("A key cannot end before it begins; give a later end or an earlier begin.", "bad_times")
 
 
 async def refuse_taken_name(connection: Connection, account_id: int, name: str) -> None:
@@ -103,7 +109,9 @@ async def refuse_taken_name(connection: Connection, account_id: int, name: str) 
         name,
     )
     if taken_by is not None:
-        raise RefusedError(f"The key {taken_by} of this account has this name; choose another, or rotate that key.")
+        raise RefusedError(
+            f"The key {taken_by} of this account has this name; choose another, or rotate that key.", "name_taken"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +134,17 @@ async def insert(
     version: int,
     terms: Terms,
     rotated_from: str | None = None,
+    person_id: str | None = None,
 ) -> None:
     """Write a new key, of which everything was checked before."""
     await connection.execute(
         "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, lookup_hash, pepper_fingerprint,"
         " old_lookup_hash, old_pepper_fingerprint, rotated_from, version, not_before, expires_at,"
-        " endpoints, models, regions, networks)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+        " person_id, endpoints, models, regions, networks)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         proof.key_id, account_id, name, proof.bcrypt_hash, proof.lookup_hash, proof.fingerprint,
         proof.old_lookup_hash, proof.old_fingerprint, rotated_from, version, terms.not_before, terms.expires_at,
-        *scope_columns(terms.scope),
+        person_id, *scope_columns(terms.scope),
     )  # fmt: skip
 
 

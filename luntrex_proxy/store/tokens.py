@@ -68,7 +68,7 @@ async def create(pool: Pool, person_id: str, name: str, scopes: list[str], expir
                     f" VALUES ($1, $2, $3, $4, $5, $6) RETURNING {_COLUMNS}",
                     token_id, person_id, name, tokens.token_hash(token), scopes, expires_at,
                 )  # fmt: skip
-            except asyncpg.CheckViolationError:
+            except (asyncpg.CheckViolationError, asyncpg.DataError):
                 raise RefusedError("A token ends in the future, within a year at most.", code="bad_expiry") from None
             claim.object_id = token_id
             await audit.record(connection, "token.created", token_id, facts={"scopes": tuple(scopes)})
@@ -99,6 +99,15 @@ async def list_page(pool: Pool, person_id: str, after: str, limit: int) -> list[
             limit,
         )
     return [_info(row) for row in rows]
+
+
+async def find(pool: Pool, person_id: str, token_id: str) -> TokenInfo | None:
+    """A person's token; None: the person has no such token."""
+    with store_errors("find the token"):
+        row = await pool.fetchrow(
+            f"SELECT {_COLUMNS} FROM access_token WHERE person_id = $1 AND token_id = $2", person_id, token_id
+        )
+    return None if row is None else _info(row)
 
 
 async def revoke(pool: Pool, person_id: str, token_id: str) -> TokenInfo | None:

@@ -1,5 +1,6 @@
 """Shared by the tests of the console: its application on a loopback port, over a real database, and people to ask."""
 
+import contextlib
 import datetime
 import time
 import uuid
@@ -111,11 +112,10 @@ class Api:
         return (await accounts.create(self.pool, name)).account_id
 
 
-@pytest.fixture
-async def api(database: Pool, tmp_path: Path) -> AsyncIterator[Api]:
+@contextlib.asynccontextmanager
+async def running_api(database: Pool, directory: Path) -> AsyncIterator[Api]:
     """The API on a loopback port."""
-
-    services = Services(Settings(), database, LOOKUP, tmp_path, key_bcrypt_cost=4)
+    services = Services(Settings(), database, LOOKUP, directory, key_bcrypt_cost=4)
     app = web.Application()
     add_console(app, services)
     runner = QuietRunner(app, shutdown_timeout_s=1)
@@ -126,3 +126,10 @@ async def api(database: Pool, tmp_path: Path) -> AsyncIterator[Api]:
     async with aiohttp.ClientSession(cookie_jar=jar, skip_auto_headers=["Content-Type"]) as client:
         yield Api(services, f"http://127.0.0.1:{site.port}{BASE}", client)
     await runner.cleanup()
+
+
+@pytest.fixture
+async def api(database: Pool, tmp_path: Path) -> AsyncIterator[Api]:
+    """An API of the test's own."""
+    async with running_api(database, tmp_path) as running:
+        yield running

@@ -7,7 +7,9 @@ To add a resource: a file here named after it, beside accounts.py, which is the 
 1. Models of what comes in (`Body`, `Query`) and goes out (`Shown`). Patterns and bounds stand in their fields: they
    validate and are in the OpenAPI document.
 2. One async handler per operation. It gets a `Call` and returns a `Shown`, a `Made` (201), a `Page`, or None (204).
-3. `OPERATIONS`: one `Operation` each, and the tuple in routing.py's `OPERATIONS`. Routing, validation, the OpenAPI
-   document and the authorisation matrix follow from it; tests/console/matrix.py wants a row per operation.
+3. `OPERATIONS`: one `Operation` each, and a line in resources.py. Routing, validation, the OpenAPI document and the
+   authorisation matrix follow from it. tests/console/matrix.py wants a row per operation: who may, and what to send;
+   with it tests prove that whoever may not is refused, and that nonsense is, and that neither changes anything.
+What makes a credential or cannot be undone is `proven`: a session must have proved itself within ten minutes.
 A new path parameter goes into operations.py's `PARAMETERS`; a refusal with a code of its own into problems.py.
 """

@@ -37,7 +37,8 @@ class Callers:
         if request.method not in SAFE_METHODS and not is_from_our_pages(request):
             raise Problem("cross_site")
         roles = {member.account_id: member.role for member in who.members}
-        return Person(str(who.person_id), who.operator, roles, fresh=who.is_fresh)
+        session_id = str(who.session_id)
+        return Person(str(who.person_id), who.operator, roles, session_id=session_id, fresh=who.is_fresh)
 
     async def _holder(self, request: web.Request, given: Sequence[str]) -> Person:
         network, now = network_of(request.remote or ""), time.monotonic()

@@ -77,6 +77,8 @@ def problems_of(operation: Operation) -> set[str]:
         codes |= {"conflict", "cross_site"}
     if operation.access is Who.SIGNED_IN:
         codes |= {"sign_in"}
+    if operation.proven:
+        codes |= {"prove_again"}
     if operation.paged:
         codes |= {"bad_cursor"}
     if operation.makes:

@@ -1,26 +1,41 @@
 """What an operation is: its declaration, and what its handler gets and gives."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from luntrex_proxy.console.api.cursors import DEFAULT_LIMIT, LONGEST_LIMIT
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.core.roles import Permission
+from luntrex_proxy.settings.section import fault
 
+_UUID: Final = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 # Every path parameter there is: its form, and what the OpenAPI document says of it. Another form is: not found.
 PARAMETERS: Final = {
     "account_id": (r"[1-9][0-9]{0,17}", "Id of the account."),
     "key_id": (r"[0-9A-Za-z]{12}", "Id of the API key, the part after `lx_`."),
     "token_id": (r"[0-9A-Za-z]{12}", "Id of the token, the part after `lxp_`."),
     "purpose": ("|".join(Purpose), "What a consent is for."),
-    "person_id": (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "Id of the person."),
+    "person_id": (_UUID, "Id of the person."),
+    "session_id": (_UUID, "Id of the session."),
 }
+
+
+def _check_time(text: Any) -> Any:
+    """Only RFC 3339: pydantic would take numbers in text, too."""
+    if not isinstance(text, str) or not _TIME.fullmatch(text):
+        raise fault("must be a time with its zone, such as 2030-01-31T00:00:00Z")
+    return text
+
+
+Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_check_time)]
 
 
 class Body(BaseModel):
@@ -66,6 +81,7 @@ class Made:
     shown: Shown
     object_id: str
     etag: str | None = None
+    location: str | None = None  # below /api/v1; None: the operation's path and the id
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +161,7 @@ class Operation:
     answer: type[Shown] | None = None  # of a list: one of its items; None: 204
     makes: bool = False  # 201, and Idempotency-Key counts
     replay: Callable[[Call, str], Awaitable[Made]] | None = None  # of what was made, by id; None: a secret went with it
+    proven: bool = False  # a session must have proved within minutes whose it is; a token's scopes stand for that
     tagged: bool = False  # ETag, and If-Match where it changes something
     problems: tuple[str, ...] = field(default=())  # codes beyond those of every operation of its kind
 

@@ -35,6 +35,12 @@ PROBLEMS: Final = {
     ),
     "denied": Row(403, "This is not allowed", "The role, or the token's scopes, do not allow this operation."),
     "sign_in": Row(403, "Sign in for this", "A token cannot do this; sign in to the console."),
+    "prove_again": Row(
+        403, "Prove again that it is you", "This needs the password or a second factor within the last ten minutes."
+    ),
+    "not_a_member": Row(
+        403, "Only a member can have a key of their own", "Make one that is the account's: `owner` `account`."
+    ),
     "cross_site": Row(
         403, "The request comes from another site", "Changes with a session must come from the console's own origin."
     ),
@@ -57,10 +63,17 @@ PROBLEMS: Final = {
     "other_text": Row(409, "The text is another one by now", "Read the present text, then agree to that one."),
     "no_consent": Row(409, "There is no such consent", "It was not given, or it was withdrawn already."),
     "account_suspended": Row(409, "The account is suspended", "It has to be resumed first."),
+    "key_ended": Row(409, "The key has ended", "It is revoked or expired for good; make a new one."),
+    "key_suspended": Row(409, "The key is suspended", "Resume it first."),
+    "key_rotated": Row(409, "The key was rotated already", "Rotate its successor: the one with this `rotated_from`."),
     "stale": Row(412, "It was changed meanwhile", "Read it again, and send its new ETag."),
     "body_too_large": Row(413, "The body is too large", "Send at most 65,536 bytes."),
     "not_a_json_type": Row(415, "The body has another type", "Send application/json, without a content-encoding."),
     "invalid": Row(422, "Some fields are not valid", "Each entry of `errors` names a field and says what it must be."),
+    "bad_times": Row(
+        422, "The times are not valid", "It has to end in the future, before the year 10000, and after it begins."
+    ),
+    "bad_expiry": Row(422, "The time is not valid", "A token ends in the future, within a year at most."),
     "bad_policy": Row(
         422,
         "The policy is not valid",

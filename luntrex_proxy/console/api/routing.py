@@ -1,4 +1,4 @@
-"""From a request to its operation and from the operation's result to the answer. The list of all operations is here."""
+"""From a request to its operation and from the operation's result to the answer."""
 
 import re
 import time
@@ -10,7 +10,6 @@ import orjson
 import structlog
 from aiohttp import web
 
-from luntrex_proxy.console.api import accounts, consents
 from luntrex_proxy.console.api.callers import Callers
 from luntrex_proxy.console.api.cursors import make_cursor, read_cursor
 from luntrex_proxy.console.api.openapi import document
@@ -35,6 +34,7 @@ from luntrex_proxy.console.api.reading import (
     read_if_match,
     read_query,
 )
+from luntrex_proxy.console.api.resources import OPERATIONS
 from luntrex_proxy.control import access, acts
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
@@ -42,7 +42,6 @@ from luntrex_proxy.observe.logs import describe
 from luntrex_proxy.observe.writer import Burst
 
 BASE: Final = "/api/v1"
-OPERATIONS: Final = (*accounts.OPERATIONS, *consents.OPERATIONS)
 _NOBODY: Final = Person("")
 _REPLAYED: Final = {"Idempotency-Replayed": "true"}
 _CODES: Final = (  # "": the error carries the code itself
@@ -161,6 +160,8 @@ def _admit(operation: Operation, person: Person | None, place: dict[str, str]) -
         access.require_operator(person, *operation.scopes)
     elif operation.access is Who.SIGNED_IN and person.token_id is not None:
         raise Problem("sign_in")
+    if operation.proven and person.token_id is None and not person.fresh:
+        raise Problem("prove_again")
 
 
 async def _note_operator(operation: Operation, call: Call) -> None:
@@ -188,7 +189,8 @@ def _response(request: web.Request, result: Result, next_cursor: str | None, mor
         return web.Response(status=204)
     headers, status = dict(more), 200
     if isinstance(result, Made):
-        status, headers["Location"] = 201, f"{request.rel_url.raw_path}/{result.object_id}"
+        below = None if result.location is None else BASE + result.location
+        status, headers["Location"] = 201, below or f"{request.rel_url.raw_path}/{result.object_id}"
     if isinstance(result, Made | Tagged) and result.etag is not None:
         headers["ETag"] = result.etag
     if isinstance(result, Listed):

@@ -1,0 +1,195 @@
+"""Who may do what, as a table: one row per operation of the API. It is written by hand, so that it can disagree.
+
+An operation without a row fails test_authorization.py. `Row.place` makes what the operation is about, anew each time:
+the refused calls of a row all aim at something that is there.
+"""
+
+import itertools
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from luntrex_proxy.console.api.operations import Operation, Who
+from luntrex_proxy.control import consents
+from luntrex_proxy.core.consents import Purpose
+from luntrex_proxy.core.roles import Permission, Role
+from luntrex_proxy.store import apikeys
+from luntrex_proxy.store.database import Pool
+from tests.console.conftest import Answer, Api
+from tests.postgres import LOOKUP
+
+_numbers = itertools.count(1)
+_COLUMNS = (
+    "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'"
+    " WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1"
+)
+
+
+def fresh() -> str:
+    """A name that nothing has."""
+    return f"n{next(_numbers)}"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: by a token or a session, what they are in `World.account`, or an operator."""
+
+    name: str
+    person_id: str = ""
+    token: str | None = None
+    session: str | None = None
+    role: Role | None = None
+    operator: bool = False
+    scopes: frozenset[Permission] | None = None  # None: all
+
+
+@dataclass(frozen=True)
+class World:
+    """Two accounts, and everybody there is in the first of them."""
+
+    api: Api
+    account: int
+    foreign: int
+    callers: tuple[Caller, ...]
+
+    async def ask(self, caller: Caller, operation: Operation, place: Mapping[str, str], **more: Any) -> Answer:
+        """One call of an operation."""
+        path = operation.path.format_map(place)
+        return await self.api.ask(operation.method, path, token=caller.token, session=caller.session, **more)
+
+    async def narrowed(self, caller: Caller, without: tuple[Permission, ...]) -> Caller:
+        """The caller with a token that covers all but these."""
+        scopes = frozenset(Permission) - set(without)
+        token = await self.api.token(caller.person_id, scopes)
+        await self.api.ask("GET", "/me", token=token)  # what a first use writes is written
+        return Caller(
+            f"{caller.name} without scope", caller.person_id, token, None, caller.role, caller.operator, scopes
+        )
+
+
+async def make_world(api: Api) -> World:
+    """Everybody has asked once already: what a first use writes is written."""
+    account, foreign = await api.account("own"), await api.account("foreign")
+    callers = [Caller("nobody")]
+    for role in (*Role, None):
+        person = await api.person({account: role} if role else {})
+        callers.append(Caller(role or "stranger", person, await api.token(person), None, role))
+    for role, operator in ((Role.OWNER, False), (Role.VIEWER, False), (None, True)):
+        person = await api.person({account: role} if role else {}, operator=operator)
+        name = "operator" if operator else str(role)
+        callers.append(Caller(f"{name} by session", person, None, await api.session(person), role, operator))
+        if operator:
+            callers.append(Caller(name, person, await api.token(person), None, role, operator))
+    await api.person({account: Role.OWNER})  # none of the others is the last one
+    for caller in callers:
+        await api.ask("GET", "/me", token=caller.token, session=caller.session)
+    return World(api, account, foreign, tuple(callers))
+
+
+async def contents(pool: Pool) -> dict[str, str]:
+    """A hash of every table's rows."""
+    tables = [row[0] for row in await pool.fetch(_COLUMNS)]
+    query = " UNION ALL ".join(
+        f"SELECT '{table}', coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM \"{table}\" t"
+        for table in tables
+    )
+    return {row[0]: row[1] for row in await pool.fetch(query)}
+
+
+Place = Callable[[World, int, Caller], Awaitable[dict[str, str]]]
+
+
+async def nothing(_world: World, _account: int, _caller: Caller) -> dict[str, str]:
+    """The operation is about nothing in particular."""
+    return {}
+
+
+async def a_key(world: World, account: int, _caller: Caller) -> dict[str, str]:
+    """A key of the account's own."""
+    name = await world.api.pool.fetchval("SELECT name FROM account WHERE account_id = $1", account)
+    made = await apikeys.create(world.api.pool, LOOKUP, name, fresh(), bcrypt_cost=4)
+    return {"key_id": made.info.key_id}
+
+
+async def a_suspended_key(world: World, account: int, caller: Caller) -> dict[str, str]:
+    """A key that can be resumed."""
+    place = await a_key(world, account, caller)
+    await apikeys.suspend(world.api.pool, place["key_id"])
+    return place
+
+
+async def a_purpose(_world: World, _account: int, _caller: Caller) -> dict[str, str]:
+    """Something to agree to."""
+    return {"purpose": Purpose.TRAINING}
+
+
+async def a_consent(world: World, account: int, _caller: Caller) -> dict[str, str]:
+    """Something agreed to."""
+    await consents.give(world.api.pool, account, Purpose.TRAINING)
+    return {"purpose": Purpose.TRAINING}
+
+
+async def a_token(world: World, _account: int, caller: Caller) -> dict[str, str]:
+    """A token of the caller's own, not the one that is sent."""
+    owner = caller.person_id or await world.api.person()
+    return {"token_id": (await world.api.token(owner))[4:16]}
+
+
+async def a_session(world: World, _account: int, caller: Caller) -> dict[str, str]:
+    """A session of the caller's own, not the one that asks."""
+    owner = uuid.UUID(caller.person_id or await world.api.person())
+    session_id = await world.api.pool.fetchval(
+        "INSERT INTO session (person_id, token_hash, network) VALUES ($1, $2, 'local') RETURNING session_id",
+        owner,
+        uuid.uuid4().bytes * 2,
+    )
+    return {"session_id": str(session_id)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Who may: roles in the account of the path, or a kind of person."""
+
+    who: frozenset[Role] | Who
+    operator: bool = True  # may who runs the installation, no member of the account
+    hidden_from: frozenset[Role] = field(default_factory=frozenset)  # roles that are told: there is no such thing
+    place: Place = nothing
+    body: Callable[[], Any] | None = None
+
+
+def _roles(*roles: Role) -> frozenset[Role]:
+    return frozenset(roles)
+
+
+O, A, D, B, V, P = Role.OWNER, Role.ADMIN, Role.DEVELOPER, Role.BILLING, Role.VIEWER, Role.PRIVACY  # noqa: E741
+ROWS = {
+    "me.get": Row(Who.PERSON),
+    "sessions.list": Row(Who.SIGNED_IN),
+    "sessions.end": Row(Who.SIGNED_IN, place=a_session),
+    "sessions.end_others": Row(Who.SIGNED_IN),
+    "tokens.list": Row(Who.SIGNED_IN),
+    "tokens.create": Row(
+        Who.SIGNED_IN,
+        body=lambda: {"name": fresh(), "scopes": ["keys:read"], "expires_at": "2027-03-01T00:00:00Z"},
+    ),
+    "tokens.get": Row(Who.SIGNED_IN, place=a_token),
+    "tokens.revoke": Row(Who.SIGNED_IN, place=a_token),
+    "accounts.list": Row(Who.PERSON),
+    "accounts.create": Row(Who.OPERATOR, body=lambda: {"name": fresh()}),
+    "accounts.get": Row(_roles(O, A, D, B, V, P)),
+    "accounts.change": Row(_roles(O, A), body=lambda: {"policy": None}),
+    "accounts.suspend": Row(Who.OPERATOR),
+    "accounts.resume": Row(Who.OPERATOR),
+    "consents.list": Row(_roles(O, A, P)),
+    "consents.give": Row(_roles(O), operator=False, place=a_purpose, body=lambda: {"text_version": 1}),
+    "consents.withdraw": Row(_roles(O), operator=False, place=a_consent),
+    "keys.list": Row(_roles(O, A, D, V)),
+    "keys.create": Row(_roles(O, A), body=lambda: {"name": fresh(), "owner": "account"}),
+    "keys.get": Row(_roles(O, A, V), hidden_from=_roles(D), place=a_key),
+    "keys.limit": Row(_roles(O, A), hidden_from=_roles(D), place=a_key, body=lambda: {"regions": ["eu"]}),
+    "keys.rotate": Row(_roles(O, A), hidden_from=_roles(D), place=a_key, body=lambda: {"overlap_s": 0}),
+    "keys.suspend": Row(_roles(O, A), hidden_from=_roles(D), place=a_key),
+    "keys.resume": Row(_roles(O, A), hidden_from=_roles(D), place=a_suspended_key),
+    "keys.revoke": Row(_roles(O, A), hidden_from=_roles(D), place=a_key),
+}

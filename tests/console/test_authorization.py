@@ -1,0 +1,131 @@
+"""The authorization matrix: every operation x every role x own and foreign account x operator, by matrix.py's table.
+
+Each call is valid but for who sends it. Asserted: the status, and for refused calls that no table changed.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from luntrex_proxy.console.api.operations import Operation, Who
+from luntrex_proxy.console.api.resources import OPERATIONS
+from luntrex_proxy.core.roles import Permission
+from luntrex_proxy.store.database import close_pool, open_pool
+from tests.console.conftest import running_api
+from tests.console.matrix import ROWS, Caller, Row, World, contents, make_world
+from tests.postgres import migrated_database
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """One for all operations: whatever they do, nobody's roles change by it."""
+    directory: Path = tmp_path_factory.mktemp("state")
+    async with migrated_database(postgres_dsn) as dsn:
+        pool = await open_pool(dsn)
+        async with running_api(pool, directory) as api:
+            yield await make_world(api)
+        await close_pool(pool)
+
+
+async def test_every_operation_has_a_row() -> None:
+    """Who adds an operation says who may use it; who takes one away takes its row."""
+    assert sorted(ROWS) == sorted(operation.name for operation in OPERATIONS)
+
+
+def _expected(operation: Operation, row: Row, caller: Caller, *, own: bool) -> int:
+    """The status by the row, and nothing else. 0: it is done."""
+    if row.who is Who.ANYONE:
+        return 0
+    if not caller.person_id:
+        return 401
+    if row.who is Who.OPERATOR:
+        return 0 if caller.operator and _covered(operation, caller) else 403
+    if row.who is Who.SIGNED_IN:
+        return 403 if caller.session is None else 0
+    if row.who is Who.PERSON:
+        return 0
+    if caller.operator:
+        return 0 if row.operator and _covered(operation, caller) else 403
+    if caller.role is None or not own:
+        return 404
+    if caller.role in row.hidden_from and _covered(operation, caller):
+        return 404
+    return 0 if caller.role in row.who and _covered(operation, caller) else 403
+
+
+def _covered(operation: Operation, caller: Caller) -> bool:
+    return caller.scopes is None or bool(caller.scopes & set(_needs(operation)))
+
+
+def _needs(operation: Operation) -> tuple[Permission, ...]:
+    return operation.access if isinstance(operation.access, tuple) else operation.scopes
+
+
+def _done(operation: Operation) -> int:
+    return 201 if operation.makes else 200 if operation.answer else 204
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+async def test_who_may(world: World, operation: Operation) -> None:
+    """Refused calls first, on one thing that is there; then each allowed one, on a thing of its own."""
+    row = ROWS[operation.name]
+    callers = list(world.callers)
+    if needs := _needs(operation):
+        callers += [
+            await world.narrowed(each, needs) for each in world.callers if each.token and each.name != "stranger"
+        ]
+    for own in (True, False) if "{account_id}" in operation.path else (True,):
+        account = world.account if own else world.foreign
+        expected = {caller: _expected(operation, row, caller, own=own) for caller in callers}
+        refused = {caller: status for caller, status in expected.items() if status}
+        places = {caller: {"account_id": str(account)} | await row.place(world, account, caller) for caller in refused}
+        before = await contents(world.api.pool)
+        for caller, status in refused.items():
+            body = row.body and row.body()
+            answer = await world.ask(caller, operation, places[caller], json=body)
+            assert answer.status == status, (caller.name, own, answer.raw)
+        assert await contents(world.api.pool) == before, f"a refused call changed something; own: {own}"
+        for caller in callers:
+            if caller not in refused:
+                place = {"account_id": str(account)} | await row.place(world, account, caller)
+                answer = await world.ask(caller, operation, place, json=row.body and row.body())
+                assert answer.status == _done(operation), (caller.name, own, answer.raw)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [each for each in OPERATIONS if each.path.startswith("/accounts/") and each.path.count("_id}") == 2],
+    ids=lambda operation: operation.name,
+)
+async def test_one_accounts_things_are_not_found_in_another(world: World, operation: Operation) -> None:
+    """Who may do everything in one account cannot reach into another by naming its own in the path."""
+    row = ROWS[operation.name]
+    for caller in world.callers:
+        if not caller.operator and caller.role not in (row.who if isinstance(row.who, frozenset) else ()):
+            continue
+        place = {"account_id": str(world.account)} | await row.place(world, world.foreign, caller)
+        before = await contents(world.api.pool)
+        answer = await world.ask(caller, operation, place, json=row.body and row.body())
+        assert (answer.status, answer.code) == (404, "not_found"), caller.name
+        after = await contents(world.api.pool)
+        changed = {table for table in before if before[table] != after[table]}
+        assert not changed or (caller.operator and not operation.changes and changed <= {"audit_entry", "audit_head"})
+
+
+@pytest.mark.parametrize(
+    "operation", [each for each in OPERATIONS if each.path.startswith("/me/") and "{" in each.path],
+    ids=lambda operation: operation.name,
+)  # fmt: skip
+async def test_ones_own_things_are_not_anothers(world: World, operation: Operation) -> None:
+    """Another person's token or session does not exist."""
+    row = ROWS[operation.name]
+    someone, other = (each for each in world.callers if each.session and not each.operator)
+    place = await row.place(world, world.account, other)
+    before = await contents(world.api.pool)
+    answer = await world.ask(someone, operation, place, json=row.body and row.body())
+    assert (answer.status, answer.code) == (404, "not_found")
+    assert await contents(world.api.pool) == before
