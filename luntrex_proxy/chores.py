@@ -4,6 +4,7 @@ The log's lines, the tables' days, the audit log's anchors, secrets set meanwhil
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -26,11 +27,14 @@ from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.retention import Dropped, Periods, drop_old
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
+from luntrex_proxy.store.wrapping import WrappingUnavailableError
 
 _LOG_FLUSH_S = 0.2
 _KEEPING_EVERY_S = 3600.0
 _DROPPED_AT_ONCE_DAYS = 7  # in an hour; `retention run` has no such bound
 _SECRETS_EVERY_S = 1.0
+_KEEPER_EVERY_S = 30.0
+_KEEPER_AGAIN_S = 5.0
 _ANCHOR_EVERY_S = 10.0
 _TROUBLE_EVERY_S = 1.0
 _TROUBLE_AGAIN_S = 60.0
@@ -104,7 +108,7 @@ async def anchor_audit(pool: Pool, directory: Path) -> None:
 
 async def follow_secrets(secrets: SecretBook, changes: Callable[[], object], renew: Callable[[], None]) -> None:
     """Use secrets that are set while we run. What cannot be opened or used is told once; the old ones serve on."""
-    seen = changes()
+    seen, waits = changes(), False
     while True:
         await asyncio.sleep(_SECRETS_EVERY_S)
         if changes() == seen:
@@ -114,10 +118,28 @@ async def follow_secrets(secrets: SecretBook, changes: Callable[[], object], ren
             if await secrets.refresh():
                 renew()
                 log.info("luntrex.secrets_changed")
+        except WrappingUnavailableError as error:
+            if not waits:
+                log.warning("luntrex.secrets_wait", hint=str(error)[:256])
+            waits, seen = True, None
+            await asyncio.sleep(_KEEPER_AGAIN_S)
+            continue
         except (StoreError, UnusableUpstreamError) as error:
             log.warning("luntrex.secrets_refused", hint=str(error)[:256])
         except DRIVER_ERRORS:
             seen = None  # the next round asks again
+        waits = False
+
+
+async def watch_keeper(secrets: SecretBook) -> None:
+    """Notice when AWS KMS is away, before somebody needs it: requests do not, their data keys are in memory."""
+    while True:
+        answered = secrets.keeper_answers
+        await asyncio.sleep(_KEEPER_EVERY_S)
+        with contextlib.suppress(StoreError):
+            await secrets.ask_keeper()
+        if secrets.keeper_answers != answered:
+            log.warning("luntrex.kms_back" if secrets.keeper_answers else "luntrex.kms_lost")
 
 
 async def tell_trouble(keys: KeyRing, shipper: Shipper, troubles: Callable[[], dict[str, int]]) -> None:

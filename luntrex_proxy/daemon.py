@@ -49,6 +49,7 @@ from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
 from luntrex_proxy.store.upkeep import KeyUpkeep
+from luntrex_proxy.store.wrappings import Wrappings
 
 # Objects of requests die by their counts; a collector run each 700 of them finds nothing and costs 5 us a request. Not
 # more than this, because a run stops the loop: ten thousand objects are looked at in less than a millisecond.
@@ -163,8 +164,8 @@ class _Daemon:
         lookup = await lookup_of(direct, plan.state_directory)
         self._pseudonym_key = derive_key(lookup.key)
         key_id, key = await first_key(direct, lookup, plan.first_account)
-        self._secrets = SecretBook(direct, plan.state_directory, self._settings.sealing.key_file)
-        await self._secrets.refresh()
+        self._secrets = SecretBook(direct, Wrappings(direct, plan.state_directory, self._settings.sealing))
+        await self._secrets.open()
         await stack.enter_async_context(self._kept_records())
         await stack.enter_async_context(self._kept_keys(lookup))
         self._build_pipeline()
@@ -180,6 +181,7 @@ class _Daemon:
         self._start(
             chores.flush_log(self._requests, self._refused_keys),
             chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
+            chores.watch_keeper(self._secrets),
             chores.anchor_audit(direct, self._plan.state_directory),
             chores.feed_watchdog(asyncio.get_running_loop()),
             chores.keep_tables(direct, self._settings.retention),
@@ -256,6 +258,7 @@ class _Daemon:
         ledger, log_parts = (self._spool, self._shipper), (self._requests, self._output)
         self._watched = Watched(self._pipeline, self._overload, self._keys, *ledger, self._lag, *log_parts)
         self._watched.show_in(self._metrics)
+        self._metrics.watch("luntrex_wrapping_key_up", lambda: int(self._secrets.keeper_answers))
 
     def _routing(self, settings: Settings, replaces: Routing | None) -> Routing:
         loop, sealed = asyncio.get_running_loop(), self._secrets.values

@@ -96,20 +96,21 @@ async def _look_at_database(settings: "Settings", directory: Path) -> list[Findi
             return [Finding("database", Level.NOTE, f"none yet; the first start makes one in {directory}")]
         async with opened(directory, url, needs_schema=False) as (pool, _):
             found.append(Finding("database", Level.GOOD, "embedded" if url is None else "reached"))
-            async for finding in _look_at_tables(pool, directory):
+            async for finding in _look_at_tables(pool, directory, settings):
                 found.append(finding)
     except StoreError as error:
         found.append(Finding("database", Level.BAD, str(error)))
     return found
 
 
-async def _look_at_tables(pool: Pool, directory: Path) -> AsyncIterator[Finding]:
+async def _look_at_tables(pool: Pool, directory: Path, settings: "Settings") -> AsyncIterator[Finding]:
     state = await migrate.status(pool)
     pending = [label for label in state.pending if "_pre_" in label]
     if pending:
         yield Finding("schema", Level.BAD, f"It lacks {', '.join(pending)}; run `luntrex-proxy db migrate`.")
         return
     yield Finding("schema", Level.GOOD, f"{len(state.applied)} migrations")
+    yield await _look_at_secrets(pool, directory, settings)
     if (await stored_fingerprints(pool))[0] is None:
         yield Finding("pepper", Level.NOTE, "none yet; the first start or key makes it")
         return
@@ -122,6 +123,21 @@ async def _look_at_tables(pool: Pool, directory: Path) -> AsyncIterator[Finding]
         yield Finding("pepper", Level.GOOD if is_present else Level.NOTE, text)
     yield await _look_at_keys(pool)
     yield await _look_at_ledger(pool, directory)
+
+
+async def _look_at_secrets(pool: Pool, directory: Path, settings: "Settings") -> Finding:
+    from luntrex_proxy.store.wrappings import Wrappings  # noqa: PLC0415 -- see above
+
+    try:
+        by, is_as_configured = await Wrappings(pool, directory, settings.sealing, only_look=True).look()
+    except StoreError as error:
+        return Finding("secrets", Level.BAD, str(error))
+    if not by:
+        return Finding("secrets", Level.GOOD, "none are set")
+    text = f"opened; their data keys are wrapped by {by}"
+    if is_as_configured:
+        return Finding("secrets", Level.GOOD, text)
+    return Finding("secrets", Level.NOTE, f"{text}, not as configured; run `luntrex-proxy secrets rotate wrapping-key`")
 
 
 async def _look_at_keys(pool: Pool) -> Finding:

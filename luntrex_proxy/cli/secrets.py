@@ -10,7 +10,8 @@ from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.store import rotation, sealedsecrets
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.rotation import PepperState
-from luntrex_proxy.store.sealing import Sealer, add_data_key, open_sealer, rotate_wrapping, wrapping_of
+from luntrex_proxy.store.sealing import add_data_key, open_sealer
+from luntrex_proxy.store.wrappings import Wrappings
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -33,22 +34,28 @@ def status(context: click.Context, as_json: bool) -> None:
 @click.option("--finish", is_flag=True, help="End a rotation of the pepper: forget the old one.")
 @click.option("--lost", is_flag=True, help="Go on without it: no file that fits this database is left anywhere.")
 @click.option("--force", is_flag=True, help="With --finish: although keys or processes still need the old one.")
+@click.option("--to", type=click.Choice(["file", "kms"]), help="With wrapping-key: who keeps the new one.")
 @_json
 @click.pass_context
-def rotate(context: click.Context, secret: str, finish: bool, lost: bool, force: bool, as_json: bool) -> None:
+def rotate(
+    context: click.Context, secret: str, finish: bool, lost: bool, force: bool, to: str | None, as_json: bool
+) -> None:
     """Replace what keys and secrets depend on. Nothing stops working.
 
     pepper: once to begin, and with --finish when the keys have moved. It lies in the state directory. Where several
     machines share the database, copy `pepper` and `pepper.old` to each and restart the processes one after the other,
     at any time before --finish.
 
-    data-key: seals every secret anew. wrapping-key: makes a new wrapping.key in the state
-    directory and wraps the data keys with it.
+    data-key: seals every secret anew. wrapping-key: wraps the data keys anew, by the key of sealing.kms when that is
+    set, else with a new wrapping.key in the state directory. To go back from KMS, use --to file before you remove
+    sealing.kms.
     """
+    if to is not None and secret not in ("wrapping-key",):
+        raise click.UsageError("--to goes with wrapping-key.")
     if secret in ("data-key", "wrapping-key"):
         if finish or lost or force:
             raise click.UsageError("--finish, --lost and --force go with the pepper.")
-        _rotate_sealing(context, secret, as_json)
+        _rotate_sealing(context, secret, to, as_json)
         return
     if finish and lost:
         raise click.UsageError("--finish and --lost contradict each other.")
@@ -78,7 +85,7 @@ def set_secret(context: click.Context, name: str) -> None:
     value = click.prompt("Secret", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read()
 
     async def body(opened: Opened) -> None:
-        await sealedsecrets.put(opened.pool, await _sealer(opened), name, value.strip())
+        await sealedsecrets.put(opened.pool, await open_sealer(opened.pool, _wrappings(opened)), name, value.strip())
 
     run_verb(context, body)
     click.echo(f"The secret {name} is set.")
@@ -105,28 +112,28 @@ def remove(context: click.Context, name: str) -> None:
     click.echo(f"The secret {name} is forgotten.")
 
 
-async def _sealer(opened: Opened) -> Sealer:
-    wrapping = await wrapping_of(opened.pool, opened.state_directory, opened.settings.sealing.key_file)
-    return await open_sealer(opened.pool, wrapping)
+def _wrappings(opened: Opened) -> Wrappings:
+    return Wrappings(opened.pool, opened.state_directory, opened.settings.sealing)
 
 
-def _rotate_sealing(context: click.Context, what: str, as_json: bool) -> None:
-    async def body(opened: Opened) -> int:
-        key_file = opened.settings.sealing.key_file
+def _rotate_sealing(context: click.Context, what: str, to: str | None, as_json: bool) -> None:
+    async def body(opened: Opened) -> tuple[int, bool]:
+        wrappings = _wrappings(opened)
         if what == "wrapping-key":
-            if key_file is not None:
-                raise RefusedError(f"sealing.key_file names {key_file}: whoever keeps that file has to replace it.")
-            return await rotate_wrapping(opened.pool, opened.state_directory)
-        wrapping = await wrapping_of(opened.pool, opened.state_directory, key_file)
-        await open_sealer(opened.pool, wrapping)
-        await add_data_key(opened.pool, wrapping)
-        return await sealedsecrets.seal_anew(opened.pool, await open_sealer(opened.pool, wrapping))
+            if to == "kms" and not wrappings.is_remote:
+                raise RefusedError("sealing.kms.key_id names no key of AWS KMS; set it first.")
+            return await wrappings.rotate(to_file=to == "file"), wrappings.is_remote and to != "file"
+        await open_sealer(opened.pool, wrappings)
+        await add_data_key(opened.pool, wrappings)
+        return await sealedsecrets.seal_anew(opened.pool, await open_sealer(opened.pool, wrappings)), False
 
-    count = run_verb(context, body)
+    count, in_kms = run_verb(context, body)
     if as_json:
         print_json({what.replace("-", "_"): count})
     elif what == "data-key":
         click.echo(f"{count} secrets are sealed anew.")
+    elif in_kms:
+        click.echo(f"{count} data keys are wrapped anew by AWS KMS; an old key serves backups made before only.")
     else:
         click.echo(f"{count} data keys are wrapped anew; back up wrapping.key.")
 

@@ -27,7 +27,7 @@ class HostPort:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it. A name other than localhost is taken as reachable from outside."""
-        return self.host == "localhost" or is_loopback_address(self.host)
+        return is_loopback_host(self.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,11 @@ def listen_failure(place: Place, error: OSError) -> ListenError:
         case _:
             reason = "the name cannot be resolved or the system refuses it"
     return ListenError(f"Cannot listen on {place}: {reason}.")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a host given by name or address is this machine. Of names only localhost is believed."""
+    return host == "localhost" or is_loopback_address(host)
 
 
 def is_loopback_address(text: str) -> bool:

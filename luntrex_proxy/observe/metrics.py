@@ -69,6 +69,9 @@ _WATCHABLE = {
     "luntrex_ledger_oldest_seconds": _Watchable("gauge", None, "Age of the oldest record not stored yet."),
     "luntrex_ledger_stalled": _Watchable("gauge", None, "1 while records cannot be stored and wait in the spool."),
     "luntrex_database_up": _Watchable("gauge", None, "1 while the key store answers; at 0 unknown keys get 503."),
+    "luntrex_wrapping_key_up": _Watchable(
+        "gauge", None, "1 while AWS KMS answers, or none is used; at 0 requests go on, and no secret can be set."
+    ),
     "luntrex_revocation_lag_seconds": _Watchable("gauge", None, "How old the newest known state of the keys is."),
     "luntrex_upstream_health": _Watchable(
         "gauge", "upstream", "1 when the upstream is asked as usual, 0 when not, 0.5 between."

@@ -8,8 +8,9 @@ import difflib
 from collections.abc import Iterator, Mapping
 
 from luntrex_proxy.core.catalogue import WILDCARD
-from luntrex_proxy.core.listening import HostPort, ListenError, Place, is_loopback_address, parse_listen
+from luntrex_proxy.core.listening import HostPort, ListenError, Place, is_loopback_host, parse_listen
 from luntrex_proxy.settings.model import GatewayLimits, Ledger, RetentionPeriods
+from luntrex_proxy.settings.sealing import region_of
 from luntrex_proxy.settings.section import Loc, Section
 
 Found = Iterator[tuple[Loc, str]]
@@ -26,6 +27,7 @@ def contradictions(data: Mapping[str, object]) -> Found:
     yield from _unused_certificates(data)
     yield from _bounds(data)
     yield from _unsendable_mail(data)
+    yield from _lost_kms(data)
 
 
 def suggest(word: str, known: list[str]) -> str:
@@ -135,10 +137,23 @@ def _unsendable_mail(data: Mapping[str, object]) -> Found:
         yield ("mail", "host"), "needs mail.sender as well"
     if console.get("public_url") is None:
         yield ("mail", "host"), "needs console.public_url as well, for the links in letters"
-    if mail.get("security") == "none" and not is_loopback_address("127.0.0.1" if host == "localhost" else str(host)):
+    if mail.get("security") == "none" and not is_loopback_host(str(host)):
         yield ("mail", "security"), "must be starttls or tls: the way to this host is not this machine's own"
     if (mail.get("user") is None) != (mail.get("password") is None):
         yield ("mail", "user"), "needs mail.password as well, as that needs mail.user"
+
+
+def _lost_kms(data: Mapping[str, object]) -> Found:
+    kms = _mapping(_mapping(data.get("sealing")).get("kms"))
+    key_id, region = kms.get("key_id"), kms.get("region")
+    if key_id is None:
+        for given in ("region", "endpoint", "ca_file"):
+            if kms.get(given) is not None:
+                yield ("sealing", "kms", given), "needs sealing.kms.key_id as well"
+    elif isinstance(key_id, str) and region is None and not region_of(key_id):
+        yield ("sealing", "kms", "key_id"), "needs sealing.kms.region as well, as it is no ARN"
+    elif isinstance(key_id, str) and isinstance(region, str) and region_of(key_id) not in ("", region):
+        yield ("sealing", "kms", "region"), "is not the one in the ARN of sealing.kms.key_id"
 
 
 def _number(values: Mapping[str, object], section: type[Section], key: str) -> int | None:

@@ -9,10 +9,12 @@ from luntrex_proxy.settings.urls import parse_proxy_url
 
 if TYPE_CHECKING:
     from luntrex_proxy.settings.model import Settings
+    from luntrex_proxy.settings.sealing import Kms
     from luntrex_proxy.settings.upstreams import Upstream
 
 _PROMPTS = "what clients send for it (prompts, parameters), its key; never a client's address, cookies or key of ours"
 _RECORDS = "records of requests (ids, counts, times, codes), account and key names, hashes of keys; never what was said"
+_DATA_KEYS = "keys that encrypt secrets in the database, to be wrapped and unwrapped; never a secret itself"
 _LETTERS = "addresses of people and the letters to them: invitations, links, notices; never what was said to a model"
 
 
@@ -32,11 +34,14 @@ def destinations(settings: "Settings") -> Iterator[Destination]:
         yield from _of_upstream(upstream)
     names = {urlsplit(f"//{one.place}").hostname or "" for one in map(_direct, settings.upstreams)}
     names |= {settings.mail.host} if settings.mail.host else set()
+    names |= {kms_host(settings.sealing.kms)} if settings.sealing.kms.key_id else set()
     if any(not _is_address(name) for name in names):
         yield Destination("the system's resolver", False, "addresses of host names", "the host names of this list")
     if settings.mail.host is not None:
         place = f"[{settings.mail.host}]" if ":" in settings.mail.host else settings.mail.host
         yield Destination(f"{place}:{settings.mail.port}", settings.mail.security != "none", "mail to people", _LETTERS)
+    if settings.sealing.kms.key_id is not None:
+        yield from _of_kms(settings.sealing.kms)
     for setting, purpose in (("url", "the database"), ("direct_url", "the database, for news of changed keys")):
         secret = getattr(settings.database, setting)
         if secret is not None and secret.is_readable():
@@ -56,6 +61,24 @@ def _direct(upstream: "Upstream") -> Destination:
     endpoint = upstream.endpoint
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     return Destination(f"{host}:{endpoint.port}", endpoint.tls, f"upstream {upstream.name}", _PROMPTS)
+
+
+def _of_kms(kms: "Kms") -> Iterator[Destination]:
+    parts = urlsplit(kms.endpoint or f"https://{kms_host(kms)}")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    yield Destination(f"{parts.hostname}:{port}", parts.scheme == "https", "AWS KMS, for the wrapping key", _DATA_KEYS)
+    yield Destination(
+        "AWS's metadata, container or token service",
+        False,
+        "credentials for AWS KMS",
+        "the name of this machine's role",
+    )
+
+
+def kms_host(kms: "Kms") -> str:
+    """The host that KMS is reached at."""
+    domain = "amazonaws.com.cn" if kms.home_region.startswith("cn-") else "amazonaws.com"
+    return urlsplit(kms.endpoint).hostname or "" if kms.endpoint else f"kms.{kms.home_region}.{domain}"
 
 
 def _of_database(url: str, purpose: str) -> Iterator[Destination]:

@@ -5,6 +5,7 @@
       console   mail         how people come in, and how they are written to (people.py)
       state     database     where things are kept
       keys      ledger       how they behave
+      sealing                who keeps the key to the secrets in the database (sealing.py)
       retention              how long usage is kept
       logging
       upstreams models       what is served (upstreams.py, catalogue.py)
@@ -21,6 +22,7 @@ from luntrex_proxy.settings.catalogue import Model
 from luntrex_proxy.settings.listeners import Listens, Mode, Network, Tls
 from luntrex_proxy.settings.people import Console, Mail
 from luntrex_proxy.settings.policy import Policy
+from luntrex_proxy.settings.sealing import Sealing
 from luntrex_proxy.settings.secrets import Secret
 from luntrex_proxy.settings.section import Count, Days, Flag, Pause, Seconds, Section, fault
 from luntrex_proxy.settings.upstreams import AbsolutePath, Percent, Upstream
@@ -160,16 +162,6 @@ class Keys(Section):
 
     max_staleness_s: Seconds = Field(
         3_600, description="Seconds that known keys keep working while the database is away."
-    )
-
-
-class Sealing(Section):
-    """How secrets in the database are encrypted (`secrets set`, api_key: {sealed: NAME})."""
-
-    key_file: AbsolutePath | None = Field(
-        None,
-        description="The file of 32 bytes that wraps the data keys, such as a systemd credential. null: wrapping.key "
-        "in the state directory, made at first use.",
     )
 
 

@@ -77,6 +77,11 @@ def check_database_url(url: str) -> None:
         raise fault(f"sslmode must be {', '.join(_SSL_MODES[:-1])} or {_SSL_MODES[-1]}")
 
 
+def host_of(url: str) -> str:
+    """The host of a checked URL."""
+    return urlsplit(url).hostname or ""
+
+
 def _are_database_hosts(text: str) -> bool:
     """Whether it is nothing (the driver's default) or a list: host, host:port, [IPv6]:port, %2Fsocket or /socket."""
     return not text or all(map(_is_database_host, text.split(",")))

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 import asyncpg
@@ -12,7 +11,9 @@ from luntrex_proxy.store.accounts import NAME_RULE
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
-from luntrex_proxy.store.sealing import Place, Sealer, open_sealer, sealed_with, wrapping_of
+from luntrex_proxy.store.sealing import Known, Place, Sealer, open_sealer, sealed_with
+from luntrex_proxy.store.wrapping import WrappingUnavailableError
+from luntrex_proxy.store.wrappings import Wrappings
 
 _BYTES_MAX: Final = 65_536
 
@@ -76,19 +77,37 @@ async def values(pool: Pool, sealer: Sealer) -> dict[str, str]:
 class SecretBook:
     """The secrets a daemon uses, in memory; `refresh` when something may have changed."""
 
-    def __init__(self, pool: Pool, state_directory: Path, key_file: Path | None) -> None:
+    def __init__(self, pool: Pool, wrappings: Wrappings) -> None:
         self.values: dict[str, str] = {}
+        self.keeper_answers = True  # whoever keeps the wrapping key, when asked last
         self._pool = pool
-        self._state_directory = state_directory
-        self._key_file = key_file
+        self._wrappings = wrappings
+        self._data_keys: Known = {}  # in memory for good: who wraps them may be away later
+
+    async def open(self) -> None:
+        """Read all at the start. A configured service has to answer now, so that it is not missed first when needed."""
+        if self._wrappings.is_remote:
+            await open_sealer(self._pool, self._wrappings, self._data_keys)
+        await self.refresh()
+
+    async def ask_keeper(self) -> None:
+        """See whether a service that keeps the wrapping key still unwraps. Raises StoreError."""
+        if not self._wrappings.is_remote:
+            return
+        try:
+            await open_sealer(self._pool, self._wrappings, {})
+        except WrappingUnavailableError:
+            self.keeper_answers = False
+            raise
+        self.keeper_answers = True
 
     async def refresh(self) -> bool:
         """Read what the table holds; whether anything is another value now. Raises StoreError, and changes nothing."""
         if not await self._pool.fetchval("SELECT EXISTS (SELECT FROM secret)"):
             found: dict[str, str] = {}
         else:
-            # The data keys anew as well: they may have been rotated.
-            sealer = await open_sealer(self._pool, await wrapping_of(self._pool, self._state_directory, self._key_file))
+            # The data keys as well: they may have been rotated.
+            sealer = await open_sealer(self._pool, self._wrappings, self._data_keys)
             found = await values(self._pool, sealer)
         changed = found != self.values
         self.values = found

@@ -1,4 +1,4 @@
-"""Secrets at rest: AES-256-GCM under data keys, each bound to its place. Data keys are unwrapped once, at start.
+"""Secrets at rest: AES-256-GCM under data keys, each bound to its place. Data keys are unwrapped once.
 
     sealed = version (1) | data key id (4) | nonce (12) | ciphertext and tag;  AAD = table|row|column|version
 
@@ -10,25 +10,17 @@ every secret anew.
 import secrets
 import struct
 from collections.abc import Mapping
-from pathlib import Path
+from datetime import datetime
 from typing import Final, NamedTuple
 
+import asyncpg
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from luntrex_proxy.store import audit
-from luntrex_proxy.store.database import Connection, Pool, store_errors
-from luntrex_proxy.store.errors import StoreError
-from luntrex_proxy.store.segments import sync_directory
-from luntrex_proxy.store.state import file_errors
-from luntrex_proxy.store.wrapping import (
-    NEW_WRAPPING_FILE,
-    WRAPPING_FILE,
-    KeyFile,
-    Wrapping,
-    load_key_file,
-    local_wrapping,
-)
+from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.errors import RefusedError, StoreError
+from luntrex_proxy.store.wrapping import Wrapped, Wrapping
 
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct(">BI12s")
@@ -80,53 +72,30 @@ def sealed_with(sealed: bytes) -> int:
     return number
 
 
-async def open_sealer(pool: Pool, wrapping: Wrapping) -> Sealer:
-    """Unwrap every data key; the first one is made here. StoreError: one does not belong to this wrapping key."""
+Known = dict[tuple[int, datetime], bytes]  # data keys by number and birth: a restored database may use a number again
+
+
+async def open_sealer(pool: Pool, wrapping: Wrapping, known: Known | None = None) -> Sealer:
+    """Unwrap every data key that is not `known` (and know it then); the first one is made here. Raises StoreError."""
+    rows = await _stored(pool)
+    if not rows:
+        await add_data_key(pool, wrapping)
+        rows = await _stored(pool)
+    before = known or {}
+    after = {
+        (row["data_key_id"], row["created_at"]): before.get((row["data_key_id"], row["created_at"]))
+        or await wrapping.unwrap(Wrapped(row["wrapped"], row["wrapped_by"]))
+        for row in rows
+    }
+    if known is not None:
+        known.clear()
+        known.update(after)
+    return Sealer({number: key for (number, _), key in after.items()})
+
+
+async def _stored(pool: Pool) -> list[asyncpg.Record]:
     with store_errors("give its data keys"):
-        rows = await pool.fetch("SELECT data_key_id, wrapped, wrapped_by FROM data_key")
-        if not rows:
-            await add_data_key(pool, wrapping)
-            rows = await pool.fetch("SELECT data_key_id, wrapped, wrapped_by FROM data_key")
-    keys = {}
-    for number, wrapped, wrapped_by in rows:
-        if wrapped_by != wrapping.name:
-            raise StoreError(
-                f"The secrets in this database are sealed under the wrapping key {wrapped_by}, and here is "
-                f"{wrapping.name}; put the right one in its place."
-            )
-        keys[number] = await wrapping.unwrap(wrapped)
-    return Sealer(keys)
-
-
-async def wrapping_of(pool: Pool, state_directory: Path, key_file: Path | None) -> KeyFile:
-    """The wrapping key in `key_file`, or of the state directory; a rotation that was cut short there is finished."""
-    if key_file is not None:
-        return load_key_file(key_file)
-    fresh = state_directory / NEW_WRAPPING_FILE
-    if fresh.exists():
-        with store_errors("give its data keys"):
-            name = await pool.fetchval("SELECT max(wrapped_by) FROM data_key")
-        if load_key_file(fresh).name == name:
-            with file_errors(fresh):
-                fresh.replace(state_directory / WRAPPING_FILE)
-                sync_directory(state_directory)
-    return local_wrapping(state_directory)
-
-
-async def rotate_wrapping(pool: Pool, state_directory: Path) -> int:
-    """Wrap the data keys with a new key of the state directory; how many. Nothing that runs notices."""
-    old = await wrapping_of(pool, state_directory, None)
-    fresh = state_directory / NEW_WRAPPING_FILE
-    with file_errors(fresh):
-        fresh.unlink(missing_ok=True)
-    new = local_wrapping(state_directory, NEW_WRAPPING_FILE)
-    with store_errors("wrap its data keys anew"):
-        async with pool.acquire() as connection, connection.transaction():
-            count = await rewrap(connection, old, new)
-            await audit.record(connection, "wrapping_key.rotated", new.name, facts={"data_keys": count})
-    # A death here is mended by the next who opens (`wrapping_of`): the new key is on disk and named in the database.
-    await wrapping_of(pool, state_directory, None)
-    return count
+        return await pool.fetch("SELECT data_key_id, created_at, wrapped, wrapped_by FROM data_key ORDER BY 1")
 
 
 async def add_data_key(pool: Pool, wrapping: Wrapping) -> None:
@@ -135,22 +104,33 @@ async def add_data_key(pool: Pool, wrapping: Wrapping) -> None:
     with store_errors("take a data key"):
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("LOCK TABLE data_key IN SHARE ROW EXCLUSIVE MODE")
-            await connection.execute(
-                "INSERT INTO data_key (wrapped, wrapped_by) VALUES ($1, $2)", wrapped, wrapping.name
-            )
+            await connection.execute("INSERT INTO data_key (wrapped, wrapped_by) VALUES ($1, $2)", *wrapped)
 
 
-async def rewrap(connection: Connection, old: Wrapping, new: Wrapping) -> int:
-    """Wrap every data key with another wrapping key, in the caller's transaction; how many."""
-    rows = await connection.fetch("SELECT data_key_id, wrapped, wrapped_by FROM data_key FOR UPDATE")
-    for number, wrapped, wrapped_by in rows:
-        if wrapped_by == new.name:
-            continue
-        again = await new.wrap(await old.unwrap(wrapped))
-        await connection.execute(
-            "UPDATE data_key SET wrapped = $2, wrapped_by = $3 WHERE data_key_id = $1", number, again, new.name
+async def rewrap(pool: Pool, old: Wrapping, new: Wrapping) -> int:
+    """Wrap every data key anew, all or none; how many. Nothing that runs notices, and no lock waits for a service."""
+    rows = await _stored(pool)
+    again = [
+        (
+            row["data_key_id"],
+            row["wrapped"],
+            await new.wrap(await old.unwrap(Wrapped(row["wrapped"], row["wrapped_by"]))),
         )
-    return len(rows)
+        for row in rows
+    ]
+    with store_errors("wrap its data keys anew"):
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("LOCK TABLE data_key IN SHARE ROW EXCLUSIVE MODE")
+            found = await connection.fetch("SELECT data_key_id, wrapped FROM data_key ORDER BY 1")
+            if [(row["data_key_id"], row["wrapped"]) for row in found] != [(number, was) for number, was, _ in again]:
+                raise RefusedError("The data keys were changed meanwhile by somebody else; run it again.")
+            for number, _, wrapped in again:
+                await connection.execute(
+                    "UPDATE data_key SET wrapped = $2, wrapped_by = $3 WHERE data_key_id = $1", number, *wrapped
+                )
+            by = again[-1][2].by if again else "none"
+            await audit.record(connection, "wrapping_key.rotated", by, facts={"data_keys": len(again)})
+    return len(again)
 
 
 def _aad(place: Place, version: int) -> bytes:

@@ -77,3 +77,12 @@ def test_mail_is_on_the_list() -> None:
         ("smtp.example.com:587", True),
     ]
     assert of({"mail": {"host": "::1", "port": 25, "security": "none"}})[0].place == "[::1]:25"
+
+
+def test_kms_is_on_the_list() -> None:
+    """The region's own host, or the endpoint; only keys leave for there."""
+    kms = {"key_id": "arn:aws:kms:eu-west-1:123456789012:key/1-2"}
+    found = of({"sealing": {"kms": kms}})
+    assert [one.place for one in found[:2]] == ["the system's resolver", "kms.eu-west-1.amazonaws.com:443"]
+    assert "never a secret" in found[1].leaves
+    assert of({"sealing": {"kms": kms | {"endpoint": "https://10.0.0.7:8443"}}})[0].place == "10.0.0.7:8443"

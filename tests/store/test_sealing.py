@@ -7,16 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luntrex_proxy.store import sealedsecrets, sealing
+from luntrex_proxy.settings.sealing import Sealing
+from luntrex_proxy.store import sealedsecrets, sealing, wrappings
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.sealedsecrets import SecretBook
-from luntrex_proxy.store.sealing import Place, Sealer, add_data_key, open_sealer, rotate_wrapping, wrapping_of
+from luntrex_proxy.store.sealing import Place, Sealer, add_data_key, open_sealer
 from luntrex_proxy.store.wrapping import KeyFile, UnwrapError, load_key_file, local_wrapping
+from luntrex_proxy.store.wrappings import Wrappings
 
 PLAIN = "sk-canary-91f27c"
 HERE = Place("secret", "openai", "sealed")
 KEY = bytes(range(32))
+
+
+def here(pool: Pool, state_directory: Path) -> Wrappings:
+    """What an installation with no setting has."""
+    return Wrappings(pool, state_directory, Sealing())
 
 
 @given(st.text(max_size=200), st.integers(0, 500), st.integers(1, 255))
@@ -86,7 +93,7 @@ async def test_the_data_key_is_rotated_under_use(database: Pool, tmp_path: Path)
     old = await open_sealer(database, wrapping)
     for name in ("a", "b"):
         await sealedsecrets.put(database, old, name, PLAIN + name)
-    book = SecretBook(database, tmp_path, None)
+    book = SecretBook(database, here(database, tmp_path))
     assert await book.refresh()
     before = await database.fetchval("SELECT sealed FROM secret WHERE name = 'a'")
     await add_data_key(database, wrapping)
@@ -104,7 +111,7 @@ async def test_the_data_key_is_rotated_under_use(database: Pool, tmp_path: Path)
     assert before != await database.fetchval("SELECT sealed FROM secret WHERE name = 'a'")
 
 
-@pytest.mark.parametrize("death", ["local_wrapping", "rewrap", "wrapping_of", "none"])
+@pytest.mark.parametrize("death", ["local_wrapping", "rewrap", "replace", "none"])
 async def test_the_wrapping_key_is_rotated_whatever_dies(
     database: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, death: str
 ) -> None:
@@ -116,15 +123,6 @@ async def test_the_wrapping_key_is_rotated_whatever_dies(
     class DeathError(Exception):
         pass
 
-    calls = 0
-
-    async def die_later(*arguments: object) -> KeyFile:
-        nonlocal calls
-        calls += 1
-        if calls > 1:
-            raise DeathError
-        return await wrapping_of(*arguments)  # type: ignore[arg-type]  # passed through
-
     async def die(*_: object) -> None:
         raise DeathError
 
@@ -132,25 +130,46 @@ async def test_the_wrapping_key_is_rotated_whatever_dies(
         raise DeathError
 
     with monkeypatch.context() as patch:
+        match death:
+            case "local_wrapping":
+                patch.setattr(wrappings, death, die_now)
+            case "rewrap":
+                patch.setattr(sealing, death, die)
+            case "replace":
+                patch.setattr(Path, death, die_now)
         if death == "none":
-            assert await rotate_wrapping(database, tmp_path) == 1
+            assert await here(database, tmp_path).rotate() == 1
         else:
-            how = {"local_wrapping": die_now, "rewrap": die, "wrapping_of": die_later}[death]
-            patch.setattr(sealing, death, how)
             with pytest.raises(DeathError):
-                await rotate_wrapping(database, tmp_path)
-    book = SecretBook(database, tmp_path, None)
+                await here(database, tmp_path).rotate()
+    book = SecretBook(database, here(database, tmp_path))
     assert await book.refresh()
     assert book.values == {"a": PLAIN}
-    moved = death in ("wrapping_of", "none")
-    present = await wrapping_of(database, tmp_path, None)
-    assert (present.name != old.name) == moved
+    moved = death in ("replace", "none")
+    assert (load_key_file(tmp_path / "wrapping.key").name != old.name) == moved
     if moved:
         with pytest.raises(StoreError, match="are sealed under the wrapping key"):
             await open_sealer(database, old)
-    assert await rotate_wrapping(database, tmp_path) == 1
-    assert await SecretBook(database, tmp_path, None).refresh()
+    assert await here(database, tmp_path).rotate() == 1
+    assert await SecretBook(database, here(database, tmp_path)).refresh()
     assert [path.name for path in tmp_path.iterdir()] == ["wrapping.key"]
+
+
+async def test_a_key_file_of_others_wraps_and_is_theirs_to_replace(database: Pool, tmp_path: Path) -> None:
+    """A systemd credential: used where it lies, no file is made beside it; no other hides a lost one."""
+    file = tmp_path / "credential"
+    file.write_bytes(KEY)
+    file.chmod(0o400)
+    state = tmp_path / "state"
+    state.mkdir()
+    theirs = Wrappings(database, state, Sealing(key_file=file))
+    await sealedsecrets.put(database, await open_sealer(database, theirs), "a", PLAIN)
+    assert await database.fetchval("SELECT wrapped_by FROM data_key") == KeyFile(KEY).name
+    with pytest.raises(RefusedError, match="whoever keeps that file has to replace it"):
+        await theirs.rotate()
+    with pytest.raises(StoreError, match=r"are sealed under the wrapping key file:\w+, and there is none at"):
+        await open_sealer(database, here(database, state))
+    assert list(state.iterdir()) == []
 
 
 @pytest.mark.parametrize(

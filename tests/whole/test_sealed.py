@@ -122,7 +122,7 @@ def test_a_lost_wrapping_key_is_said_at_the_start(sealed: Scene) -> None:
     (daemon.state / "wrapping.key").rename(daemon.state / "kept")
     with pytest.raises(AssertionError, match="are sealed under the wrapping key file:"):
         daemon.start()
-    (daemon.state / "wrapping.key").unlink()
+    assert not (daemon.state / "wrapping.key").exists()
     (daemon.state / "kept").rename(daemon.state / "wrapping.key")
     daemon.start()
     assert sent_key(sealed) == FIRST
