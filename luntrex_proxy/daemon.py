@@ -169,7 +169,13 @@ class _Daemon:
         await stack.enter_async_context(self._kept_records())
         await stack.enter_async_context(self._kept_keys(lookup))
         self._build_pipeline()
-        services = Services(self._settings, direct, lookup, plan.state_directory)
+        services = Services(
+            self._settings,
+            direct,
+            lookup,
+            plan.state_directory,
+            upstream_health=lambda: self._pipeline.routing.health(),  # noqa: PLW0108 -- reloads replace it
+        )
         gateway_url, control_url = await self._open_planes(stack, services)
         stack.callback(systemd.stopping, "draining")
         self._start_chores()

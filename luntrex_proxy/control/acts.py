@@ -27,8 +27,8 @@ def acting_as(way: str) -> AbstractContextManager[None]:
     return audit.acting_as(Actor(way))
 
 
-async def record_read(pool: Pool, what: str, account_id: int) -> None:
-    """Somebody who is no member looks at what an account has."""
+async def record_read(pool: Pool, what: str, account_id: int | None = None) -> None:
+    """Somebody who is no member looks at what an account has, or all of them."""
     with store_errors("record the act"):
         async with pool.acquire() as connection, connection.transaction():
             await audit.record(connection, "operator.read", what, account_id)

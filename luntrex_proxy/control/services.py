@@ -1,5 +1,6 @@
 """What the console's pages and API work with, handed to them once at the start."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,3 +19,4 @@ class Services:
     lookup: Lookup
     state_directory: Path
     key_bcrypt_cost: int = BCRYPT_COST
+    upstream_health: Callable[[], Mapping[str, float]] = dict  # by name: 1 asked as usual, 0 not at all, or between

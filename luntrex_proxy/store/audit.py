@@ -117,25 +117,45 @@ class Shown:
     personal: dict[str, str]
 
 
+_PAGE: Final = """
+SELECT e.*, a.name AS account,
+    coalesce((SELECT jsonb_object_agg(field, word) FROM audit_personal p WHERE p.sequence = e.sequence), '{}') AS words
+FROM audit_entry e LEFT JOIN account a USING (account_id)
+"""
+
+
+async def page(pool: Pool, account_id: int | None, act: str | None, before: int | None, limit: int) -> list[Shown]:
+    """Entries, newest first, those before the number `before`; of one account unless it is None."""
+    with store_errors("read the audit log"):
+        rows = await pool.fetch(
+            _PAGE + "WHERE ($1::bigint IS NULL OR e.account_id = $1) AND ($2::text IS NULL OR e.act = $2)"
+            " AND ($3::bigint IS NULL OR e.sequence < $3) ORDER BY e.sequence DESC LIMIT $4",
+            account_id,
+            act,
+            before,
+            limit,
+        )
+    return [_shown(row) for row in rows]
+
+
 async def newest(pool: Pool, limit: int, account: str | None = None, act: str | None = None) -> list[Shown]:
     """The newest entries, newest first."""
     with store_errors("read the audit log"):
         rows = await pool.fetch(
-            "SELECT e.*, a.name AS account, coalesce((SELECT jsonb_object_agg(field, word) FROM audit_personal p"
-            " WHERE p.sequence = e.sequence), '{}') AS words FROM audit_entry e LEFT JOIN account a USING (account_id)"
-            " WHERE ($2::text IS NULL OR a.name = $2) AND ($3::text IS NULL OR e.act = $3)"
+            _PAGE + "WHERE ($2::text IS NULL OR a.name = $2) AND ($3::text IS NULL OR e.act = $3)"
             " ORDER BY e.sequence DESC LIMIT $1",
             limit,
             account,
             act,
         )
-    return [
-        Shown(
-            row["sequence"], row["at"], row["actor"], row["act"], row["object_id"], row["account"],
-            msgspec.json.decode(row["facts"]), msgspec.json.decode(row["words"]),
-        )
-        for row in rows
-    ]  # fmt: skip
+    return [_shown(row) for row in rows]
+
+
+def _shown(row: Any) -> Shown:
+    return Shown(
+        row["sequence"], row["at"], row["actor"], row["act"], row["object_id"], row["account"],
+        msgspec.json.decode(row["facts"]), msgspec.json.decode(row["words"]),
+    )  # fmt: skip
 
 
 async def head(pool: Pool) -> tuple[int, bytes]:

@@ -70,7 +70,7 @@ class UsageRequest:
     overhead_us: int
 
 
-_SUMMED = (
+SUMMED = (
     *("requests", "errors", "input_tokens", "cached_input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"),
     *("input_audio_tokens", "output_tokens", "reasoning_tokens", "output_audio_tokens"),
 )
@@ -82,14 +82,14 @@ WITH span AS (
         date_trunc('day', $1::timestamptz + interval '1 day' - interval '1 microsecond', 'UTC') AS first,
         date_trunc('day', $2::timestamptz, 'UTC') AS last
 ), sums AS (
-    SELECT account_id, key_id, model, upstream, {", ".join(_SUMMED)}, cost_pico FROM usage_rollup_daily, span
+    SELECT account_id, key_id, model, upstream, {", ".join(SUMMED)}, cost_pico FROM usage_rollup_daily, span
     WHERE day >= (first AT TIME ZONE 'UTC')::date AND day < (last AT TIME ZONE 'UTC')::date
     UNION ALL
-    SELECT account_id, key_id, model, upstream, {", ".join(_SUMMED)}, cost_pico FROM usage_rollup, span
+    SELECT account_id, key_id, model, upstream, {", ".join(SUMMED)}, cost_pico FROM usage_rollup, span
     WHERE hour >= since AND hour < until AND (hour < first OR hour >= last)
 )
 SELECT account.name AS account, key_id, api_key.name AS key_name, model, upstream,
-    {", ".join(f"sum({column})::bigint AS {column}" for column in _SUMMED)}, sum(cost_pico)::text AS cost_pico
+    {", ".join(f"sum({column})::bigint AS {column}" for column in SUMMED)}, sum(cost_pico)::text AS cost_pico
 FROM sums LEFT JOIN account USING (account_id) LEFT JOIN api_key USING (key_id)
 WHERE $3::bigint IS NULL OR sums.account_id = $3
 GROUP BY account.name, key_id, api_key.name, model, upstream

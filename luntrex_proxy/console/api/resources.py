@@ -4,16 +4,24 @@ from typing import Final
 
 from luntrex_proxy.console.api import (
     accounts,
+    audit,
     consents,
     keys,
     me,
+    privacy,
     tokens,
+    upstreams,
+    usage,
 )
 
 OPERATIONS: Final = (
     *accounts.OPERATIONS,
+    *audit.OPERATIONS,
     *consents.OPERATIONS,
     *keys.OPERATIONS,
     *me.OPERATIONS,
+    *privacy.OPERATIONS,
     *tokens.OPERATIONS,
+    *upstreams.OPERATIONS,
+    *usage.OPERATIONS,
 )

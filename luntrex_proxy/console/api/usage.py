@@ -1,0 +1,160 @@
+"""/accounts/{account_id}/usage: totals over days, and single requests: metadata, never what was said."""
+
+import time
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from luntrex_proxy.console.api.operations import Call, Listed, Operation, PageQuery, Shown, Time, page
+from luntrex_proxy.console.api.problems import invalid
+from luntrex_proxy.control import usage
+from luntrex_proxy.control.usage import GroupTotal, UsageRequest
+from luntrex_proxy.core.roles import Permission
+
+_GROUPS: Final = ("key", "model", "upstream", "day")
+_WORD: Final = f"({'|'.join(_GROUPS)})"
+_DEFAULT_DAYS: Final = 30
+# Neither Python's nor PostgreSQL's ends of time, near which times in another zone are none any more.
+_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+_Day = Annotated[date, Field(ge=_EARLIEST.date(), le=_LATEST.date())]
+_Moment = Annotated[Time, Field(ge=_EARLIEST, le=_LATEST)]
+
+
+class TotalsQuery(PageQuery):
+    """Which totals."""
+
+    since: _Day | None = Field(None, description="The first UTC day; by default 30 days ago.")
+    until: _Day | None = Field(None, description="The last UTC day; by default today.")
+    by: str = Field(
+        "key,model,upstream",
+        pattern=f"^{_WORD}(,{_WORD}){{0,3}}$",
+        description="What to group by: any of key, model, upstream, day, with commas between.",
+    )
+
+
+class RequestsQuery(PageQuery):
+    """Which requests."""
+
+    since: _Moment | None = Field(None, description="From when on; by default 30 days ago.")
+    until: _Moment | None = Field(None, description="Before when; by default now.")
+    key_id: str | None = Field(None, pattern="^[0-9A-Za-z]{12}$", description="Only those of this key.")
+
+
+class SumsShown(Shown):
+    """Tokens by class, and money."""
+
+    input_tokens: int
+    cached_input_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    input_audio_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    output_audio_tokens: int
+    cost_micros: int = Field(description="Millionths of a dollar, rounded half to even.")
+    cost_pico: int = Field(description="Exactly: 10^-12 dollars.")
+
+
+class TotalShown(SumsShown):
+    """Sums of one group. Of another member's keys only that member's sum is shown, whatever is grouped by."""
+
+    day: date | None
+    key_id: str | None
+    key_name: str | None
+    member_id: str | None = Field(description="Whose own key; null: the account's, or not grouped by key.")
+    model: str | None
+    upstream: str | None
+    requests: int
+    errors: int
+
+
+class RequestShown(SumsShown):
+    """One request."""
+
+    request_id: str = Field(description="The value of its answer's x-request-id.")
+    started_at: datetime
+    key_id: str
+    key_name: str | None
+    route: str
+    status: int
+    code: str
+    ending: str
+    model: str
+    upstream: str
+    streamed: bool
+    usage_source: str
+    price_version: str
+    request_bytes: int
+    response_bytes: int
+    events: int
+    attempts: int
+    duration_us: int
+    first_byte_us: int
+    overhead_us: int
+
+
+async def _totals(call: Call) -> Listed:
+    query: TotalsQuery = call.query
+    today = datetime.fromtimestamp(time.time(), UTC).date()
+    days = (query.since or today - timedelta(days=_DEFAULT_DAYS), query.until or today)
+    if days[0] > days[1]:
+        raise invalid("until", "must not be before since")
+    found = await usage.totals_page(
+        call.services.pool,
+        call.account_id,
+        call.person.person_id,
+        days,
+        tuple(query.by.split(",")),
+        call.after,
+        call.rows,
+    )
+    return page(call, found, _total, lambda total: total.place)
+
+
+async def _requests(call: Call) -> Listed:
+    query: RequestsQuery = call.query
+    now = datetime.fromtimestamp(time.time(), UTC)
+    # A gateway's clock ahead of ours hides nothing.
+    times = (query.since or now - timedelta(days=_DEFAULT_DAYS), query.until or now + timedelta(hours=1))
+    if times[0] > times[1]:
+        raise invalid("until", "must not be before since")
+    after = None if call.after is None else (datetime.fromisoformat(call.after[0]), call.after[1])
+    found = await usage.requests_page(
+        call.services.pool, call.account_id, call.person.person_id, times, query.key_id, after, call.rows
+    )
+    return page(call, found, _request, lambda request: (request.started_at, request.request_id))
+
+
+def _total(total: GroupTotal) -> TotalShown:
+    return TotalShown(
+        day=None if total.day is None else date.fromisoformat(total.day),
+        key_id=total.key_id,
+        key_name=total.key_name,
+        member_id=total.member_id,
+        model=total.model,
+        upstream=total.upstream,
+        cost_micros=usage.micros(total.cost_pico),
+        cost_pico=total.cost_pico,
+        **total.sums,
+    )
+
+
+def _request(request: UsageRequest) -> RequestShown:
+    fields = {name: getattr(request, name) for name in RequestShown.model_fields if name != "cost_micros"}
+    return RequestShown(**fields, cost_micros=usage.micros(request.cost_pico))
+
+
+OPERATIONS: Final = (
+    Operation(
+        name="usage.totals", method="GET", path="/accounts/{account_id}/usage",
+        summary="Sum up usage and cost over whole UTC days, by key, model, upstream or day.",
+        access=(Permission.USAGE_READ,), handler=_totals, query=TotalsQuery, answer=TotalShown,
+    ),
+    Operation(
+        name="usage.requests", method="GET", path="/accounts/{account_id}/usage/requests",
+        summary="List single requests, newest first: those of the account's keys and of one's own, no other member's.",
+        access=(Permission.USAGE_READ,), handler=_requests, query=RequestsQuery, answer=RequestShown,
+    ),
+)  # fmt: skip

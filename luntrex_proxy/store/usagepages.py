@@ -1,0 +1,113 @@
+"""Reading an account's usage page by page, for one who looks: other members' single requests and keys are not shown.
+
+A member's own key is theirs: of it others see sums by member only, whatever they group by. Keys without a member are
+the account's, and all who may read usage see them. Nothing is written here.
+"""
+
+# ruff: noqa: S608 -- every part of these statements is a constant of this file
+import uuid
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Final
+
+from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.usage import SUMMED, UsageRequest
+
+# Grouped by neither key nor member, sums say nothing of one member. An empty word: not grouped by that.
+_TOTALS: Final = f"""
+WITH seen AS (
+    SELECT u.*, k.name AS key_name, k.person_id, 'key' = ANY($5) AND k.person_id IS DISTINCT FROM $4::uuid
+        AND k.person_id IS NOT NULL AS hidden
+    FROM usage_rollup_daily u LEFT JOIN api_key k USING (key_id)
+    WHERE u.account_id = $1 AND u.day BETWEEN $2 AND $3
+), named AS (
+    SELECT *, ARRAY[
+        CASE WHEN 'day' = ANY($5) AND NOT hidden THEN to_char(day, 'YYYY-MM-DD') ELSE '' END,
+        CASE WHEN 'key' = ANY($5) THEN coalesce(person_id::text, '') ELSE '' END,
+        CASE WHEN 'key' = ANY($5) AND NOT hidden THEN key_id ELSE '' END,
+        CASE WHEN 'model' = ANY($5) AND NOT hidden THEN model ELSE '' END,
+        CASE WHEN 'upstream' = ANY($5) AND NOT hidden THEN upstream ELSE '' END
+    ] AS place FROM seen
+)
+SELECT place, bool_or(hidden) AS hidden, CASE WHEN 'key' = ANY($5) AND NOT bool_or(hidden) THEN max(key_name) END
+    AS key_name, sum(cost_pico)::text AS cost_pico,
+    {", ".join(f"sum({column})::bigint AS {column}" for column in SUMMED)}
+FROM named WHERE $6::text[] IS NULL OR place > $6 GROUP BY place ORDER BY place LIMIT $7
+"""
+_REQUESTS: Final = """
+SELECT request_id::text AS request_id, started_at, NULL AS account, key_id, k.name AS key_name,
+    route, u.status, code, ending, model, upstream, streamed, usage_source, input_tokens, cached_input_tokens,
+    cache_write_5m_tokens, cache_write_1h_tokens, input_audio_tokens, output_tokens, reasoning_tokens,
+    output_audio_tokens, cost_pico, price_version, request_bytes, response_bytes, events, attempts, duration_us,
+    first_byte_us, overhead_us
+FROM usage u LEFT JOIN api_key k USING (key_id)
+WHERE u.account_id = $1 AND started_at >= $2 AND started_at < $3 AND (k.person_id IS NULL OR k.person_id = $4::uuid)
+    AND ($5::text IS NULL OR key_id = $5) AND ($6::timestamptz IS NULL OR (started_at, u.request_id) < ($6, $7::uuid))
+ORDER BY started_at DESC, u.request_id DESC LIMIT $8
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTotal:
+    """Sums of one group of an account's usage; None: not grouped by that, or not for the eyes of who looks."""
+
+    place: tuple[str, ...]  # in the order of all groups
+    day: str | None
+    member_id: str | None
+    key_id: str | None
+    key_name: str | None
+    model: str | None
+    upstream: str | None
+    sums: dict[str, int]
+    cost_pico: int
+
+
+async def totals_page(
+    pool: Pool,
+    account_id: int,
+    viewer: str,
+    days: tuple[date, date],
+    by: tuple[str, ...],
+    after: tuple[str, ...] | None,
+    limit: int,
+) -> list[GroupTotal]:
+    """Sums over whole UTC days, the first and last of `days` included, grouped by any of key, model, upstream, day."""
+    with store_errors("read the usage"):
+        rows = await pool.fetch(
+            _TOTALS, account_id, *days, uuid.UUID(viewer), list(by), None if after is None else list(after), limit
+        )
+    found = []
+    for row in rows:
+        day, member_id, key_id, model, upstream = row["place"]
+        shown = {name for name in by if not row["hidden"]}
+        found.append(
+            GroupTotal(
+                place=tuple(row["place"]),
+                day=day if "day" in shown else None,
+                member_id=member_id or None,
+                key_id=key_id if "key" in shown else None,
+                key_name=row["key_name"],
+                model=model if "model" in shown else None,
+                upstream=upstream if "upstream" in shown else None,
+                sums={column: row[column] for column in SUMMED},
+                cost_pico=int(row["cost_pico"]),
+            )
+        )
+    return found
+
+
+async def requests_page(
+    pool: Pool,
+    account_id: int,
+    viewer: str,
+    times: tuple[datetime, datetime],
+    key_id: str | None,
+    after: tuple[datetime, str] | None,
+    limit: int,
+) -> list[UsageRequest]:
+    """Single requests in a span of time, newest first, those before (time, request id)."""
+    with store_errors("read the usage"):
+        rows = await pool.fetch(
+            _REQUESTS, account_id, *times, uuid.UUID(viewer), key_id, *(after or (None, None)), limit
+        )
+    return [UsageRequest(**dict(row)) for row in rows]

@@ -1,0 +1,28 @@
+"""/privacy and /upstreams: what is there, in whole and in pages."""
+
+from dataclasses import replace
+
+from luntrex_proxy.console.api.operations import Call, PageQuery
+from luntrex_proxy.console.api.upstreams import OPERATIONS
+from luntrex_proxy.control.access import Person
+from luntrex_proxy.store.inventory import inventory
+from tests.console.conftest import Api
+
+
+async def test_everybody_can_read_the_inventory(api: Api) -> None:
+    """Every table and column once, over all pages, without signing in."""
+    seen, cursor = [], ""
+    while cursor is not None:
+        answer = await api.ask("GET", f"/privacy/inventory?limit=150{cursor}")
+        seen += [(item["table"], item["column"]) for item in answer.body["items"]]
+        cursor = answer.body["next_cursor"] and f"&cursor={answer.body['next_cursor']}"
+    assert seen == sorted((item.table, item.column) for item in await inventory(api.pool))
+    assert ("person", "email") in seen
+
+
+async def test_upstreams_are_said_as_they_are(api: Api) -> None:
+    """In the words of the document, not as numbers."""
+    services = replace(api.services, upstream_health=lambda: {"b": 0.0, "a": 1.0, "c": 0.5})
+    listed = await OPERATIONS[0].handler(Call(services, Person("x"), {}, None, PageQuery(limit=2)))
+    assert [(each.name, each.health) for each in listed.items] == [("a", "good"), ("b", "avoided")]
+    assert listed.end == ("b",)

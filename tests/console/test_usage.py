@@ -1,0 +1,131 @@
+"""/accounts/ID/usage: whose numbers one sees. A member's own requests are for the member alone."""
+
+import uuid
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luntrex_proxy.core.roles import Role
+from luntrex_proxy.store.spool import Spool
+from tests.console.conftest import Api
+from tests.store.records import NOON_US, outcome, ship
+
+DAY_US = 86_400_000_000
+SPAN = "since=2026-09-01&until=2026-10-31"
+TIMES = "since=2026-09-01T00:00:00Z&until=2026-10-31T00:00:00Z"
+
+
+@pytest.fixture
+async def used(api: Api, tmp_path: Path) -> dict[str, Any]:
+    """Two members with a key each and one of the account's, used on two days; another account."""
+    account_id = await api.account("acme")
+    ada, bob, eve = [await api.person({account_id: role}) for role in (Role.DEVELOPER, Role.DEVELOPER, Role.OWNER)]
+    keys = {}
+    path = f"/accounts/{account_id}/keys"
+    for name, person, owner in (("ada", ada, "me"), ("bob", bob, "me"), ("ci", eve, "account")):
+        made = await api.ask("POST", path, token=await api.token(person), json={"name": name, "owner": owner})
+        keys[name] = made.body["id"]
+    spool = Spool(tmp_path / "spool", uuid.uuid4())
+    for number in range(12):
+        spool.settle(
+            outcome(
+                number,
+                account_id=account_id,
+                started_us=NOON_US + number + DAY_US * (number >= 6),
+                key_id=keys[("ada", "bob", "ci")[number % 3]],
+                model=("large", "small")[number % 2],
+                cost_pico=1_500_000,
+            )
+        )
+    spool.settle(outcome(99, account_id=await api.account("other"), key_id="mnopqrstuvwx"))
+    await ship(api.pool, tmp_path / "spool", spool)
+    return {"path": f"/accounts/{account_id}/usage", "keys": keys, "people": {"ada": ada, "bob": bob, "eve": eve}}
+
+
+async def test_others_see_a_members_totals_only(api: Api, used: dict[str, Any]) -> None:
+    """Ada sees her key by key, model and day, and of Bob one sum; the owner sees one sum of each."""
+    ada, eve = [await api.token(used["people"][name]) for name in ("ada", "eve")]
+    groups = "by=key,model,day"
+    hers = (await api.ask("GET", f"{used['path']}?{SPAN}&{groups}", token=ada)).body["items"]
+    assert sorted((each["key_id"], each["requests"]) for each in hers if each["key_id"]) == sorted(
+        [(used["keys"]["ada"], 1), (used["keys"]["ci"], 1)] * 4
+    )
+    (bobs,) = [each for each in hers if each["member_id"] == used["people"]["bob"]]
+    assert (bobs["key_id"], bobs["key_name"], bobs["model"], bobs["day"], bobs["requests"]) == (
+        None,
+        None,
+        None,
+        None,
+        4,
+    )
+    owners = (await api.ask("GET", f"{used['path']}?{SPAN}&{groups}", token=eve)).body["items"]
+    assert {each["key_id"] for each in owners} == {None, used["keys"]["ci"]}
+    assert [each["requests"] for each in owners if each["member_id"]] == [4, 4]
+    for token in (ada, eve):  # no single member is in these
+        by_model = (await api.ask("GET", f"{used['path']}?{SPAN}&by=model", token=token)).body["items"]
+        assert [(each["model"], each["requests"], each["cost_pico"]) for each in by_model] == [
+            ("large", 6, 9_000_000),
+            ("small", 6, 9_000_000),
+        ]
+
+
+async def test_single_requests_are_the_members_own(api: Api, used: dict[str, Any]) -> None:
+    """Newest first, page by page, each once: one's own and the account's; naming another's key finds nothing."""
+    ada, eve = [await api.token(used["people"][name]) for name in ("ada", "eve")]
+    for token, known in ((ada, {"ada", "ci"}), (eve, {"ci"})):
+        seen, cursor = [], ""
+        while cursor is not None:
+            answer = await api.ask("GET", f"{used['path']}/requests?{TIMES}&limit=3{cursor}", token=token)
+            seen += answer.body["items"]
+            cursor = answer.body["next_cursor"] and f"&cursor={answer.body['next_cursor']}"
+        assert {each["key_name"] for each in seen} == known
+        assert len({each["request_id"] for each in seen}) == len(seen) == 4 * len(known)
+        times = [datetime.fromisoformat(each["started_at"]) for each in seen]
+        assert times == sorted(times, reverse=True)
+        assert seen[0]["cost_micros"] == 2
+    bobs = await api.ask("GET", f"{used['path']}/requests?{TIMES}&key_id={used['keys']['bob']}", token=eve)
+    assert bobs.body["items"] == []
+
+
+async def test_totals_come_in_pages_that_add_up(api: Api, used: dict[str, Any]) -> None:
+    """Every group once; spans that end before they begin, or are none, are refused."""
+    eve = await api.token(used["people"]["eve"])
+    whole = (await api.ask("GET", f"{used['path']}?{SPAN}&by=day,model", token=eve)).body["items"]
+    seen, cursor = [], ""
+    while cursor is not None:
+        answer = await api.ask("GET", f"{used['path']}?{SPAN}&by=day,model&limit=1{cursor}", token=eve)
+        seen += answer.body["items"]
+        cursor = answer.body["next_cursor"] and f"&cursor={answer.body['next_cursor']}"
+    assert seen == whole
+    assert sum(each["requests"] for each in seen) == 12
+    assert len({each["day"] for each in seen}) == 2
+    for bad, field in (
+        ("since=2026-10-02&until=2026-10-01", "until"),
+        ("since=yesterday", "since"),
+        ("since=9999-12-31", "since"),
+        ("by=member", "by"),
+        ("by=key,", "by"),
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("accounts=all", "accounts"),
+    ):
+        answer = await api.ask("GET", f"{used['path']}?{bad}", token=eve)
+        assert (answer.status, [error["field"] for error in answer.body["errors"]]) == (422, [field]), bad
+
+
+async def test_the_log_shows_an_account_its_own_acts(api: Api, used: dict[str, Any]) -> None:
+    """Newest first and filtered; the operator's look at all of it is itself an entry."""
+    eve = await api.token(used["people"]["eve"])
+    account = used["path"].removesuffix("/usage")
+    found = (await api.ask("GET", f"{account}/audit?act=key.created&limit=2", token=eve)).body
+    assert [entry["act"] for entry in found["items"]] == ["key.created"] * 2
+    assert found["items"][0]["actor"].endswith(used["people"]["eve"])
+    rest = await api.ask("GET", f"{account}/audit?act=key.created&limit=2&cursor={found['next_cursor']}", token=eve)
+    assert [entry["object_id"] for entry in rest.body["items"]] == [used["keys"]["ada"]]
+    everything = (await api.ask("GET", f"{account}/audit?limit=200", token=eve)).body["items"]
+    assert {entry["account"] for entry in everything} == {"acme"}
+    operator = await api.token(await api.person(operator=True))
+    assert (await api.ask("GET", "/audit", token=operator)).body["items"][0]["act"] == "operator.read"
+    assert (await api.ask("GET", f"{account}/audit", token=operator)).body["items"][0]["facts"] == {}
