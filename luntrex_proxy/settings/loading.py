@@ -23,6 +23,7 @@ from luntrex_proxy.settings.overrides import Override, apply_overrides, read_ove
 from luntrex_proxy.settings.providers import settings_from_keys
 from luntrex_proxy.settings.secrets import Surroundings
 from luntrex_proxy.settings.section import Loc, show_loc
+from luntrex_proxy.settings.security import shortfalls
 from luntrex_proxy.settings.upstreams import Retention
 
 DEFAULT_FILE = Path("/etc/luntrex-proxy/luntrex-proxy.yaml")
@@ -71,6 +72,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, s
         if layers.file is None:
             raise ConfigError([*_report(layers, problems), NOTHING_TO_SERVE])
         problems.append(_Problem(("upstreams",), "names no upstream, so there is nothing to serve"))
+    if serving and settings is not None and settings.security.policy == "strict":
+        problems += [_Problem(found.loc, f"{found.remedy} (security.policy: strict)") for found in shortfalls(settings)]
     lines = _report(layers, problems)
     if lines or settings is None:
         raise ConfigError(lines)

@@ -5,6 +5,7 @@
       console   mail         how people come in, and how they are written to (people.py)
       state     database     where things are kept
       keys      ledger       how they behave
+      security               whether what falls short of the privacy policy is refused (security.py)
       sealing                who keeps the key to the secrets in the database (sealing.py)
       retention              how long usage is kept
       logging
@@ -25,6 +26,7 @@ from luntrex_proxy.settings.policy import Policy
 from luntrex_proxy.settings.sealing import Sealing
 from luntrex_proxy.settings.secrets import Secret
 from luntrex_proxy.settings.section import Count, Days, Flag, Pause, Seconds, Section, fault
+from luntrex_proxy.settings.security import Security
 from luntrex_proxy.settings.upstreams import AbsolutePath, Percent, Upstream
 from luntrex_proxy.settings.urls import HttpUrl, check_database_url
 
@@ -199,6 +201,7 @@ class Settings(Section):
     state: State = Field(State(), description="What is kept on disk.")
     database: Database = Field(Database(), description="PostgreSQL.")
     keys: Keys = Field(Keys(), description="API keys in memory.")
+    security: Security = Field(Security(), description="How strictly the privacy policy is taken.")
     sealing: Sealing = Field(Sealing(), description="Secrets in the database.")
     ledger: Ledger = Field(Ledger(), description="The spool of request records.")
     retention: RetentionPeriods = Field(RetentionPeriods(), description="How long usage is kept.")
