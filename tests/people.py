@@ -5,14 +5,22 @@ from pathlib import Path
 
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.settings.model import Settings
-from luntrex_proxy.store import accounts
+from luntrex_proxy.store import accounts, people
 from luntrex_proxy.store.database import Pool
 from tests.postgres import LOOKUP
 
+PASSWORD = "a quiet river in may"
+MAIL = {
+    "mail": {"host": "127.0.0.1", "port": 1, "security": "none", "sender": "proxy@example.org"},
+    "console": {"public_url": "https://proxy.example.org", "sign_up": "open"},
+}
+
 
 def services_of(pool: Pool, directory: Path, **settings: object) -> Services:
-    """What the control plane would be given."""
-    return Services(Settings.model_validate(settings), pool, LOOKUP, directory)
+    """What the control plane would be given; bcrypt is cheap."""
+    return Services(
+        Settings.model_validate(settings), pool, LOOKUP, directory, key_bcrypt_cost=4, password_bcrypt_cost=4
+    )
 
 
 async def make_person(
@@ -29,3 +37,10 @@ async def make_person(
         known = await accounts.find(pool, account) or await accounts.create(pool, account)
         await pool.execute("INSERT INTO membership VALUES ($1, $2, $3)", person_id, known.account_id, role)
     return person_id
+
+
+async def give_password(services: Services, person_id: uuid.UUID, password: str = PASSWORD) -> None:
+    """Let a person sign in with it."""
+    hashed, fingerprint = await services.passwords.hashed(password)
+    async with services.pool.acquire() as connection, connection.transaction():
+        await people.set_password(connection, person_id, hashed, fingerprint)

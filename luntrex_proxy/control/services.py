@@ -1,13 +1,17 @@
 """What the console's pages and API work with, handed to them once at the start."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from luntrex_proxy.control.passwords import BCRYPT_COST as PASSWORD_BCRYPT_COST
+from luntrex_proxy.control.passwords import Passwords, load_blocklist
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.store.apikeys import BCRYPT_COST
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.pepper import Lookup
+from luntrex_proxy.store.sealing import Known, Sealer, open_sealer
+from luntrex_proxy.store.wrappings import Wrappings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +24,21 @@ class Services:
     state_directory: Path
     key_bcrypt_cost: int = BCRYPT_COST
     upstream_health: Callable[[], Mapping[str, float]] = dict  # by name: 1 asked as usual, 0 not at all, or between
+    password_bcrypt_cost: int = PASSWORD_BCRYPT_COST
+    passwords: Passwords = field(init=False, repr=False)
+    data_keys: Known = field(default_factory=dict, init=False, repr=False)  # kept: who wraps them may be away later
+
+    def __post_init__(self) -> None:
+        """StoreError: the list of blocked passwords cannot be read."""
+        blocked = load_blocklist(self.settings.console.blocked_passwords_file)
+        object.__setattr__(self, "passwords", Passwords(self.lookup, blocked, cost=self.password_bcrypt_cost))
+
+    @property
+    def sends_mail(self) -> bool:
+        """Whether letters go out; else links are shown to whom made them."""
+        return self.settings.mail.host is not None
+
+    async def sealer(self) -> Sealer:
+        """What seals secrets in the database now; data keys may have been rotated since the last time."""
+        wrappings = Wrappings(self.pool, self.state_directory, self.settings.sealing)
+        return await open_sealer(self.pool, wrappings, self.data_keys)

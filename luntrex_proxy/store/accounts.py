@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +12,7 @@ import asyncpg
 from luntrex_proxy.core.policy import BadPolicyError, Policy, read_policy
 from luntrex_proxy.store import audit
 from luntrex_proxy.store.changes import next_version
-from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import ChangedError, RefusedError
 from luntrex_proxy.store.once import claimed
 
@@ -50,6 +51,15 @@ async def create(pool: Pool, name: str, policy: str | None = None) -> Account:
         except (asyncpg.CheckViolationError, asyncpg.DataError):
             raise RefusedError(f"An account name is {NAME_RULE}.") from None
     return account
+
+
+async def create_own(connection: Connection, email: str) -> int:
+    """An account for somebody who signed up, named after the address, in the caller's transaction."""
+    wish = re.sub(r"[^A-Za-z0-9._-]", "", email.partition("@")[0])[:50].strip("._-") or "account"
+    name = f"{wish}-{secrets.token_hex(4)}"
+    account_id: int = await connection.fetchval("INSERT INTO account (name) VALUES ($1) RETURNING account_id", name)
+    await audit.record(connection, "account.created", name, account_id)
+    return account_id
 
 
 async def list_all(pool: Pool) -> list[Account]:

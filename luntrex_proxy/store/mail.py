@@ -47,6 +47,13 @@ async def enqueue(
     return mail_id
 
 
+async def enqueue_none(connection: Connection, kind: str) -> None:
+    """As much work as `enqueue`, for a letter that nobody gets: the time does not say whether there was somebody."""
+    await connection.fetchval(
+        "INSERT INTO mail (kind, facts, ended_at, outcome) VALUES ($1, '{}', now(), 'needless') RETURNING mail_id", kind
+    )
+
+
 async def claim(pool: Pool) -> Queued | None:
     """The next letter that is due, for this sender alone; None: there is none."""
     with store_errors("give a letter to send"):

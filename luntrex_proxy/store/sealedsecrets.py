@@ -6,7 +6,8 @@ from typing import Final
 
 import asyncpg
 
-from luntrex_proxy.store import audit
+from luntrex_proxy.core.audit import Fact
+from luntrex_proxy.store import audit, totp
 from luntrex_proxy.store.accounts import NAME_RULE
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Pool, store_errors
@@ -115,7 +116,7 @@ class SecretBook:
 
 
 async def seal_anew(pool: Pool, sealer: Sealer) -> int:
-    """Seal with the newest data key what older ones sealed, and drop those; how many secrets."""
+    """Seal with the newest data key what older ones sealed, second factors too, and drop those; how many secrets."""
     with store_errors("seal the secrets anew"):
         async with pool.acquire() as connection, connection.transaction():
             await next_version(connection)  # waits for whoever sets one just now
@@ -124,9 +125,11 @@ async def seal_anew(pool: Pool, sealer: Sealer) -> int:
             for name, sealed in old:
                 again = sealer.seal(_place(name), sealer.open(_place(name), sealed))
                 await connection.execute("UPDATE secret SET sealed = $2 WHERE name = $1", name, again)
+            seeds = await totp.seal_anew(connection, sealer)
             await connection.execute("DELETE FROM data_key WHERE data_key_id <> $1", sealer.newest)
-            await audit.record(connection, "data_key.rotated", str(sealer.newest), facts={"secrets": len(old)})
-    return len(old)
+            facts: dict[str, Fact] = {"secrets": len(old), "second_factors": seeds}
+            await audit.record(connection, "data_key.rotated", str(sealer.newest), facts=facts)
+    return len(old) + seeds
 
 
 def _place(name: str) -> Place:

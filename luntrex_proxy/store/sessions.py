@@ -112,6 +112,37 @@ async def prove(connection: Connection, session_id: uuid.UUID, token_hash: bytes
     )
 
 
+async def complete(connection: Connection, person_id: uuid.UUID, session_id: uuid.UUID, token_hash: bytes) -> bool:
+    """The second factor was right too; the session begins now, with another cookie. False: it is over."""
+    done = await connection.execute(
+        "UPDATE session SET token_hash = $2, awaits_code = false, authenticated_at = now(), last_used_at = now(),"
+        " started_at = now() WHERE session_id = $1 AND awaits_code AND ended_at IS NULL",
+        session_id,
+        token_hash,
+    )
+    if done == "UPDATE 0":
+        return False
+    await connection.execute(
+        "UPDATE person SET last_seen_at = date_trunc('day', now()) WHERE person_id = $1", person_id
+    )
+    await audit.record(
+        connection, "session.started", str(session_id), facts={"person": str(person_id), "second_factor": True}
+    )
+    return True
+
+
+async def came_before(pool: Pool, email: str, network: str) -> bool:
+    """Whether somebody signed in as the person of this address from this network before."""
+    with store_errors("find the sessions"):
+        found: bool = await pool.fetchval(
+            "SELECT EXISTS (SELECT FROM session s JOIN person p USING (person_id)"
+            " WHERE p.email = $1 AND s.network = $2 AND NOT s.awaits_code)",
+            email,
+            network,
+        )
+    return found
+
+
 async def end(connection: Connection, person_id: uuid.UUID, session_id: uuid.UUID) -> bool:
     """End one session of the person; False: it has no such session."""
     done = await connection.execute(

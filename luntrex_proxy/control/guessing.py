@@ -1,0 +1,60 @@
+"""Slows guessing down: of passwords, of codes, and of who is here. The counts: core/guessing.py."""
+
+import contextlib
+import hmac
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from luntrex_proxy.control.lane import BusyError
+from luntrex_proxy.control.services import Services
+from luntrex_proxy.core.guessing import NETWORK_FREE, PAIR_FREE, SUBJECT_FREE
+from luntrex_proxy.store import guesses, sessions
+from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.guesses import Counted
+
+
+class ThrottledError(RefusedError):
+    """Too many tries; the same for addresses that nobody has."""
+
+    def __init__(self, wait_s: float) -> None:
+        self.retry_after_s = int(wait_s) + 1
+        super().__init__(f"Too many tries; wait {self.retry_after_s} seconds, then try again.", "throttled")
+
+
+@dataclass(slots=True)
+class Try:
+    """One try under way. It counts as a failure unless it `was_right`."""
+
+    was_right: bool = False
+
+
+@contextlib.asynccontextmanager
+async def trying(
+    services: Services, what: str, address: str, network: str, *, free: bool = False
+) -> AsyncIterator[Try]:
+    """A try at a password or code of the person with this address, from a network. ThrottledError: not yet.
+
+    `free`: attempts from other networks hold nobody up here, as with asking for a letter, which guesses at nothing.
+    """
+    came_before = await sessions.came_before(services.pool, address, network)
+    counts = (
+        Counted(_hash(services, what, address, network), PAIR_FREE),
+        Counted(_hash(services, "network", network), NETWORK_FREE),
+        Counted(_hash(services, what, address), SUBJECT_FREE, holds=not (came_before or free)),
+    )
+    wait_s = await guesses.claim(services.pool, *counts)
+    if wait_s > 0:
+        raise ThrottledError(wait_s)
+    one = Try()
+    try:
+        yield one
+    except BusyError:
+        await guesses.release(services.pool, *counts, succeeded=False)
+        raise
+    if one.was_right:
+        await guesses.release(services.pool, *counts, succeeded=True)
+
+
+def _hash(services: Services, *words: str) -> bytes:
+    """Keyed, so that the table says nothing about whom it counts."""
+    return hmac.digest(services.lookup.key, "\0".join(("guessing", *words)).encode(errors="replace"), "sha256")

@@ -1,0 +1,89 @@
+"""Members of accounts and invitations to them, as the roles of who asks allow. Who may at all: control/access.py."""
+
+import uuid
+
+from luntrex_proxy.control import acts, links
+from luntrex_proxy.control.access import DeniedError, NotFoundError, Person
+from luntrex_proxy.control.people import Handover, checked_address
+from luntrex_proxy.control.services import Services
+from luntrex_proxy.control.sessions import SignedIn
+from luntrex_proxy.core.roles import Role
+from luntrex_proxy.store import mail, people
+from luntrex_proxy.store import members as table
+from luntrex_proxy.store.database import store_errors
+from luntrex_proxy.store.members import Invitation, MemberInfo
+
+__all__ = ["Invitation", "MemberInfo", "invitations", "invite", "list_page", "remove", "set_role", "withdraw"]
+list_page, invitations = table.list_page, table.invitations
+
+
+async def set_role(services: Services, person: Person, account_id: int, member_id: uuid.UUID, role: Role) -> MemberInfo:
+    """Let a member be something else. DeniedError: only owners make and unmake owners. LastOwnerError."""
+    await _refuse_owners(services, person, account_id, await _role_of(services, account_id, member_id), role)
+    return await table.set_role(services.pool, account_id, member_id, role.value)
+
+
+async def remove(services: Services, person: Person, account_id: int, member_id: uuid.UUID) -> int:
+    """End a membership and revoke the member's own keys there; how many. Whoever leaves may do so: one's own."""
+    role = await _role_of(services, account_id, member_id)
+    if str(member_id) != person.person_id:
+        await _refuse_owners(services, person, account_id, role)
+    return await table.remove(services.pool, account_id, member_id)
+
+
+async def invite(
+    services: Services, person: Person, account_id: int, address: str, role: Role
+) -> tuple[Invitation, Handover]:
+    """Ask somebody into the account; by a letter, or by the link in `Handover`. RefusedError, DeniedError."""
+    email = checked_address(address)
+    if services.settings.console.sign_up == "closed" and await people.credentials(services.pool, email) is None:
+        raise acts.RefusedError("Only the operator adds new people here; ask whoever runs this installation.", "closed")
+    await _refuse_owners(services, person, account_id, role)
+    with store_errors("make the invitation"):
+        async with services.pool.acquire() as connection, connection.transaction():
+            made = await table.invite(connection, account_id, email, role.value, uuid.UUID(person.person_id))
+            if services.sends_mail:
+                await mail.enqueue(connection, "invitation", email, {"invitation": str(made.invitation_id)})
+                return made, Handover(email, None)
+            token = await links.make(connection, "invitation", invitation_id=made.invitation_id)
+            return made, Handover(email, links.url_of(links.console_url(services.settings), token))
+
+
+async def withdraw(services: Services, account_id: int, invitation_id: uuid.UUID) -> None:
+    """Take an invitation back; its links work no more. NotFoundError."""
+    if not await table.withdraw(services.pool, account_id, invitation_id):
+        raise NotFoundError
+
+
+async def invitations_for(services: Services, who: SignedIn) -> list[Invitation]:
+    """What the person can take up."""
+    return await table.invitations_for(services.pool, who.email)
+
+
+async def accept(services: Services, who: SignedIn, invitation_id: uuid.UUID) -> Invitation:
+    """The person becomes a member. RefusedError: the invitation is over."""
+    with store_errors("take up the invitation"), acts.acting_as(f"console:{who.person_id}"):
+        async with services.pool.acquire() as connection, connection.transaction():
+            return await table.take_up(connection, invitation_id, who.person_id, who.email)
+
+
+async def turn_down(services: Services, who: SignedIn, account_id: int, invitation_id: uuid.UUID) -> None:
+    """The person does not want it. NotFoundError."""
+    with acts.acting_as(f"console:{who.person_id}"):
+        if not await table.withdraw(services.pool, account_id, invitation_id, who.email):
+            raise NotFoundError
+
+
+async def _role_of(services: Services, account_id: int, member_id: uuid.UUID) -> Role:
+    role = await table.role_of(services.pool, account_id, member_id)
+    if role is None:
+        raise NotFoundError
+    return Role(role)
+
+
+async def _refuse_owners(services: Services, person: Person, account_id: int, *roles: Role) -> None:
+    """DeniedError: an owner is concerned, and who asks is none. The operator may give an account its first one."""
+    if Role.OWNER not in roles or person.roles.get(account_id) is Role.OWNER:
+        return
+    if not person.operator or await table.has_owner(services.pool, account_id):
+        raise DeniedError
