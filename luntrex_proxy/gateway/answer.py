@@ -8,14 +8,16 @@ import asyncio
 
 from luntrex_proxy.core.call import Route
 from luntrex_proxy.core.outcome import Tokens
-from luntrex_proxy.core.wire.jsonbody import JsonReader
+from luntrex_proxy.core.wire.jsonbody import JsonReader, Verdict
 from luntrex_proxy.core.wire.sse import End, StreamReader
+from luntrex_proxy.gateway.http.answerhead import CHUNKED, AnswerHead
 from luntrex_proxy.gateway.http.exchange import Exchange
 from luntrex_proxy.gateway.http.running import Signal
 from luntrex_proxy.gateway.http.ticker import NEVER
 from luntrex_proxy.gateway.http.upstream import UpstreamConnection
 
 GATHER_BYTES = 65536
+_NO_HEAD = AnswerHead(0, {}, CHUNKED, keep_alive=False)
 FIRST_EVENT_GRACE_S = 1.0  # a head that came alone waits this long for its first event before the client sees it
 
 
@@ -23,9 +25,9 @@ class Answer:
     """Sink of an upstream connection; `decided` and `finished` are awaited by the pipeline, nothing else waits."""
 
     __slots__ = (
-        "_connection", "_exchange", "_grace", "_parts", "_ready", "_route", "_sent_at", "_waiter",
-        "complete", "done", "failure", "gathered_bytes", "headers", "is_stream", "json", "last", "reader", "relayed",
-        "status", "usage",
+        "_connection", "_exchange", "_grace", "_parts", "_ready", "_sent_at", "_waiter",
+        "complete", "done", "failure", "gathered_bytes", "head", "is_stream", "json", "last", "reader", "relayed",
+        "route", "status", "usage", "verdict",
     )  # fmt: skip
 
     def __init__(self, connection: UpstreamConnection, reader: StreamReader | None, route: Route) -> None:
@@ -36,12 +38,13 @@ class Answer:
         self._ready = False
         self._sent_at = NEVER  # when the upstream last said something that the client was told
         self._waiter: Signal | None = None
-        self._route = route
+        self.route = route
         self.reader = reader  # None when the client asked for no stream
         self.json: JsonReader | None = None  # only for an answer too large to be gathered
         self.is_stream = False
-        self.status = 0
-        self.headers: dict[bytes, bytes] = {}
+        self.head = _NO_HEAD
+        self.status = 0  # as in the head, or what the body of an error with status 200 states
+        self.verdict: Verdict = ""  # on a JSON answer that came whole
         self.gathered_bytes = 0
         self.done = False  # nothing more will come
         self.complete = False  # the upstream's message or stream ended as it should
@@ -76,7 +79,9 @@ class Answer:
 
     def peek(self) -> bytes:
         """What has come so far, left where it is."""
-        return b"".join(self._parts)
+        if len(self._parts) != 1:
+            self._parts = [b"".join(self._parts)]
+        return self._parts[0]
 
     def gathered(self) -> bytes:
         """What has come so far; taken out, so that it is held once."""
@@ -119,23 +124,22 @@ class Answer:
 
     # AnswerSink
 
-    def arrived_whole(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
+    def arrived_whole(self, head: AnswerHead, body: bytes) -> None:
         """The usual answer that is no stream: all of it in one read."""
-        self.status = status
-        self.headers = headers
+        self.head = head
+        self.status = head.status
         self._parts.append(body)
         self.gathered_bytes = len(body)
         self.complete = self.done = self._ready = True
         self._wake()
 
-    def head_arrived(self, status: int, headers: dict[bytes, bytes]) -> None:
+    def head_arrived(self, head: AnswerHead) -> None:
         """Remember the head; a stream's head waits a moment for its first event, so that they go out together."""
-        self.status = status
-        self.headers = headers
-        if self.reader is not None and status == 200:
-            self.is_stream = headers.get(b"content-type", b"").lower().startswith(b"text/event-stream")
-            if self.is_stream:
-                self._grace = asyncio.get_running_loop().call_later(FIRST_EVENT_GRACE_S, self._decide)
+        self.head = head
+        self.status = head.status
+        if self.reader is not None and head.status == 200 and head.is_stream:
+            self.is_stream = True
+            self._grace = asyncio.get_running_loop().call_later(FIRST_EVENT_GRACE_S, self._decide)
 
     def body_arrived(self, data: bytes) -> None:
         """Push, or gather until a decision can be made."""
@@ -171,7 +175,7 @@ class Answer:
             self._gather(data)
             return
         if self.json is None:
-            self.json = JsonReader(self._route)
+            self.json = JsonReader(self.route)
         self.json.feed(data)
         if self.last:
             self._exchange.send(self.last)

@@ -18,6 +18,7 @@ from luntrex_proxy.core.retrying import (
     verdict_on,
 )
 from luntrex_proxy.core.wire.fields import Fields
+from luntrex_proxy.core.wire.jsonbody import read_answer
 from luntrex_proxy.core.wire.refused import read_error_body, read_error_event
 from luntrex_proxy.core.wire.streams import stream_reader
 from luntrex_proxy.gateway.accept import Call
@@ -73,7 +74,7 @@ async def forward(
         answer = _send(call, permit, target, connection, body, fields, draft, routing)
         if target.speed is None:
             await answer.decided()
-            _read_status(answer)
+            _read_whole(answer)
         else:
             await _measured(answer, target, targets)
         if answer.status < 400 and not answer.failure:
@@ -183,7 +184,7 @@ async def _measured(answer: Answer, target: Target, targets: Sequence[Target]) -
     except BaseException:
         _note_wait(target, targets, started_s, in_vain=True)
         raise
-    _read_status(answer)
+    _read_whole(answer)
     _measure(answer, target, targets, started_s)
 
 
@@ -207,18 +208,23 @@ def _note_wait(target: Target, targets: Sequence[Target], started_s: float, *, i
     target.speed.note(wait_s, now)
 
 
-def _read_status(answer: Answer) -> None:
-    """Give an answer that is an error in spite of its 200 the status it states (OpenRouter does that)."""
-    if answer.status == 200 and not answer.is_stream and answer.complete and answer.gathered_bytes <= _ERROR_BYTES:
-        status = read_error_body(answer.peek())
-        if status:
-            answer.status = status
+def _read_whole(answer: Answer) -> None:
+    """Look into an answer that came whole; an error in spite of its 200 gets the status it states (OpenRouter's do)."""
+    if answer.status != 200 or answer.is_stream or not answer.complete:
+        return
+    body = answer.peek()
+    if answer.head.is_json and answer.reader is None:
+        answer.verdict, answer.usage = read_answer(body, answer.route)
+        if not answer.verdict:
+            return
+    if len(body) <= _ERROR_BYTES:
+        answer.status = read_error_body(body) or 200
 
 
 def _heed_wish(answer: Answer, target: Target, permit: Permit) -> None:
     """An upstream that says Retry-After is asked for this model after the others."""
     if _status(answer) in NOT_RUN:
-        wait_s = retry_after_s(answer.headers, time.time())
+        wait_s = retry_after_s(answer.head.headers, time.time())
         if wait_s:
             now = asyncio.get_running_loop().time()
             target.upstream.health.pause(target.model_there(permit), wait_s, now)

@@ -12,10 +12,11 @@ from luntrex_proxy.core.retrying import OUR_CREDENTIALS_REFUSED
 from luntrex_proxy.core.wire.ends import error_event
 from luntrex_proxy.core.wire.errors import upstream_error_body
 from luntrex_proxy.core.wire.headers import TO_CLIENT, WAIT_HEADERS, copy_allowed
-from luntrex_proxy.core.wire.jsonbody import begins_as_object, read_answer
+from luntrex_proxy.core.wire.jsonbody import begins_as_object
 from luntrex_proxy.core.wire.refused import read_error_event
 from luntrex_proxy.core.wire.sse import StreamReader
 from luntrex_proxy.gateway.answer import Answer
+from luntrex_proxy.gateway.http.answerhead import AnswerHead
 from luntrex_proxy.gateway.http.exchange import Exchange
 
 _STREAM_HEADERS = b"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
@@ -47,8 +48,8 @@ def begin_relay(
         return _relay_refusal(route, request_id, own_headers, answer, answer.status, body)
     if answer.is_stream:
         return _begin_stream(route, request_id, own_headers, answer, exchange)
-    if answer.status == 200 and answer.reader is None and _is_json(answer.headers.get(b"content-type", b"")):
-        return _begin_body(route, own_headers, answer, exchange)
+    if answer.status == 200 and answer.reader is None and answer.head.is_json:
+        return _begin_body(own_headers, answer, exchange)
     if answer.failure:
         raise Refusal(answer.failure)
     raise Refusal("upstream_invalid")  # HTML, a redirect, or no stream where one was asked for
@@ -70,8 +71,14 @@ def end_relay(route: Route, request_id: str, answer: Answer) -> Relayed:
     return Relayed(answer.failure or "ok", answer.last, cut=answer.failure != "")
 
 
-def _is_json(kind: bytes) -> bool:
-    return kind.lower().startswith(b"application/json")
+def _passed(head: AnswerHead) -> bytes:
+    """The lines of an answer's head that the client gets; a head that came before has them already."""
+    passed = head.passed
+    if passed is None:
+        lines: list[bytes] = []
+        copy_allowed(TO_CLIENT, head.headers, lines)
+        passed = head.passed = b"".join(lines)
+    return passed
 
 
 def _relay_refusal(
@@ -81,7 +88,7 @@ def _relay_refusal(
     if status in OUR_CREDENTIALS_REFUSED:
         raise Refusal("upstream_auth")
     lines = [own_headers, _JSON]
-    copy_allowed(WAIT_HEADERS, answer.headers, lines)
+    copy_allowed(WAIT_HEADERS, answer.head.headers, lines)
     body = upstream_error_body(route.dialect, status, body, request_id)
     return Relayed("upstream_error", body, status, b"".join(lines))
 
@@ -97,10 +104,8 @@ def _begin_stream(
                 return _relay_refusal(route, request_id, own_headers, answer, status, body)
         raise Refusal(answer.failure)
     first = answer.gathered()
-    lines = [own_headers, _STREAM_HEADERS]
-    copy_allowed(TO_CLIENT, answer.headers, lines)
     answer.relayed = True
-    exchange.start_stream(200, b"".join(lines), first)
+    exchange.start_stream(200, b"".join((own_headers, _STREAM_HEADERS, _passed(answer.head))), first)
     answer.push_to(exchange)
     return None
 
@@ -110,25 +115,21 @@ def broken_end(route: Route, reader: StreamReader, code: str, request_id: str) -
     return error_event(route.grammar, code, REFUSALS[code].sentence, request_id, sequence_number=reader.events)
 
 
-def _begin_body(route: Route, own_headers: bytes, answer: Answer, exchange: Exchange) -> Relayed | None:
+def _begin_body(own_headers: bytes, answer: Answer, exchange: Exchange) -> Relayed | None:
     if answer.failure:
         raise Refusal(answer.failure)
     body = answer.gathered()
-    lines = [own_headers]
-    copy_allowed(TO_CLIENT, answer.headers, lines)
-    headers = b"".join(lines)
+    headers = own_headers + _passed(answer.head)
     if answer.done:
-        wrong, answer.usage = read_answer(body, route)
-        if wrong:
-            raise Refusal(wrong)  # both SDKs would take an error with status 200 for an answer
+        if answer.verdict:
+            raise Refusal(answer.verdict)  # both SDKs would take an error with status 200 for an answer
         answer.relayed = True
         return Relayed("ok", body, 200, headers)
     if not begins_as_object(body):
         raise Refusal("upstream_invalid")  # nothing has been sent: it can still have a real status
     answer.relayed = True
-    length = answer.headers.get(b"content-length")
-    if length is not None:
-        exchange.start_sized(200, headers, int(length))
+    if answer.head.length >= 0:
+        exchange.start_sized(200, headers, answer.head.length)
     else:
         exchange.start_stream(200, headers, b"")
     answer.push_to(exchange)

@@ -8,6 +8,7 @@ import pytest
 from luntrex_proxy.core.call import ROUTES, Grammar
 from luntrex_proxy.core.wire.streams import stream_reader
 from luntrex_proxy.gateway.answer import GATHER_BYTES, Answer
+from luntrex_proxy.gateway.http.answerhead import CHUNKED, AnswerHead
 from tests.fakes import entry, serving, upstream
 from tests.gateway.wire import LAST_CHUNK, STREAM_BODY, Step, ask, chunk, post, sse_head, upstream_server
 from tests.upstreams.bodies import DONE, chat_delta
@@ -32,7 +33,7 @@ async def test_a_stream_that_came_whole_does_not_hold_its_connection() -> None:
     """Pushed after its end, to a client that is slow: the connection may be another request's by then."""
     connection: Any = Connection()
     answer = Answer(connection, stream_reader(Grammar.CHAT), ROUTES[0])
-    answer.head_arrived(200, {b"content-type": b"text/event-stream"})
+    answer.head_arrived(AnswerHead(200, {}, CHUNKED, keep_alive=True, is_stream=True))
     answer.body_arrived(chat_delta("x", "stop") + DONE)
     exchange: Any = SimpleNamespace(on_pause=None, client_paused=True)
     answer.push_to(exchange)
@@ -43,7 +44,7 @@ def stream() -> Answer:
     """A chat stream whose head has come."""
     connection: Any = Connection()
     answer = Answer(connection, stream_reader(Grammar.CHAT), ROUTES[0])
-    answer.head_arrived(200, {b"content-type": b"text/event-stream"})
+    answer.head_arrived(AnswerHead(200, {}, CHUNKED, keep_alive=True, is_stream=True))
     return answer
 
 

@@ -18,6 +18,8 @@ _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 _START = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: .*)?", re.DOTALL).fullmatch
 _USUAL_START = b"HTTP/1.1 200 OK"
 _LENGTH_DIGITS = 16
+_LENGTH_LINE = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE).search
+_REPEATED_BYTES = 4096  # of a head that is kept while its upstream is used
 # A second one of these would let two readers disagree on where the body ends or what it is.
 _FRAMING = (b"content-length", b"transfer-encoding", b"content-type", b"content-encoding")
 _BODILESS = (204, 304)
@@ -29,16 +31,61 @@ class BadAnswerError(Exception):
     """The head breaks a rule; carries none of it."""
 
 
-class AnswerHead(msgspec.Struct, frozen=True, eq=False):
-    """Status, headers by lower-case name, and how the body is framed."""
+class AnswerHead(msgspec.Struct, eq=False):
+    """Status, headers by lower-case name (but the length, which is read here), and how the body is framed."""
 
     status: int
     headers: dict[bytes, bytes]
     length: int  # bytes of the body, UNTIL_CLOSE or CHUNKED
     keep_alive: bool
+    is_json: bool = False
+    is_stream: bool = False
+    passed: bytes | None = None  # of the headers: what a client gets to see, once somebody asked
 
     def __repr__(self) -> str:
         return "AnswerHead()"  # never an upstream's words in a traceback
+
+
+class RepeatedAnswer:
+    """An answer's head that was accepted, to know it again: many servers send the same one, but for the length.
+
+    What comes again byte for byte, with another number where the length was, reads the same way: it is not read twice.
+    """
+
+    __slots__ = ("_after", "_before", "_digits", "_head")
+
+    def __init__(self, data: bytes, head: AnswerHead, length: tuple[int, int]) -> None:
+        self._before = data[: length[0]]
+        self._digits = data[length[0] : length[1]]
+        self._after = data[length[1] :]  # empty: it has no length
+        self._head = head
+
+    def read(self, data: bytes) -> tuple[AnswerHead, bytes] | None:
+        """The head at the start of `data`, if it is this one and whole, and what follows it; None: read it anew."""
+        rest = data.removeprefix(self._before)
+        if rest is data:
+            return None
+        if not self._after:
+            return self._head, rest
+        digits, after, body = rest.partition(self._after)
+        if digits != self._digits:
+            if not after or not _is_length(digits):
+                return None
+            self._digits, head = digits, self._head
+            self._head = AnswerHead(
+                head.status, head.headers, int(digits), head.keep_alive, head.is_json, head.is_stream, head.passed
+            )
+        return (self._head, body) if after else None
+
+
+def remember_answer(data: bytes, head: AnswerHead) -> RepeatedAnswer | None:
+    """What to know `head`, just read from `data`, by; None when it is too long, or none of an answer that is usual."""
+    if head.status != 200 or len(data) > _REPEATED_BYTES:
+        return None
+    if head.length < 0:
+        return RepeatedAnswer(data, head, (len(data), len(data)))
+    line = _LENGTH_LINE(data)
+    return None if line is None else RepeatedAnswer(data, head, line.span(1))
 
 
 def read_answer_head(data: bytes) -> AnswerHead:
@@ -67,7 +114,15 @@ def read_answer_head(data: bytes) -> AnswerHead:
         names = [line.split(b":", 1)[0].lower() for line in lines]
         if any(names.count(name) > 1 for name in _FRAMING):
             raise BadAnswerError
-    return AnswerHead(status, headers, _body_length(minor, status, headers), _keeps_alive(minor, headers))
+    kind = headers.get(b"content-type", b"").lower()
+    return AnswerHead(
+        status,
+        headers,
+        _body_length(minor, status, headers),
+        _keeps_alive(minor, headers),
+        kind[:16] == b"application/json",
+        kind[:17] == b"text/event-stream",
+    )
 
 
 def _body_length(minor: bytes, status: int, headers: dict[bytes, bytes]) -> int:
@@ -76,9 +131,9 @@ def _body_length(minor: bytes, status: int, headers: dict[bytes, bytes]) -> int:
     if encoding is not None and encoding.lower() != b"identity":
         raise BadAnswerError  # nobody asked for it, and the usage could not be read
     framed = UNTIL_CLOSE
-    length = headers.get(b"content-length")
+    length = headers.pop(b"content-length", None)
     if length is not None:
-        if not length.isdigit() or len(length) > _LENGTH_DIGITS or (length[0] == 48 and length != b"0"):
+        if not _is_length(length):
             raise BadAnswerError
         framed = int(length)
     coding = headers.get(b"transfer-encoding")
@@ -87,6 +142,10 @@ def _body_length(minor: bytes, status: int, headers: dict[bytes, bytes]) -> int:
             raise BadAnswerError
         framed = CHUNKED
     return 0 if status < 200 or status in _BODILESS else framed
+
+
+def _is_length(digits: bytes) -> bool:
+    return digits.isdigit() and len(digits) <= _LENGTH_DIGITS and (digits[0] != 48 or digits == b"0")
 
 
 def _keeps_alive(minor: bytes, headers: dict[bytes, bytes]) -> bool:

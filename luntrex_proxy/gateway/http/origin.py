@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+from luntrex_proxy.gateway.http.answerhead import RepeatedAnswer
 from luntrex_proxy.gateway.http.dial import Dialer
 from luntrex_proxy.gateway.http.ticker import Ticker
 from luntrex_proxy.gateway.http.upstream import UpstreamConnection
@@ -19,7 +20,7 @@ class Origin:
 
     __slots__ = (
         "_closed", "_connecting", "_dialer", "_idle", "_max_age_s", "_ticker", "first_byte_s", "idle_s", "keep_alive_s",
-        "max_open", "open",
+        "max_open", "open", "usual_answer", "usual_stream",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +42,8 @@ class Origin:
         self.keep_alive_s = float(keep_alive_s)
         self.max_open = max_open
         self.open = 0
+        self.usual_answer: RepeatedAnswer | None = None  # how its last one began
+        self.usual_stream: RepeatedAnswer | None = None  # and the last one to a request for a stream
         self._max_age_s = max_age_s
         self._connecting = 0
         self._idle: dict[UpstreamConnection, None] = {}  # last in, first out: the warmest is used again

@@ -16,7 +16,9 @@ from luntrex_proxy.gateway.http.answerhead import (
     UNTIL_CLOSE,
     AnswerHead,
     BadAnswerError,
+    RepeatedAnswer,
     read_answer_head,
+    remember_answer,
 )
 from luntrex_proxy.gateway.http.chunked import ChunkedBody
 from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
@@ -32,7 +34,7 @@ _DRAIN_S = 2.0  # how long the end of an answer whose terminal event was seen ma
 class AnswerSink(Protocol):
     """Who receives an upstream's answer. Calls come in order: head, then body pieces, then one of ended or failed."""
 
-    def head_arrived(self, status: int, headers: dict[bytes, bytes]) -> None:
+    def head_arrived(self, head: AnswerHead) -> None:
         """The final head (informational ones are skipped)."""
 
     def body_arrived(self, data: bytes) -> None:
@@ -45,7 +47,7 @@ class AnswerSink(Protocol):
         """No more will come; `code` is a refusal code. The connection is already closed."""
 
 
-OnWhole = Callable[[int, dict[bytes, bytes], bytes], None]
+OnWhole = Callable[[AnswerHead, bytes], None]
 
 
 class Owner(Protocol):
@@ -55,6 +57,8 @@ class Owner(Protocol):
     first_byte_s: float
     idle_s: float
     keep_alive_s: float
+    usual_answer: RepeatedAnswer | None
+    usual_stream: RepeatedAnswer | None
 
     def give_back(self, connection: "UpstreamConnection") -> None:
         """Keep a connection whose answer ended cleanly."""
@@ -221,20 +225,23 @@ class UpstreamConnection(asyncio.Protocol):
             self.abandon()  # bytes nobody asked for: this connection can't be trusted with another request
             return
         if self._held is not None:
-            scanned = len(self._held)
-            try:
-                found = self._read_head(self._held + data, scanned)
-            except BadAnswerError:
-                self._break("upstream_invalid")
-                return
+            on_whole = self._on_whole
+            usual = self._origin.usual_stream if on_whole is None else self._origin.usual_answer
+            found = None if self._held or usual is None else usual.read(data)
             if found is None:
-                return
+                try:
+                    found = self._read_head(data)
+                except BadAnswerError:
+                    self._break("upstream_invalid")
+                    return
+                if found is None:
+                    return
             head, data = found
             self._reusable = head.keep_alive and head.length != UNTIL_CLOSE
-            if head.length == len(data) <= _WHOLE_BYTES and self._on_whole is not None and self._sink is not None:
+            if head.length == len(data) <= _WHOLE_BYTES and on_whole is not None and self._sink is not None:
                 self._sink = None
                 self._finish(b"")
-                self._on_whole(head.status, head.headers, data)
+                on_whole(head, data)
                 return
             self._begin_body(head)
             if self._chunks is not None:
@@ -250,11 +257,14 @@ class UpstreamConnection(asyncio.Protocol):
         if missing <= 0 and not self.closed:
             self._finish(data[missing:] if missing else b"")
 
-    def _read_head(self, data: bytes, scanned: int) -> tuple[AnswerHead, bytes] | None:
+    def _read_head(self, data: bytes) -> tuple[AnswerHead, bytes] | None:
         """The final head and what follows it; informational ones are skipped. None, and `_held`: it is not all there.
 
-        The first `scanned` bytes were looked at before: a head that comes byte by byte is not searched each time.
+        What was held before was looked at then: a head that comes byte by byte is not searched each time.
         """
+        held = self._held or b""
+        scanned = len(held)
+        data = held + data
         while True:
             if not data.startswith(_PROTOCOL) and not _PROTOCOL.startswith(data):
                 raise BadAnswerError
@@ -265,13 +275,21 @@ class UpstreamConnection(asyncio.Protocol):
                 self._held = data
                 return None
             head = read_answer_head(data[:end])
-            data = data[end:]
             scanned = 0
             if head.status >= 200:
-                return head, data
+                self._remember(data[:end], head)
+                return head, data[end:]
+            data = data[end:]
             self._informational += 1
             if self._informational > MAX_INFORMATIONAL or head.status == _SWITCHING_PROTOCOLS:
                 raise BadAnswerError
+
+    def _remember(self, data: bytes, head: AnswerHead) -> None:
+        known = remember_answer(data, head)
+        if known is not None and self._on_whole is None:
+            self._origin.usual_stream = known
+        elif known is not None:
+            self._origin.usual_answer = known
 
     def _begin_body(self, head: AnswerHead) -> None:
         self._held = None
@@ -283,7 +301,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is not None:
             self.heard_at = self._ticker.now
             self.deadline = self.heard_at + self._origin.idle_s
-            self._sink.head_arrived(head.status, head.headers)
+            self._sink.head_arrived(head)
 
     # Ends
 
