@@ -9,6 +9,7 @@ import time
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 import structlog
 from aiohttp import web
 
@@ -32,6 +33,7 @@ _SENTENCES = {
     417: "Only the expectation 100-continue is supported.",
     500: "The server failed to handle the request.",
 }
+_API = "/api/"
 _SERVER_OPTIONS: dict[str, Any] = {
     "access_log": None,  # it would keep the query string, Referer and User-Agent
     "keepalive_timeout": 15.0,  # aiohttp's 3,630 s is also its only limit on a head that never ends
@@ -71,14 +73,14 @@ class _QuietServer(web.Server):
         try:
             response = _checked(await self._application(request))
         except web.HTTPException as refusal:
-            response = _fixed(refusal.status)
+            response = _fixed(refusal.status, request)
             if "Allow" in refusal.headers:
                 response.headers["Allow"] = refusal.headers["Allow"]
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 -- the last stop: anything further up would print the message
             self.tell(error)
-            response = _fixed(500)
+            response = _fixed(500, request)
         if not response.prepared:
             for name, value in _HEADERS.items():
                 response.headers.setdefault(name, value)
@@ -121,5 +123,11 @@ def _checked(response: object) -> web.StreamResponse:
     return response
 
 
-def _fixed(status: int) -> web.Response:
-    return web.Response(status=status, text=_SENTENCES.get(status, HTTPStatus(status).phrase) + "\n")
+def _fixed(status: int, request: web.BaseRequest | None = None) -> web.Response:
+    """A fixed text for people; for programs, and when nobody knows who asks (None), a problem as RFC 9457 has it."""
+    phrase = HTTPStatus(status).phrase
+    sentence = _SENTENCES.get(status, phrase)
+    if request is not None and not request.path.startswith(_API):
+        return web.Response(status=status, text=sentence + "\n")
+    problem = {"type": "about:blank", "title": phrase, "status": status, "detail": sentence}
+    return web.Response(status=status, body=orjson.dumps(problem), content_type="application/problem+json")

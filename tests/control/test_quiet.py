@@ -17,6 +17,7 @@ from aiohttp import web
 from luntrex_proxy.control.quiet import QuietRunner
 
 C = b"CANARY7f3a"
+NOT_HTTP = b'{"type":"about:blank","title":"Bad Request","status":400,"detail":"The request is not valid HTTP."}'
 REQUESTS = {
     "bad method": C + b" /livez HTTP/1.1\r\nHost: a\r\n\r\n",
     "lower-case method": b"get /" + C + b" HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -41,6 +42,8 @@ REQUESTS = {
     "unknown path": b"GET /" + C + b"?" + C + b" HTTP/1.1\r\nHost: a\r\nReferer: " + C + b"\r\n\r\n",
     "wrong method": b"PUT /livez?" + C + b" HTTP/1.1\r\nHost: " + C + b"\r\nUser-Agent: " + C + b"\r\n\r\n",
     "absolute form": b"GET http://" + C + b"/livez HTTP/1.1\r\nHost: a\r\n\r\n",
+    "unknown API": b"GET /api/v9/" + C + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+    "unknown expectation of the API": b"GET /api/v1 HTTP/1.1\r\nHost: a\r\nExpect: " + C + b"\r\n\r\n",
     "bad host": b"GET /livez HTTP/1.1\r\nHost: " + C + b" @ b\r\n\r\n",
     "bad percent": b"GET /%zz%00" + C + b" HTTP/1.1\r\nHost: a\r\n\r\n",
     "upgrade, then garbage": b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
@@ -133,14 +136,23 @@ async def test_the_texts_are_fixed_and_carry_the_headers() -> None:
     """Malformed: 400 and close; failing handler: 500; both with the headers of every answer."""
     answers = await _answers(QuietRunner(_application(), shutdown_timeout_s=1))
     expected = {
-        "bad method": (b"400", b"The request is not valid HTTP.\n"),
-        "NUL in a header": (b"400", b"The request is not valid HTTP.\n"),
-        "long target": (b"400", b"The request is not valid HTTP.\n"),
+        "bad method": (b"400", NOT_HTTP),
+        "NUL in a header": (b"400", NOT_HTTP),
+        "long target": (b"400", NOT_HTTP),
         "unknown expectation, known method": (b"417", b"Only the expectation 100-continue is supported.\n"),
         "unknown path": (b"404", b"There is no page at this address.\n"),
         "wrong method": (b"405", b"This page does not accept this method.\n"),
         "handler fails": (b"500", b"The server failed to handle the request.\n"),
         "handler returns nothing": (b"500", b"The server failed to handle the request.\n"),
+        "unknown API": (
+            b"404",
+            b'{"type":"about:blank","title":"Not Found","status":404,"detail":"There is no page at this address."}',
+        ),
+        "unknown expectation of the API": (
+            b"417",
+            b'{"type":"about:blank","title":"Expectation Failed","status":417,'
+            b'"detail":"Only the expectation 100-continue is supported."}',
+        ),
     }
     for name, (status, text) in expected.items():
         head, _, body = answers[name].partition(b"\r\n\r\n")

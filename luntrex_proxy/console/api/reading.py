@@ -6,15 +6,15 @@ All that is wrong with the fields is said at once. Nothing that was sent is quot
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from luntrex_proxy.console.api.problems import Problem
 from luntrex_proxy.settings.complaints import quotable
+from luntrex_proxy.settings.sentences import sentence_of
 
 BODY_BYTES_MAX: Final = 65_536
 BODY_WAIT_S: Final = 10.0
@@ -24,29 +24,6 @@ _JSON: Final = "application/json"
 _ETAG: Final = re.compile(r'"[\x21\x23-\x7e]{1,64}"')
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,128}")
 Model = TypeVar("Model", bound=BaseModel)
-
-_SENTENCES: Final[dict[str, str | Callable[[Mapping[str, Any]], str]]] = {
-    "missing": "is missing",
-    "extra_forbidden": "is not known here",
-    "string_type": "must be text",
-    "string_too_short": lambda ctx: f"must have at least {ctx['min_length']} characters",
-    "string_too_long": lambda ctx: f"must have at most {ctx['max_length']} characters",
-    "string_pattern_mismatch": lambda ctx: f"must match {ctx['pattern']}",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "bool_type": "must be true or false",
-    "greater_than_equal": lambda ctx: f"must be at least {ctx['ge']}",
-    "less_than_equal": lambda ctx: f"must be at most {ctx['le']}",
-    "list_type": "must be a list",
-    "too_long": lambda ctx: f"must have at most {ctx['max_length']} entries",
-    "too_short": lambda ctx: f"must have at least {ctx['min_length']} entries",
-    "enum": lambda ctx: f"must be {ctx['expected']}",
-    "literal_error": lambda ctx: f"must be {ctx['expected']}",
-    "model_type": "must be an object",
-    "model_attributes_type": "must be an object",
-    "timezone_aware": "must be a time with its zone, such as 2030-01-31T00:00:00Z",
-    "luntrex": lambda ctx: str(ctx["sentence"]),
-}
 
 
 def check_accept(request: web.Request) -> None:
@@ -183,10 +160,5 @@ def _problem(error: ValidationError, place: Callable[[tuple[str | int, ...]], st
         return Problem("not_json")
     return Problem(
         "invalid",
-        errors=tuple({"field": place(quotable(tuple(each["loc"]))), "message": _sentence(each)} for each in details),
+        errors=tuple({"field": place(quotable(tuple(each["loc"]))), "message": sentence_of(each)} for each in details),
     )
-
-
-def _sentence(detail: ErrorDetails) -> str:
-    said = _SENTENCES.get(detail["type"], "is not valid")
-    return said if isinstance(said, str) else said(detail.get("ctx", {}))
