@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+import yarl
 from aiohttp import web
 
 from luntrex_proxy.console.api.routing import BASE
@@ -80,7 +81,8 @@ class Api:
             sent = {"Cookie": f"luntrex={session}", "Sec-Fetch-Site": "same-origin"} | sent
         if json is not None:
             data, sent = orjson.dumps(json), {"Content-Type": "application/json"} | sent
-        async with self.client.request(method, self.url + path, data=data, headers=sent) as answer:
+        url = yarl.URL(self.url + path, encoded=True)  # as it stands there
+        async with self.client.request(method, url, data=data, headers=sent) as answer:
             return Answer(answer.status, answer.headers.copy(), await answer.read())
 
     async def person(self, roles: Mapping[int, Role] | None = None, *, operator: bool = False) -> str:

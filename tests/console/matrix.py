@@ -4,7 +4,9 @@ An operation without a row fails test_authorization.py. `Row.place` makes what t
 the refused calls of a row all aim at something that is there.
 """
 
+import datetime
 import itertools
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +31,11 @@ _COLUMNS = (
 def fresh() -> str:
     """A name that nothing has."""
     return f"n{next(_numbers)}"
+
+
+def soon() -> str:
+    """In a month."""
+    return datetime.datetime.fromtimestamp(time.time() + 30 * 86_400, datetime.UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,7 @@ ROWS = {
     "tokens.list": Row(Who.SIGNED_IN),
     "tokens.create": Row(
         Who.SIGNED_IN,
-        body=lambda: {"name": fresh(), "scopes": ["keys:read"], "expires_at": "2027-03-01T00:00:00Z"},
+        body=lambda: {"name": fresh(), "scopes": ["keys:read"], "expires_at": soon()},
     ),
     "tokens.get": Row(Who.SIGNED_IN, place=a_token),
     "tokens.revoke": Row(Who.SIGNED_IN, place=a_token),

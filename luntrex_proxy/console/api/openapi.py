@@ -15,6 +15,10 @@ _DESCRIPTION: Final = (
     "token. Lists have cursors, creations take an Idempotency-Key, and what two people may change has an ETag."
 )
 
+_SESSION: Final = (
+    "Of who signed in to the console. Changes must come from its own origin, as `Sec-Fetch-Site` or `Origin` says."
+)
+
 
 class FieldFault(Shown):
     """One field that is wrong."""
@@ -34,8 +38,8 @@ class ProblemShown(Shown):
     id: str | None = None
 
 
-def document(operations: tuple[Operation, ...], base: str) -> dict[str, Any]:
-    """The document of these operations below `base`."""
+def document(operations: tuple[Operation, ...], base: str, cookie: str) -> dict[str, Any]:
+    """The document of these operations below `base`; sessions are known by `cookie`."""
     models: dict[type[BaseModel], Any] = {ProblemShown: "serialization"}
     for operation in operations:
         for model in (operation.body, operation.query):
@@ -57,6 +61,7 @@ def document(operations: tuple[Operation, ...], base: str) -> dict[str, Any]:
             "schemas": definitions["$defs"],
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "A personal access token, lxp_..."},
+                "session": {"type": "apiKey", "in": "cookie", "name": cookie, "description": _SESSION},
             },
         },
     }
@@ -103,7 +108,7 @@ def _operation(operation: Operation, schemas: dict[Any, Any], definitions: dict[
         "responses": _responses(operation, schemas),
     }
     if operation.access is not Who.ANYONE:
-        said["security"] = [{"token": []}]
+        said["security"] = [{"session": []}] if operation.access is Who.SIGNED_IN else [{"token": []}, {"session": []}]
     if operation.body is not None:
         said["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[operation.body]}}}
     return said

@@ -35,6 +35,7 @@ from luntrex_proxy.console.api.reading import (
     read_query,
 )
 from luntrex_proxy.console.api.resources import OPERATIONS
+from luntrex_proxy.console.cookies import cookie_name
 from luntrex_proxy.control import access, acts
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
@@ -70,7 +71,7 @@ class Api:
         for operation in operations:
             paths.setdefault(operation.path, {})[operation.method] = operation
         self._paths = tuple((_form(path), methods) for path, methods in paths.items())
-        self._document = orjson.dumps(document(operations, BASE))
+        self._document = orjson.dumps(document(operations, BASE, cookie_name(services.settings)))
         self._burst = Burst(per_second=10)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -103,7 +104,7 @@ class Api:
             place=place,
             body=await read_body(request, operation.body) if operation.body else None,
             query=query,
-            after=read_cursor(self._services.lookup.key, listing, cursor) if cursor else None,
+            after=None if cursor is None else read_cursor(self._services.lookup.key, listing, cursor),
             if_match=read_if_match(request) if operation.conditional else None,
         )
         with acts.acting_as(call.person.way), acts.only_once(_once(request, operation, call)):
