@@ -44,7 +44,12 @@ log = structlog.get_logger()
 
 def today() -> date:
     """The day of the tables, in UTC."""
-    return datetime.fromtimestamp(time.time(), UTC).date()
+    return utc_now().date()
+
+
+def utc_now() -> datetime:
+    """The time, in UTC."""
+    return datetime.fromtimestamp(time.time(), UTC)
 
 
 async def flush_log(requests: RequestLog, refused_keys: RefusedKeys) -> None:
@@ -94,7 +99,7 @@ async def anchor_audit(pool: Pool, directory: Path) -> None:
         try:
             sequence, hashed = await audit.head(pool)
             if sequence > signed:
-                anchor = key.sign(sequence, hashed, datetime.fromtimestamp(time.time(), UTC))
+                anchor = key.sign(sequence, hashed, utc_now())
                 append_anchor(directory, anchor)
                 log.info("luntrex.audit_anchored", **anchor.as_text())
                 signed = sequence

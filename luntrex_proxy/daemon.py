@@ -36,6 +36,7 @@ from luntrex_proxy.plan import Plan, Started, example_model, first_key
 from luntrex_proxy.planes import NO_CONTROL, control_plane, gateway_plane
 from luntrex_proxy.reload import Changeable, reload_when_asked
 from luntrex_proxy.settings.model import Settings
+from luntrex_proxy.settings.registry import SHIPPED
 from luntrex_proxy.simulator.demo import simulated
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.following import follow
@@ -45,11 +46,13 @@ from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.pepper import Lookup, lookup_of
 from luntrex_proxy.store.pools import opened_pools
 from luntrex_proxy.store.proving import Prover
+from luntrex_proxy.store.registry import RegisterBook
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
 from luntrex_proxy.store.upkeep import KeyUpkeep
 from luntrex_proxy.store.wrappings import Wrappings
+from luntrex_proxy.vetting import Vetting
 
 # Objects of requests die by their counts; a collector run each 700 of them finds nothing and costs 5 us a request. Not
 # more than this, because a run stops the loop: ten thousand objects are looked at in less than a millisecond.
@@ -166,6 +169,8 @@ class _Daemon:
         key_id, key = await first_key(direct, lookup, plan.first_account)
         self._secrets = SecretBook(direct, Wrappings(direct, plan.state_directory, self._settings.sealing))
         await self._secrets.open()
+        self._vetting = Vetting(RegisterBook(direct, SHIPPED))
+        await self._vetting.begin(self._settings)
         await stack.enter_async_context(self._kept_records())
         await stack.enter_async_context(self._kept_keys(lookup))
         self._build_pipeline()
@@ -188,6 +193,7 @@ class _Daemon:
             chores.flush_log(self._requests, self._refused_keys),
             chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
             chores.watch_keeper(self._secrets),
+            self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
             chores.anchor_audit(direct, self._plan.state_directory),
             chores.feed_watchdog(asyncio.get_running_loop()),
             chores.keep_tables(direct, self._settings.retention),
@@ -265,10 +271,17 @@ class _Daemon:
         self._watched = Watched(self._pipeline, self._overload, self._keys, *ledger, self._lag, *log_parts)
         self._watched.show_in(self._metrics)
         self._metrics.watch("luntrex_wrapping_key_up", lambda: int(self._secrets.keeper_answers))
+        self._metrics.watch("luntrex_subprocessors", lambda: self._vetting.counts)
 
     def _routing(self, settings: Settings, replaces: Routing | None) -> Routing:
         loop, sealed = asyncio.get_running_loop(), self._secrets.values
-        return build_routing(settings, self._ticker, loop, self._pseudonym_key, replaces, sealed)
+        routing = build_routing(settings, self._ticker, loop, self._pseudonym_key, replaces, sealed)
+        routing.closed = self._vetting.closed(settings)
+        return routing
+
+    def _close_upstreams(self) -> None:
+        """The register of sub-processors has changed, or time has passed."""
+        self._pipeline.routing.closed = self._vetting.closed(self._changeable.current or self._settings)
 
     async def _open_planes(self, stack: contextlib.AsyncExitStack, services: Services) -> tuple[str, str]:
         """The addresses of gateway and control, "" for what is not wanted."""

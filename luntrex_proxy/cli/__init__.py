@@ -26,6 +26,7 @@ VERBS: Final = {
     "retention": "How long usage is kept.",
     "db": "The database: schema, backup, upgrade.",
     "privacy": "What is kept about people, and why.",
+    "registry": "Who else gets data: sub-processors, and objections to them.",
     "consents": "What accounts' owners agreed to.",
     "audit": "Who did what, and whether the log is whole.",
     "secrets": "What the installation keeps secret.",

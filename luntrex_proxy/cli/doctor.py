@@ -7,8 +7,10 @@ import asyncio
 import enum
 import resource
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,12 +18,14 @@ import click
 
 from luntrex_proxy.cli.opening import address_of, opened
 from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy.core.registry import Register, State
 from luntrex_proxy.store import migrate, rotation
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.embedded import has_data
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.ledger import status_of
 from luntrex_proxy.store.pepper import is_present_here, stored_fingerprints
+from luntrex_proxy.store.registry import entries
 
 if TYPE_CHECKING:
     from luntrex_proxy.settings.model import Settings
@@ -103,9 +107,26 @@ async def _look_at_database(settings: "Settings", directory: Path) -> list[Findi
             found.append(Finding("database", Level.GOOD, "embedded" if url is None else "reached"))
             async for finding in _look_at_tables(pool, directory, settings):
                 found.append(finding)
+            if all(finding.what != "schema" or finding.level is not Level.BAD for finding in found):
+                found += await _look_at_register(settings, pool)
     except StoreError as error:
         found.append(Finding("database", Level.BAD, str(error)))
     return found
+
+
+async def _look_at_register(settings: "Settings", pool: Pool) -> list[Finding]:
+    from luntrex_proxy.settings import registry  # noqa: PLC0415 -- see above
+
+    now = datetime.fromtimestamp(time.time(), UTC)
+    register = Register(await entries(pool), registry.SHIPPED)
+    judged = registry.judge(settings, register, now)
+    found = [
+        Finding("sub-processors", Level.NOTE if each.usable else Level.BAD, each.sentence)
+        for each in judged
+        if each.listing.state is not State.COMPLETE
+    ]
+    found += [Finding("sub-processors", Level.NOTE, text) for text in registry.due_soon(settings, register, now)]
+    return found or [Finding("sub-processors", Level.GOOD, f"{len(judged)} remote places, all vetted")]
 
 
 async def _look_at_tables(pool: Pool, directory: Path, settings: "Settings") -> AsyncIterator[Finding]:

@@ -84,6 +84,17 @@ _ROWS = (
         "The header x-luntrex-policy must read like 'region=eu; retention=none; training=never', each part at most "
         "once.",
     ),
+    Row(
+        "subprocessor_unlisted",
+        403,
+        "The register of sub-processors has no complete and reviewed entry for any upstream of this model; the "
+        "operator can complete it.",
+    ),
+    Row(
+        "subprocessor_objected",
+        403,
+        "The account has objected to every sub-processor that could serve this model; it can withdraw the objection.",
+    ),
     Row("no_upstream", 503, "No upstream can serve this model right now.", retryable=True),
     # The upstream.
     Row("upstream_auth", 502, "The upstream refused the gateway's own credentials. The operator has to fix this."),

@@ -10,6 +10,7 @@ from luntrex_proxy.core.catalogue import Candidate, Catalogue, Choice, Resolutio
 from luntrex_proxy.core.health import Health, HealthRules, Speed, Standing
 from luntrex_proxy.core.policy import NO_TRAINING, Policy, Traits, name_exclusion
 from luntrex_proxy.core.refusals import Refusal
+from luntrex_proxy.core.registry import Closed
 from luntrex_proxy.core.retrying import Retries
 from luntrex_proxy.core.wire.endusers import EndUserIds
 from luntrex_proxy.core.wire.fields import Fields
@@ -121,9 +122,9 @@ class Target:
 
 
 class Routing:
-    """The catalogue, prices, upstreams and default policy of one configuration; never changed, only replaced."""
+    """The catalogue, prices, upstreams and default policy of one configuration; only replaced, but for `closed`."""
 
-    __slots__ = ("_targets", "catalogue", "policy", "prices", "retries", "upstreams")
+    __slots__ = ("_targets", "catalogue", "closed", "policy", "prices", "retries", "upstreams")
 
     def __init__(
         self,
@@ -138,6 +139,7 @@ class Routing:
         self.upstreams = upstreams
         self.policy = policy
         self.retries = retries or Retries()
+        self.closed = Closed()  # what the register of sub-processors leaves out; another one whenever that changes
         self._targets: dict[Resolution, tuple[Target, ...]] = {}  # of exact names: as many as are configured
 
     def targets(self, resolution: Resolution) -> tuple[Target, ...]:
@@ -186,7 +188,10 @@ def choose(permit: Permit, routing: Routing) -> Sequence[Target]:
     targets = routing.targets(permit.resolution)
     if not targets:
         raise Refusal("no_upstream")
-    # Before anything else is asked of them: no weight, health or fallback brings back what the policy leaves out.
+    # Before anything else is asked of them: no weight, health or fallback brings back what is left out here.
+    closed = routing.closed
+    if closed.everyone or closed.objections:
+        targets = _open(targets, closed, permit.caller.account_id)
     policy = permit.policy
     for target in targets:
         if not policy.admits(target.upstream.traits):
@@ -208,6 +213,19 @@ def expected_s(targets: Sequence[Target]) -> list[float]:
     measured = [wait_s for wait_s in expected if wait_s]
     unmeasured_s = sum(measured) / len(measured) if measured else _UNMEASURED_S
     return [wait_s or unmeasured_s for wait_s in expected]
+
+
+def _open(targets: tuple[Target, ...], closed: Closed, account_id: int) -> tuple[Target, ...]:
+    vetted = tuple(target for target in targets if target.upstream.name not in closed.everyone)
+    if not vetted:
+        raise Refusal("subprocessor_unlisted")
+    refused = closed.objections.get(account_id)
+    if refused is None:
+        return vetted
+    wanted = tuple(target for target in vetted if target.upstream.name not in refused)
+    if not wanted:
+        raise Refusal("subprocessor_objected")
+    return wanted
 
 
 def _admitted(targets: tuple[Target, ...], policy: Policy) -> tuple[Target, ...]:

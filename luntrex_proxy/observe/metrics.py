@@ -79,6 +79,9 @@ _WATCHABLE = {
     "luntrex_upstream_credentials_refused_total": _Watchable(
         "counter", "upstream", "Answers in which an upstream refused the key we have for it. Alert on any."
     ),
+    "luntrex_subprocessors": _Watchable(
+        "gauge", "state", "Remote places by what the register says of them; due_soon: a review comes up in 30 days."
+    ),
     "luntrex_loop_lag_seconds": _Watchable("gauge", None, "Longest delay of the event loop in the last window."),
     "luntrex_overload_stage": _Watchable("gauge", None, "0 well, 1 no keep-alive, 2 refusing requests, 3 connections."),
     "luntrex_log_fields_unlisted_total": _Watchable("counter", None, "Log fields withheld: not on the allowlist."),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+from luntrex_proxy.core.listening import is_loopback_address
 from luntrex_proxy.settings.urls import parse_proxy_url
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ class Destination:
     tls: bool
     purpose: str
     leaves: str
+    upstream: str = ""  # whose place, or whose proxy's, it is
+
+    @property
+    def host(self) -> str:
+        """Its host name or address; "" for what is on this machine (a Unix socket, loopback) or is nobody's."""
+        if self.place.startswith("/") or " " in self.place:
+            return ""
+        host = (urlsplit(f"//{self.place}").hostname or "").lower()
+        return "" if host == "localhost" or is_loopback_address(host) else host
 
 
 def destinations(settings: "Settings") -> Iterator[Destination]:
@@ -53,14 +63,16 @@ def _of_upstream(upstream: "Upstream") -> Iterator[Destination]:
     if upstream.proxy is not None and upstream.proxy.is_readable():
         host, port, _ = parse_proxy_url(upstream.proxy.reveal())
         sees = f"{direct.place} as the name of where to connect" if direct.tls else _PROMPTS
-        yield Destination(f"{host}:{port}", False, f"proxy on the way to upstream {upstream.name}", sees)
+        what = f"proxy on the way to upstream {upstream.name}"
+        yield Destination(f"{host}:{port}", False, what, sees, upstream.name)
     yield direct
 
 
 def _direct(upstream: "Upstream") -> Destination:
     endpoint = upstream.endpoint
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return Destination(f"{host}:{endpoint.port}", endpoint.tls, f"upstream {upstream.name}", _PROMPTS)
+    place = f"{host}:{endpoint.port}"
+    return Destination(place, endpoint.tls, f"upstream {upstream.name}", _PROMPTS, upstream.name)
 
 
 def _of_kms(kms: "Kms") -> Iterator[Destination]:

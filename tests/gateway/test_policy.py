@@ -14,6 +14,7 @@ from luntrex_proxy.core.catalogue import Entry
 from luntrex_proxy.core.consents import PROVIDER_RETENTION_BIT, TRAINING_BIT
 from luntrex_proxy.core.outcome import Ending
 from luntrex_proxy.core.policy import NO_TRAINING, Policy, RetentionKind, Training
+from luntrex_proxy.core.registry import Closed
 from tests.fakes import FIRST, KEY, Gateway, Target, entry, serving, upstream
 from tests.gateway.wire import (
     BODY,
@@ -339,3 +340,25 @@ async def test_nothing_is_stored(path: str, more: dict[str, Any], config: dict[s
     async with scene(Policy(), ("out",), **config) as running:
         assert (await running.ask(request_body(path, more), path=path)).status == 200
         assert json.loads(running.outside.requests[0].body).get("store") is stored
+
+
+async def test_the_register_closes_upstreams() -> None:
+    """For everyone, or for the account that objected; the others go on, and what is closed is never asked."""
+    async with scene() as running:
+        routing = running.gateway.pipeline.routing
+        routing.closed = Closed(frozenset({"out"}))
+        assert (await running.ask()).json() == {"from": "in"}
+        assert running.outside.connections == 0
+        routing.closed = Closed(frozenset({"out", "in"}))
+        answer = await running.ask()
+        assert (answer.status, answer.json()["error"]["code"]) == (403, "subprocessor_unlisted")
+        listing = await ask(running.gateway.port, get("/v1/models/unlisted"))
+        assert (listing.status, running.outside.connections) == (403, 0)
+        routing.closed = Closed(objections={7: frozenset({"out"}), 8: frozenset({"out", "in"})})
+        assert (await running.ask()).json() == {"from": "in"}
+        running.gateway.keys.callers[KEY.encode()] = Caller(8, "k" * 12)
+        answer = await running.ask()
+        assert (answer.status, answer.json()["error"]["code"]) == (403, "subprocessor_objected")
+        running.gateway.keys.callers[KEY.encode()] = Caller(9, "k" * 12)
+        await running.ask()
+        assert running.outside.connections == 1
