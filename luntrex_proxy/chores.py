@@ -1,6 +1,6 @@
 """What runs beside the requests, each a loop of its own that a failure does not end.
 
-The log's lines, the tables' days, the audit log's anchors, secrets set meanwhile, the watchdog, and trouble told once.
+The log's lines, the audit log's anchors, secrets set meanwhile, the watchdog, and trouble told once.
 """
 
 import asyncio
@@ -17,21 +17,16 @@ from luntrex_proxy.gateway.upstreams import UnusableUpstreamError
 from luntrex_proxy.observe import logs
 from luntrex_proxy.observe.refusedkeys import RefusedKeys
 from luntrex_proxy.observe.requestlog import RequestLog
-from luntrex_proxy.settings.model import RetentionPeriods
 from luntrex_proxy.store import audit
 from luntrex_proxy.store.anchors import AnchorKey, append_anchor
 from luntrex_proxy.store.database import DRIVER_ERRORS, Pool
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.keyring import KeyRing
-from luntrex_proxy.store.partitions import ensure_partitions
-from luntrex_proxy.store.retention import Dropped, Periods, drop_old
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.wrapping import WrappingUnavailableError
 
 _LOG_FLUSH_S = 0.2
-_KEEPING_EVERY_S = 3600.0
-_DROPPED_AT_ONCE_DAYS = 7  # in an hour; `retention run` has no such bound
 _SECRETS_EVERY_S = 1.0
 _KEEPER_EVERY_S = 30.0
 _KEEPER_AGAIN_S = 5.0
@@ -68,28 +63,6 @@ async def feed_watchdog(loop: asyncio.AbstractEventLoop) -> None:
         await asyncio.sleep(interval_s)
         if loop.time() - due < interval_s:  # a loop that hangs must not be vouched for
             systemd.watchdog()
-
-
-async def keep_tables(pool: Pool, retention: RetentionPeriods) -> None:
-    """Days ahead are made, old ones dropped; whatever fails, the next hour tries again."""
-    periods = Periods(retention.usage_days, retention.totals_days)
-    while True:
-        dropped = Dropped()
-        try:
-            await ensure_partitions(pool, today())
-            await drop_old(pool, today(), periods, dropped, at_most_days=_DROPPED_AT_ONCE_DAYS)
-        except Exception as error:  # noqa: BLE001 -- the shipper makes a missing day itself, and old days can wait
-            log.warning("luntrex.keeping_failed", **logs.describe(error))
-        if dropped.any:
-            log.info(
-                "luntrex.retention_dropped",
-                days=len(dropped.days),
-                rows=dropped.requests,
-                hourly_sums=dropped.hourly_sums,
-                daily_sums=dropped.daily_sums,
-                positions=dropped.positions,
-            )
-        await asyncio.sleep(_KEEPING_EVERY_S)
 
 
 async def anchor_audit(pool: Pool, directory: Path) -> None:

@@ -35,9 +35,11 @@ from luntrex_proxy.observe.requestlog import RequestLog
 from luntrex_proxy.plan import Plan, Started, example_model, first_key
 from luntrex_proxy.planes import NO_CONTROL, control_plane, gateway_plane
 from luntrex_proxy.reload import Changeable, reload_when_asked
+from luntrex_proxy.retaining import Retention
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.settings.registry import SHIPPED
 from luntrex_proxy.simulator.demo import simulated
+from luntrex_proxy.store.billing import ensure_role
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
@@ -164,6 +166,8 @@ class _Daemon:
         if migrated.ahead:
             log.warning("luntrex.schema_ahead", migration=migrated.ahead[-1])
         await ensure_partitions(direct, chores.today())
+        if not await ensure_role(direct):
+            log.warning("luntrex.no_billing_role", hint="The database user may make no roles.")
         lookup = await lookup_of(direct, plan.state_directory)
         self._pseudonym_key = derive_key(lookup.key)
         key_id, key = await first_key(direct, lookup, plan.first_account)
@@ -196,7 +200,7 @@ class _Daemon:
             self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
             chores.anchor_audit(direct, self._plan.state_directory),
             chores.feed_watchdog(asyncio.get_running_loop()),
-            chores.keep_tables(direct, self._settings.retention),
+            self._retention.keep(),
             chores.tell_trouble(self._keys, self._shipper, self._watched.ledger_troubles),
         )
         if self._plan.reload is not None:
@@ -270,6 +274,8 @@ class _Daemon:
         ledger, log_parts = (self._spool, self._shipper), (self._requests, self._output)
         self._watched = Watched(self._pipeline, self._overload, self._keys, *ledger, self._lag, *log_parts)
         self._watched.show_in(self._metrics)
+        self._retention = Retention(self._pools.direct, self._plan.state_directory, settings.retention)
+        self._retention.show_in(self._metrics)
         self._metrics.watch("luntrex_wrapping_key_up", lambda: int(self._secrets.keeper_answers))
         self._metrics.watch("luntrex_subprocessors", lambda: self._vetting.counts)
 

@@ -23,7 +23,7 @@ VERBS: Final = {
     "keys": "API keys of accounts.",
     "usage": "What was used, and what it cost.",
     "ledger": "Records on their way to the database.",
-    "retention": "How long usage is kept.",
+    "retention": "How long data is kept.",
     "db": "The database: schema, backup, upgrade.",
     "privacy": "What is kept about people, and why.",
     "registry": "Who else gets data: sub-processors, and objections to them.",

@@ -82,6 +82,9 @@ _WATCHABLE = {
     "luntrex_subprocessors": _Watchable(
         "gauge", "state", "Remote places by what the register says of them; due_soon: a review comes up in 30 days."
     ),
+    "luntrex_retention_oldest_seconds": _Watchable("gauge", "class", "Age of the oldest row, by retention class."),
+    "luntrex_retention_success_age_seconds": _Watchable("gauge", None, "Time since a run of retention was whole."),
+    "luntrex_retention_overdue": _Watchable("gauge", None, "1 when that is more than 26 hours. Alert on it."),
     "luntrex_loop_lag_seconds": _Watchable("gauge", None, "Longest delay of the event loop in the last window."),
     "luntrex_overload_stage": _Watchable("gauge", None, "0 well, 1 no keep-alive, 2 refusing requests, 3 connections."),
     "luntrex_log_fields_unlisted_total": _Watchable("counter", None, "Log fields withheld: not on the allowlist."),

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from luntrex_proxy.core.catalogue import WILDCARD
 from luntrex_proxy.core.listening import HostPort, ListenError, Place, is_loopback_host, parse_listen
-from luntrex_proxy.settings.model import GatewayLimits, Ledger, RetentionPeriods
+from luntrex_proxy.settings.model import GatewayLimits, Ledger
+from luntrex_proxy.settings.retention import RetentionPeriods
 from luntrex_proxy.settings.sealing import region_of
 from luntrex_proxy.settings.section import Loc, Section
 

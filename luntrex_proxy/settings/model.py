@@ -7,7 +7,7 @@
       keys      ledger       how they behave
       security               whether what falls short of the privacy policy is refused (security.py)
       sealing                who keeps the key to the secrets in the database (sealing.py)
-      retention              how long usage is kept
+      retention              how long data is kept (retention.py)
       logging
       upstreams models       what is served (upstreams.py, catalogue.py)
 
@@ -23,9 +23,10 @@ from luntrex_proxy.settings.catalogue import Model
 from luntrex_proxy.settings.listeners import Listens, Mode, Network, Tls
 from luntrex_proxy.settings.people import Console, Mail
 from luntrex_proxy.settings.policy import Policy
+from luntrex_proxy.settings.retention import RetentionPeriods
 from luntrex_proxy.settings.sealing import Sealing
 from luntrex_proxy.settings.secrets import Secret
-from luntrex_proxy.settings.section import Count, Days, Flag, Pause, Seconds, Section, fault
+from luntrex_proxy.settings.section import Count, Flag, Pause, Seconds, Section, fault
 from luntrex_proxy.settings.security import Security
 from luntrex_proxy.settings.upstreams import AbsolutePath, Percent, Upstream
 from luntrex_proxy.settings.urls import HttpUrl, check_database_url
@@ -177,13 +178,6 @@ class Ledger(Section):
     )
 
 
-class RetentionPeriods(Section):
-    """How long usage is kept, in whole UTC days."""
-
-    usage_days: Days = Field(396, description="Days that single requests and hourly sums are kept.")
-    totals_days: Days = Field(3_653, description="Days that daily sums are kept; at least usage_days.")
-
-
 class Logging(Section):
     """One JSON object per line on stderr; never anything that was said."""
 
@@ -204,7 +198,7 @@ class Settings(Section):
     security: Security = Field(Security(), description="How strictly the privacy policy is taken.")
     sealing: Sealing = Field(Sealing(), description="Secrets in the database.")
     ledger: Ledger = Field(Ledger(), description="The spool of request records.")
-    retention: RetentionPeriods = Field(RetentionPeriods(), description="How long usage is kept.")
+    retention: RetentionPeriods = Field(RetentionPeriods(), description="How long data is kept.")
     logging: Logging = Field(Logging(), description="What is logged.")
     policy: Policy = Field(Policy(), description="The privacy policy of accounts without one of their own.")
     upstreams: tuple[Upstream, ...] = Field((), description="Where requests can go.")

@@ -3,12 +3,13 @@
 import datetime
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
 
+from luntrex_proxy.core.audit import Fact
 from luntrex_proxy.core.policy import BadPolicyError, Policy, read_policy
 from luntrex_proxy.store import audit
 from luntrex_proxy.store.changes import next_version
@@ -45,7 +46,7 @@ async def create(pool: Pool, name: str, policy: str | None = None) -> Account:
                 )
                 account = _account(row)
                 claim.object_id = str(account.account_id)
-                await audit.record(connection, "account.created", name, account.account_id)
+                await _record(connection, "account.created", account.account_id, name)
         except asyncpg.UniqueViolationError:
             raise RefusedError("An account of this name exists already; choose another name.", "name_taken") from None
         except (asyncpg.CheckViolationError, asyncpg.DataError):
@@ -58,7 +59,7 @@ async def create_own(connection: Connection, email: str) -> int:
     wish = re.sub(r"[^A-Za-z0-9._-]", "", email.partition("@")[0])[:50].strip("._-") or "account"
     name = f"{wish}-{secrets.token_hex(4)}"
     account_id: int = await connection.fetchval("INSERT INTO account (name) VALUES ($1) RETURNING account_id", name)
-    await audit.record(connection, "account.created", name, account_id)
+    await _record(connection, "account.created", account_id, name)
     return account_id
 
 
@@ -131,7 +132,7 @@ async def set_policy(pool: Pool, name: str, policy: str | None, *, version: int 
                 "UPDATE account SET policy = $2, version = $3 WHERE name = $1 RETURNING *", name, policy, new_version
             )
             account = _account(row, name)
-            await audit.record(connection, "account.policy_set", name, account.account_id, {"policy": policy})
+            await _record(connection, "account.policy_set", account.account_id, name, {"policy": policy})
     return account
 
 
@@ -156,8 +157,15 @@ async def _set_status(pool: Pool, name: str, status: str) -> Account:
             )
             account = _account(row, name)
             act = "account.resumed" if status == "active" else "account.suspended"
-            await audit.record(connection, act, name, account.account_id)
+            await _record(connection, act, account.account_id, name)
     return account
+
+
+async def _record(
+    connection: Connection, act: str, account_id: int, name: str, facts: Mapping[str, Fact] | None = None
+) -> None:
+    # By its id: a name can be a person's, and has to be erasable.
+    await audit.record(connection, act, str(account_id), account_id, facts, {"name": name})
 
 
 def unknown(name: str) -> RefusedError:

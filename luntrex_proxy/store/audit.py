@@ -194,6 +194,11 @@ async def verify(pool: Pool, anchors: Sequence[Anchor]) -> Verdict:
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             (ends,) = await connection.fetch("SELECT sequence, hash, kept_sequence, kept_hash FROM audit_head")
             last, hashed = ends["kept_sequence"], ends["kept_hash"]
+            # Retention drops entries up to an anchored one; else somebody took more, and moved the mark.
+            cut_at = by_sequence.pop(last, ())
+            if last and anchors and not any(anchor.hash == hashed for anchor in cut_at):
+                verdict.faults.append(f"The log begins after entry {last}, and no anchor is of that one.")
+            verdict.anchored = last if cut_at else 0
             async for entry, stored, personal in _chain(connection):
                 _look_at(verdict, last, hashed, entry, stored)
                 if not keeps_commitments(entry, personal):

@@ -53,6 +53,15 @@ WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT relispartition AND nspname !~
     AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.objid = pg_class.oid AND e.deptype = 'e')
 ORDER BY 1
 """
+# What the triggers of the tables ran: nothing foreign is there (`require_room`).
+_DROP_FUNCTIONS: Final = b"""
+DO $$ DECLARE ours regprocedure; BEGIN
+    FOR ours IN SELECT oid FROM pg_proc p
+        WHERE prorettype = 'trigger'::regtype AND pronamespace = 'public'::regnamespace
+        AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.objid = p.oid AND e.deptype = 'e')
+    LOOP EXECUTE 'DROP FUNCTION ' || ours; END LOOP;
+END $$;
+"""
 _DAEMONS: Final = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND (application_name = 'luntrex-proxy' OR starts_with(application_name, $1))
@@ -287,7 +296,8 @@ def load(dsn: str, clients: Binaries, script: Iterator[bytes], drop: list[str]) 
             process.stdin.write(b"SET LOCAL lock_timeout = '10s';\n")
             if drop:
                 process.stdin.write(f"DROP TABLE {', '.join(drop)} CASCADE;\n".encode())
-                process.stdin.write(b"DROP FUNCTION IF EXISTS audit_is_append_only();\n")  # what the triggers ran
+                process.stdin.write(b"DROP SCHEMA IF EXISTS billing;\n")
+                process.stdin.write(_DROP_FUNCTIONS)
             for piece in script:
                 process.stdin.write(piece)
             process.stdin.write(b"COMMIT;\n")

@@ -15,9 +15,10 @@ FORM: Final = re.compile(
 )
 # Partitions (relispartition) have the comments of their parent.
 _COMMENTS: Final = """
-SELECT c.relname AS "table", coalesce(a.attname, '') AS "column", d.description AS comment
+SELECT CASE nspname WHEN 'public' THEN '' ELSE nspname || '.' END || c.relname AS "table",
+    coalesce(a.attname, '') AS "column", d.description AS comment
 FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'
+JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname IN ('public', 'billing')
 LEFT JOIN (SELECT 0::int2 AS attnum, NULL::name AS attname, oid AS attrelid FROM pg_class
            UNION ALL SELECT attnum, attname, attrelid FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped) a
        ON a.attrelid = c.oid

@@ -9,6 +9,8 @@ not half. Each takes the advisory lock or leaves the work to the process that ha
     positions of spool directories  not moved since a day before the oldest day kept (a process at rest confirms its own
                                     every hour): what such a directory can still hold and was stored before is below
                                     the line
+
+What a legal hold concerns stays, also when the rest of its day goes.
 """
 
 import contextlib
@@ -19,10 +21,11 @@ from typing import Final
 
 import asyncpg
 
+from luntrex_proxy.store import subjects
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.partitions import drop_partition, partition_days
 
-_ADVISORY_LOCK: Final = 0x6C756E74_03
+ADVISORY_LOCK: Final = 0x6C756E74_03
 _BATCH_ROWS: Final = 10_000
 # How long the shipper can have to wait behind a drop that itself waits for a reader.
 _LOCK_WAIT: Final = "500ms"
@@ -33,8 +36,15 @@ ON CONFLICT (only_row) DO UPDATE SET kept_from = greatest(line.kept_from, exclud
 """
 _LINE: Final = "SELECT nullif(max(kept_from), '-infinity') FROM usage_retention"
 # $1 is the first day kept.
-_OLD_HOURS: Final = "usage_rollup WHERE hour < $1::timestamptz"
-_OLD_DAYS: Final = "usage_rollup_daily WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date"
+# $2 and $3 are accounts and keys of which a legal hold wants everything.
+_SPARED: Final = "AND NOT (account_id = ANY($2::bigint[]) OR key_id = ANY($3::text[]))"
+_OLD_ROWS: Final = f"usage WHERE started_at < $1::timestamptz {_SPARED}"
+_HAS_HELD: Final = (
+    "SELECT EXISTS (SELECT FROM usage WHERE started_at >= $1 AND started_at < $2"
+    " AND (account_id = ANY($3::bigint[]) OR key_id = ANY($4::text[])))"
+)
+_OLD_HOURS: Final = f"usage_rollup WHERE hour < $1::timestamptz {_SPARED}"
+_OLD_DAYS: Final = f"usage_rollup_daily WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date {_SPARED}"
 _OLD_POSITIONS: Final = "spool_position WHERE updated_at < $1::timestamptz - interval '1 day'"
 
 
@@ -53,6 +63,7 @@ class Dropped:
     usage_kept_from: date | None = None
     totals_kept_from: date | None = None
     days: list[date] = field(default_factory=list)
+    held_days: list[date] = field(default_factory=list)  # those of which a legal hold wants some
     requests: int = 0
     hourly_sums: int = 0
     daily_sums: int = 0
@@ -76,8 +87,11 @@ class Kept:
     oldest_daily_sum: date | None
 
 
-class _BusyError(Exception):
+class BusyError(Exception):
     """Another process runs this just now."""
+
+
+BUSY: Final = (BusyError, asyncpg.LockNotAvailableError)  # run again
 
 
 async def drop_old(
@@ -88,9 +102,9 @@ async def drop_old(
     Each step is added to `dropped` once it is done: it is right also when this raises. `at_most_days` is how far one
     run may move the line when nobody looks: a clock that is wrong for an hour must not cost years of usage.
     """
-    with store_errors("drop old usage"), contextlib.suppress(_BusyError, asyncpg.LockNotAvailableError):
+    with store_errors("drop old usage"), contextlib.suppress(*BUSY):
         usage_line, totals_line = await _lines(pool, today, periods)
-        async with _turn(pool) as connection:
+        async with turn(pool) as connection:
             if at_most_days is not None:
                 usage_line = await _held_back(connection, usage_line, at_most_days)
                 totals_line = min(totals_line, usage_line - timedelta(days=periods.totals_days - periods.usage_days))
@@ -98,15 +112,7 @@ async def drop_old(
             dropped.usage_kept_from, dropped.totals_kept_from = line.date(), totals_line.date()
             old_days = [day for day in await partition_days(connection) if day < line.date()]
         for day in old_days:
-            async with _turn(pool) as connection:
-                requests = await connection.fetchval(
-                    "SELECT coalesce(sum(requests), 0)::bigint FROM usage_rollup WHERE hour >= $1 AND hour < $2",
-                    _start(day),
-                    _start(day + timedelta(days=1)),
-                )
-                await drop_partition(connection, day)
-            dropped.days.append(day)
-            dropped.requests += requests
+            await _drop_day(pool, day, dropped)
         # After the partitions: whoever still wrote to one of them has committed, and its sums are seen.
         async for rows in _delete(pool, _OLD_HOURS, line):
             dropped.hourly_sums += rows
@@ -115,6 +121,33 @@ async def drop_old(
         async for rows in _delete(pool, _OLD_POSITIONS, line):
             dropped.positions += rows
         dropped.finished = True
+
+
+async def _drop_day(pool: Pool, day: date, dropped: Dropped) -> None:
+    """Drop a day whole, or all of it that no legal hold wants."""
+    until = _start(day + timedelta(days=1))
+    async with turn(pool) as connection:
+        held = await _held(connection)
+        if await connection.fetchval(_HAS_HELD, _start(day), until, *held):
+            dropped.held_days.append(day)
+        else:
+            requests = await connection.fetchval(
+                "SELECT coalesce(sum(requests), 0)::bigint FROM usage_rollup WHERE hour >= $1 AND hour < $2",
+                _start(day),
+                until,
+            )
+            await drop_partition(connection, day)
+            dropped.days.append(day)
+            dropped.requests += requests
+            return
+    # Days are dropped in their order: what is older than this one's end and still there is held, or this day's.
+    async for rows in _delete(pool, _OLD_ROWS, until):
+        dropped.requests += rows
+
+
+async def _held(connection: Connection) -> tuple[list[int], list[str]]:
+    held = await subjects.held(connection)
+    return list(held.account_ids), list(held.key_ids)
 
 
 async def _held_back(connection: Connection, wanted: datetime, at_most_days: int) -> datetime:
@@ -131,13 +164,21 @@ async def due(pool: Pool, today: date, periods: Periods) -> Dropped:
         usage_line, totals_line = await _lines(pool, today, periods)
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             line = max(usage_line, await connection.fetchval(_LINE) or usage_line)
+            held = await _held(connection)
+            days = [day for day in await partition_days(connection) if day < line.date()]
+            held_days = [
+                day
+                for day in days
+                if await connection.fetchval(_HAS_HELD, _start(day), _start(day + timedelta(days=1)), *held)
+            ]
             return Dropped(
                 usage_kept_from=line.date(),
                 totals_kept_from=totals_line.date(),
-                days=[day for day in await partition_days(connection) if day < line.date()],
-                requests=await _count(connection, "usage WHERE started_at < $1", line),
-                hourly_sums=await _count(connection, _OLD_HOURS, line),
-                daily_sums=await _count(connection, _OLD_DAYS, totals_line),
+                days=[day for day in days if day not in held_days],
+                held_days=held_days,
+                requests=await _count(connection, _OLD_ROWS, line, *held),
+                hourly_sums=await _count(connection, _OLD_HOURS, line, *held),
+                daily_sums=await _count(connection, _OLD_DAYS, totals_line, *held),
                 positions=await _count(connection, _OLD_POSITIONS, line),
             )
 
@@ -167,11 +208,11 @@ def _start(day: date) -> datetime:
 
 
 @contextlib.asynccontextmanager
-async def _turn(pool: Pool) -> AsyncIterator[Connection]:
-    """A transaction while no other process is at this; else _BusyError."""
+async def turn(pool: Pool) -> AsyncIterator[Connection]:
+    """A transaction while no other process is at this; else BusyError."""
     async with pool.acquire() as connection, connection.transaction():
-        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _ADVISORY_LOCK):
-            raise _BusyError
+        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", ADVISORY_LOCK):
+            raise BusyError
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'")
         yield connection
 
@@ -181,15 +222,22 @@ async def _delete(pool: Pool, what: str, line: datetime) -> AsyncIterator[int]:
     table = what.partition(" ")[0]
     rows = _BATCH_ROWS
     while rows == _BATCH_ROWS:
-        async with _turn(pool) as connection:
-            status = await connection.execute(
-                f"DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {what} LIMIT {_BATCH_ROWS}))",  # noqa: S608 -- constants of this file
-                line,
-            )
+        async with turn(pool) as connection:
+            held = await _held(connection) if "$2" in what else ()
+            status = await connection.execute(_delete_some(table, what), line, *held)
         rows = int(status.rpartition(" ")[2])
         yield rows
 
 
-async def _count(connection: Connection, what: str, line: datetime) -> int:
-    counted: int = await connection.fetchval(f"SELECT count(*) FROM {what}", line)  # noqa: S608 -- constants of this file
+def _delete_some(table: str, what: str) -> str:
+    # ruff: noqa: S608 -- statements of constants of this file
+    if table != "usage":
+        return f"DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {what} LIMIT {_BATCH_ROWS}))"
+    # Rows in different partitions can have one ctid.
+    found = f"SELECT tableoid, ctid FROM {what} LIMIT {_BATCH_ROWS}"
+    return f"DELETE FROM usage t USING ({found}) old WHERE t.tableoid = old.tableoid AND t.ctid = old.ctid"
+
+
+async def _count(connection: Connection, what: str, *arguments: object) -> int:
+    counted: int = await connection.fetchval(f"SELECT count(*) FROM {what}", *arguments)
     return counted

@@ -29,13 +29,13 @@ RUN = """
 import asyncio, datetime, sys
 from luntrex_proxy.store import retention
 from luntrex_proxy.store.database import open_pool
-turn = retention._turn
+turn = retention.turn
 @retention.contextlib.asynccontextmanager
 async def slow(pool):
     async with turn(pool) as connection:
         yield connection
         await asyncio.sleep(float(sys.argv[2]))
-retention._turn = slow
+retention.turn = slow
 async def main():
     pool = await open_pool(sys.argv[1])
     print("begun", flush=True)
@@ -138,7 +138,7 @@ async def test_one_process_at_a_time(database: Pool, tmp_path: Path, today: date
     """While another process is at it, a run leaves the work to it."""
     await put(database, tmp_path, [on(today, 30, 1)])
     async with database.acquire() as other, other.transaction():
-        await other.execute("SELECT pg_advisory_xact_lock($1)", retention._ADVISORY_LOCK)
+        await other.execute("SELECT pg_advisory_xact_lock($1)", retention.ADVISORY_LOCK)
         dropped = await run(database, today)
         assert (dropped.any, dropped.finished) == (False, False)
     runs = await asyncio.gather(*(run(database, today) for _ in range(4)))

@@ -73,8 +73,11 @@ async def test_usage_is_keyed_by_account_and_split_by_time(database: Pool) -> No
 async def test_the_inventory_is_the_schema(database: Pool) -> None:
     """Every column is in it with its reasons; one that nobody gave a reason for stops it with a sentence."""
     items = await inventory(database)
-    names = await database.fetch("SELECT table_name, column_name FROM information_schema.columns"
-                                 " WHERE table_schema = 'public' AND table_name !~ '^usage_[0-9]{8}$'")  # fmt: skip
+    names = await database.fetch(
+        "SELECT CASE table_schema WHEN 'public' THEN '' ELSE table_schema || '.' END || table_name, column_name"
+        " FROM information_schema.columns WHERE table_schema IN ('public', 'billing')"
+        " AND table_name !~ '^usage_[0-9]{8}$'"
+    )
     assert {(item.table, item.column) for item in items if item.column} == {tuple(row) for row in names}
     assert all(item.purpose and item.basis for item in items)
     await database.execute("ALTER TABLE account ADD email text")

@@ -197,7 +197,7 @@ async def test_the_verbs_of_retention(database: Pool, database_dsn: str, tmp_pat
     result = await invoke(["retention", "show", "--json"], database_dsn, tmp_path)
     assert result.exit_code == 0, result.output
     shown = json.loads(result.stdout)
-    assert shown["periods"] == {"usage_days": 396, "totals_days": 3653}
+    assert (shown["periods"]["usage_days"], shown["periods"]["totals_days"]) == (396, 3653)
     assert (shown["due"]["requests"], shown["kept"]["usage_days"]) == (6, 1)
     assert "6 in 1 days" in (await invoke(["retention", "show"], database_dsn, tmp_path)).stdout
     result = await invoke(["retention", "run", "--dry-run"], database_dsn, tmp_path)
