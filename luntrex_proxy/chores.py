@@ -13,12 +13,15 @@ from pathlib import Path
 import structlog
 
 from luntrex_proxy import systemd
+from luntrex_proxy.control.alerts import Sender, raise_due
 from luntrex_proxy.gateway.upstreams import UnusableUpstreamError
 from luntrex_proxy.observe import logs
 from luntrex_proxy.observe.refusedkeys import RefusedKeys
 from luntrex_proxy.observe.requestlog import RequestLog
+from luntrex_proxy.settings.alerts import Alerts
 from luntrex_proxy.store import audit
 from luntrex_proxy.store.anchors import AnchorKey, append_anchor
+from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.database import DRIVER_ERRORS, Pool
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.keyring import KeyRing
@@ -30,6 +33,8 @@ _LOG_FLUSH_S = 0.2
 _SECRETS_EVERY_S = 1.0
 _KEEPER_EVERY_S = 30.0
 _KEEPER_AGAIN_S = 5.0
+_ATTEMPTS_EVERY_S = 2.0
+_WEBHOOKS_EVERY_S = 1.0
 _ANCHOR_EVERY_S = 10.0
 _TROUBLE_EVERY_S = 1.0
 _TROUBLE_AGAIN_S = 60.0
@@ -63,6 +68,29 @@ async def feed_watchdog(loop: asyncio.AbstractEventLoop) -> None:
         await asyncio.sleep(interval_s)
         if loop.time() - due < interval_s:  # a loop that hangs must not be vouched for
             systemd.watchdog()
+
+
+async def keep_attempts(book: AttemptBook, pool: Pool, alerts: Alerts) -> None:
+    """Write counts of refused keys, and alert when they are many. While the database is away they wait in memory."""
+    while True:
+        await asyncio.sleep(_ATTEMPTS_EVERY_S)
+        with contextlib.suppress(StoreError):
+            if await book.write(pool):
+                for raised in await raise_due(pool, alerts):
+                    which = {"key_id": raised.subject} if raised.kind == "key" else {"network": raised.subject}
+                    log.warning("luntrex.attempts", count=raised.count, **which)
+
+
+async def deliver_webhooks(sender: Sender) -> None:
+    """Send what is queued for the webhook."""
+    while True:
+        reason = None
+        with contextlib.suppress(StoreError):
+            reason = await sender.send_next(time.time())
+        if reason:
+            log.warning("luntrex.webhook_failed", reason=reason)
+        if reason is None:
+            await asyncio.sleep(_WEBHOOKS_EVERY_S)
 
 
 async def anchor_audit(pool: Pool, directory: Path) -> None:

@@ -16,6 +16,7 @@ import structlog
 import uvloop
 
 from luntrex_proxy import __version__, chores, systemd
+from luntrex_proxy.control.alerts import Sender
 from luntrex_proxy.control.application import check_aiohttp
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.wire.endusers import derive_key
@@ -39,6 +40,7 @@ from luntrex_proxy.retaining import Retention
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.settings.registry import SHIPPED
 from luntrex_proxy.simulator.demo import simulated
+from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.billing import ensure_role
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.following import follow
@@ -198,11 +200,15 @@ class _Daemon:
             chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
             chores.watch_keeper(self._secrets),
             self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
+            chores.keep_attempts(self._attempts, direct, self._settings.alerts),
             chores.anchor_audit(direct, self._plan.state_directory),
             chores.feed_watchdog(asyncio.get_running_loop()),
             self._retention.keep(),
             chores.tell_trouble(self._keys, self._shipper, self._watched.ledger_troubles),
         )
+        if self._settings.alerts.webhook.url is not None:
+            sender = Sender(direct, self._settings.alerts.webhook, lambda: self._secrets.values)
+            self._start(chores.deliver_webhooks(sender))
         if self._plan.reload is not None:
             self._start(
                 reload_when_asked(self._reload_wanted, self._plan.reload, self._changeable, lambda: self._accepting)
@@ -254,6 +260,7 @@ class _Daemon:
         self._lag = LoopLag(loop)
         self._requests = RequestLog(self._output)
         self._refused_keys = RefusedKeys()
+        self._attempts = AttemptBook()
         self._metrics = Metrics(version=__version__, models=[m.name for m in settings.models if "*" not in m.name])
         # As methods: a call of an object costs the interpreter ten times as much.
         sinks: tuple[Sink, ...] = (self._metrics.__call__, self._upkeep.__call__)
@@ -266,7 +273,7 @@ class _Daemon:
             sinks=sinks,
             is_ready=lambda: self.ready,
             on_bug=lambda bug: log.error("luntrex.bug", **logs.describe(bug)),
-            on_key_refused=self._refused_keys.note,
+            on_key_refused=self._key_refused,
         )
         routing = self._routing(settings, None)
         self._pipeline = Pipeline(outside, settings.gateway.limits, settings.gateway.timeouts, routing)
@@ -313,6 +320,10 @@ class _Daemon:
     def _start(self, *coroutines: Coroutine[None, None, None]) -> None:
         for coroutine in coroutines:
             self._tasks.add(asyncio.ensure_future(coroutine))
+
+    def _key_refused(self, network: str, code: str, claimed: str) -> None:
+        self._refused_keys.note(network, code)
+        self._attempts.note(network, code, claimed)
 
     def _cut_keys(self, key_ids: set[str]) -> None:
         self._pipeline.cut_keys(key_ids)

@@ -219,7 +219,7 @@ async def serving(
         sinks=(lambda outcome: made[0].sink(outcome),),
         is_ready=lambda: made[0].ready,
         on_bug=bugs.append,
-        on_key_refused=lambda network, code: refused_keys.append((network, code)),
+        on_key_refused=lambda network, code, _key_id: refused_keys.append((network, code)),
     )
     running = {one.name: build_upstream(one, ticker, loop, PSEUDONYM_KEY) for one in upstreams}
     pipeline = Pipeline(

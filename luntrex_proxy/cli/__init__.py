@@ -29,6 +29,7 @@ VERBS: Final = {
     "registry": "Who else gets data: sub-processors, and objections to them.",
     "consents": "What accounts' owners agreed to.",
     "audit": "Who did what, and whether the log is whole.",
+    "attempts": "Requests that were refused for their key.",
     "secrets": "What the installation keeps secret.",
     "doctor": "Check this installation and say what to mend.",
 }

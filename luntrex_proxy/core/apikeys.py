@@ -26,6 +26,7 @@ _CHECKED: Final = slice(0, 59)
 _CHECKSUM: Final = slice(59, 65)
 _ID_LENGTH: Final = 12
 _SECRET_LENGTH: Final = 43
+_CLAIM: Final = re.compile(rb"lx_([0-9A-Za-z]{12})_")
 _WHOLE_KEY: Final = re.compile(KEY_PATTERN.encode())
 # Two digits at a time: the checksum is made for every request.
 _PAIRS: Final = tuple((high + low).encode() for high in _ALPHABET for low in _ALPHABET)
@@ -50,6 +51,12 @@ def parse(key: bytes) -> str | None:
     if len(key) != KEY_LENGTH or _WHOLE_KEY.fullmatch(key) is None or checksum(key[_CHECKED]) != key[_CHECKSUM]:
         return None
     return key[_ID].decode()
+
+
+def claimed_id(key: bytes) -> str:
+    """The id that a refused key names, whatever else is wrong with it; "": none. Only who has the table knows more."""
+    found = _CLAIM.match(key)
+    return found[1].decode() if found else ""
 
 
 def lookup_hash(key: bytes, lookup_key: bytes) -> bytes:

@@ -8,7 +8,7 @@ import asyncio
 import math
 
 from luntrex_proxy.core.access import Caller, KeysBusyError
-from luntrex_proxy.core.apikeys import parse
+from luntrex_proxy.core.apikeys import claimed_id, parse
 from luntrex_proxy.core.attempts import Attempts, network_of
 from luntrex_proxy.core.call import Route
 from luntrex_proxy.core.refusals import Refusal
@@ -43,25 +43,25 @@ class Door:
     async def examine(self, headers: dict[bytes, bytes], now: float, address: str) -> Caller:
         """The caller of a key that had to be proven. `address` is the client's, "" if unknown. Raises Refusal."""
         network = network_of(address)
+        key, refusal = _read_key(headers.get(b"authorization"), headers.get(b"x-api-key"))
         wait_s = self.attempts.wait_s(network, now)
         if wait_s:
-            self._on_refused(network, "too_many_failures")
+            self._on_refused(network, "too_many_failures", claimed_id(key))
             raise Refusal("too_many_failures", retry_after_s=math.ceil(wait_s))
         self.attempts.note(network, now)  # before the look, which can take a second: many at once count as well
-        key, refusal = _read_key(headers.get(b"authorization"), headers.get(b"x-api-key"))
         if refusal is None:
             try:
                 caller = await self._look_closer(key, network)
             except Refusal as busy:
                 self.attempts.forgive(network)
-                self._on_refused(network, busy.row.code)
+                self._on_refused(network, busy.row.code, claimed_id(key))
                 raise
             if caller is not None and caller.valid_at(now):
                 self.attempts.forgive(network)
                 return caller
             is_theirs = key.startswith(_PROVIDER_PREFIXES)
             refusal = Refusal("provider_api_key") if is_theirs else Refusal("invalid_api_key")
-        self._on_refused(network, refusal.row.code)
+        self._on_refused(network, refusal.row.code, claimed_id(key))
         raise refusal
 
     async def _look_closer(self, key: bytes, network: str) -> Caller | None:
@@ -79,10 +79,10 @@ class Door:
             raise Refusal("keys_unavailable")  # it may be a key that was made a moment ago: never 401 on a guess
         return caller
 
-    def check_scope(self, scope: Scope, route: Route, address: str) -> None:
+    def check_scope(self, caller: Caller, scope: Scope, route: Route, address: str) -> None:
         """What can be said of a limited key by the head alone. Raises Refusal."""
         if not scope.allows_address(address):
-            self._on_refused(network_of(address), "address_not_allowed")
+            self._on_refused(network_of(address), "address_not_allowed", caller.key_id)
             raise Refusal("address_not_allowed")
         if not scope.allows_endpoint(route.name):
             raise Refusal("endpoint_not_allowed")

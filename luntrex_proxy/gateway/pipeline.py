@@ -120,7 +120,7 @@ class Pipeline:
         draft.account_id = caller.account_id
         draft.key_id = exchange.key_id = caller.key_id
         if caller.scope is not None:
-            self.door.check_scope(caller.scope, call.route, self._origin(exchange))
+            self.door.check_scope(caller, caller.scope, call.route, self._origin(exchange))
         if call.route.method == "GET":
             exchange.discard_body()
             await self._travel_models(exchange, draft, call, caller)
@@ -161,7 +161,7 @@ class Pipeline:
         if caller is None:
             raise Refusal("key_revoked")
         if caller.scope is not None:
-            self.door.check_scope(caller.scope, call.route, self._origin(exchange))
+            self.door.check_scope(caller, caller.scope, call.route, self._origin(exchange))
         return caller
 
     def _count_address(self, exchange: Exchange) -> None:

@@ -54,7 +54,8 @@ Sink = Callable[[Outcome], None]
 # The caller of a well-formed key that `find` cannot know yet (its hash is another pepper's), or None: it is wrong. The
 # second argument is the client's network. Slow, and for few at a time: KeysBusyError when there is no place for it.
 Prove = Callable[[bytes, str], Coroutine[Any, Any, Caller | None]]
-KeyRefused = Callable[[str, str], None]  # told the client's network and the refusal's code
+# Told the client's network, the refusal's code, and the key id that was named ("": none).
+KeyRefused = Callable[[str, str, str], None]
 
 
 @dataclass(frozen=True, slots=True)

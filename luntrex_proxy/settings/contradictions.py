@@ -29,6 +29,7 @@ def contradictions(data: Mapping[str, object]) -> Found:
     yield from _bounds(data)
     yield from _unsendable_mail(data)
     yield from _lost_kms(data)
+    yield from _unsigned_webhook(data)
 
 
 def suggest(word: str, known: list[str]) -> str:
@@ -155,6 +156,12 @@ def _lost_kms(data: Mapping[str, object]) -> Found:
         yield ("sealing", "kms", "key_id"), "needs sealing.kms.region as well, as it is no ARN"
     elif isinstance(key_id, str) and isinstance(region, str) and region_of(key_id) not in ("", region):
         yield ("sealing", "kms", "region"), "is not the one in the ARN of sealing.kms.key_id"
+
+
+def _unsigned_webhook(data: Mapping[str, object]) -> Found:
+    webhook = _mapping(_mapping(data.get("alerts")).get("webhook"))
+    if webhook.get("url") is not None and webhook.get("secret") is None:
+        yield ("alerts", "webhook", "url"), "needs alerts.webhook.secret as well: messages are signed"
 
 
 def _number(values: Mapping[str, object], section: type[Section], key: str) -> int | None:

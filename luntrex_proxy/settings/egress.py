@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from luntrex_proxy.core.listening import is_loopback_address
-from luntrex_proxy.settings.urls import parse_proxy_url
+from luntrex_proxy.settings.urls import host_of, parse_proxy_url
 
 if TYPE_CHECKING:
     from luntrex_proxy.settings.model import Settings
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _PROMPTS = "what clients send for it (prompts, parameters), its key; never a client's address, cookies or key of ours"
 _RECORDS = "records of requests (ids, counts, times, codes), account and key names, hashes of keys; never what was said"
 _DATA_KEYS = "keys that encrypt secrets in the database, to be wrapped and unwrapped; never a secret itself"
+_ALERTS = "ids of keys, networks of clients (no address) and counts of refused attempts"
 _LETTERS = "addresses of people and the letters to them: invitations, links, notices; never what was said to a model"
 
 
@@ -44,12 +45,15 @@ def destinations(settings: "Settings") -> Iterator[Destination]:
         yield from _of_upstream(upstream)
     names = {urlsplit(f"//{one.place}").hostname or "" for one in map(_direct, settings.upstreams)}
     names |= {settings.mail.host} if settings.mail.host else set()
+    names |= {host_of(settings.alerts.webhook.url)} if settings.alerts.webhook.url else set()
     names |= {kms_host(settings.sealing.kms)} if settings.sealing.kms.key_id else set()
     if any(not _is_address(name) for name in names):
         yield Destination("the system's resolver", False, "addresses of host names", "the host names of this list")
     if settings.mail.host is not None:
         place = f"[{settings.mail.host}]" if ":" in settings.mail.host else settings.mail.host
         yield Destination(f"{place}:{settings.mail.port}", settings.mail.security != "none", "mail to people", _LETTERS)
+    if settings.alerts.webhook.url is not None:
+        yield _of_webhook(settings.alerts.webhook.url)
     if settings.sealing.kms.key_id is not None:
         yield from _of_kms(settings.sealing.kms)
     for setting, purpose in (("url", "the database"), ("direct_url", "the database, for news of changed keys")):
@@ -73,6 +77,13 @@ def _direct(upstream: "Upstream") -> Destination:
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     place = f"{host}:{endpoint.port}"
     return Destination(place, endpoint.tls, f"upstream {upstream.name}", _PROMPTS, upstream.name)
+
+
+def _of_webhook(url: str) -> Destination:
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Destination(f"{host}:{port}", parts.scheme == "https", "alerts to the operator's webhook", _ALERTS)
 
 
 def _of_kms(kms: "Kms") -> Iterator[Destination]:

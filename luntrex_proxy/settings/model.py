@@ -5,6 +5,7 @@
       console   mail         how people come in, and how they are written to (people.py)
       state     database     where things are kept
       keys      ledger       how they behave
+      alerts                 who is told of attacks on keys (alerts.py)
       security               whether what falls short of the privacy policy is refused (security.py)
       sealing                who keeps the key to the secrets in the database (sealing.py)
       retention              how long data is kept (retention.py)
@@ -19,6 +20,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from luntrex_proxy.settings.alerts import Alerts
 from luntrex_proxy.settings.catalogue import Model
 from luntrex_proxy.settings.listeners import Listens, Mode, Network, Tls
 from luntrex_proxy.settings.people import Console, Mail
@@ -195,6 +197,7 @@ class Settings(Section):
     state: State = Field(State(), description="What is kept on disk.")
     database: Database = Field(Database(), description="PostgreSQL.")
     keys: Keys = Field(Keys(), description="API keys in memory.")
+    alerts: Alerts = Field(Alerts(), description="When people are told of attempts with wrong keys.")
     security: Security = Field(Security(), description="How strictly the privacy policy is taken.")
     sealing: Sealing = Field(Sealing(), description="Secrets in the database.")
     ledger: Ledger = Field(Ledger(), description="The spool of request records.")

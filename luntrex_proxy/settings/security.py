@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 AT_REST: Final = "Secrets at rest are protected by our cloud provider KMS."
 IN_TRANSIT: Final = "Data in transit uses TLS."
+_SEALED: Final = "must be sealed: write {sealed: NAME} and run `luntrex-proxy secrets set NAME`"
 _CREDENTIAL: Final = "write it as {credential: NAME}, which systemd keeps encrypted (LoadCredentialEncrypted=)"
 
 
@@ -64,10 +65,12 @@ def _unprotected(settings: "Settings") -> Found:
         )
     for number, upstream in enumerate(settings.upstreams):
         if upstream.api_key is not None and not upstream.api_key.sealed_name:
-            remedy = "must be sealed: write {sealed: NAME} and run `luntrex-proxy secrets set NAME`"
-            yield ("upstreams", number, "api_key"), remedy
+            yield ("upstreams", number, "api_key"), _SEALED
         if _is_loose(upstream.proxy) and "@" in _text(upstream.proxy):
             yield ("upstreams", number, "proxy"), f"holds a password: {_CREDENTIAL}"
+    webhook = settings.alerts.webhook.secret
+    if _is_loose(webhook) and webhook is not None and not webhook.sealed_name:
+        yield ("alerts", "webhook", "secret"), _SEALED
     for key in ("url", "direct_url"):
         url = getattr(settings.database, key)
         if _is_loose(url) and _has_password(_text(url)):

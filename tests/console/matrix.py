@@ -188,6 +188,8 @@ ROWS = {
     "accounts.change": Row(_roles(O, A), body=lambda: {"policy": None}),
     "accounts.suspend": Row(Who.OPERATOR),
     "accounts.resume": Row(Who.OPERATOR),
+    "attempts.list": Row(Who.OPERATOR),
+    "attempts.list_of_account": Row(_roles(O, A, V)),
     "audit.list": Row(Who.OPERATOR),
     "audit.list_of_account": Row(_roles(O, A, P)),
     "privacy.inventory": Row(Who.ANYONE),

@@ -4,6 +4,7 @@ from typing import Final
 
 from luntrex_proxy.console.api import (
     accounts,
+    attempts,
     audit,
     consents,
     keys,
@@ -16,6 +17,7 @@ from luntrex_proxy.console.api import (
 
 OPERATIONS: Final = (
     *accounts.OPERATIONS,
+    *attempts.OPERATIONS,
     *audit.OPERATIONS,
     *consents.OPERATIONS,
     *keys.OPERATIONS,
