@@ -104,6 +104,7 @@ class _Daemon:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()  # a second signal
         self._ready = False
+        self._bills_apart = True
         self._reload_wanted = asyncio.Event()
         self._inherited = systemd.listen_fds()
         self._overload = Overload()
@@ -145,6 +146,8 @@ class _Daemon:
             self._ready = True
             systemd.ready("serving")
             log.info("luntrex.ready", version=__version__)
+            if not self._bills_apart:
+                log.warning("luntrex.no_billing_role", hint="The database user may make no roles.")
             announce(started)
             await self._stopping.wait()
             log.info("luntrex.stopping", inflight=self._pipeline.inflight)
@@ -168,8 +171,7 @@ class _Daemon:
         if migrated.ahead:
             log.warning("luntrex.schema_ahead", migration=migrated.ahead[-1])
         await ensure_partitions(direct, chores.today())
-        if not await ensure_role(direct):
-            log.warning("luntrex.no_billing_role", hint="The database user may make no roles.")
+        self._bills_apart = await ensure_role(direct)
         lookup = await lookup_of(direct, plan.state_directory)
         self._pseudonym_key = derive_key(lookup.key)
         key_id, key = await first_key(direct, lookup, plan.first_account)

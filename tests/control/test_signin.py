@@ -67,7 +67,10 @@ async def test_the_right_password_begins_a_session(services: Services, ada: uuid
     assert who.is_fresh
     entry = await services.pool.fetchrow("SELECT actor, act, facts FROM audit_entry ORDER BY sequence DESC LIMIT 1")
     assert (entry["actor"], entry["act"]) == (f"console:{ada}", "session.started")
-    tables = [row[0] for row in await services.pool.fetch("SELECT relname FROM pg_stat_user_tables")]
+    tables = [
+        row[0]
+        for row in await services.pool.fetch("SELECT format('%I.%I', schemaname, relname) FROM pg_stat_user_tables")
+    ]
     for table in tables:
         dumped = str([tuple(row) for row in await services.pool.fetch(f"SELECT * FROM {table}")])
         assert PASSWORD not in dumped, table

@@ -129,10 +129,11 @@ REFUSED: dict[str, Case] = {
 }
 # These meet bytes that never became a request: tests/gateway/test_head.py and the connection cap in test_client.py.
 # A stateful field exists on /v1/responses alone and has a test of its own. Limits of a key: test_key_scopes.py; wrong
-# keys in number: test_wrong_keys.py.
+# keys in number: test_wrong_keys.py. Sub-processors: test_policy.py.
 ELSEWHERE = {
     "invalid_http", "header_too_large", "uri_too_long", "expectation_failed", "upgrade_refused", "overloaded",
     "field_not_allowed", "too_many_requests", "too_many_failures", "address_not_allowed", "endpoint_not_allowed",
+    "subprocessor_unlisted", "subprocessor_objected",
 }  # fmt: skip
 DEAD = "http://127.0.0.1:1"
 

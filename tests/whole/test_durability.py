@@ -316,6 +316,12 @@ def test_a_full_spool_refuses_before_it_loses(servers: LoopThread) -> None:
             if answer.status == 200:
                 assert daemon.row(answer.headers["x-request-id"])["ending"] == "complete"
         assert_identity(daemon)
+        deadline = time.monotonic() + 10
+        while (
+            b"luntrex.ledger_trouble" not in daemon.stderr.read_bytes()
+        ):  # said at the next look, which comes each second
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         assert daemon.stderr.read_bytes().count(b"luntrex.ledger_trouble") == 1
     scripted.stop()
 
