@@ -241,7 +241,9 @@ class _Daemon:
             await self._pools.pool.expire_connections()
             self._shipper.retry()
 
-        self._keys = KeyRing(lookup, self._cut_keys, max_staleness_s=self._settings.keys.max_staleness_s)
+        self._keys = KeyRing(
+            lookup, self._cut_keys, self._keys_in_use, max_staleness_s=self._settings.keys.max_staleness_s
+        )
         await self._keys.load(self._pools.direct)
         self._upkeep = KeyUpkeep(self._keys, self._pools.pool)
         tasks = [
@@ -329,6 +331,9 @@ class _Daemon:
 
     def _cut_keys(self, key_ids: set[str]) -> None:
         self._pipeline.cut_keys(key_ids)
+
+    def _keys_in_use(self) -> set[str]:
+        return self._pipeline.keys_in_use()
 
     def _overload_changed(self, stage: int, reason: str) -> None:
         log.warning("luntrex.overload", phase=stage, reason=reason)

@@ -278,6 +278,10 @@ class Pipeline:
         close = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
         return b"".join((head, _own_headers(draft), _JSON, _retry_headers(Refusal(code)), close, body))
 
+    def keys_in_use(self) -> set[str]:
+        """The ids of the keys of all running answers."""
+        return {connection.exchange.key_id for connection in self.connections if connection.exchange is not None}
+
     def cut_keys(self, key_ids: set[str]) -> None:
         """End every running answer of these keys: they were revoked."""
         for connection in self.connections:

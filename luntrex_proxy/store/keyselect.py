@@ -17,7 +17,7 @@ _COLUMNS: Final = f"""
        k.key_id, h.hashed, CASE WHEN h.hashed IS NULL THEN k.bcrypt_hash END AS unproven, k.account_id,
        coalesce(extract(epoch FROM k.not_before)::float8, 0) AS not_before,
        coalesce(extract(epoch FROM k.expires_at)::float8, 0) AS expires_at,
-       a.policy, {_bits("a.consents")} AS consents, k.endpoints, k.models, k.regions, k.networks,
+       a.policy, {_bits("a.consents")} AS consents, k.endpoints, k.models, k.regions, k.networks::text[] AS networks,
        k.status = 'active' AND a.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now()) AS live
 """
 _FROM: Final = """

@@ -134,7 +134,7 @@ async def test_the_end_of_a_rotation_cuts_nobody(acme: Pool) -> None:
     await set_peppers(acme, FIRST)
     moved, unused = await make(acme, "moved"), await make(acme, "unused")
     await set_peppers(acme, SECOND, FIRST)
-    ring = KeyRing(BOTH, gone.update)
+    ring = KeyRing(BOTH, gone.update, lambda: {moved.info.key_id, unused.info.key_id})
     await ring.load(acme)
     assert find(ring, moved) is not None
     await set_peppers(acme, SECOND)
