@@ -60,7 +60,14 @@ class Price(msgspec.Struct, frozen=True):
 
     def cost_pico(self, tokens: Tokens) -> int:
         """What `tokens` cost in pico-dollars; 0 when the price is unknown."""
-        return 0 if self.rates is None else cost_pico(self.rates, tokens)
+        rates = self.rates
+        if rates is None:
+            return 0
+        if not rates.tiers and tokens.is_plain():  # nearly all requests
+            cost = tokens.input * rates.input + tokens.output * rates.output
+            if 0 <= cost < COST_LIMIT_PICO and tokens.input >= 0 and tokens.output >= 0:
+                return cost
+        return cost_pico(rates, tokens)
 
 
 def fill_rates(listed: Mapping[str, int], tiers: Sequence[Tier] = ()) -> Rates:
@@ -78,9 +85,6 @@ def cost_pico(rates: Rates, tokens: Tokens) -> int:
     """
     if rates.tiers:
         rates = next((tier.rates for tier in reversed(rates.tiers) if tokens.input > tier.above_input_tokens), rates)
-    if tokens.input >= 0 and tokens.output >= 0 and tokens.is_plain():  # nearly all requests
-        cost = tokens.input * rates.input + tokens.output * rates.output
-        return cost if cost < COST_LIMIT_PICO else COST_LIMIT_PICO  # a step where `min` is a call
     cost = _split(
         tokens.input,
         rates.input,

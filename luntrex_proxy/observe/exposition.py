@@ -3,8 +3,9 @@
 prometheus_client renders 500 histogram children in 58 ms on the loop; with line prefixes made once it is a millisecond.
 """
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -78,11 +79,12 @@ class HistogramChild:
         self._totals = totals
 
     def observe(self, *values_us: int) -> None:
-        """Count these values."""
-        counts, bounds_us = self._counts, self._bounds_us
-        for value_us in values_us:
-            counts[bisect_left(bounds_us, value_us)] += 1
-        self._sum_us += sum(values_us)
+        """Count these values. In order they are counted bucket by bucket, which for many takes a third of the time."""
+        ordered = sorted(values_us)
+        ends = [0, *[bisect_right(ordered, bound_us) for bound_us in self._bounds_us], len(ordered)]
+        for bucket, (start, end) in enumerate(pairwise(ends)):
+            self._counts[bucket] += end - start
+        self._sum_us += sum(ordered)
 
     def render(self) -> str:
         """Buckets (cumulative), sum and count."""
