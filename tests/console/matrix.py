@@ -16,7 +16,7 @@ from luntrex_proxy.console.api.operations import Operation, Who
 from luntrex_proxy.control import consents
 from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.core.roles import Permission, Role
-from luntrex_proxy.store import apikeys
+from luntrex_proxy.store import apikeys, members
 from luntrex_proxy.store.database import Pool
 from tests.console.conftest import Answer, Api
 from tests.postgres import LOOKUP
@@ -137,6 +137,18 @@ async def a_consent(world: World, account: int, _caller: Caller) -> dict[str, st
     return {"purpose": Purpose.TRAINING}
 
 
+async def a_member(world: World, account: int, _caller: Caller) -> dict[str, str]:
+    """A member who is not the caller."""
+    return {"person_id": await world.api.person({account: Role.VIEWER})}
+
+
+async def an_invitation(world: World, account: int, _caller: Caller) -> dict[str, str]:
+    """Somebody who is asked in."""
+    async with world.api.pool.acquire() as connection, connection.transaction():
+        made = await members.invite(connection, account, f"{fresh()}@example.test", "viewer", None)
+    return {"invitation_id": str(made.invitation_id)}
+
+
 async def a_token(world: World, _account: int, caller: Caller) -> dict[str, str]:
     """A token of the caller's own, not the one that is sent."""
     owner = caller.person_id or await world.api.person()
@@ -171,6 +183,12 @@ def _roles(*roles: Role) -> frozenset[Role]:
 
 O, A, D, B, V, P = Role.OWNER, Role.ADMIN, Role.DEVELOPER, Role.BILLING, Role.VIEWER, Role.PRIVACY  # noqa: E741
 ROWS = {
+    "members.list": Row(_roles(O, A, D, P)),
+    "members.set_role": Row(_roles(O, A), place=a_member, body=lambda: {"role": "billing"}),
+    "members.remove": Row(_roles(O, A), place=a_member),
+    "invitations.list": Row(_roles(O, A, D, P)),
+    "invitations.create": Row(_roles(O, A), body=lambda: {"email": f"{fresh()}@example.test", "role": "viewer"}),
+    "invitations.withdraw": Row(_roles(O, A), place=an_invitation),
     "me.get": Row(Who.PERSON),
     "sessions.list": Row(Who.SIGNED_IN),
     "sessions.end": Row(Who.SIGNED_IN, place=a_session),

@@ -24,6 +24,7 @@ PARAMETERS: Final = {
     "token_id": (r"[0-9A-Za-z]{12}", "Id of the token, the part after `lxp_`."),
     "purpose": ("|".join(Purpose), "What a consent is for."),
     "person_id": (_UUID, "Id of the person."),
+    "invitation_id": (_UUID, "Id of the invitation."),
     "session_id": (_UUID, "Id of the session."),
 }
 

@@ -62,6 +62,11 @@ PROBLEMS: Final = {
     "name_taken": Row(409, "The name is taken", "Choose another name."),
     "other_text": Row(409, "The text is another one by now", "Read the present text, then agree to that one."),
     "no_consent": Row(409, "There is no such consent", "It was not given, or it was withdrawn already."),
+    "last_owner": Row(
+        409, "An account has to have an owner", "Make another member its owner first, or close the account."
+    ),
+    "member_already": Row(409, "This person is a member already", "Change the member's role instead."),
+    "closed": Row(403, "Only the operator adds new people here", "Ask whoever runs this installation."),
     "account_suspended": Row(409, "The account is suspended", "It has to be resumed first."),
     "key_ended": Row(409, "The key has ended", "It is revoked or expired for good; make a new one."),
     "key_suspended": Row(409, "The key is suspended", "Resume it first."),
@@ -73,6 +78,7 @@ PROBLEMS: Final = {
     "bad_times": Row(
         422, "The times are not valid", "It has to end in the future, before the year 10000, and after it begins."
     ),
+    "bad_address": Row(422, "The address is not valid", "Give a mail address such as ada@example.org, in ASCII."),
     "bad_expiry": Row(422, "The time is not valid", "A token ends in the future, within a year at most."),
     "bad_policy": Row(
         422,

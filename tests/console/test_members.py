@@ -1,0 +1,56 @@
+"""/accounts/ID/members and /invitations: who makes whom what, who may leave, and who hears of a link."""
+
+from luntrex_proxy.core.roles import Permission, Role
+from tests.console.conftest import Api
+
+
+async def test_members_are_seen_changed_and_removed(api: Api) -> None:
+    """An admin moves everybody but owners; with a membership go the member's own keys; the last owner stays."""
+    account_id = await api.account("acme")
+    owner, admin, dev = [await api.person({account_id: role}) for role in (Role.OWNER, Role.ADMIN, Role.DEVELOPER)]
+    by_owner, by_admin, by_dev = [await api.token(person) for person in (owner, admin, dev)]
+    path = f"/accounts/{account_id}/members"
+    listed = (await api.ask("GET", path, token=by_dev)).body["items"]
+    assert {each["person_id"]: each["role"] for each in listed} == {
+        owner: "owner", admin: "admin", dev: "developer",
+    }  # fmt: skip
+    assert (await api.ask("PATCH", f"{path}/{dev}", token=by_admin, json={"role": "owner"})).code == "denied"
+    assert (await api.ask("PATCH", f"{path}/{owner}", token=by_admin, json={"role": "viewer"})).code == "denied"
+    assert (await api.ask("DELETE", f"{path}/{owner}", token=by_admin)).code == "denied"
+    assert (await api.ask("PATCH", f"{path}/{owner}", token=by_owner, json={"role": "viewer"})).code == "last_owner"
+    assert (await api.ask("DELETE", f"{path}/{owner}", token=by_owner)).code == "last_owner"
+    assert (await api.ask("DELETE", f"{path}/{admin}", token=by_dev)).code == "denied"
+    made = await api.ask("POST", f"/accounts/{account_id}/keys", token=by_dev, json={"name": "mine"})
+    assert made.status == 201
+    limited = await api.token(dev, [Permission.ACCOUNT_READ])
+    assert (await api.ask("DELETE", f"{path}/{dev}", token=limited)).code == "denied"  # reading is not leaving
+    assert (await api.ask("DELETE", f"{path}/{dev}", token=by_dev)).body == {"keys_revoked": 1}
+    assert (await api.ask("GET", path, token=by_dev)).status == 404
+    assert await api.pool.fetchval("SELECT status FROM api_key") == "revoked"
+    assert (await api.ask("DELETE", f"{path}/{dev}", token=by_admin)).code == "not_found"
+
+
+async def test_an_invitation_is_shown_to_who_makes_it(api: Api) -> None:
+    """Without mail the link is in the answer, this once, and not in the database; members need none."""
+    account_id = await api.account("acme")
+    admin = await api.token(await api.person({account_id: Role.ADMIN}))
+    path = f"/accounts/{account_id}/invitations"
+    body = {"email": "Ada@Example.org", "role": "developer"}
+    made = await api.ask("POST", path, token=admin, json=body, headers={"Idempotency-Key": "i1"})
+    assert (made.status, made.body["email"]) == (201, "ada@example.org")
+    secret = made.body["link"].rpartition("/")[2].rpartition("#")[2]
+    assert len(secret) > 20
+    again = await api.ask("POST", path, token=admin, json=body, headers={"Idempotency-Key": "i1"})
+    assert (again.code, again.body["id"]) == ("made_already", made.body["id"])
+    (listed,) = (await api.ask("GET", path, token=admin)).body["items"]
+    assert (listed["id"], "link" in listed) == (made.body["id"], False)
+    stored = str([await api.pool.fetch(f"SELECT * FROM {table}") for table in ("invitation", "one_time_link", "mail")])
+    assert secret not in stored
+    assert (await api.ask("POST", path, token=admin, json=body | {"role": "owner"})).code == "denied"
+    assert (await api.ask("POST", path, token=admin, json=body | {"email": "nobody"})).code == "bad_address"
+    await api.pool.execute("UPDATE person SET email = 'member@example.org'")
+    member = await api.ask("POST", path, token=admin, json={"email": "member@example.org", "role": "viewer"})
+    assert member.code == "member_already"
+    assert (await api.ask("DELETE", f"{path}/{made.body['id']}", token=admin)).status == 204
+    assert (await api.ask("DELETE", f"{path}/{made.body['id']}", token=admin)).status == 404
+    assert await api.pool.fetchval("SELECT count(*) FROM one_time_link") == 0
