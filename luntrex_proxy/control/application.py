@@ -59,7 +59,7 @@ async def start_control(
     """Start on every entry of `listen`, with what `add` adds. Raises ListenError or UnfitInstallError."""
     check_aiohttp()
     app = web.Application()
-    add_probes(app, live, metrics)
+    add_probes(app, live, metrics, with_signpost=add is None)
     if add is not None:
         add(app)
     runner = QuietRunner(app, shutdown_timeout_s=_STOP_TIMEOUT_S)

@@ -67,11 +67,20 @@ async def accept(services: Services, who: SignedIn, invitation_id: uuid.UUID) ->
             return await table.take_up(connection, invitation_id, who.person_id, who.email)
 
 
-async def turn_down(services: Services, who: SignedIn, account_id: int, invitation_id: uuid.UUID) -> None:
+async def turn_down(services: Services, who: SignedIn, invitation_id: uuid.UUID) -> None:
     """The person does not want it. NotFoundError."""
+    found = await table.invitation(services.pool, invitation_id)
     with acts.acting_as(f"console:{who.person_id}"):
-        if not await table.withdraw(services.pool, account_id, invitation_id, who.email):
+        if found is None or not await table.withdraw(services.pool, found.account_id, invitation_id, who.email):
             raise NotFoundError
+
+
+async def of_link(services: Services, invitation_id: uuid.UUID) -> tuple[Invitation, bool]:
+    """An invitation whose link somebody has, and whether its address is somebody's here already. DeadLinkError."""
+    found = await table.invitation(services.pool, invitation_id)
+    if found is None:
+        raise links.DeadLinkError
+    return found, await people.credentials(services.pool, found.email) is not None
 
 
 async def _role_of(services: Services, account_id: int, member_id: uuid.UUID) -> Role:

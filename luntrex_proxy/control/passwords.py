@@ -91,9 +91,14 @@ class Passwords:
         # What is compared for an address that nobody has takes as long as any other.
         self._nobody = bcrypt.gensalt(cost) + b"." * 31
 
+    @staticmethod
+    def characters_min(*, has_totp: bool) -> int:
+        """How many characters a password has at least."""
+        return CHARACTERS_MIN_WITH_CODE if has_totp else CHARACTERS_MIN
+
     def refuse_weak(self, password: str, address: str, name: str, *, has_totp: bool) -> None:
         """RefusedError: this password is too short, or guessed first."""
-        least = CHARACTERS_MIN_WITH_CODE if has_totp else CHARACTERS_MIN
+        least = self.characters_min(has_totp=has_totp)
         found = weakness(password, self._blocked, context_words(address, name), characters_min=least)
         if found is not None:
             raise RefusedError(found, "weak_password")

@@ -154,7 +154,7 @@ async def come_first(
 async def set_password_by_link(services: Services, token: str, password: str, network: str) -> Begun:
     """A setup or reset link lets set a password, and is used up. Who has a second factor is still asked for it."""
     link = await links.look_at(services, token)
-    person = await _of_link(services, link, "setup", "reset")
+    person = await of_link(services, link, "setup", "reset")
     services.passwords.refuse_weak(password, person.email, person.name, has_totp=person.has_totp)
     hashed, fingerprint = await services.passwords.hashed(password, network)
     with store_errors("set the password"), acts.acting_as(f"console:{person.person_id}"):
@@ -192,21 +192,22 @@ async def come_invited(
             return await _begin(connection, person_id, network)
 
 
-async def ask_address(services: Services, who: SignedIn, address: str) -> None:
-    """A letter to a new address of the person's, with a link that proves it. RefusedError."""
+async def ask_address(services: Services, who: SignedIn, address: str, network: str) -> None:
+    """A letter to a new address of the person's, with a link that proves it. RefusedError, ThrottledError."""
     if not services.sends_mail:
         raise RefusedError("No mail is sent from here; whoever runs this installation can change it.", "no_mail")
     email = checked_address(address)
-    with store_errors("change the address"), acts.acting_as(f"console:{who.person_id}"):
-        async with services.pool.acquire() as connection, connection.transaction():
-            await mail.enqueue(connection, "address", email, {"person": str(who.person_id)})
-            await acts.record(connection, "address_link.made", str(who.person_id))
+    async with trying(services, "letter", email, network, free=True):
+        with store_errors("change the address"), acts.acting_as(f"console:{who.person_id}"):
+            async with services.pool.acquire() as connection, connection.transaction():
+                await mail.enqueue(connection, "address", email, {"person": str(who.person_id)})
+                await acts.record(connection, "address_link.made", str(who.person_id))
 
 
 async def set_address_by_link(services: Services, token: str) -> str:
     """The new address is proven and takes the place of the old one; which it is. DeadLinkError, RefusedError."""
     link = await links.look_at(services, token)
-    person = await _of_link(services, link, "address")
+    person = await of_link(services, link, "address")
     if link.email is None:
         raise links.DeadLinkError
     with store_errors("change the address"), acts.acting_as(f"console:{person.person_id}"):
@@ -240,9 +241,10 @@ def checked_name(text: str) -> str:
     return name
 
 
-async def _of_link(services: Services, link: links.Link, *kinds: str) -> PersonInfo:
+async def of_link(services: Services, link: links.Link, *kinds: str) -> PersonInfo:
+    """Whose link it is. DeadLinkError: nobody's any more, or of none of these kinds."""
     person = None if link.person_id is None else await table.by_id(services.pool, link.person_id)
-    if person is None or link.kind not in kinds or person.status == "suspended":
+    if person is None or (kinds and link.kind not in kinds) or person.status == "suspended":
         raise links.DeadLinkError
     return person
 

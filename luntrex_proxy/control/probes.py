@@ -1,4 +1,4 @@
-"""The control plane's pages for machines: liveness, readiness, metrics, and a signpost at `/`."""
+"""The control plane's pages for machines: liveness, readiness, metrics; a signpost at `/` where there are no pages."""
 
 import orjson
 from aiohttp import web
@@ -16,12 +16,11 @@ luntrex-proxy: control plane
 /metrics  Prometheus text (loopback and Unix sockets only)
 
 The inference API is the other listener: gateway.listen in the configuration, 127.0.0.1:8080 by default.
-The console will live here; until then use the command line, luntrex-proxy --help.
 """
 
 
-def add_probes(app: web.Application, live: LiveState, metrics: Metrics) -> None:
-    """Add the four pages to `app`."""
+def add_probes(app: web.Application, live: LiveState, metrics: Metrics, *, with_signpost: bool = True) -> None:
+    """Add the pages to `app`."""
 
     async def signpost(_request: web.Request) -> web.Response:
         return web.Response(text=_SIGNPOST)
@@ -41,7 +40,8 @@ def add_probes(app: web.Application, live: LiveState, metrics: Metrics) -> None:
             raise web.HTTPForbidden
         return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
-    app.router.add_get("/", signpost)
+    if with_signpost:
+        app.router.add_get("/", signpost)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", scrape)

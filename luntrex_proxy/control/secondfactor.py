@@ -71,12 +71,8 @@ async def renew_codes(services: Services, who: SignedIn) -> list[str]:
     return made
 
 
-async def remove(services: Services, who: SignedIn, password: str) -> None:
-    """Without it the password is the only factor. RefusedError: it is too short for that.
-
-    `password` was checked just before: only then its length is known.
-    """
-    services.passwords.refuse_weak(password, who.email, who.name, has_totp=False)
+async def remove(services: Services, who: SignedIn) -> None:
+    """Without it the password is the only factor; signin.py has seen that it is good enough for that."""
     with store_errors("remove the second factor"), acts.acting_as(f"console:{who.person_id}"):
         async with services.pool.acquire() as connection, connection.transaction():
             await table.remove(connection, who.person_id, but=who.session_id)

@@ -76,6 +76,14 @@ async def change_password(services: Services, who: SignedIn, present: str, wante
     return await renew(services, who)
 
 
+async def remove_second_factor(services: Services, who: SignedIn, password: str, network: str) -> str:
+    """The password is the only factor from now on; other sessions end. RefusedError: it is too short for that."""
+    await confirm(services, who, password, network)
+    services.passwords.refuse_weak(password, who.email, who.name, has_totp=False)
+    await secondfactor.remove(services, who)
+    return await renew(services, who)
+
+
 async def _checked(services: Services, address: str, password: str, network: str) -> Credentials:
     """Who has this address and password, and may come in. Whatever is wrong, the same work is done."""
     async with trying(services, "password", address, network) as one:

@@ -143,13 +143,13 @@ async def test_who_is_here_takes_it_up_signed_in(scene: Scene) -> None:
     with pytest.raises(RefusedError, match="is over"):
         await members.accept(services, await scene.signed_in(mallory), invitation.invitation_id)
     with pytest.raises(NotFoundError):
-        await members.turn_down(services, await scene.signed_in(mallory), account, invitation.invitation_id)
+        await members.turn_down(services, await scene.signed_in(mallory), invitation.invitation_id)
     who = await scene.signed_in(eve)
     assert await members.invitations_for(services, who) == [invitation]
     await members.accept(services, who, invitation.invitation_id)
     assert (await scene.signed_in(eve)).role_in("acme") is Role.OWNER
     again, _ = await members.invite(services, scene.who("owner"), account, "mallory@example.org", Role.ADMIN)
-    await members.turn_down(services, await scene.signed_in(mallory), account, again.invitation_id)
+    await members.turn_down(services, await scene.signed_in(mallory), again.invitation_id)
     third, _ = await members.invite(services, scene.who("owner"), account, "mallory@example.org", Role.ADMIN)
     with pytest.raises(NotFoundError):
         await members.withdraw(services, account + 1, third.invitation_id)

@@ -235,7 +235,7 @@ async def test_a_new_address_is_proven_first(mailing: Services) -> None:
     ada = await make_person(mailing.pool)
     who = await sessions.signed_in(mailing, await sessions.begin(mailing, ada, HERE))
     assert who is not None
-    await people.ask_address(mailing, who, "Countess@example.org")
+    await people.ask_address(mailing, who, "Countess@example.org", HERE)
     assert await letters(mailing.pool) == [("address", "countess@example.org", None)]
     async with mailing.pool.acquire() as connection:
         token = await links.make(connection, "address", person_id=ada, by_mail=True, email="countess@example.org")

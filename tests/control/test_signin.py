@@ -358,9 +358,11 @@ async def test_a_short_password_needs_its_second_factor(services: Services, ada:
     assert who is not None
     await signin.change_password(services, who, PASSWORD, "tk9 wq!x", HERE)
     with pytest.raises(RefusedError, match="at least 15"):
-        await secondfactor.remove(services, who, "tk9 wq!x")
+        await signin.remove_second_factor(services, who, "tk9 wq!x", HERE)
     await signin.change_password(services, who, "tk9 wq!x", ANOTHER, HERE)
-    await secondfactor.remove(services, who, ANOTHER)
+    with pytest.raises(WrongError):
+        await signin.remove_second_factor(services, who, "wrong", HERE)
+    assert await signin.remove_second_factor(services, who, ANOTHER, HERE)
     assert not (await signin.sign_in(services, "ada@example.org", ANOTHER, HERE)).awaits_code
     assert await services.pool.fetchval("SELECT count(*) FROM recovery_code") == 0
 

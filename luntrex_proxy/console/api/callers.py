@@ -8,10 +8,11 @@ from aiohttp import web
 
 from luntrex_proxy.console.api.problems import Problem, unauthenticated
 from luntrex_proxy.console.cookies import SAFE_METHODS, is_from_our_pages, person_of
+from luntrex_proxy.console.networks import network_of_client
 from luntrex_proxy.control import tokens
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
-from luntrex_proxy.core.attempts import Attempts, network_of
+from luntrex_proxy.core.attempts import Attempts
 from luntrex_proxy.core.tokens import is_token
 
 _BEARER: Final = "bearer "
@@ -41,7 +42,7 @@ class Callers:
         return Person(str(who.person_id), who.operator, roles, session_id=session_id, fresh=who.is_fresh)
 
     async def _holder(self, request: web.Request, given: Sequence[str]) -> Person:
-        network, now = network_of(request.remote or ""), time.monotonic()
+        network, now = network_of_client(request), time.monotonic()
         sent = given[0][len(_BEARER) :].strip().encode("utf-8", "surrogateescape")
         hashed = tokens.token_hash(sent)
         wait_s = self._attempts.wait_s(network, now)
