@@ -33,7 +33,7 @@ from luntrex_proxy.observe.metrics import Metrics
 from luntrex_proxy.observe.probes import LoopLag
 from luntrex_proxy.observe.refusedkeys import RefusedKeys
 from luntrex_proxy.observe.requestlog import RequestLog
-from luntrex_proxy.plan import Plan, Started, example_model, first_key
+from luntrex_proxy.plan import Plan, Started, example_model, first_key, first_link
 from luntrex_proxy.planes import NO_CONTROL, control_plane, gateway_plane
 from luntrex_proxy.reload import Changeable, reload_when_asked
 from luntrex_proxy.retaining import Retention
@@ -192,7 +192,8 @@ class _Daemon:
         gateway_url, control_url = await self._open_planes(stack, services)
         stack.callback(systemd.stopping, "draining")
         self._start_chores()
-        return Started(gateway_url, control_url, key, key_id, *example_model(self._settings))
+        nobody, link = await first_link(services, control_url, wanted=plan.first_link)
+        return Started(gateway_url, control_url, key, key_id, *example_model(self._settings), nobody, link)
 
     def _start_chores(self) -> None:
         """What runs beside the requests until the end."""

@@ -1,12 +1,14 @@
 """What `serve` was asked to do, what it tells the person who asked, and the account, key and model to try it with."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from luntrex_proxy.control import links
+from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.settings.model import Settings
-from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store import accounts, apikeys, people
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.pepper import Lookup
 
@@ -25,6 +27,7 @@ class Plan:
     demo: bool = False
     first_account: str = ""  # make this account and a key in it when the account does not exist yet
     reload: Callable[[], Settings] | None = None
+    first_link: bool = False  # make a link for the first person while there is nobody: somebody looks at the terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Started:
     key_id: str
     model: str  # one to try
     dialect: Dialect  # whose API that model speaks
+    nobody: bool = False  # can sign in to the console yet
+    first_link: str = field(default="", repr=False)  # lets the first person in, once
 
 
 async def first_key(pool: Pool, lookup: Lookup, account: str) -> tuple[str, str]:
@@ -50,6 +55,17 @@ async def first_key(pool: Pool, lookup: Lookup, account: str) -> tuple[str, str]
         return known.key_id, ""
     made = await apikeys.create(pool, lookup, account, _FIRST_KEY)
     return made.info.key_id, made.key
+
+
+async def first_link(services: Services, control_url: str, *, wanted: bool) -> tuple[bool, str]:
+    """Whether nobody can sign in yet, and (`wanted`) the link that lets the first person in: for the terminal alone."""
+    if not control_url or await people.anybody(services.pool):
+        return False, ""
+    if not wanted:
+        return True, ""
+    base = control_url if control_url.startswith("http") else ""
+    base = services.settings.console.public_url or base or links.console_url(services.settings)
+    return True, links.url_of(base.rstrip("/"), await links.make_first(services))
 
 
 def example_model(settings: Settings) -> tuple[str, Dialect]:

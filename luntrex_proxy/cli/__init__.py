@@ -19,6 +19,7 @@ from luntrex_proxy.settings.errors import ConfigError
 VERBS: Final = {
     "serve": "Run the gateway.",
     "config": "Check and show the configuration.",
+    "people": "Who may sign in.",
     "accounts": "Who keys and usage belong to.",
     "keys": "API keys of accounts.",
     "usage": "What was used, and what it cost.",

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from luntrex_proxy.cli.members import members
 from luntrex_proxy.cli.opening import run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.store import accounts as table
@@ -16,6 +17,9 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.group()
 def accounts() -> None:
     """Who keys and usage belong to."""
+
+
+accounts.add_command(members)
 
 
 @accounts.command()

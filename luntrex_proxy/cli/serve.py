@@ -50,6 +50,7 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
         control=plane != "gateway",
         demo=demo,
         first_account=(_DEMO_ACCOUNT if demo else _OWN_ACCOUNT) if own_key else "",
+        first_link=sys.stdout.isatty(),  # anywhere else it would be kept
         reload=None if demo else lambda: load(path, serving=True).settings,
     )
     run(plan, lambda started: _tell(started, demo=demo, state=plan.state_directory))
@@ -65,6 +66,13 @@ def _tell(started: "Started", *, demo: bool, state: Path) -> None:
     if started.control_url:
         lines.append(f"Control      {started.control_url}   (/readyz, /metrics)")
     lines.append(f"State        {state}")
+    if started.first_link:
+        lines += [
+            f"First person {started.first_link}",
+            "             It lets one person in within 15 minutes, who then runs this installation.",
+        ]
+    elif started.nobody:
+        lines.append(f"First person {_program()} people create ADDRESS --operator --affirm-16")
     if started.key:
         lines += [
             f"Key          {started.key}",

@@ -39,9 +39,22 @@ async def invite(
     if services.settings.console.sign_up == "closed" and await people.credentials(services.pool, email) is None:
         raise acts.RefusedError("Only the operator adds new people here; ask whoever runs this installation.", "closed")
     await _refuse_owners(services, person, account_id, role)
+    return await _invite(services, account_id, email, role, uuid.UUID(person.person_id))
+
+
+async def invite_for_operator(
+    services: Services, account_id: int, address: str, role: Role
+) -> tuple[Invitation, Handover]:
+    """The same by the command line, which may invite anybody as anything. RefusedError."""
+    return await _invite(services, account_id, checked_address(address), role, None)
+
+
+async def _invite(
+    services: Services, account_id: int, email: str, role: Role, invited_by: uuid.UUID | None
+) -> tuple[Invitation, Handover]:
     with store_errors("make the invitation"):
         async with services.pool.acquire() as connection, connection.transaction():
-            made = await table.invite(connection, account_id, email, role.value, uuid.UUID(person.person_id))
+            made = await table.invite(connection, account_id, email, role.value, invited_by)
             if services.sends_mail:
                 await mail.enqueue(connection, "invitation", email, {"invitation": str(made.invitation_id)})
                 return made, Handover(email, None)

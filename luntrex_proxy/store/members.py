@@ -99,6 +99,14 @@ async def put(connection: Connection, account_id: int, person_id: uuid.UUID, rol
     await audit.record(connection, "member.set", str(person_id), account_id, {"role": role})
 
 
+async def put_person(pool: Pool, account_id: int, person_id: uuid.UUID, role: str) -> MemberInfo:
+    """Make a person a member, or another one. LastOwnerError."""
+    with store_errors("change the member"):
+        async with pool.acquire() as connection, connection.transaction():
+            await put(connection, account_id, person_id, role)
+            return await _member(connection, account_id, person_id)
+
+
 async def set_role(pool: Pool, account_id: int, person_id: uuid.UUID, role: str) -> MemberInfo:
     """Let a member be something else. RefusedError: no member; LastOwnerError."""
     with store_errors("change the member"):
@@ -106,10 +114,7 @@ async def set_role(pool: Pool, account_id: int, person_id: uuid.UUID, role: str)
             if not await _is_member(connection, account_id, person_id):
                 raise _no_member()
             await put(connection, account_id, person_id, role)
-            (row,) = await connection.fetch(
-                f"{_MEMBERS} WHERE m.account_id = $1 AND m.person_id = $2", account_id, person_id
-            )
-    return MemberInfo(*row)
+            return await _member(connection, account_id, person_id)
 
 
 async def remove(pool: Pool, account_id: int, person_id: uuid.UUID) -> int:
@@ -228,6 +233,11 @@ async def withdraw(pool: Pool, account_id: int, invitation_id: uuid.UUID, email:
             act = "invitation.withdrawn" if email is None else "invitation.turned_down"
             await audit.record(connection, act, str(invitation_id), account_id)
     return True
+
+
+async def _member(connection: Connection, account_id: int, person_id: uuid.UUID) -> MemberInfo:
+    (row,) = await connection.fetch(f"{_MEMBERS} WHERE m.account_id = $1 AND m.person_id = $2", account_id, person_id)
+    return MemberInfo(*row)
 
 
 async def _is_member(connection: Connection, account_id: int, person_id: uuid.UUID) -> bool:
