@@ -28,6 +28,7 @@ VERBS: Final = {
     "db": "The database: schema, backup, upgrade.",
     "privacy": "What is kept about people, and why.",
     "registry": "Who else gets data: sub-processors, and objections to them.",
+    "incidents": "Breaches of personal data: the register, who is affected, the notices.",
     "consents": "What accounts' owners agreed to.",
     "audit": "Who did what, and whether the log is whole.",
     "attempts": "Requests that were refused for their key.",

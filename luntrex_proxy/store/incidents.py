@@ -1,0 +1,245 @@
+"""The register of incidents: what happened, what it reached, who was told and how that ended. Nothing goes here."""
+
+import datetime
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from luntrex_proxy.core.audit import Fact
+from luntrex_proxy.core.incidents import Reach
+from luntrex_proxy.store import audit
+from luntrex_proxy.store.database import Connection, Pool, store_errors
+from luntrex_proxy.store.errors import RefusedError
+
+LETTER: Final = "incident"  # the kind of the letter; the trigger `mail_proves_notice` knows it too
+_SELECT: Final = "SELECT i.* FROM incident i"
+_NOTIFY: Final = """
+WITH wanted AS (
+    SELECT p.person_id FROM person p WHERE p.person_id = ANY($2)
+        AND NOT EXISTS (SELECT FROM incident_notice n WHERE n.incident_id = $1 AND n.person_id = p.person_id)
+), letters AS (
+    INSERT INTO mail (kind, person_id, facts) SELECT $3, person_id, $4::jsonb FROM wanted WHERE $5
+    RETURNING mail_id, person_id
+)
+INSERT INTO incident_notice (incident_id, person_id, way, mail_id)
+SELECT $1, w.person_id, CASE WHEN $5 THEN 'mail' ELSE 'banner' END, l.mail_id
+FROM wanted w LEFT JOIN letters l USING (person_id)
+"""
+FIELDS: Final = ("title", "nature", "consequences", "measures", "authority_notified_at")
+_TEXT_MAX: Final = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One incident. Empty texts: nobody has stated it yet."""
+
+    incident_id: int
+    title: str
+    nature: str
+    consequences: str
+    measures: str
+    aware_at: datetime.datetime
+    opened_at: datetime.datetime
+    authority_notified_at: datetime.datetime | None
+    closed_at: datetime.datetime | None
+    conclusion: str | None
+    drill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """That somebody was told, or is being told. `email` None: erased since."""
+
+    notice_id: int
+    email: str | None
+    way: str
+    queued_at: datetime.datetime
+    ended_at: datetime.datetime | None
+    outcome: str | None
+
+
+async def open_(
+    pool: Pool,
+    title: str,
+    aware_at: datetime.datetime,
+    reaches: Sequence[Reach] = (),
+    texts: Mapping[str, str] | None = None,
+    *,
+    drill: bool = False,
+) -> Incident:
+    """Enter an incident; the clocks run from `aware_at`, which cannot lie ahead."""
+    said = {"nature": "", "consequences": "", "measures": "", **(texts or {})}
+    _refuse_long({"title": title, **said})
+    with store_errors("enter the incident"):
+        async with pool.acquire() as connection, connection.transaction():
+            if await connection.fetchval("SELECT $1 > now()", aware_at):
+                raise RefusedError("Nobody can know of an incident in advance; give a time that has passed, in UTC.")
+            (row,) = await connection.fetch(
+                "INSERT INTO incident (title, aware_at, nature, consequences, measures, drill)"
+                " VALUES ($1, $2, $3, $4, $5, $6) RETURNING *",
+                title, aware_at, said["nature"], said["consequences"], said["measures"], drill,
+            )  # fmt: skip
+            incident = _incident(row)
+            for reach in reaches:
+                await _reach(connection, incident.incident_id, reach)
+            facts: dict[str, Fact] = {
+                "aware_at": aware_at.isoformat(),
+                "drill": drill,
+                "reaches": tuple(str(each) for each in reaches),
+            }
+            await audit.record(connection, "incident.opened", str(incident.incident_id), facts=facts)
+    return incident
+
+
+async def change(pool: Pool, incident_id: int, changes: Mapping[str, str | datetime.datetime]) -> Incident:
+    """State more of it, or that the authority was told. Only keys of FIELDS."""
+    _refuse_long({name: value for name, value in changes.items() if isinstance(value, str)})
+    columns = [name for name in FIELDS if name in changes]
+    places = ", ".join(f"{name} = ${at}" for at, name in enumerate(columns, 2))
+    with store_errors("change the incident"):
+        async with pool.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                f"UPDATE incident SET {places} WHERE incident_id = $1 RETURNING *",  # noqa: S608 -- names of FIELDS
+                incident_id,
+                *(changes[name] for name in columns),
+            )
+            if row is None:
+                raise _unknown()
+            await audit.record(connection, "incident.changed", str(incident_id), facts={"changed": tuple(columns)})
+    return _incident(row)
+
+
+async def add_reach(pool: Pool, incident_id: int, reach: Reach) -> None:
+    """It reached this as well."""
+    with store_errors("change the incident"):
+        async with pool.acquire() as connection, connection.transaction():
+            if not await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM incident WHERE incident_id = $1)", incident_id
+            ):
+                raise _unknown()
+            await _reach(connection, incident_id, reach)
+            await audit.record(connection, "incident.widened", str(incident_id), facts={"reach": str(reach)})
+
+
+async def list_all(pool: Pool) -> list[Incident]:
+    """All of them, the newest first."""
+    with store_errors("list the incidents"):
+        return [_incident(row) for row in await pool.fetch(f"{_SELECT} ORDER BY incident_id DESC")]
+
+
+async def get(pool: Pool, incident_id: int) -> tuple[Incident, list[Reach]]:
+    """One of them, and what it reached; an unknown one raises RefusedError."""
+    with store_errors("find the incident"):
+        row = await pool.fetchrow(f"{_SELECT} WHERE incident_id = $1", incident_id)
+        if row is None:
+            raise _unknown()
+        reaches = await pool.fetch(
+            "SELECT kind, object, begins_at, ends_at FROM incident_scope WHERE incident_id = $1 ORDER BY 1, 2, 3",
+            incident_id,
+        )
+    return _incident(row), [Reach(**each) for each in reaches]
+
+
+async def notify(pool: Pool, incident_id: int, person_ids: Sequence[uuid.UUID], *, by_mail: bool) -> int:
+    """Queue a letter to each of these who was not told before, or show a banner where no mail is sent; how many."""
+    facts = msgspec.json.encode({"incident_id": incident_id}).decode()
+    with store_errors("queue the notices"):
+        async with pool.acquire() as connection, connection.transaction():
+            incident = await connection.fetchrow(f"{_SELECT} WHERE incident_id = $1 FOR UPDATE", incident_id)
+            if incident is None:
+                raise _unknown()
+            if incident["drill"]:
+                raise RefusedError("This is an exercise: nobody is told.")
+            done = await connection.execute(_NOTIFY, incident_id, list(person_ids), LETTER, facts, by_mail)
+            told = int(done.rpartition(" ")[2])
+            await audit.record(
+                connection, "incident.notified", str(incident_id), facts={"people": told, "by_mail": by_mail}
+            )
+    return told
+
+
+async def notices(pool: Pool, incident_id: int) -> list[Notice]:
+    """Who was told, when, and how it ended: the proof."""
+    with store_errors("list the notices"):
+        rows = await pool.fetch(
+            "SELECT n.notice_id, p.email, n.way, n.queued_at, n.ended_at, n.outcome FROM incident_notice n"
+            " LEFT JOIN person p USING (person_id) WHERE n.incident_id = $1 ORDER BY n.notice_id",
+            incident_id,
+        )
+    return [Notice(**row) for row in rows]
+
+
+async def banners(pool: Pool, person_id: uuid.UUID) -> list[Incident]:
+    """The incidents that this person was to be told of here and has not confirmed yet."""
+    with store_errors("look for notices"):
+        rows = await pool.fetch(
+            f"{_SELECT} JOIN incident_notice n USING (incident_id)"
+            " WHERE n.person_id = $1 AND n.ended_at IS NULL AND n.way = 'banner' ORDER BY 1",
+            person_id,
+        )
+    return [_incident(row) for row in rows]
+
+
+async def confirm_banner(pool: Pool, person_id: uuid.UUID, incident_id: int) -> None:
+    """The person has read it."""
+    with store_errors("note that a notice was read"):
+        await pool.execute(
+            "UPDATE incident_notice SET ended_at = now(), outcome = 'read' WHERE incident_id = $1 AND person_id = $2"
+            " AND way = 'banner' AND ended_at IS NULL",
+            incident_id,
+            person_id,
+        )
+
+
+async def close(pool: Pool, incident_id: int, conclusion: str) -> Incident:
+    """End it, with the reason. RefusedError: it is closed, or somebody has not been told yet and is waiting."""
+    _refuse_long({"conclusion": conclusion})
+    with store_errors("close the incident"):
+        async with pool.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                "UPDATE incident SET closed_at = now(), conclusion = $2 WHERE incident_id = $1 AND closed_at IS NULL"
+                " RETURNING *",
+                incident_id,
+                conclusion,
+            )
+            if row is None:
+                raise RefusedError(
+                    "There is no open incident of this number; `luntrex-proxy incidents list` shows all."
+                )
+            await audit.record(connection, "incident.closed", str(incident_id))
+    return _incident(row)
+
+
+async def record_reading(pool: Pool, incident_id: int) -> None:
+    """Somebody looks at who is affected: names and addresses of others."""
+    with store_errors("record the act"):
+        async with pool.acquire() as connection, connection.transaction():
+            await audit.record(connection, "incident.affected_read", str(incident_id))
+
+
+def _incident(row: Any) -> Incident:
+    return Incident(*(row[name] for name in Incident.__slots__))
+
+
+async def _reach(connection: Connection, incident_id: int, reach: Reach) -> None:
+    if reach.ends_at <= reach.begins_at:
+        raise RefusedError("What an incident reached ends after it begins; give a later end or an earlier begin.")
+    await connection.execute(
+        "INSERT INTO incident_scope (incident_id, kind, object, begins_at, ends_at) VALUES ($1, $2, $3, $4, $5)"
+        " ON CONFLICT (incident_id, kind, object, begins_at) DO UPDATE SET ends_at = excluded.ends_at",
+        incident_id, reach.kind, reach.object, reach.begins_at, reach.ends_at,
+    )  # fmt: skip
+
+
+def _refuse_long(texts: Mapping[str, str]) -> None:
+    if not 0 < len(texts.get("title", "-")) <= 200:
+        raise RefusedError("The title of an incident has 1 to 200 characters.")
+    if any(len(text) > _TEXT_MAX for text in texts.values()):
+        raise RefusedError(f"What is stated of an incident has at most {_TEXT_MAX} characters each.")
+
+
+def _unknown() -> RefusedError:
+    return RefusedError("There is no incident of this number; `luntrex-proxy incidents list` shows all.")
