@@ -1,6 +1,7 @@
 """Fills the daemon's database with keys that nobody has, to see what many keys cost."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
@@ -27,15 +28,20 @@ def add_keys(state_directory: Path, count: int, *, terms: bool = False) -> None:
 
     `terms`: each begins and ends at a moment of its own, within a year, and has one of 1,000 scopes.
     """
+    execute(state_directory, _ADD, count, terms)
+
+
+def execute(state_directory: Path, sql: str, *arguments: object) -> None:
+    """Run a statement that may take minutes in the database of the daemon that runs in this state directory."""
     dsn = running_dsn(state_directory)
     if dsn is None:
         raise RuntimeError("the daemon's database is not running")
-    asyncio.run(_add(dsn, count, terms))
+    asyncio.run(_execute(dsn, sql, arguments))
 
 
-async def _add(dsn: str, count: int, terms: bool) -> None:
+async def _execute(dsn: str, sql: str, arguments: Sequence[object]) -> None:
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
-        await connection.execute(_ADD, count, terms, timeout=600)
+        await connection.execute(sql, *arguments, timeout=600)
     finally:
         await connection.close()

@@ -186,7 +186,10 @@ def revoke(context: click.Context, key_id: str, as_json: bool) -> None:
 @click.option("--account", metavar="NAME", help="Only this account's keys.")
 @click.pass_context
 def export_keys(context: click.Context, account: str | None) -> None:
-    """Print keys that work as JSON lines, for `keys import` elsewhere: bcrypt hashes, never a key."""
+    """Print keys that work as JSON lines, for `keys import` elsewhere: bcrypt hashes, never a key.
+
+    A member's key names its owner by e-mail address: keep the lines as you keep such addresses.
+    """
     for line in run_verb(context, lambda opened: transfer.export_lines(opened.pool, account)):
         click.echo(line)
 
@@ -201,9 +204,11 @@ def import_keys(context: click.Context, file: BinaryIO, account: str | None, as_
     lines = file.read().splitlines()
     taken = run_verb(context, lambda opened: transfer.import_lines(opened.pool, lines, account))
     if as_json:
-        print_json({"imported": taken})
-    else:
-        click.echo(f"{taken} keys are taken over.")
+        print_json({"imported": taken.keys, "without_member": taken.without_member})
+        return
+    click.echo(f"{taken.keys} keys are taken over.")
+    if taken.without_member:
+        click.echo(f"{taken.without_member} of them were members' keys and are the account's own here.")
 
 
 async def _lookup(opened: Opened) -> Lookup:

@@ -24,7 +24,6 @@ from luntrex_proxy.store.pepper import Lookup
 CURRENT_FOR_S: Final = 5.0
 # Small enough that building the callers of one batch holds the loop for a few milliseconds only.
 _BATCH_ROWS: Final = 500
-_SWEPT_AT_ONCE: Final = 1_000
 _SWEEPS_MAX: Final = 40  # with each heartbeat
 _RENEWED_MAX: Final = 10_000  # waiting to be written; a key that does not fit is renewed at a later use
 
@@ -51,7 +50,7 @@ class KeyRing:
         self._on_gone = on_gone
         self._in_use = in_use
         self._max_staleness_s = max_staleness_s
-        self._live = LiveKeys()
+        self._live = LiveKeys(time.time())
         self._callers = Callers()
         self._moved: dict[str, bytes] = {}  # key id -> its hash in _live, where the table said another or none
         self.version = -1  # of the last change read
@@ -130,7 +129,7 @@ class KeyRing:
         self.contact, self._given_up = asked_at, False
         for _ in range(_SWEEPS_MAX):
             self._sweep()
-            if not self._live.ends.behind(time.time()):
+            if not self._live.is_behind(time.time()):
                 break
             await asyncio.sleep(0)
 
@@ -162,7 +161,7 @@ class KeyRing:
         asked_at = time.monotonic()
         # The version first: a change that commits while the rows are read is read again, never missed.
         version, _, _, sequence, head_hash, _ = (await connection.fetch(STATE, 0))[0]
-        live, unproven = LiveKeys(), Parts[str, bytes]()
+        live, unproven = LiveKeys(time.time()), Parts[str, bytes]()
         async with connection.transaction(readonly=True):
             on_answer()
             cursor = await connection.cursor(ALL_LIVE, *self._fingerprints(old))
@@ -236,7 +235,8 @@ class KeyRing:
 
     def _sweep(self) -> None:
         """Drop keys whose end has come, some at a time; until then they are refused by their end."""
-        gone = self._live.drop_ended(time.time(), _SWEPT_AT_ONCE)
+        # Few of the last ones: with them hundreds of MiB may go back to the system.
+        gone = self._live.drop_ended(time.time(), max(50, min(len(self._live) // 100, 1_000)))
         for key_id in gone:
             self._moved.pop(key_id, None)
             self.renewed.pop(key_id, None)

@@ -1,10 +1,15 @@
 """Keys from one installation to another, as JSON lines that hold no key: ids, names, terms and bcrypt hashes.
 
+A member's key names its owner by e-mail address. It is theirs again where the account has a member of this address;
+elsewhere it is the account's own, since people are not made by a file: they affirm things themselves.
+
 A key taken over has no lookup hash, since that is another pepper's; `proving.py` tells it at its first use.
 """
 
 import datetime
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 import msgspec
@@ -20,7 +25,8 @@ from luntrex_proxy.store.keyrows import Terms, refuse_unusable_times, scope_colu
 _LINES_MAX: Final = 100_000  # more would make those wait who change another key
 _MAKE_INCOMING: Final = """
 CREATE TEMP TABLE key_incoming (line int, id text, account text, name text, bcrypt_hash text, not_before timestamptz,
-    expires_at timestamptz, endpoints text[], models text[], regions text[], networks cidr[]) ON COMMIT DROP
+    expires_at timestamptz, endpoints text[], models text[], regions text[], networks cidr[], person text)
+    ON COMMIT DROP
 """
 _FAULT: Final = """
 SELECT line, id, i.account FROM key_incoming i LEFT JOIN account a ON a.name = i.account
@@ -52,18 +58,21 @@ _CHECKS_IN_TURN: Final = (
 )
 _INSERT: Final = """
 INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, version, not_before, expires_at, endpoints, models, regions,
-    networks)
-SELECT id, a.account_id, i.name, bcrypt_hash, $1, not_before, expires_at, endpoints, models, regions, networks
+    networks, person_id)
+SELECT id, a.account_id, i.name, bcrypt_hash, $1, not_before, expires_at, endpoints, models, regions, networks,
+    m.person_id
 FROM key_incoming i JOIN account a ON a.name = i.account
+    LEFT JOIN person p ON p.email = i.person LEFT JOIN membership m USING (person_id, account_id)
 """
 _COUNTS: Final = """
-SELECT a.account_id, a.name, count(*) FROM key_incoming i JOIN account a ON a.name = i.account GROUP BY 1, 2 ORDER BY 1
+SELECT a.account_id, a.name, count(*), count(*) FILTER (WHERE i.person IS NOT NULL AND k.person_id IS NULL)
+FROM key_incoming i JOIN account a ON a.name = i.account JOIN api_key k ON k.key_id = i.id GROUP BY 1, 2 ORDER BY 1
 """
 _EXPORT: Final = """
-SELECT k.key_id AS id, a.name AS account, k.name, k.bcrypt_hash, k.not_before, k.expires_at,
-       coalesce(k.endpoints, '{}') AS endpoints, coalesce(k.models, '{}') AS models,
+SELECT a.account_id, k.key_id AS id, a.name AS account, k.name, p.email AS person, k.bcrypt_hash, k.not_before,
+       k.expires_at, coalesce(k.endpoints, '{}') AS endpoints, coalesce(k.models, '{}') AS models,
        coalesce(k.regions, '{}') AS regions, coalesce(k.networks::text[], '{}') AS networks
-FROM api_key k JOIN account a USING (account_id)
+FROM api_key k JOIN account a USING (account_id) LEFT JOIN person p USING (person_id)
 WHERE k.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now()) AND ($1::text IS NULL OR a.name = $1)
   AND NOT EXISTS (SELECT FROM api_key s WHERE s.rotated_from = k.key_id AND s.status <> 'revoked')
 ORDER BY a.name, k.name
@@ -78,6 +87,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     bcrypt_hash: Annotated[
         str, msgspec.Meta(pattern=r"^\$2b\$(?:0[4-9]|1[0-2])\$[./0-9A-Za-z]{21}[.Oeu][./0-9A-Za-z]{31}\Z")
     ]
+    person: Annotated[str, msgspec.Meta(pattern=r"^[^@\sA-Z]{1,64}@[^@\sA-Z]{1,255}\Z")] | None = None
     not_before: datetime.datetime | None = None
     expires_at: datetime.datetime | None = None
     endpoints: list[str] = []
@@ -93,17 +103,29 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         return terms
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How many keys were taken over, and how many of them were a member's and are the account's own now."""
+
+    keys: int
+    without_member: int
+
+
 async def export_lines(pool: Pool, account: str | None = None) -> list[str]:
     """One line for each key that works and is not replaced. An unknown account raises RefusedError."""
     if account is not None:
         await accounts.get(pool, account)
     with store_errors("list the keys"):
-        rows = await pool.fetch(_EXPORT, account)
-    return [msgspec.json.encode(_Line(**dict(row))).decode() for row in rows]
+        async with pool.acquire() as connection, connection.transaction():
+            rows = [dict(row) for row in await connection.fetch(_EXPORT, account)]
+            counts = Counter((row.pop("account_id"), row["account"]) for row in rows)
+            for (account_id, name), count in counts.items():
+                await audit.record(connection, "key.exported", name, account_id, {"keys": count})
+    return [msgspec.json.encode(_Line(**row)).decode() for row in rows]
 
 
-async def import_lines(pool: Pool, lines: Sequence[bytes], account: str | None = None) -> int:
-    """Take over the keys of these lines, all or none; how many. RefusedError names the line that is at fault."""
+async def import_lines(pool: Pool, lines: Sequence[bytes], account: str | None = None) -> Taken:
+    """Take over the keys of these lines, all or none. RefusedError names the line that is at fault."""
     if account is not None:
         await accounts.get(pool, account)
     rows = [_row(number, text, account) for number, text in enumerate(lines, 1) if text.strip()]
@@ -118,9 +140,11 @@ async def import_lines(pool: Pool, lines: Sequence[bytes], account: str | None =
             version = await next_version(connection)
             await _refuse(connection, _CHECKS_IN_TURN)
             await connection.execute(_INSERT, version)
-            for account_id, name, count in await connection.fetch(_COUNTS):
+            without_member = 0
+            for account_id, name, count, orphans in await connection.fetch(_COUNTS):
                 await audit.record(connection, "key.imported", name, account_id, {"keys": count})
-    return len(rows)
+                without_member += orphans
+    return Taken(len(rows), without_member)
 
 
 async def _refuse(connection: Connection, checks: Sequence[tuple[str, str]]) -> None:
@@ -139,7 +163,7 @@ def _row(number: int, text: bytes, account: str | None) -> tuple[object, ...]:
         raise RefusedError(f"Line {number}: {error} Nothing was taken over.") from None
     limits = scope_columns(terms.scope)
     times = terms.not_before, terms.expires_at
-    return number, line.id, account or line.account, line.name, line.bcrypt_hash, *times, *limits
+    return number, line.id, account or line.account, line.name, line.bcrypt_hash, *times, *limits, line.person
 
 
 def _read(text: bytes) -> _Line:

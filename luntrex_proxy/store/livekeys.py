@@ -1,4 +1,4 @@
-"""Live keys in memory: packed callers by lookup hash, and when they end. A million take 250 MiB, with all their terms.
+"""Live keys in memory: packed callers by lookup hash. A million take 250 MiB, with all their terms.
 
 However many there are, no call takes longer than a few milliseconds: one large dict would hold the loop when it grows
 or is dropped, so there are many small ones.
@@ -7,7 +7,7 @@ or is dropped, so there are many small ones.
 import heapq
 import math
 import struct
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -21,6 +21,7 @@ _AT_HAND_MAX: Final = 10_000
 _HOUR_S: Final = 3600
 _TICKS_PER_S: Final = 4
 _FIELDS: Final = struct.Struct("<qddI12s")  # account id, not before, expires at, consents, key id
+_END: Final = struct.Struct("<d")
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -56,10 +57,14 @@ class Parts(MutableMapping[K, V]):
         return self.parts[hash(key) % _PARTS].get(key, default)
 
     def emptied(self) -> Iterator[None]:
-        """Forget all, piece by piece."""
+        """Forget all, piece by piece; the last pieces are small: with them go hundreds of MiB back to the system."""
+        left = len(self)
         for part in self.parts:
-            part.clear()
-            yield
+            while part:
+                for _ in range(step := min(len(part), max(10, min(left // 100, 250)))):
+                    part.popitem()
+                left -= step
+                yield
 
 
 class _Packed(msgspec.Struct, frozen=True, gc=False):
@@ -71,12 +76,14 @@ class _Packed(msgspec.Struct, frozen=True, gc=False):
 
 
 class LiveKeys:
-    """`lookup hash -> Caller`."""
+    """`lookup hash -> Caller`. Ends of this hour and the next are noted by their moment, and looked for each hour."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         self._packed = Parts[bytes, _Packed]()
         self._at_hand: dict[bytes, Caller] = {}  # of those in use
-        self.ends = Ends()
+        self._soon = _Calendar()
+        self._noted_to_hour = self._before_hour = int(now // _HOUR_S) + 1  # the last of those in `_soon`; and before
+        self._to_look_through: list[dict[bytes, _Packed]] = []  # for the ends in between
 
     def __len__(self) -> int:
         return len(self._packed)
@@ -93,8 +100,8 @@ class LiveKeys:
 
     def put(self, hashed: bytes, caller: Caller) -> None:
         """Take a key in, or change it."""
-        if caller.expires_at and caller.expires_at != self._end_of(hashed):
-            self.ends.add(caller.expires_at, hashed)
+        if 0.0 < caller.expires_at < (self._noted_to_hour + 1) * _HOUR_S:
+            self._note_end(hashed, caller.expires_at)
         self._packed[hashed] = _pack(caller)
         self._at_hand.pop(hashed, None)
 
@@ -104,14 +111,21 @@ class LiveKeys:
         self._at_hand.pop(hashed, None)
 
     def drop_ended(self, now: float, at_most: int) -> set[str]:
-        """Forget keys whose end has come and give their ids; so many are looked at."""
+        """Forget some of those whose end has come, a quarter of a second late at most, and give their ids."""
+        self._look_ahead(int(now // _HOUR_S) + 1)
         gone = set()
-        for hashed in self.ends.take_due(now, at_most, self._end_of):
-            packed = self._packed.get(hashed)
-            if packed is not None and 0.0 < self._end_of(hashed) <= now:
+        for hashed in self._soon.take(int(now * _TICKS_PER_S), at_most):
+            packed = self._packed.get(hashed)  # it may be gone, or end at another time now
+            if packed is not None and 0.0 < _end_of(packed) <= now:
                 self.drop(hashed)
                 gone.add(_id_of(packed))
         return gone
+
+    def is_behind(self, now: float) -> bool:
+        """Whether `drop_ended` would find something to do."""
+        return bool(
+            self._to_look_through or self._noted_to_hour <= now // _HOUR_S or self._soon.first <= now * _TICKS_PER_S
+        )
 
     def ids(self) -> Iterator[list[str]]:
         """Of all keys, in pieces. Keys may come and go between two of them."""
@@ -121,54 +135,24 @@ class LiveKeys:
     def emptied(self) -> Iterator[None]:
         """Forget all, piece by piece."""
         self._at_hand.clear()
+        self._to_look_through.clear()
         yield from self._packed.emptied()
-        yield from self.ends.emptied()
+        while self._soon.take(math.inf, _AT_HAND_MAX):
+            yield
 
-    def _end_of(self, hashed: bytes) -> float:
-        packed = self._packed.get(hashed)
-        end: float = 0.0 if packed is None else _FIELDS.unpack(packed.fields)[2]
-        return end
+    def _look_ahead(self, hour: int) -> None:
+        """Note the ends that come until the end of an hour, for a part of the keys with each call."""
+        if hour > self._noted_to_hour and not self._to_look_through:
+            self._before_hour, self._noted_to_hour = self._noted_to_hour, hour
+            self._to_look_through = list(self._packed.parts)
+        if self._to_look_through:
+            begin_s, end_s = (self._before_hour + 1) * _HOUR_S, (self._noted_to_hour + 1) * _HOUR_S
+            for hashed, packed in self._to_look_through.pop().items():
+                if begin_s <= (ends_s := _end_of(packed)) < end_s and ends_s:
+                    self._note_end(hashed, ends_s)
 
-
-class Ends:
-    """Which keys end when: 8 bytes each, by the hour, and once the hour has come by the quarter of a second.
-
-    A key that is gone or ends at another time now is still in it, until then.
-    """
-
-    def __init__(self) -> None:
-        self._hours, self._ticks = _Calendar(), _Calendar()
-        self._hour = -1  # up to this one they have been told apart
-
-    def __len__(self) -> int:
-        return len(self._hours) + len(self._ticks)
-
-    def add(self, end_s: float, hashed: bytes) -> None:
-        """Note the end of a key, in unix seconds."""
-        hour = int(end_s // _HOUR_S)
-        if hour > self._hour:
-            self._hours.add(hour, hashed)
-        else:
-            self._ticks.add(math.ceil(end_s * _TICKS_PER_S), hashed)
-
-    def behind(self, now: float) -> bool:
-        """Whether `take_due` would find something to do."""
-        return self._hours.first <= now // _HOUR_S or self._ticks.first <= now * _TICKS_PER_S
-
-    def take_due(self, now: float, at_most: int, end_of: Callable[[bytes], float]) -> list[bytes]:
-        """Up to so many keys that had an end before `now`, a quarter of a second late at most."""
-        self._hour = int(now // _HOUR_S)
-        for hashed in self._hours.take(self._hour, at_most):
-            end_s = end_of(hashed)
-            if end_s and end_s // _HOUR_S <= self._hour:
-                self._ticks.add(math.ceil(end_s * _TICKS_PER_S), hashed)
-        return self._ticks.take(int(now * _TICKS_PER_S), at_most)
-
-    def emptied(self) -> Iterator[None]:
-        """Forget all, piece by piece."""
-        for calendar in (self._hours, self._ticks):
-            while calendar.take(math.inf, _AT_HAND_MAX):
-                yield
+    def _note_end(self, hashed: bytes, end_s: float) -> None:
+        self._soon.add(math.ceil(end_s * _TICKS_PER_S), hashed)
 
 
 class _Calendar:
@@ -208,6 +192,11 @@ def _pack(caller: Caller) -> _Packed:
         caller.account_id, caller.not_before, caller.expires_at, caller.consents, caller.key_id.encode()
     )
     return _Packed(fields, caller.policy, caller.scope)
+
+
+def _end_of(packed: _Packed) -> float:
+    end_s: float = _END.unpack_from(packed.fields, 16)[0]
+    return end_s
 
 
 def _id_of(packed: _Packed) -> str:

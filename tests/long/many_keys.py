@@ -24,7 +24,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.filler import add_keys
+from benchmarks.filler import add_keys, execute
 from tests.upstreams.bodies import answer_by_path
 from tests.upstreams.loop_thread import LoopThread
 from tests.upstreams.scripted import ScriptedUpstream
@@ -65,7 +65,8 @@ class Measured:
     def step(self, what: str, settle_s: float = 3) -> Iterator[dict[str, float]]:
         """What happens in it is followed by some seconds; then come the stalls since it began, and the memory."""
         began_s = time.monotonic()
-        figures = self.found[what] = {}
+        figures: dict[str, float] = {}
+        self.found[what] = figures
         yield figures
         time.sleep(settle_s)
         lines = [[float(word) for word in line.split()] for line in self.stalls.read_text().splitlines()]
@@ -89,9 +90,12 @@ class Measured:
     def refused(self) -> bool:
         return status(self.daemon, self.daemon.key) == 401
 
+    def sql(self, statement: str) -> None:
+        execute(self.daemon.state, statement)
+
     def change(self, sql: str) -> None:
         """Change keys (`v.version` is the new version) and tell all processes."""
-        self.daemon.query(f"WITH v AS ({VERSION}), k AS ({sql}) {TOLD}")
+        self.sql(f"WITH v AS ({VERSION}), k AS ({sql}) {TOLD}")
 
 
 def measure(measured: Measured, keys: int, *, terms: bool) -> None:
@@ -139,22 +143,21 @@ def change_all(measured: Measured) -> None:
         daemon.cli("accounts", "resume", daemon.account)
         figures["after_the_verb_s"] = seconds_until(measured.works)
     with measured.step("all read anew, all kept", settle_s=25):
-        daemon.query("UPDATE change_version SET version = 0")
+        measured.sql("UPDATE change_version SET version = 0")
 
 
 def read_anew(measured: Measured) -> None:
-    daemon = measured.daemon
     with measured.step("all read anew, all unproven ones gone", settle_s=15):
-        daemon.query("UPDATE api_key SET status = 'suspended' WHERE name = 'filler'")
-        daemon.query("UPDATE change_version SET version = 0")
+        measured.sql("UPDATE api_key SET status = 'suspended' WHERE name = 'filler'")
+        measured.sql("UPDATE change_version SET version = 0")
     with measured.step("all resumed, as proven ones", settle_s=25):
         measured.change(
             "UPDATE api_key SET status = 'active', version = v.version, pepper_fingerprint = i.pepper_fingerprint"
             " FROM v, installation i WHERE name = 'filler'"
         )
     with measured.step("all read anew, all gone", settle_s=20):
-        daemon.query("UPDATE api_key SET status = 'suspended' WHERE name = 'filler'")
-        daemon.query("UPDATE change_version SET version = 0")
+        measured.sql("UPDATE api_key SET status = 'suspended' WHERE name = 'filler'")
+        measured.sql("UPDATE change_version SET version = 0")
 
 
 def end_together(measured: Measured) -> None:

@@ -9,13 +9,14 @@ import bcrypt
 import pytest
 
 from luntrex_proxy.core.apikeys import bcrypt_input, lookup_hash, parse
-from luntrex_proxy.core.scope import Scope
+from luntrex_proxy.core.scope import Scope, read_scope
 from luntrex_proxy.store import accounts, apikeys
 from luntrex_proxy.store import keytransfer as transfer
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.keyrows import Terms
+from tests.people import make_person
 from tests.postgres import LOOKUP
 
 ALWAYS = Terms()
@@ -153,6 +154,27 @@ async def test_rotation_without_overlap_and_early_end(acme: Pool) -> None:
     short = await make(acme, "short", Terms(expires_at=soon))
     await apikeys.rotate(acme, LOOKUP, short.info.key_id, overlap_s=86_400, bcrypt_cost=4)
     assert {key.expires_at for key in await apikeys.list_all(acme) if key.name == "short"} == {soon}
+
+
+async def test_a_successor_has_everything_the_old_key_had(acme: Pool) -> None:
+    """Every column is carried over, or is named here as one that must not be: a new column belongs to one of both."""
+    its_own = {
+        "key_id", "bcrypt_hash", "lookup_hash", "pepper_fingerprint", "old_lookup_hash", "old_pepper_fingerprint",
+        "rotated_from", "created_at", "last_used_at", "version",
+    }  # fmt: skip
+    constant = {"status", "revoked_at"}  # only a key that works is rotated
+    member = await make_person(acme, acme="developer")
+    scope = read_scope(["models"], ["m*"], ["eu"], ["192.0.2.0/24"])
+    now = await acme.fetchval("SELECT now()")
+    terms = Terms(now + datetime.timedelta(hours=1), now + datetime.timedelta(days=30), scope)
+    old = await apikeys.create(acme, LOOKUP, "acme", "main", terms, person_id=str(member), bcrypt_cost=4)
+    before = dict(await acme.fetchrow("SELECT * FROM api_key"))
+    assert {name for name, value in before.items() if value is None} <= its_own | constant, "a column has no value here"
+    new = await apikeys.rotate(acme, LOOKUP, old.info.key_id, overlap_s=60, bcrypt_cost=4)
+    after = dict(await acme.fetchrow("SELECT * FROM api_key WHERE key_id = $1", new.info.key_id))
+    kept = before.keys() - its_own
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert after["rotated_from"] == old.info.key_id
 
 
 async def test_revoked_and_expired_keys_cannot_be_rotated(acme: Pool) -> None:

@@ -12,14 +12,17 @@ from luntrex_proxy.store import keytransfer as transfer
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.keyrows import Terms
+from luntrex_proxy.store.keytransfer import Taken
 from luntrex_proxy.store.proving import Prover
+from tests.people import make_person
+from tests.postgres import LOOKUP
 from tests.store.keys import HERE, SECOND, loaded, make, set_peppers
 
 LATER = datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC)
 HASH = "$2b$10$" + "a" * 21 + "u" + "a" * 31
 
 
-async def moved(pool: Pool, lines: list[str], account: str | None = None) -> int:
+async def moved(pool: Pool, lines: list[str], account: str | None = None) -> Taken:
     """The lines into a database that has none of the keys, and another pepper."""
     await pool.execute("DELETE FROM api_key")
     await set_peppers(pool, SECOND)
@@ -37,7 +40,7 @@ async def test_out_and_in(acme: Pool) -> None:
     assert set(json.loads(lines[1])) == {"id", "account", "name", "bcrypt_hash"}, "defaults are left out"
     assert not any(made.key[16:59] in line for made in (plain, limited, ended) for line in lines)
     before = {key.name: key for key in await apikeys.list_all(acme)}
-    assert await moved(acme, lines) == 2
+    assert await moved(acme, lines) == Taken(2, 0)
     after = {key.name: key for key in await apikeys.list_all(acme)}
     for name in ("plain", "limited"):
         for kind in ("key_id", "account", "not_before", "expires_at", "endpoints", "models", "regions", "networks"):
@@ -50,6 +53,28 @@ async def test_out_and_in(acme: Pool) -> None:
     assert await transfer.export_lines(acme, "acme") == lines
 
 
+async def test_a_members_key_is_theirs_where_the_account_has_them(acme: Pool) -> None:
+    """Told by the address alone. Who is no member there, or nobody, has none: the key is the account's own."""
+    members = {name: await make_person(acme, f"{name}@example.org", acme="developer") for name in ("ada", "bob", "cyd")}
+    for name, person_id in members.items():
+        await apikeys.create(acme, LOOKUP, "acme", name, person_id=str(person_id), bcrypt_cost=4)
+    await make(acme, "service")
+    lines = await transfer.export_lines(acme)
+    assert [json.loads(line).get("person") for line in lines] == [*(f"{name}@example.org" for name in members), None]
+    await acme.execute("DELETE FROM api_key")
+    await acme.execute("DELETE FROM person WHERE email LIKE 'ada@%' OR email LIKE 'bob@%'")
+    again = await make_person(acme, "ada@example.org", acme="viewer")
+    await acme.execute("DELETE FROM membership WHERE person_id = $1", members["cyd"])
+    assert await moved(acme, lines) == Taken(4, 2)
+    owners = {row["name"]: row["person_id"] for row in await acme.fetch("SELECT name, person_id FROM api_key")}
+    assert owners == {"ada": again, "bob": None, "cyd": None, "service": None}
+    acts = await acme.fetch("SELECT act, facts FROM audit_entry WHERE act LIKE 'key.%ported' ORDER BY sequence")
+    assert [(act["act"], json.loads(act["facts"])) for act in acts] == [
+        ("key.exported", {"keys": 4}),
+        ("key.imported", {"keys": 4}),
+    ]
+
+
 async def test_into_one_account(acme: Pool) -> None:
     """`--account` puts all of them there."""
     await make(acme)
@@ -58,7 +83,7 @@ async def test_into_one_account(acme: Pool) -> None:
         with pytest.raises(RefusedError, match="There is no account 'other'"):
             await work
     await accounts.create(acme, "other")
-    assert await moved(acme, lines, "other") == 1
+    assert await moved(acme, lines, "other") == Taken(1, 0)
     assert [key.account for key in await apikeys.list_all(acme)] == ["other"]
 
 
@@ -113,7 +138,7 @@ async def test_many_lines_hold_nobody_up(acme: Pool) -> None:
     importing = asyncio.create_task(transfer.import_lines(acme, many))
     await asyncio.sleep(0)
     await apikeys.revoke(acme, made.info.key_id)
-    assert await importing == 5_000
+    assert await importing == Taken(5_000, 0)
     assert len(await apikeys.list_all(acme)) == 5_001
     with pytest.raises(RefusedError, match="100001 keys are too many at once"):
         await transfer.import_lines(acme, [line().encode()] * 100_001)

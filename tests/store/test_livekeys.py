@@ -34,10 +34,20 @@ def hashed(number: int) -> bytes:
     return number.to_bytes(32)
 
 
+def dropped(keys: LiveKeys, now: float, at_most: int = 100) -> set[str]:
+    """All that ended until now."""
+    gone: set[str] = set()
+    while keys.is_behind(now):
+        some = keys.drop_ended(now, at_most)
+        assert len(some) <= at_most
+        gone |= some
+    return gone
+
+
 @given(CALLERS)
 def test_every_field_is_kept(given_caller: Caller) -> None:
     """Also when the packed form is looked at again, and when a key is changed or dropped."""
-    keys = LiveKeys()
+    keys = LiveKeys(0.0)
     keys.put(hashed(1), caller(1))
     assert keys.get(hashed(1)) == caller(1)
     keys.put(hashed(1), given_caller)
@@ -52,7 +62,7 @@ def test_every_field_is_kept(given_caller: Caller) -> None:
 def test_callers_at_hand_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many keys are in use."""
     monkeypatch.setattr(livekeys, "_AT_HAND_MAX", 10)
-    keys = LiveKeys()
+    keys = LiveKeys(0.0)
     for number in range(100):
         keys.put(hashed(number), caller(number))
     for number in range(100):
@@ -68,20 +78,16 @@ def test_callers_at_hand_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_keys_are_dropped_when_their_end_has_come(quarters: list[int], times: list[int], at_most: int) -> None:
     """Never before it, always within the quarter of a second after it, whatever comes when, a few at a time."""
     ends = [quarter / 4 - 0.1 for quarter in quarters]
-    keys, there = LiveKeys(), {}
+    keys, there = LiveKeys(0.0), {}
     for number, end in enumerate(ends):
         keys.put(hashed(number), caller(number, end))
         there[f"{number:012}"] = end
     for now in sorted(times):
-        gone: set[str] = set()
-        while keys.ends.behind(now):
-            some = keys.drop_ended(now, at_most)
-            assert len(some) <= at_most
-            gone |= some
+        gone = dropped(keys, now, at_most)
         assert gone == {key_id for key_id, end in there.items() if end <= now - now % 0.25}
         for key_id in gone:
             del there[key_id]
-        late = caller(1000 + now, now + 0.2)  # in an hour that has begun
+        late = caller(1000 + now, now + 0.2)  # sooner than the hours that were looked at
         keys.put(hashed(1000 + now), late)
         there[late.key_id] = late.expires_at
         assert len(keys) == len(there)
@@ -89,32 +95,34 @@ def test_keys_are_dropped_when_their_end_has_come(quarters: list[int], times: li
 
 def test_an_end_that_is_another_one_now_is_not_the_old_one() -> None:
     """Put off, taken away or brought forward: the last word counts."""
-    keys = LiveKeys()
+    keys = LiveKeys(0.0)
     for number in range(3):
         keys.put(hashed(number), caller(number, 10.0))
     keys.put(hashed(0), caller(0, 2.0 * HOUR_S))
     keys.put(hashed(1), caller(1))
     keys.put(hashed(2), caller(2, 5.0))
-    assert keys.drop_ended(6.0, 100) == {"000000000002"}
-    assert keys.drop_ended(20.0, 100) == set()
-    assert keys.drop_ended(2.0 * HOUR_S, 100) == {"000000000000"}
+    assert dropped(keys, 6.0) == {"000000000002"}
+    assert dropped(keys, 20.0) == set()
+    assert dropped(keys, 2.0 * HOUR_S) == {"000000000000"}
     assert keys.get(hashed(1)) == caller(1)
 
 
 def test_no_step_is_large() -> None:
     """Looking through all keys and forgetting them comes in small pieces, the ends of one moment too."""
-    keys = LiveKeys()
+    keys = LiveKeys(0.0)
     count = 60_000
     for number in range(count):
         keys.put(hashed(number), caller(number, 7.0))
+    dropped(keys, 6.0)
     pieces = [len(ids) for ids in keys.ids()]
     assert sum(pieces) == count
     assert max(pieces) < 2 * count / 256
 
     def left(steps: Iterator[None]) -> Iterator[int]:
         for _ in steps:
-            yield len(keys) + len(keys.ends)
+            yield len(keys) + len(keys._soon)
 
+    assert len(keys._soon) == count
     sizes = [2 * count, *left(keys.emptied())]
     assert sizes[-1] == 0
     assert max(before - after for before, after in itertools.pairwise(sizes)) <= 10_000
