@@ -14,6 +14,7 @@ import structlog
 
 from luntrex_proxy import systemd
 from luntrex_proxy.control.alerts import Sender, raise_due
+from luntrex_proxy.gateway.pipeline import Pipeline
 from luntrex_proxy.gateway.upstreams import UnusableUpstreamError
 from luntrex_proxy.observe import logs
 from luntrex_proxy.observe.refusedkeys import RefusedKeys
@@ -22,7 +23,9 @@ from luntrex_proxy.settings.alerts import Alerts
 from luntrex_proxy.store import audit
 from luntrex_proxy.store.anchors import AnchorKey, append_anchor
 from luntrex_proxy.store.attempts import AttemptBook
+from luntrex_proxy.store.capturing import CaptureBook
 from luntrex_proxy.store.database import DRIVER_ERRORS, Pool
+from luntrex_proxy.store.debugcapture import delete_old
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.sealedsecrets import SecretBook
@@ -35,6 +38,8 @@ _KEEPER_EVERY_S = 30.0
 _KEEPER_AGAIN_S = 5.0
 _ATTEMPTS_EVERY_S = 2.0
 _WEBHOOKS_EVERY_S = 1.0
+_CAPTURES_EVERY_S = 0.5
+_SWEEP_EVERY_S = 60.0
 _ANCHOR_EVERY_S = 10.0
 _TROUBLE_EVERY_S = 1.0
 _TROUBLE_AGAIN_S = 60.0
@@ -79,6 +84,24 @@ async def keep_attempts(book: AttemptBook, pool: Pool, alerts: Alerts) -> None:
                 for raised in await raise_due(pool, alerts):
                     which = {"key_id": raised.subject} if raised.kind == "key" else {"network": raised.subject}
                     log.warning("luntrex.attempts", count=raised.count, **which)
+
+
+async def follow_captures(book: CaptureBook, pool: Pool, changes: Callable[[], object], pipeline: Pipeline) -> None:
+    """Let requests be captured while somebody's capture runs; with none, the way of a request knows of nothing."""
+    seen, swept_at = None, 0.0
+    while True:
+        try:
+            if book.active or changes() != seen:
+                seen = changes()
+                await book.refresh()
+                await book.write()
+                pipeline.captures = book if book.active else None
+            if time.monotonic() - swept_at > _SWEEP_EVERY_S:
+                swept_at = time.monotonic()
+                await delete_old(pool)
+        except StoreError:
+            seen = None  # the next round asks again; until then captures end by their own clock
+        await asyncio.sleep(_CAPTURES_EVERY_S)
 
 
 async def deliver_webhooks(sender: Sender) -> None:

@@ -42,6 +42,7 @@ from luntrex_proxy.settings.registry import SHIPPED
 from luntrex_proxy.simulator.demo import simulated
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.billing import ensure_role
+from luntrex_proxy.store.capturing import CaptureBook
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
@@ -203,6 +204,7 @@ class _Daemon:
             chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
             chores.watch_keeper(self._secrets),
             self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
+            chores.follow_captures(CaptureBook(direct), direct, lambda: self._keys.seen, self._pipeline),
             chores.keep_attempts(self._attempts, direct, self._settings.alerts),
             chores.anchor_audit(direct, self._plan.state_directory),
             chores.feed_watchdog(asyncio.get_running_loop()),

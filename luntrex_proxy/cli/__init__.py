@@ -32,6 +32,7 @@ VERBS: Final = {
     "consents": "What accounts' owners agreed to.",
     "audit": "Who did what, and whether the log is whole.",
     "attempts": "Requests that were refused for their key.",
+    "debug-capture": "Copy a key's next requests, readable to you alone.",
     "secrets": "What the installation keeps secret.",
     "doctor": "Check this installation and say what to mend.",
 }
@@ -50,7 +51,8 @@ class LazyGroup(click.Group):
         """Import one verb."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"luntrex_proxy.cli.{cmd_name}"), cmd_name)
+        module = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"luntrex_proxy.cli.{module}"), module)
         add_config_option(command)
         return command
 

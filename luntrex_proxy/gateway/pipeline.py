@@ -15,6 +15,7 @@ from luntrex_proxy.gateway.accept import Call, accept, guess_dialect, speaks
 from luntrex_proxy.gateway.authenticate import Door, known_caller
 from luntrex_proxy.gateway.authorise import authorise
 from luntrex_proxy.gateway.body import HeldBodies, decode
+from luntrex_proxy.gateway.capture import begin_capture
 from luntrex_proxy.gateway.forward import conclude, forward
 from luntrex_proxy.gateway.http.addresses import Addresses, Clients
 from luntrex_proxy.gateway.http.client import ClientConnection
@@ -24,7 +25,7 @@ from luntrex_proxy.gateway.models import ANY_MODEL, local_models
 from luntrex_proxy.gateway.openpaths import PATHS as OPEN_PATHS
 from luntrex_proxy.gateway.openpaths import open_path
 from luntrex_proxy.gateway.overload import REFUSING, Overload
-from luntrex_proxy.gateway.ports import Outside
+from luntrex_proxy.gateway.ports import Captures, Outside
 from luntrex_proxy.gateway.record import OTHER, Draft
 from luntrex_proxy.gateway.relay import Relayed, begin_relay, broken_end, end_relay
 from luntrex_proxy.gateway.route import Routing, choose
@@ -48,6 +49,7 @@ class Pipeline:
         self._held = HeldBodies(limits.bodies_held_bytes)
         self.routing = routing  # replaced whole by a reload; a request keeps what it chose
         self.door = Door(outside.keys, outside.prove, Attempts(limits.key_failures_per_minute), outside.on_key_refused)
+        self.captures: Captures | None = None  # set while somebody has a debug capture running
         self.console_url = ""
         self.limits = limits
         self.timeouts = timeouts
@@ -134,6 +136,8 @@ class Pipeline:
                 if self._keys.generation != generation:
                     caller = self._looked_up_again(exchange, call)
             draft.request_bytes = len(body)
+            if self.captures is not None:
+                begin_capture(self.captures, exchange, draft, body)
             fields = decode(call.route, body)
             draft.streamed = fields.stream
             # 4 authorise: the only source of a permit.

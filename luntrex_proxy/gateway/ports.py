@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.capture import Captured
 from luntrex_proxy.core.catalogue import Candidate, Resolution
 from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.core.outcome import Opening, Outcome
@@ -41,6 +42,13 @@ class Ledger(Protocol):
 
     def settle(self, outcome: Outcome) -> None:
         """Append the outcome. Room for it was reserved by `open`; never raises for lack of it."""
+
+
+class Captures(Protocol):
+    """Debug captures that run now."""
+
+    def admit(self, key_id: str) -> Callable[[Captured], None] | None:
+        """Whom to give the next request of this key to once it is over; None: it is not captured."""
 
 
 class Prices(Protocol):

@@ -4,6 +4,7 @@ An operation without a row fails test_authorization.py. `Row.place` makes what t
 the refused calls of a row all aim at something that is there.
 """
 
+import base64
 import datetime
 import itertools
 import time
@@ -18,10 +19,12 @@ from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.core.roles import Permission, Role
 from luntrex_proxy.store import apikeys, members
 from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.sealedbox import make_pair
 from tests.console.conftest import Answer, Api
 from tests.postgres import LOOKUP
 
 _numbers = itertools.count(1)
+PUBLIC_KEY = make_pair()[1]
 _COLUMNS = (
     "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'"
     " WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1"
@@ -166,6 +169,32 @@ async def a_session(world: World, _account: int, caller: Caller) -> dict[str, st
     return {"session_id": str(session_id)}
 
 
+async def a_consenting_key(world: World, account: int, caller: Caller) -> dict[str, str]:
+    """A service key of an account that agreed to debug captures."""
+    await consents.give(world.api.pool, account, Purpose.DEBUG_CAPTURE)
+    return await a_key(world, account, caller)
+
+
+async def a_capture(world: World, account: int, _caller: Caller) -> dict[str, str]:
+    """Somebody else's debug capture."""
+    return await _captured(world, account, await world.api.person())
+
+
+async def their_capture(world: World, account: int, caller: Caller) -> dict[str, str]:
+    """A debug capture of the caller's own."""
+    return await _captured(world, account, caller.person_id or await world.api.person())
+
+
+async def _captured(world: World, account: int, person_id: str) -> dict[str, str]:
+    key_id = (await a_key(world, account, Caller("")))["key_id"]
+    capture_id = await world.api.pool.fetchval(
+        "INSERT INTO debug_capture (account_id, key_id, person_id, public_key, requests_left, seconds_left, expires_at)"
+        " VALUES ($1, $2, $3, $4, 1, 60, now() + interval '1 minute') RETURNING capture_id",
+        account, key_id, uuid.UUID(person_id), PUBLIC_KEY,
+    )  # fmt: skip
+    return {"capture_id": str(capture_id)}
+
+
 @dataclass(frozen=True)
 class Row:
     """Who may: roles in the account of the path, or a kind of person."""
@@ -215,6 +244,17 @@ ROWS = {
     "upstreams.list": Row(Who.OPERATOR),
     "usage.totals": Row(_roles(O, A, D, B, V)),
     "usage.requests": Row(_roles(O, A, D, B, V)),
+    "debug_captures.start": Row(
+        _roles(O, A),
+        operator=False,
+        hidden_from=_roles(D),
+        place=a_consenting_key,
+        body=lambda: {"public_key": base64.b64encode(make_pair()[1]).decode()},
+    ),
+    "debug_captures.list": Row(_roles(O, A, D, V)),
+    "debug_captures.get": Row(_roles(O, A, V), hidden_from=_roles(D), place=a_capture),
+    "debug_captures.stop": Row(_roles(O, A), hidden_from=_roles(D), place=a_capture),
+    "debug_captures.records": Row(_roles(O, A, D), operator=False, place=their_capture),
     "consents.list": Row(_roles(O, A, P)),
     "consents.give": Row(_roles(O), operator=False, place=a_purpose, body=lambda: {"text_version": 1}),
     "consents.withdraw": Row(_roles(O), operator=False, place=a_consent),

@@ -25,6 +25,7 @@ PARAMETERS: Final = {
     "purpose": ("|".join(Purpose), "What a consent is for."),
     "person_id": (_UUID, "Id of the person."),
     "invitation_id": (_UUID, "Id of the invitation."),
+    "capture_id": (_UUID, "Id of the debug capture."),
     "session_id": (_UUID, "Id of the session."),
 }
 
@@ -162,6 +163,7 @@ class Operation:
     answer: type[Shown] | None = None  # of a list: one of its items; None: 204
     makes: bool = False  # 201, and Idempotency-Key counts
     replay: Callable[[Call, str], Awaitable[Made]] | None = None  # of what was made, by id; None: a secret went with it
+    members_only: bool = False  # not who runs the installation without being a member
     proven: bool = False  # a session must have proved within minutes whose it is; a token's scopes stand for that
     tagged: bool = False  # ETag, and If-Match where it changes something
     problems: tuple[str, ...] = field(default=())  # codes beyond those of every operation of its kind

@@ -67,6 +67,13 @@ PROBLEMS: Final = {
     ),
     "member_already": Row(409, "This person is a member already", "Change the member's role instead."),
     "closed": Row(403, "Only the operator adds new people here", "Ask whoever runs this installation."),
+    "no_capture_consent": Row(
+        409,
+        "The account did not consent",
+        "A service key is captured while the consent debug_capture is in force.",
+    ),
+    "captured_already": Row(409, "The key is captured already", "Stop that capture first."),
+    "bad_public_key": Row(422, "This is no public key", "Give the one that `debug-capture keygen` printed."),
     "account_suspended": Row(409, "The account is suspended", "It has to be resumed first."),
     "key_ended": Row(409, "The key has ended", "It is revoked or expired for good; make a new one."),
     "key_suspended": Row(409, "The key is suspended", "Resume it first."),

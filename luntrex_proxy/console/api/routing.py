@@ -157,6 +157,8 @@ def _admit(operation: Operation, person: Person | None, place: dict[str, str]) -
         raise unauthenticated()
     if isinstance(operation.access, tuple):
         access.require(person, int(place["account_id"]), *operation.access)
+        if operation.members_only and int(place["account_id"]) not in person.roles:
+            raise access.DeniedError
     elif operation.access is Who.OPERATOR:
         access.require_operator(person, *operation.scopes)
     elif operation.access is Who.SIGNED_IN and person.token_id is not None:

@@ -264,6 +264,12 @@ class Exchange:
             self.cut_code = code
             self.running.cancel()
 
+    def divert(self, see: Callable[[bytes], bytes], connection: Connection) -> None:
+        """Let `see` have each write of the answer first, and `connection` the word that it is over."""
+        write = self._write
+        self._write = lambda data: write(see(bytes(data)))
+        self.connection = connection
+
     def close(self) -> None:
         """The pipeline is done with this request: the connection may read the next one."""
         self.connection.answered()

@@ -1,0 +1,122 @@
+"""The debug captures of this process while they run: who is, how long by a clock that cannot jump, and sealing.
+
+Requests ask `admit`; everything else is beside them. A process takes requests out of a capture's count before it uses
+them, so several never capture more together; and it writes down how many seconds are left, so a restart adds none.
+"""
+
+import asyncio
+import functools
+import math
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from luntrex_proxy.core.capture import Captured
+from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.debugcapture import LIVE
+from luntrex_proxy.store.sealedbox import seal
+
+_PENDING_MAX: Final = 8  # requests under way or not stored yet: 2 MiB each at most
+_LEASE_MAX: Final = 10
+_READ: Final = f"""
+SELECT c.capture_id, c.key_id, c.person_id, c.public_key,
+       least(c.seconds_left, extract(epoch FROM c.expires_at - now()))::float8 AS seconds_left {LIVE}
+"""  # noqa: S608 -- constants
+_NOTE: Final = "UPDATE debug_capture SET seconds_left = least(seconds_left, $2) WHERE capture_id = $1"
+# A quarter of what is left, so that the last ones are there for whichever process is asked.
+_LEASE: Final = f"""
+UPDATE debug_capture c SET requests_left = c.requests_left - taken.count
+FROM (SELECT capture_id, least(greatest(requests_left / 4, 1), requests_left, {_LEASE_MAX}) AS count
+      FROM debug_capture WHERE capture_id = $1 FOR UPDATE) taken
+WHERE c.capture_id = taken.capture_id RETURNING taken.count
+"""  # noqa: S608 -- constants
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    """A capture that runs."""
+
+    capture_id: uuid.UUID
+    person_id: uuid.UUID
+    public_key: bytes
+    deadline: float  # on the monotonic clock; only ever earlier
+    allowance: int = 0  # requests this process may still capture
+
+
+class CaptureBook:
+    """What `gateway` asks which requests to capture, and gives them to."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._live: dict[str, _Live] = {}  # by key id
+        self._taken: list[tuple[_Live, Captured]] = []
+        self._under_way = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether any request may have to be captured, or one is not stored yet."""
+        return bool(self._live or self._taken or self._under_way)
+
+    def admit(self, key_id: str) -> Callable[[Captured], None] | None:
+        """Whom to give the next request of this key to once it is over; None: it is not captured."""
+        live = self._live.get(key_id)
+        if live is None or live.allowance < 1 or time.monotonic() >= live.deadline:
+            return None
+        if self._under_way + len(self._taken) >= _PENDING_MAX:
+            return None
+        live.allowance -= 1
+        self._under_way += 1
+        return functools.partial(self._take, live)
+
+    def _take(self, live: _Live, captured: Captured) -> None:
+        self._under_way -= 1
+        self._taken.append((live, captured))
+
+    async def refresh(self) -> None:
+        """Read which captures run, take requests out of their counts, and note how long they have. StoreError."""
+        with store_errors("say which debug captures run"):
+            rows = await self._pool.fetch(_READ)
+            now, found = time.monotonic(), {}
+            for row in rows:
+                known = self._live.get(row["key_id"])
+                deadline = now + row["seconds_left"]
+                if known is None or known.capture_id != row["capture_id"]:
+                    known = _Live(row["capture_id"], row["person_id"], row["public_key"], deadline)
+                known.deadline = min(known.deadline, deadline)
+                await self._pool.execute(_NOTE, known.capture_id, max(0, math.ceil(known.deadline - now)))
+                if known.allowance < 1:
+                    known.allowance = await self._pool.fetchval(_LEASE, known.capture_id) or 0
+                found[row["key_id"]] = known
+        self._live = found
+
+    async def write(self) -> None:
+        """Encrypt what was captured and store it. What cannot be stored is dropped, readable to nobody. StoreError."""
+        taken, self._taken = self._taken, []
+        for live, captured in taken:
+            sealed = await asyncio.to_thread(_seal, live, captured)
+            with store_errors("take what was captured"):
+                await self._pool.execute(
+                    "INSERT INTO debug_capture_record (capture_id, person_id, sealed) VALUES ($1, $2, $3)",
+                    live.capture_id,
+                    live.person_id,
+                    sealed,
+                )
+
+
+def _seal(live: _Live, captured: Captured) -> bytes:
+    plain = msgspec.json.encode(
+        {
+            "request_id": captured.request_id,
+            "started_us": captured.started_us,
+            "route": captured.route,
+            "request": captured.request,
+            "request_bytes": captured.request_bytes,
+            "answer": b"".join(captured.answer),
+            "answer_bytes": captured.answer_bytes,
+        }
+    )
+    return seal(live.public_key, plain, live.capture_id.bytes)
