@@ -14,6 +14,7 @@ import structlog
 
 from luntrex_proxy import systemd
 from luntrex_proxy.control.alerts import Sender, raise_due
+from luntrex_proxy.control.mailing import Postman
 from luntrex_proxy.gateway.pipeline import Pipeline
 from luntrex_proxy.gateway.upstreams import UnusableUpstreamError
 from luntrex_proxy.observe import logs
@@ -40,6 +41,7 @@ _ATTEMPTS_EVERY_S = 2.0
 _WEBHOOKS_EVERY_S = 1.0
 _CAPTURES_EVERY_S = 0.5
 _SWEEP_EVERY_S = 60.0
+_MAIL_EVERY_S = 1.0
 _ANCHOR_EVERY_S = 10.0
 _TROUBLE_EVERY_S = 1.0
 _TROUBLE_AGAIN_S = 60.0
@@ -114,6 +116,21 @@ async def deliver_webhooks(sender: Sender) -> None:
             log.warning("luntrex.webhook_failed", reason=reason)
         if reason is None:
             await asyncio.sleep(_WEBHOOKS_EVERY_S)
+
+
+async def send_mail(postman: Postman) -> None:
+    """Take queued letters to the server; say it once when that fails, and once when it works again."""
+    trouble = ""
+    while True:
+        reason, sent = trouble, 0
+        with contextlib.suppress(StoreError):
+            for ended in await postman.send_due():
+                sent += ended.outcome == "sent"
+                reason = "" if ended.outcome == "sent" else ended.reason or reason
+        if reason != trouble:
+            log.warning("luntrex.mail_fails" if reason else "luntrex.mail_goes_out", reason=reason)
+            trouble = reason
+        await asyncio.sleep(_MAIL_EVERY_S)
 
 
 async def anchor_audit(pool: Pool, directory: Path) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import resource
 import signal
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
@@ -18,6 +19,7 @@ import uvloop
 from luntrex_proxy import __version__, chores, systemd
 from luntrex_proxy.control.alerts import Sender
 from luntrex_proxy.control.application import check_aiohttp
+from luntrex_proxy.control.mailing import Postman
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.wire.endusers import derive_key
 from luntrex_proxy.gateway.http.listener import close_idle
@@ -193,6 +195,8 @@ class _Daemon:
         gateway_url, control_url = await self._open_planes(stack, services)
         stack.callback(systemd.stopping, "draining")
         self._start_chores()
+        if services.sends_mail:
+            self._start(chores.send_mail(Postman(services, time.time)))
         nobody, link = await first_link(services, control_url, wanted=plan.first_link)
         return Started(gateway_url, control_url, key, key_id, *example_model(self._settings), nobody, link)
 

@@ -11,8 +11,9 @@ from luntrex_proxy.control import acts
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.control.sessions import SignedIn
 from luntrex_proxy.core import totp as codes
+from luntrex_proxy.store import mail
 from luntrex_proxy.store import totp as table
-from luntrex_proxy.store.database import store_errors
+from luntrex_proxy.store.database import Connection, store_errors
 from luntrex_proxy.store.errors import RefusedError
 
 RECOVERY_CODES: Final = 10
@@ -57,9 +58,11 @@ async def confirm(services: Services, who: SignedIn, code: str, now: float | Non
     if step is None:
         raise RefusedError("This code is not right; look at the app, and whether the clocks agree.", "wrong")
     made = _make_codes()
-    with acts.acting_as(f"console:{who.person_id}"):
-        if not await table.confirm(services.pool, who.person_id, step, _hashes(made), but=who.session_id):
-            raise RefusedError("Begin again: no second factor waits for its first code.", "no_second_factor")
+    with store_errors("take the second factor"), acts.acting_as(f"console:{who.person_id}"):
+        async with services.pool.acquire() as connection, connection.transaction():
+            if not await table.confirm(connection, who.person_id, step, _hashes(made), but=who.session_id):
+                raise RefusedError("Begin again: no second factor waits for its first code.", "no_second_factor")
+            await _tell(services, connection, who)
     return made
 
 
@@ -76,6 +79,13 @@ async def remove(services: Services, who: SignedIn) -> None:
     with store_errors("remove the second factor"), acts.acting_as(f"console:{who.person_id}"):
         async with services.pool.acquire() as connection, connection.transaction():
             await table.remove(connection, who.person_id, but=who.session_id)
+            await _tell(services, connection, who)
+
+
+async def _tell(services: Services, connection: Connection, who: SignedIn) -> None:
+    """Whoever changed it, the person hears of it."""
+    if services.sends_mail:
+        await mail.enqueue(connection, "factor_changed", who.person_id)
 
 
 def _make_codes() -> list[str]:

@@ -10,7 +10,7 @@ from luntrex_proxy.control.lane import BusyError
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.control.sessions import SignedIn, begin, new_token, renew, token_hash
 from luntrex_proxy.core.people import read_address
-from luntrex_proxy.store import people, sessions
+from luntrex_proxy.store import mail, people, sessions
 from luntrex_proxy.store.database import store_errors
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.people import Credentials
@@ -73,6 +73,8 @@ async def change_password(services: Services, who: SignedIn, present: str, wante
     with store_errors("set the password"), acts.acting_as(f"console:{who.person_id}"):
         async with services.pool.acquire() as connection, connection.transaction():
             await people.set_password(connection, who.person_id, hashed, fingerprint, but=who.session_id)
+            if services.sends_mail:
+                await mail.enqueue(connection, "password_set", who.person_id)
     return await renew(services, who)
 
 

@@ -4,8 +4,10 @@ Nothing that a letter lets do is in the queue: a link is made when the letter is
 noted before sending and resolved after it, so a sender that dies in between makes a letter go out twice at most.
 """
 
+import asyncio
+import contextlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -15,6 +17,7 @@ import msgspec
 from luntrex_proxy.core.audit import Fact
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 
+_ADVISORY_LOCK: Final = 0x6C756E74_06
 _CLAIM: Final = timedelta(minutes=3)  # much longer than one letter may take
 _UNRESOLVED_MAX: Final = 2
 GIVEN_UP_AFTER: Final = timedelta(days=1)
@@ -52,6 +55,19 @@ async def enqueue_none(connection: Connection, kind: str) -> None:
     await connection.fetchval(
         "INSERT INTO mail (kind, facts, ended_at, outcome) VALUES ($1, '{}', now(), 'needless') RETURNING mail_id", kind
     )
+
+
+@contextlib.asynccontextmanager
+async def turn(pool: Pool) -> AsyncIterator[bool]:
+    """Whether this process may send now: one does at a time, so that a server sees one connection of ours."""
+    with store_errors("let letters be sent"):
+        async with pool.acquire() as connection:
+            is_ours = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _ADVISORY_LOCK)
+            try:
+                yield is_ours
+            finally:
+                if is_ours:
+                    await asyncio.shield(connection.execute("SELECT pg_advisory_unlock($1)", _ADVISORY_LOCK))
 
 
 async def claim(pool: Pool) -> Queued | None:

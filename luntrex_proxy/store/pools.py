@@ -8,7 +8,7 @@ from luntrex_proxy.settings.model import Database
 from luntrex_proxy.store.database import Pool, opened_pool
 from luntrex_proxy.store.following import check_listening
 
-_DIRECT_CONNECTIONS: Final = 2  # when a pooler is in between: for what needs a session, now and then
+_DIRECT_CONNECTIONS: Final = 3  # when a pooler is in between: for what needs a session, now and then
 
 
 @dataclass(frozen=True, slots=True)

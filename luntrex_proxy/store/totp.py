@@ -73,21 +73,19 @@ async def use_recovery_code(pool: Pool, person_id: uuid.UUID, code_hash: bytes) 
 
 
 async def confirm(
-    pool: Pool, person_id: uuid.UUID, step: int, code_hashes: Collection[bytes], *, but: uuid.UUID | None
+    connection: Connection, person_id: uuid.UUID, step: int, code_hashes: Collection[bytes], *, but: uuid.UUID | None
 ) -> bool:
-    """From now on codes are asked for; other sessions end. False: somebody else changed it meanwhile."""
-    with store_errors("take the second factor"):
-        async with pool.acquire() as connection, connection.transaction():
-            done = await connection.execute(
-                "UPDATE totp SET confirmed_at = now(), last_step = $2 WHERE person_id = $1 AND confirmed_at IS NULL",
-                person_id,
-                step,
-            )
-            if done == "UPDATE 0":
-                return False
-            await _put_codes(connection, person_id, code_hashes)
-            await audit.record(connection, "second_factor.set", str(person_id))
-            await sessions.end_all(connection, person_id, but=but)
+    """From now on codes are asked for, and other sessions end, in the caller's transaction. False: it is so already."""
+    done = await connection.execute(
+        "UPDATE totp SET confirmed_at = now(), last_step = $2 WHERE person_id = $1 AND confirmed_at IS NULL",
+        person_id,
+        step,
+    )
+    if done == "UPDATE 0":
+        return False
+    await _put_codes(connection, person_id, code_hashes)
+    await audit.record(connection, "second_factor.set", str(person_id))
+    await sessions.end_all(connection, person_id, but=but)
     return True
 
 

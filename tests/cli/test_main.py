@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -75,13 +76,21 @@ def test_version_and_unknown_verb() -> None:
     assert (unknown.exit_code, "No such command 'confg'" in unknown.stderr) == (2, True)
 
 
+def _leaves(command: click.Command) -> Iterator[click.Command]:
+    if not isinstance(command, click.Group):
+        yield command
+        return
+    for sub in command.commands.values():
+        yield from _leaves(sub)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_there(verb: str) -> None:
     """Each verb of the list can be imported and explains itself; `--config` may stand behind it or its sub-verbs."""
     command = main.get_command(click.Context(main), verb)
     assert command is not None
     assert CliRunner().invoke(main, [verb, "--help"]).exit_code == 0
-    leaves = command.commands.values() if isinstance(command, click.Group) else [command]
+    leaves = list(_leaves(command))
     assert all(
         "--config" in parameter.opts for leaf in leaves for parameter in leaf.params if parameter.name == "config"
     )

@@ -1,0 +1,187 @@
+"""What letters say, made at the moment they are sent: a link in one exists nowhere before. What sends them: mailing.py.
+
+To add a letter: a function here that returns a `Letter`, or None when there is nobody to tell any more, and its row in
+`LETTERS`; `store.mail.enqueue(connection, kind, person_id or address, facts)` queues it in the transaction of what it
+tells of. Facts are ids, numbers and fixed words. Nothing that a stranger can write goes into a letter: it would be our
+words to whoever gets it.
+"""
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from email.utils import formatdate
+from typing import Final
+from urllib.parse import urlsplit
+
+from luntrex_proxy.control import links
+from luntrex_proxy.control.services import Services
+from luntrex_proxy.store import members, people
+from luntrex_proxy.store.database import store_errors
+from luntrex_proxy.store.mail import Queued
+from luntrex_proxy.store.people import PersonInfo
+
+_NOT_YOU: Final = "If you did not ask for this, nothing happens; you can delete this letter."
+_WAS_NOT_YOU: Final = "If this was not you, ask whoever runs the installation for help at once."
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One letter: to whom, and its paragraphs."""
+
+    to: str = field(repr=False)
+    subject: str
+    paragraphs: tuple[str, ...] = field(repr=False)
+
+
+async def compose(services: Services, queued: Queued) -> Letter | None:
+    """The letter that is queued; None: it has become needless."""
+    make = LETTERS.get(queued.kind)
+    return None if make is None else await make(services, queued)
+
+
+def as_message(services: Services, queued: Queued, letter: Letter, now: float) -> EmailMessage:
+    """The letter as mail. Sent again, it has the same Message-ID, so that mailboxes can tell."""
+    sender = services.settings.mail.sender or ""
+    message = EmailMessage()
+    message["From"] = f"luntrex-proxy <{sender}>"
+    message["To"] = letter.to
+    message["Subject"] = letter.subject
+    message["Date"] = formatdate(now)
+    message["Message-ID"] = f"<{queued.mail_id}@{sender.partition('@')[2]}>"
+    message["Auto-Submitted"] = "auto-generated"
+    host = urlsplit(links.console_url(services.settings)).netloc
+    # Lines as they are: a link that is broken into two by an encoding is none in some mail programs.
+    message.set_content("\n\n".join((*letter.paragraphs, f"-- \nluntrex-proxy at {host}")) + "\n", cte="7bit")
+    return message
+
+
+async def _setup(services: Services, queued: Queued) -> Letter | None:
+    return await _with_link(
+        services, queued, "setup", "Your account at luntrex-proxy",
+        "You were made a member here. Set your password within a day:",
+    )  # fmt: skip
+
+
+async def _sign_up(services: Services, queued: Queued) -> Letter | None:
+    return await _with_link(
+        services, queued, "setup", "Sign up at luntrex-proxy",
+        "Somebody, hopefully you, wants to sign up here with this address. Set your password within a day:", _NOT_YOU,
+        statuses=("unverified",),
+    )  # fmt: skip
+
+
+async def _known(services: Services, queued: Queued) -> Letter | None:
+    person = await _person(services, queued)
+    if person is None:
+        return None
+    return Letter(
+        person.email, "Sign up at luntrex-proxy",
+        (
+            "Somebody, hopefully you, wants to sign up here with this address, which is known here already. Sign in:",
+            f"{links.console_url(services.settings)}/sign-in", _NOT_YOU,
+        ),
+    )  # fmt: skip
+
+
+async def _reset(services: Services, queued: Queued) -> Letter | None:
+    return await _with_link(
+        services, queued, "reset", "Another password for luntrex-proxy",
+        "Somebody, hopefully you, wants to set another password for this address. Do so within an hour:", _NOT_YOU,
+    )  # fmt: skip
+
+
+async def _password_set(services: Services, queued: Queued) -> Letter | None:
+    return await _notice(
+        services, queued, "Your password was changed", "The password of your account here was changed."
+    )
+
+
+async def _factor_changed(services: Services, queued: Queued) -> Letter | None:
+    return await _notice(
+        services, queued, "Your second factor was changed", "The second factor of your account here was changed."
+    )
+
+
+async def _invitation(services: Services, queued: Queued) -> Letter | None:
+    found = await members.invitation(services.pool, uuid.UUID(str(queued.facts.get("invitation", ""))))
+    if found is None or queued.address is None:
+        return None
+    with store_errors("make the link"):
+        async with services.pool.acquire() as connection, connection.transaction():
+            token = await links.make(connection, "invitation", invitation_id=found.invitation_id, by_mail=True)
+    return Letter(
+        queued.address, f"Invitation to {found.account} at luntrex-proxy",
+        (
+            f"You are invited to the account {found.account}, as its {found.role}. Take it up within a week:",
+            _url(services, token), "If you do not know what this is about, you can delete this letter.",
+        ),
+    )  # fmt: skip
+
+
+async def _address(services: Services, queued: Queued) -> Letter | None:
+    person = await people.by_id(services.pool, uuid.UUID(str(queued.facts.get("person", ""))))
+    if person is None or queued.address is None or person.status == "suspended":
+        return None
+    with store_errors("make the link"):
+        async with services.pool.acquire() as connection, connection.transaction():
+            token = await links.make(
+                connection, "address", person_id=person.person_id, by_mail=True, email=queued.address
+            )
+    return Letter(
+        queued.address, "Your new address for luntrex-proxy",
+        ("This is to become the address of an account here. Confirm it within a day:", _url(services, token), _NOT_YOU),
+    )  # fmt: skip
+
+
+async def _address_set(_services: Services, queued: Queued) -> Letter | None:
+    if queued.address is None:
+        return None
+    return Letter(
+        queued.address, "Your address was changed", ("Your account here has another mail address now.", _WAS_NOT_YOU)
+    )
+
+
+LETTERS: Final[Mapping[str, Callable[[Services, Queued], Awaitable[Letter | None]]]] = {
+    "setup": _setup,
+    "sign_up": _sign_up,
+    "known": _known,
+    "reset": _reset,
+    "password_set": _password_set,
+    "factor_changed": _factor_changed,
+    "invitation": _invitation,
+    "address": _address,
+    "address_set": _address_set,
+}
+
+
+async def _person(services: Services, queued: Queued) -> PersonInfo | None:
+    person = None if queued.person_id is None else await people.by_id(services.pool, queued.person_id)
+    return None if person is None or person.status == "suspended" else person
+
+
+async def _notice(services: Services, queued: Queued, subject: str, sentence: str) -> Letter | None:
+    person = await _person(services, queued)
+    return None if person is None else Letter(person.email, subject, (sentence, _WAS_NOT_YOU))
+
+
+async def _with_link(
+    services: Services,
+    queued: Queued,
+    kind: str,
+    subject: str,
+    sentence: str,
+    *after: str,
+    statuses: tuple[str, ...] = (),
+) -> Letter | None:
+    person = await _person(services, queued)
+    if person is None or (statuses and person.status not in statuses):
+        return None
+    with store_errors("make the link"):
+        async with services.pool.acquire() as connection, connection.transaction():
+            token = await links.make(connection, kind, person_id=person.person_id, by_mail=True)
+    return Letter(person.email, subject, (sentence, _url(services, token), *after))
+
+
+def _url(services: Services, token: str) -> str:
+    return links.url_of(links.console_url(services.settings), token)
