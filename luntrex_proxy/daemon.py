@@ -39,6 +39,7 @@ from luntrex_proxy.plan import Plan, Started, example_model, first_key, first_li
 from luntrex_proxy.planes import NO_CONTROL, control_plane, gateway_plane
 from luntrex_proxy.reload import Changeable, reload_when_asked
 from luntrex_proxy.retaining import Retention
+from luntrex_proxy.righting import Rights
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.settings.registry import SHIPPED
 from luntrex_proxy.simulator.demo import simulated
@@ -175,6 +176,13 @@ class _Daemon:
             log.warning("luntrex.schema_ahead", migration=migrated.ahead[-1])
         await ensure_partitions(direct, chores.today())
         self._bills_apart = await ensure_role(direct)
+        self._rights = Rights(
+            direct,
+            plan.state_directory,
+            self._settings.retention.audit_days,
+            lambda: self._spool.leave_segment(),  # noqa: PLW0108 -- it is made later
+        )
+        await self._rights.begin()
         lookup = await lookup_of(direct, plan.state_directory)
         self._pseudonym_key = derive_key(lookup.key)
         key_id, key = await first_key(direct, lookup, plan.first_account)
@@ -213,6 +221,7 @@ class _Daemon:
             chores.anchor_audit(direct, self._plan.state_directory),
             chores.feed_watchdog(asyncio.get_running_loop()),
             self._retention.keep(),
+            self._rights.keep(),
             chores.tell_trouble(self._keys, self._shipper, self._watched.ledger_troubles),
         )
         if self._settings.alerts.webhook.url is not None:

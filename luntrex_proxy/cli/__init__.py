@@ -30,6 +30,7 @@ VERBS: Final = {
     "registry": "Who else gets data: sub-processors, and objections to them.",
     "incidents": "Breaches of personal data: the register, who is affected, the notices.",
     "consents": "What accounts' owners agreed to.",
+    "rights": "What people may ask for by right.",
     "audit": "Who did what, and whether the log is whole.",
     "attempts": "Requests that were refused for their key.",
     "debug-capture": "Copy a key's next requests, readable to you alone.",

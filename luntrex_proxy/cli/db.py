@@ -15,6 +15,7 @@ from luntrex_proxy.cli.opening import Opened, located, run_verb
 from luntrex_proxy.cli.options import NamedPath
 from luntrex_proxy.cli.printing import byte_bar, print_json, print_table
 from luntrex_proxy.store import backup as backups
+from luntrex_proxy.store import billing, erasing
 from luntrex_proxy.store import migrate as schema
 from luntrex_proxy.store import upgrade as moving
 from luntrex_proxy.store.binaries import find_clients
@@ -127,7 +128,12 @@ def restore(context: click.Context, file: Path, replace: bool, other_pepper: boo
             script = backups.read_backup(file, show)
             await asyncio.to_thread(backups.load, _direct_dsn(opened), clients, script, drop)
         migrated = await schema.migrate(opened.pool, post=opened.settings.database.url is None)
-        return {"file": str(file), "migrated": migrated.applied, **msgspec.to_builtins(about)}
+        # Whoever was erased since the backup does not come back.
+        await billing.ensure_role(opened.pool)
+        days = opened.settings.retention.audit_days
+        erased = await erasing.catch_up(opened.pool, opened.state_directory, _clock(), days)
+        again = {"migrated": migrated.applied, "erased_again": erased}
+        return {"file": str(file), **again, **msgspec.to_builtins(about)}
 
     done = run_verb(context, body, needs_schema=False)
     if as_json:
@@ -175,8 +181,12 @@ def _direct_dsn(opened: Opened) -> str:
     return direct.reveal() if direct else opened.dsn
 
 
+def _clock() -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
+
+
 def _now() -> str:
-    return datetime.datetime.fromtimestamp(time.time(), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _clock().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _warn_ahead(ahead: tuple[str, ...]) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from luntrex_proxy.settings.errors import ConfigError
+
 if TYPE_CHECKING:
     from luntrex_proxy.plan import Started
 
@@ -31,6 +33,7 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
     from luntrex_proxy.plan import Plan  # noqa: PLC0415 -- as above
     from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- as above
     from luntrex_proxy.settings.policy import outsiders  # noqa: PLC0415 -- as above
+    from luntrex_proxy.settings.privacy import contact_warnings, missing_contact  # noqa: PLC0415 -- as above
     from luntrex_proxy.settings.state import find_state_directory  # noqa: PLC0415 -- as above
     from luntrex_proxy.systemd import stdout_is_journal  # noqa: PLC0415 -- as above
 
@@ -39,8 +42,12 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
     state = find_state_directory(loaded.settings.state)
     if state.note:
         click.echo(state.note, err=True)
-    for sentence in () if demo else outsiders(loaded.settings):
-        click.echo(sentence, err=True)
+    if not demo:
+        why = missing_contact(loaded.settings)
+        if why is not None:
+            raise ConfigError([f"privacy.contact: needed, because {why}: an address people can ask about their data"])
+        for sentence in (*outsiders(loaded.settings), *contact_warnings(loaded.settings)):
+            click.echo(sentence, err=True)
     # A key in the journal would be a key at rest in plain text: there `keys create` is the way.
     own_key = (demo or loaded.from_environment) and plane != "control" and not stdout_is_journal()
     plan = Plan(

@@ -48,6 +48,11 @@ _ROWS = (
     ),
     Row("address_not_allowed", 403, "The API key may not be used from this network address."),
     Row("endpoint_not_allowed", 403, "The API key may not use this endpoint."),
+    Row(
+        "processing_restricted",
+        403,
+        "The owner of this API key asked that their data only be stored; it can be used again once they lift that.",
+    ),
     Row("keys_unavailable", 503, "The key cannot be checked right now. Try again shortly.", retryable=True),
     # Body.
     Row("body_too_large", 413, "The request body is too large."),

@@ -81,6 +81,8 @@ class Door:
 
     def check_scope(self, caller: Caller, scope: Scope, route: Route, address: str) -> None:
         """What can be said of a limited key by the head alone. Raises Refusal."""
+        if scope.is_restricted:
+            raise Refusal("processing_restricted")
         if not scope.allows_address(address):
             self._on_refused(network_of(address), "address_not_allowed", caller.key_id)
             raise Refusal("address_not_allowed")

@@ -9,6 +9,7 @@
       security               whether what falls short of the privacy policy is refused (security.py)
       sealing                who keeps the key to the secrets in the database (sealing.py)
       retention              how long data is kept (retention.py)
+      privacy                whom people ask about their data (privacy.py)
       logging
       upstreams models       what is served (upstreams.py, catalogue.py)
 
@@ -25,6 +26,7 @@ from luntrex_proxy.settings.catalogue import Model
 from luntrex_proxy.settings.listeners import Listens, Mode, Network, Tls
 from luntrex_proxy.settings.people import Console, Mail
 from luntrex_proxy.settings.policy import Policy
+from luntrex_proxy.settings.privacy import Privacy
 from luntrex_proxy.settings.retention import RetentionPeriods
 from luntrex_proxy.settings.sealing import Sealing
 from luntrex_proxy.settings.secrets import Secret
@@ -202,6 +204,7 @@ class Settings(Section):
     sealing: Sealing = Field(Sealing(), description="Secrets in the database.")
     ledger: Ledger = Field(Ledger(), description="The spool of request records.")
     retention: RetentionPeriods = Field(RetentionPeriods(), description="How long data is kept.")
+    privacy: Privacy = Field(Privacy(), description="Rights of people.")
     logging: Logging = Field(Logging(), description="What is logged.")
     policy: Policy = Field(Policy(), description="The privacy policy of accounts without one of their own.")
     upstreams: tuple[Upstream, ...] = Field((), description="Where requests can go.")

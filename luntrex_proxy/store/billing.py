@@ -70,7 +70,9 @@ async def ensure_role(pool: Pool) -> bool:
 async def in_role(connection: Connection) -> AsyncIterator[None]:
     """Inside a transaction: statements of the block can reach invoices and nothing else, where there is the role."""
     has_role = await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1 AND pg_has_role(oid, 'MEMBER'))", ROLE
+        "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1 AND pg_has_role(oid, 'MEMBER')"
+        " AND has_schema_privilege(oid, 'billing', 'USAGE'))",
+        ROLE,
     )
     if has_role:
         await connection.execute(f"SET LOCAL ROLE {ROLE}")

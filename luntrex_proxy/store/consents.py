@@ -120,4 +120,4 @@ async def _record(connection: Connection, act: str, account: str, account_id: in
         " AND withdrawn_at IS NULL ORDER BY 1) WHERE account_id = $1",
         account_id,
     )
-    await audit.record(connection, act, account, account_id, facts)
+    await audit.record(connection, act, str(account_id), account_id, facts, {"name": account})

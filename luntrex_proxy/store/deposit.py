@@ -82,7 +82,7 @@ class Deposit:
             if not await move_position(connection, source.directory.boot_id, old, after, closed):
                 raise PositionMovedError
             if frames:
-                expired = await insert_rows(connection, [frame.payload for frame in frames], age_s)
+                expired = await insert_rows(connection, [frame.payload for frame in frames], age_s, again=source.again)
             self._on_step("before_commit")
         if expired:
             source.expired |= {position_after(frame) for frame in frames if _id(frame) in expired}

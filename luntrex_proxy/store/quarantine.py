@@ -38,10 +38,10 @@ def _write(directory: SpoolDirectory, start: Position, suffix: str, data: bytes)
     quarantine = directory.path.parent / QUARANTINE
     make_private_directory(quarantine)
     target = quarantine / f"{directory.boot_id}-{start.segment:08d}-{start.offset}{suffix}"
-    _replace(target, data)
+    replace_whole(target, data)
 
 
-def _replace(target: Path, data: bytes) -> None:
+def replace_whole(target: Path, data: bytes) -> None:
     """Give a file its content whole or not at all; a disk without room keeps nothing of it."""
     partial = target.with_suffix(".partial")
     try:
@@ -89,7 +89,7 @@ def _moved_in_time(path: Path, frames: list[Frame], now_us: int) -> Path:
         for us, frame in enumerate(frames, first_us)
     ]
     target = path.with_name(path.name.removesuffix(WRONG_CLOCK + SUFFIX) + SUFFIX)
-    _replace(path, b"".join(moved))
+    replace_whole(path, b"".join(moved))
     path.rename(target)
     sync_directory(path.parent)
     return target

@@ -44,6 +44,7 @@ class Source:
         self.confirm_at = 0.0  # monotonic; when an idle position is looked at
         self.closed = False  # the database says it is finished
         self.removed = False
+        self.again = False  # all of it is stored once more
 
     @property
     def bytes_behind(self) -> int:
@@ -68,6 +69,7 @@ class Source:
     def begin_again(self) -> None:
         """All that is on disk is read, and stored, once more: what is there already is skipped, and counted once."""
         self.believe(START, closed=False)
+        self.again = True
         self.read = START
         self.bytes_read = 0
 

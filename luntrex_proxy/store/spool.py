@@ -164,6 +164,14 @@ class Spool:
         """Let the next record begin a new segment: the shipper found the present one damaged."""
         self._rotate_at = 0
 
+    def leave_segment(self) -> None:
+        """Begin a new segment now, so that the present one goes as soon as it is stored: it names somebody erased."""
+        self.start_segment()
+        if self._fd >= 0 and self._offset and not (self._unsettled or self._waiting or self._closed):
+            with contextlib.suppress(OSError):  # the next record tries again
+                self._rotate()
+                self._syncer.begin(self._fd, self._segment)
+
     def written_through(self, segment: int) -> int:
         """Settles written from the start to the end of a segment that is not the present one."""
         return self._ends[segment].settles if segment in self._ends else self._written

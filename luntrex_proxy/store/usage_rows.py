@@ -8,6 +8,8 @@ from uuid import UUID
 from luntrex_proxy.core.outcome import Outcome, Tokens
 from luntrex_proxy.store.database import Connection
 from luntrex_proxy.store.segments import Position
+from luntrex_proxy.store.tombstones import ADVISORY_LOCK
+from luntrex_proxy.store.unlinking import unlink_incoming
 
 _TOKENS = tuple(Tokens().columns())
 # What a record brings, in its order; `usage` has the same columns but for the time, which a record counts in integers.
@@ -63,11 +65,14 @@ inserted AS (
 SELECT request_id, {_STARTED_AT} < possible FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} < since
 """
 # What a commit has stored is deleted from the spool: a server that commits without waiting for its disk must wait here.
-_MOVE = """
+# And nobody may be erased between here and the commit.
+_MOVE = f"""
 WITH waits AS (
     SELECT CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
+), turn AS (
+    SELECT pg_advisory_xact_lock_shared({ADVISORY_LOCK})
 )
-UPDATE spool_position SET segment = $4, byte_offset = $5, closed = $6, updated_at = now() FROM waits
+UPDATE spool_position SET segment = $4, byte_offset = $5, closed = $6, updated_at = now() FROM waits, turn
 WHERE boot_id = $1 AND segment = $2 AND byte_offset = $3 AND NOT closed
 """
 
@@ -107,12 +112,14 @@ def lines_of(records: Sequence[bytes]) -> bytes:
     return lines[len(_BEGIN) : -len(_END)].replace(between, b"\n")
 
 
-async def insert_rows(connection: Connection, records: Sequence[bytes], age_s: float | None = None) -> set[UUID]:
+async def insert_rows(
+    connection: Connection, records: Sequence[bytes], age_s: float | None = None, *, again: bool = False
+) -> set[UUID]:
     """Insert rows (outcomes in the spool's JSON) not stored yet, and add exactly those to the hourly and daily sums.
 
     Returns the ids of those older than what retention keeps, which are left out. `age_s`: how long the process that
-    wrote them has run, when it is known. Inside the caller's transaction. Raises ValueError like `lines_of`, and
-    WrongClockError.
+    wrote them has run, when it is known; `again`: they come from a directory that is stored once more. Inside the
+    caller's transaction. Raises ValueError like `lines_of`, and WrongClockError.
     """
     await connection.execute(_MAKE_INCOMING)
     pieces = []
@@ -120,10 +127,11 @@ async def insert_rows(connection: Connection, records: Sequence[bytes], age_s: f
         pieces.append(lines_of(records[start : start + _TURN_RECORDS]) + b"\n")
         await asyncio.sleep(0)
     await connection.copy_to_table("usage_incoming", source=_each(pieces), columns=COLUMNS, format="csv", escape="\\")
+    dropped = await unlink_incoming(connection, again=again)
     old = await connection.fetch(_INSERT, None if age_s is None else timedelta(seconds=age_s))
     if wrong := {row[0] for row in old if row[1]}:
         raise WrongClockError(wrong)
-    return {row[0] for row in old}
+    return dropped | {row[0] for row in old}
 
 
 async def _each(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:

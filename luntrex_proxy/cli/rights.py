@@ -1,0 +1,278 @@
+"""`luntrex-proxy rights ...`: what people may ask for by right, by the operator; the work is in `control/rights.py`.
+
+A running daemon carries out erasures whose time to think is over, and warns when half and four fifths of the time for
+an answer are gone.
+"""
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from luntrex_proxy.cli.opening import Opened, run_verb
+from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy.control import rights as control
+from luntrex_proxy.control.rights import Law, Request
+from luntrex_proxy.store import accounts, holds, people
+from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.holds import Hold
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_law = click.option(
+    "--law",
+    type=click.Choice([each.value for each in Law]),
+    default="gdpr",
+    show_default=True,
+    help="Whose clock runs.",
+)
+_lift = click.option("--lift", is_flag=True, help="End it again.")
+_CHANNEL = "operator"
+
+
+@click.group()
+def rights() -> None:
+    """What people may ask for by right."""
+
+
+@rights.command()
+@click.argument("person")
+@click.option("--name", help="What the person is called.")
+@click.option("--request", "request_id", type=click.UUID, help="A request of its usage to write a note about.")
+@click.option("--note", help="What is wrong about that record.")
+@_law
+@_json
+@click.pass_context
+def correct(
+    context: click.Context,
+    person: str,
+    name: str | None,
+    request_id: uuid.UUID | None,
+    note: str | None,
+    law: str,
+    as_json: bool,
+) -> None:
+    """Correct the name of PERSON (an address or id), or write a note beside a record of its usage.
+
+    Records are never changed. An address is changed by its person, with a letter to the new one.
+    """
+    if (name is None) == (request_id is None) or (request_id is None) != (note is None):
+        raise click.UsageError("Give --name, or --request together with --note.")
+
+    async def body(opened: Opened, person_id: uuid.UUID) -> Request:
+        if name is not None:
+            return await control.correct_name(opened.pool, person_id, name, law=Law(law), channel=_CHANNEL)
+        if request_id is None or note is None:
+            raise AssertionError
+        return await control.annotate(opened.pool, person_id, request_id, note, law=Law(law), channel=_CHANNEL)
+
+    _ask(context, person, body, as_json)
+
+
+@rights.command()
+@click.argument("person")
+@_lift
+@_law
+@_json
+@click.pass_context
+def restrict(context: click.Context, person: str, lift: bool, law: str, as_json: bool) -> None:
+    """Only store the data of PERSON: its keys answer 403, within a second."""
+    _ask(
+        context,
+        person,
+        lambda opened, who: control.restrict(opened.pool, who, on=not lift, law=Law(law), channel=_CHANNEL),
+        as_json,
+    )
+
+
+@rights.command("object")
+@click.argument("person")
+@_lift
+@_law
+@_json
+@click.pass_context
+def object_(context: click.Context, person: str, lift: bool, law: str, as_json: bool) -> None:
+    """From now on, new usage does not lead to PERSON in analytics."""
+    _ask(
+        context,
+        person,
+        lambda opened, who: control.object_to_analytics(opened.pool, who, on=not lift, law=Law(law), channel=_CHANNEL),
+        as_json,
+    )
+
+
+@rights.command()
+@click.argument("person")
+@click.option("--now", "at_once", is_flag=True, help="Without the days in which it can be withdrawn.")
+@_law
+@_json
+@click.pass_context
+def erase(context: click.Context, person: str, at_once: bool, law: str, as_json: bool) -> None:
+    """Erase PERSON, and accounts that are nobody else's, when the time to withdraw it is over.
+
+    What stays, why and until when is in the receipt: `rights status REFERENCE`.
+    """
+
+    async def body(opened: Opened, person_id: uuid.UUID) -> Request:
+        grace = timedelta(days=0 if at_once else opened.settings.privacy.erasure_grace_days)
+        made = await control.ask_erasure(opened.pool, person_id, _now(), grace, law=Law(law), channel=_CHANNEL)
+        if not at_once:
+            return made
+        days = opened.settings.retention.audit_days
+        return await control.carry_out(opened.pool, opened.state_directory, made, _now(), days)
+
+    _ask(context, person, body, as_json)
+
+
+@rights.command()
+@click.argument("reference")
+@_json
+@click.pass_context
+def withdraw(context: click.Context, reference: str, as_json: bool) -> None:
+    """Take back a request that was not carried out yet."""
+    _print(run_verb(context, lambda opened: control.withdraw(opened.pool, reference)), as_json)
+
+
+@rights.command()
+@click.argument("reference")
+@click.option("--refuse", is_flag=True, help="Refuse it.")
+@click.option("--outcome", required=True, metavar="WORD", help="How, in one word such as identity_not_proven.")
+@_json
+@click.pass_context
+def close(context: click.Context, reference: str, refuse: bool, outcome: str, as_json: bool) -> None:
+    """Close a request that was answered, or refused, outside this program."""
+    if not outcome.replace("_", "").isalpha() or not outcome.islower() or len(outcome) > 40:
+        raise click.UsageError("--outcome is one word of small letters and _.")
+    done = run_verb(context, lambda opened: control.answer(opened.pool, reference, refused=refuse, outcome=outcome))
+    _print(done, as_json)
+
+
+@rights.command()
+@click.argument("reference")
+@_json
+@click.pass_context
+def extend(context: click.Context, reference: str, as_json: bool) -> None:
+    """Take the longer time that the law allows. Tell the person why, within the first."""
+    _print(run_verb(context, lambda opened: control.extend(opened.pool, reference)), as_json)
+
+
+@rights.command("list")
+@click.option("--all", "with_closed", is_flag=True, help="Closed ones too.")
+@_json
+@click.pass_context
+def list_(context: click.Context, with_closed: bool, as_json: bool) -> None:
+    """List open requests, the oldest first."""
+    found = run_verb(context, lambda opened: control.listed(opened.pool, only_open=not with_closed))
+    now = _now()
+    shown = [control.shown(each, now) for each in found]
+    if as_json:
+        print_json(shown)
+        return
+    print_table(
+        ("REFERENCE", "RIGHT", "STATE", "LAW", "RECEIVED", "DUE", "CLOCK"),
+        [
+            tuple(each[name] for name in ("reference", "right", "state", "law", "received_at", "due_at", "stage"))
+            for each in shown
+        ],
+    )
+
+
+@rights.command()
+@click.argument("reference", required=False)
+@_json
+@click.pass_context
+def status(context: click.Context, reference: str | None, as_json: bool) -> None:
+    """Show a request with its clock and receipt; without REFERENCE how many are open, and how near their ends."""
+    if reference is not None:
+        _print(run_verb(context, lambda opened: control.by_reference(opened.pool, reference)), as_json)
+        return
+    found = run_verb(context, lambda opened: control.listed(opened.pool))
+    now = _now()
+    stages = [each.clock.stage(now).value for each in found]
+    shown = {stage: stages.count(stage) for stage in ("running", "half", "late", "over")}
+    if as_json:
+        print_json({"open": len(found), "clocks": shown})
+    else:
+        print_table(("OPEN", *(stage.upper() for stage in shown)), [(len(found), *shown.values())])
+
+
+@rights.command("hold")
+@click.argument("case")
+@click.option("--person", help="Address or id of a person.")
+@click.option("--account", help="Name of an account.")
+@_json
+@click.pass_context
+def place(context: click.Context, case: str, person: str | None, account: str | None, as_json: bool) -> None:
+    """Hold everything of a person or an account for the file number CASE."""
+    if (person is None) == (account is None):
+        raise click.UsageError("Give --person or --account.")
+
+    async def body(opened: Opened) -> Hold:
+        if person is not None:
+            return await holds.place(opened.pool, case, await _person(opened, person))
+        return await holds.place(opened.pool, case, (await accounts.get(opened.pool, account or "")).account_id)
+
+    _print_holds([run_verb(context, body)], as_json)
+
+
+@rights.command("lift-hold")
+@click.argument("hold_id", type=click.IntRange(1))
+@_json
+@click.pass_context
+def lift_hold(context: click.Context, hold_id: int, as_json: bool) -> None:
+    """End a hold: erasures that waited for it are carried out, and what is old goes."""
+    _print_holds([run_verb(context, lambda opened: holds.lift(opened.pool, hold_id))], as_json)
+
+
+@rights.command("holds")
+@_json
+@click.pass_context
+def list_holds(context: click.Context, as_json: bool) -> None:
+    """List all holds."""
+    _print_holds(run_verb(context, lambda opened: holds.list_all(opened.pool)), as_json)
+
+
+async def _person(opened: Opened, given: str) -> uuid.UUID:
+    try:
+        person_id = uuid.UUID(given)
+    except ValueError:
+        return (await people.find(opened.pool, given)).person_id
+    if await people.by_id(opened.pool, person_id) is None:
+        raise RefusedError("There is no person of this id; `luntrex-proxy people list` shows all.", "not_found")
+    return person_id
+
+
+def _ask(
+    context: click.Context, person: str, body: Callable[[Opened, uuid.UUID], Awaitable[Request]], as_json: bool
+) -> None:
+    async def found(opened: Opened) -> Request:
+        return await body(opened, await _person(opened, person))
+
+    _print(run_verb(context, found), as_json)
+
+
+def _print(request: Request, as_json: bool) -> None:
+    shown = control.shown(request, _now())
+    if as_json:
+        print_json(shown)
+        return
+    receipt = shown.pop("receipt")
+    print_table(tuple(name.upper() for name in shown), [tuple(shown.values())])
+    for kept in (receipt or {}).get("kept", ()):
+        click.echo(f"stays: {kept['what']} ({kept['why']}), until {kept['until'] or 'it is needed no more'}")
+
+
+def _print_holds(found: list[Hold], as_json: bool) -> None:
+    rows: list[dict[str, Any]] = [asdict(each) for each in found]
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("hold_id", "person_id", "account", "case_reference", "placed_at")
+        print_table([name.upper() for name in columns], [tuple(row[name] for name in columns) for row in rows])
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(time.time(), UTC)

@@ -1,0 +1,196 @@
+"""Rights of people, each by themselves or by the operator: what one asks for is written down, and done at once unless
+it needs time to think (erasure) or somebody's decision (what a form asks to be corrected).
+
+What an erasure meets: the last owner of an account with others is refused until another owner is made; an unpaid
+invoice stays with the others until the law lets it go; a legal hold makes it wait.
+"""
+
+import uuid
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from luntrex_proxy.control.acts import RefusedError
+from luntrex_proxy.core.deadlines import STAGES, Stage
+from luntrex_proxy.core.people import NAME_RULE, read_name
+from luntrex_proxy.core.rights import ENDED, Law, Right, State
+from luntrex_proxy.store import erasing, people, subjects
+from luntrex_proxy.store import rights as table
+from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.erasing import HeldError, Receipt
+from luntrex_proxy.store.people import LastOwnerError
+from luntrex_proxy.store.rights import Request
+
+__all__ = ["HeldError", "LastOwnerError", "Law", "Receipt", "Request", "Right", "State"]
+by_reference, listed, extend, lapse = table.by_reference, table.listed, table.extend, table.lapse
+_NOTE_CHARACTERS_MAX: Final = 500
+
+
+async def restrict(
+    pool: Pool, person_id: uuid.UUID, *, on: bool = True, law: Law = Law.GDPR, channel: str = "self"
+) -> Request:
+    """From now on the person's data is only stored, and its keys answer 403; or no more."""
+    with store_errors("restrict the processing"):
+        async with pool.acquire() as connection, connection.transaction():
+            made = await table.insert(connection, Right.RESTRICT, law, channel, State.OPEN, person_id=person_id)
+            changed = await table.set_restricted(connection, person_id, restricted=on)
+            outcome = ("restricted" if on else "lifted") if changed else "was_so_already"
+            await table.end(connection, made.request_id, State.DONE, outcome)
+    return await table.by_reference(pool, made.reference)
+
+
+async def object_to_analytics(
+    pool: Pool, person_id: uuid.UUID, *, on: bool = True, law: Law = Law.GDPR, channel: str = "self"
+) -> Request:
+    """From now on new usage does not lead to the person in analytics; or it does again."""
+    with store_errors("note the objection"):
+        async with pool.acquire() as connection, connection.transaction():
+            made = await table.insert(connection, Right.OBJECT, law, channel, State.OPEN, person_id=person_id)
+            changed = await table.set_objecting(connection, person_id, objecting=on)
+            outcome = ("objected" if on else "lifted") if changed else "was_so_already"
+            await table.end(connection, made.request_id, State.DONE, outcome)
+    return await table.by_reference(pool, made.reference)
+
+
+async def correct_name(
+    pool: Pool, person_id: uuid.UUID, name: str, *, law: Law = Law.GDPR, channel: str = "self"
+) -> Request:
+    """What the person is called. (An address changes by a letter to the new one: control/people.py.)"""
+    read = read_name(name)
+    if read is None:
+        raise RefusedError(NAME_RULE, "bad_name")
+    await people.set_name(pool, person_id, read)
+    return await _done_at_once(pool, person_id, Right.CORRECT, law, channel, "corrected")
+
+
+async def annotate(
+    pool: Pool, person_id: uuid.UUID, request_id: uuid.UUID, note: str, *, law: Law = Law.GDPR, channel: str = "self"
+) -> Request:
+    """Say what is wrong about a record of one's own usage. Records are never changed; the words stand beside them."""
+    note = note.strip()
+    if not 0 < len(note) <= _NOTE_CHARACTERS_MAX or not note.isprintable():
+        raise RefusedError(f"A note has 1 to {_NOTE_CHARACTERS_MAX} characters, in one line.", "bad_note")
+    with store_errors("write the note"):
+        async with pool.acquire() as connection, connection.transaction():
+            await table.annotate(connection, person_id, request_id, note)
+    return await _done_at_once(pool, person_id, Right.CORRECT, law, channel, "annotated")
+
+
+async def ask_erasure(
+    pool: Pool,
+    person_id: uuid.UUID,
+    now: datetime,
+    grace: timedelta,
+    *,
+    law: Law = Law.GDPR,
+    channel: str = "self",
+) -> Request:
+    """Erase the person when `grace` is over, unless it is withdrawn. LastOwnerError: another owner is needed first."""
+    with store_errors("note the erasure"):
+        async with pool.acquire() as connection, connection.transaction():
+            lost = await subjects.last_owner_of(connection, person_id)
+            if lost:
+                raise LastOwnerError(lost[0])
+            known = await connection.fetchval(
+                "SELECT reference FROM rights_request WHERE person_id = $1 AND kind = 'erase' AND closed_at IS NULL"
+                " AND act_at IS NOT NULL",
+                person_id,
+            )
+            if known is None:
+                made = await table.insert(
+                    connection, Right.ERASE, law, channel, State.WAITING, person_id=person_id, act_at=now + grace
+                )
+                known = made.reference
+    return await table.by_reference(pool, known)
+
+
+async def withdraw(pool: Pool, reference: str, person_id: uuid.UUID | None = None) -> Request:
+    """Take a request back that was not carried out. RefusedError: it was, or it is another person's."""
+    found = await table.by_reference(pool, reference)
+    if person_id not in (None, found.person_id):
+        raise RefusedError("There is no request of this reference.", "not_found")
+    if found.state in ENDED:
+        raise RefusedError("This request has ended already.", "ended")
+    with store_errors("withdraw the request"):
+        async with pool.acquire() as connection, connection.transaction():
+            await table.end(connection, found.request_id, State.WITHDRAWN, "withdrawn")
+    return await table.by_reference(pool, reference)
+
+
+async def answer(pool: Pool, reference: str, *, refused: bool, outcome: str) -> Request:
+    """Close a request that somebody decided on. `outcome`: a fixed word."""
+    found = await table.by_reference(pool, reference)
+    if found.state in ENDED:
+        raise RefusedError("This request has ended already.", "ended")
+    with store_errors("answer the request"):
+        async with pool.acquire() as connection, connection.transaction():
+            await table.end(connection, found.request_id, State.REFUSED if refused else State.DONE, outcome)
+    return await table.by_reference(pool, reference)
+
+
+async def carry_out(pool: Pool, directory: Path, request: Request, now: datetime, audit_days: int) -> Request:
+    """Erase whom the request is of, now. Under a hold, or as a last owner, it waits and is tried again."""
+    if request.person_id is None:
+        raise RefusedError("The person of this request is not known here any more.", "not_found")
+    try:
+        receipt = await erasing.erase_person(pool, directory, request.person_id, now, audit_days)
+    except (HeldError, LastOwnerError):
+        with store_errors("note that it waits"):
+            async with pool.acquire() as connection:
+                await table.set_state(connection, request.request_id, State.HELD)
+        raise
+    with store_errors("write the receipt"):
+        async with pool.acquire() as connection, connection.transaction():
+            await table.end(connection, request.request_id, State.DONE, "erased", receipt.shown())
+    return await table.by_reference(pool, request.reference)
+
+
+async def carry_out_due(pool: Pool, directory: Path, now: datetime, audit_days: int) -> int:
+    """Erase everybody whose time to think is over; how many."""
+    erased = 0
+    for request in await table.due_erasures(pool, now):
+        try:
+            await carry_out(pool, directory, request, now, audit_days)
+            erased += 1
+        except (HeldError, LastOwnerError):
+            continue
+    return erased
+
+
+async def warnings(pool: Pool, now: datetime) -> list[tuple[Request, Stage]]:
+    """Open requests that came nearer to the end of their time since this was asked last: half, late, over."""
+    found = []
+    for request in await table.listed(pool):
+        stage = request.clock.stage(now)
+        if STAGES.index(stage) > STAGES.index(request.warned):
+            await table.warned(pool, request.request_id, stage)
+            found.append((request, stage))
+    return found
+
+
+def shown(request: Request, now: datetime) -> dict[str, Any]:
+    """A request as everybody with its reference may see it: no address, no person."""
+    clock = request.clock
+    is_open = request.state not in ENDED
+    return {
+        "reference": request.reference,
+        "right": request.kind.value,
+        "state": request.state.value,
+        "law": request.law.value,
+        "received_at": request.received_at,
+        "due_at": clock.due,
+        "stage": clock.stage(now).value if is_open else None,
+        "extended": request.extended_at is not None,
+        "act_at": request.act_at if is_open else None,
+        "closed_at": request.closed_at,
+        "outcome": request.outcome,
+        "receipt": request.receipt,
+    }
+
+
+async def _done_at_once(pool: Pool, person_id: uuid.UUID, kind: Right, law: Law, channel: str, outcome: str) -> Request:
+    with store_errors("note the request"):
+        async with pool.acquire() as connection, connection.transaction():
+            made = await table.insert(connection, kind, law, channel, State.OPEN, person_id=person_id)
+            await table.end(connection, made.request_id, State.DONE, outcome)
+    return await table.by_reference(pool, made.reference)

@@ -1,0 +1,282 @@
+"""Erasure: everything that leads to a person, or to an account, in every table; what stays, why and until when.
+
+1. tombstones, outside the database first; keys revoked, sessions ended: from here on nobody acts as them
+2. usage is unlinked (unlinking.py), in steps that nobody waits for
+3. all other tables, read from the schema (ownership.py), in one transaction
+
+Each step is right by itself. Killed in between, or undone by a restore, it is taken up at the next start, because the
+tombstones are there (`catch_up`).
+"""
+
+import asyncio
+import uuid
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from luntrex_proxy.store import audit, billing, ownership, people, subjects, tombstones
+from luntrex_proxy.store.changes import next_version
+from luntrex_proxy.store.database import Connection, Pool, store_errors
+from luntrex_proxy.store.errors import RefusedError, StoreError
+from luntrex_proxy.store.ownership import Column, Kind, Subject, Table, Where
+from luntrex_proxy.store.unlinking import ERASED, unlink_stored
+
+_ONE_AT_A_TIME: Final = 0x6C756E74_06
+_NOBODY: Final = uuid.UUID(int=0)
+# They have steps of their own here, or nothing of theirs goes.
+_APART: Final = frozenset(
+    {"usage", "usage_rollup", "usage_rollup_daily", "audit_entry", "person", "account", "api_key", "tombstone",
+     "legal_hold", "billing.invoice"}
+)  # fmt: skip
+_PERSONAL_WORDS: Final = """
+DELETE FROM audit_personal w USING audit_entry e WHERE w.sequence = e.sequence AND (w.word = ANY($1)
+    OR (e.object_id = ANY($2) OR e.facts ->> 'person' = ANY($2) OR e.account_id = ANY($3)) AND w.field <> 'actor')
+"""
+
+
+class HeldError(RefusedError):
+    """A legal hold wants the data: the erasure waits until it is lifted."""
+
+    def __init__(self) -> None:
+        super().__init__("A legal hold concerns this; it is erased when the hold is lifted.", "held")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something that stays. `until` None: as long as it is needed for that."""
+
+    what: str
+    why: str
+    until: date | None
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What was done: rows by table, and what stays. Numbers and fixed words, and numbers of invoices."""
+
+    erased: dict[str, int] = field(default_factory=dict)
+    unlinked: dict[str, int] = field(default_factory=dict)
+    kept: list[Kept] = field(default_factory=list)
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON would have it."""
+        return asdict(self)
+
+
+async def erase_person(
+    pool: Pool,
+    directory: Path,
+    person_id: uuid.UUID,
+    now: datetime,
+    audit_days: int,
+    *,
+    although_last_owner: bool = False,
+) -> Receipt:
+    """Erase a person and accounts that are nobody else's. HeldError, people.LastOwnerError: nothing was done.
+
+    `although_last_owner` is for what has to happen at once, such as a confirmed report of a child.
+    """
+    with store_errors("erase the person"):
+        async with pool.acquire() as connection:
+            subject = await subjects.of_person(connection, person_id)
+            if subject is None:
+                raise RefusedError("There is no such person.", "not_found")
+            lost = await subjects.last_owner_of(connection, person_id)
+            if lost and not although_last_owner:
+                raise people.LastOwnerError(lost[0])
+            return await _erase(connection, directory, subject, now, audit_days)
+
+
+async def erase_account(pool: Pool, directory: Path, account_id: int, now: datetime, audit_days: int) -> Receipt:
+    """Erase an account with its keys; its people stay. HeldError: nothing was done."""
+    with store_errors("erase the account"):
+        async with pool.acquire() as connection:
+            subject = await subjects.of_account(connection, account_id)
+            return await _erase(connection, directory, subject, now, audit_days)
+
+
+async def catch_up(pool: Pool, directory: Path, now: datetime, audit_days: int) -> int:
+    """Erase again whoever has a tombstone and is there: brought back by a restore, or half done; how many people."""
+    with store_errors("erase who is gone"):
+        async with pool.acquire() as connection:
+            known = await tombstones.share(connection, directory)
+            subject = await tombstones.matching(connection, known) if known else Subject()
+            if subject:
+                await _finish(connection, subject, now, audit_days)
+            return len(subject.person_ids)
+
+
+async def count_graves(pool: Pool) -> int:
+    """How many tombstones there are."""
+    with store_errors("count its tombstones"):
+        return await pool.fetchval("SELECT count(*) FROM tombstone")  # type: ignore[no-any-return]
+
+
+async def _erase(connection: Connection, directory: Path, subject: Subject, now: datetime, audit_days: int) -> Receipt:
+    async with connection.transaction():
+        version = await next_version(connection)
+        if await _is_held(connection, subject):
+            raise HeldError
+        # Before anything else of it is on record: what a crash leaves half done is ended at the next start.
+        graves = await tombstones.of_subject(connection, subject, now)
+        await asyncio.to_thread(tombstones.append, directory, graves)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", tombstones.ADVISORY_LOCK)
+        await tombstones.insert(connection, graves)
+        await connection.execute(
+            "UPDATE api_key SET status = 'revoked', revoked_at = coalesce(revoked_at, now()), version = $2"
+            " WHERE key_id = ANY($1)",
+            list(subject.key_ids),
+            version,
+        )
+        await connection.execute(
+            "UPDATE person SET status = 'suspended' WHERE person_id = ANY($1)", list(subject.person_ids)
+        )
+        await connection.execute(
+            "UPDATE session SET ended_at = now() WHERE person_id = ANY($1) AND ended_at IS NULL",
+            list(subject.person_ids),
+        )
+    return await _finish(connection, subject, now, audit_days)
+
+
+async def _is_held(connection: Connection, subject: Subject) -> bool:
+    held = await subjects.held(connection)
+    return bool(
+        set(held.person_ids) & set(subject.person_ids)
+        or set(held.account_ids) & set(subject.account_ids)
+        or set(held.key_ids) & set(subject.key_ids)
+    )
+
+
+async def _finish(connection: Connection, subject: Subject, now: datetime, audit_days: int) -> Receipt:
+    receipt = Receipt()
+    await connection.execute("SELECT pg_advisory_lock($1)", _ONE_AT_A_TIME, timeout=600)
+    try:
+        await connection.execute("SET statement_timeout = '10min'")
+        async for table, rows in unlink_stored(connection, subject):
+            receipt.unlinked[table] = receipt.unlinked.get(table, 0) + rows
+        try:
+            async with connection.transaction():
+                await _erase_everywhere(connection, subject, receipt)
+                await _list_kept(connection, subject, receipt, now, audit_days)
+                await _note(connection, subject, receipt)
+        except asyncpg.ForeignKeyViolationError as error:
+            raise StoreError(
+                f"The table {error.table_name} still refers to what is erased; nothing more was done."
+            ) from None
+    finally:
+        await connection.execute("RESET statement_timeout")
+        await connection.execute("SELECT pg_advisory_unlock($1)", _ONE_AT_A_TIME)
+    return receipt
+
+
+async def _erase_everywhere(connection: Connection, subject: Subject, receipt: Receipt) -> None:
+    words = await _words(connection, subject)
+    receipt.erased["audit_personal"] = _rows(
+        await connection.execute(
+            _PERSONAL_WORDS,
+            words,
+            [
+                *(str(each) for each in subject.person_ids),
+                *subject.key_ids,
+                *(str(each) for each in subject.account_ids),
+            ],
+            list(subject.account_ids),
+        )
+    )
+    for table in await ownership.tables(connection):
+        if table.name not in _APART:
+            await _erase_from(connection, table, subject, receipt)
+    await connection.execute(
+        "UPDATE api_key SET rotated_from = NULL WHERE rotated_from = ANY($1)", list(subject.key_ids)
+    )
+    for name, column, ids in (
+        ("api_key", "key_id", subject.key_ids),
+        ("account", "account_id", subject.account_ids),
+        ("person", "person_id", subject.person_ids),
+    ):
+        done = await connection.execute(f"DELETE FROM {name} WHERE {column} = ANY($1)", list(ids))  # noqa: S608 -- constants
+        receipt.erased[name] = _rows(done)
+    receipt.erased = {name: rows for name, rows in receipt.erased.items() if rows}
+
+
+async def _words(connection: Connection, subject: Subject) -> list[str]:
+    """The personal words by which the audit log may know the subject."""
+    found = await connection.fetch(
+        "SELECT unnest(ARRAY[email, name]) AS word FROM person WHERE person_id = ANY($1)"
+        " UNION SELECT name FROM account WHERE account_id = ANY($2)",
+        list(subject.person_ids),
+        list(subject.account_ids),
+    )
+    return [row["word"] for row in found if row["word"]]
+
+
+async def _erase_from(connection: Connection, table: Table, subject: Subject, receipt: Receipt) -> None:
+    for column in table.links:
+        where = Where()
+        condition = where.leads_to(column, subject)
+        if condition is None:
+            continue
+        instead = _instead(table, column)
+        if instead is None:
+            statement = f"DELETE FROM {table.name} WHERE {condition}"  # noqa: S608 -- names of the schema
+        else:
+            value = where.value(instead.value)
+            statement = f"UPDATE {table.name} SET {column.name} = {value} WHERE {condition}"  # noqa: S608 -- as above
+        rows = _rows(await connection.execute(statement, *where.arguments))
+        counts = receipt.erased if instead is None else receipt.unlinked
+        if rows:
+            counts[table.name] = counts.get(table.name, 0) + rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Instead:
+    """What stands where somebody's id or address was."""
+
+    value: Any
+
+
+def _instead(table: Table, column: Column) -> _Instead | None:
+    """What to write over a link; None: the row goes."""
+    is_about_them = column.declared and not table.keeps_proof
+    if is_about_them or (column.kind is Kind.ACCOUNT and not table.keeps_proof):
+        return None
+    if column.kind is Kind.EMAIL and not table.keeps_proof:
+        return None  # an address is all that such a row is for
+    if column.nullable:
+        return _Instead(None)
+    if column.kind is Kind.PERSON:
+        return None if column.cascades else _Instead(_NOBODY if column.type == "uuid" else "")
+    if column.kind is Kind.ACCOUNT:
+        return None if column.cascades else _Instead(0)
+    return _Instead(ERASED if column.kind is Kind.KEY else "")
+
+
+async def _list_kept(
+    connection: Connection, subject: Subject, receipt: Receipt, now: datetime, audit_days: int
+) -> None:
+    receipt.kept = [
+        Kept("usage without a link", "bills of the installation have to add up", None),
+        Kept("audit log without names", "proof of what was done", (now + timedelta(days=audit_days)).date()),
+        Kept("this request", "proof that it was answered", (now + timedelta(days=audit_days)).date()),
+        Kept("keyed hash of the id", "so that no backup brings it back", None),
+    ]
+    for invoice in await billing.of_accounts(connection, list(subject.account_ids)):
+        why = f"tax law of {invoice.country}" + ("" if invoice.paid_on else ", and it is not paid yet")
+        receipt.kept.append(Kept(f"invoice {invoice.number}", why, invoice.keep_until))
+
+
+async def _note(connection: Connection, subject: Subject, receipt: Receipt) -> None:
+    act = "person.erased" if subject.person_ids else "account.erased"
+    ids = [str(each) for each in (subject.person_ids or subject.account_ids)]
+    for object_id in ids or ["keys"]:
+        await audit.record(connection, act, object_id, facts={"tables": len(receipt.erased)})
+    # Rings that were read before this entry are read anew: rows that are gone cannot say it themselves.
+    await next_version(connection)
+    await connection.execute("UPDATE change_version SET removed_at_sequence = (SELECT sequence FROM audit_head)")
+
+
+def _rows(status: str) -> int:
+    return int(status.rpartition(" ")[2])
