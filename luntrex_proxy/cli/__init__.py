@@ -22,6 +22,8 @@ VERBS: Final = {
     "people": "Who may sign in.",
     "accounts": "Who keys and usage belong to.",
     "keys": "API keys of accounts.",
+    "apply": "Accounts, members and keys as a file says.",
+    "tokens": "Access tokens for the API.",
     "usage": "What was used, and what it cost.",
     "ledger": "Records on their way to the database.",
     "retention": "How long data is kept.",
@@ -37,7 +39,7 @@ VERBS: Final = {
     "secrets": "What the installation keeps secret.",
     "doctor": "Check this installation and say what to mend.",
 }
-_LIKE_A_KEY: Final = re.compile(r"lx_[0-9A-Za-z]{12}_[0-9A-Za-z]+")
+_LIKE_A_KEY: Final = re.compile(r"(lxp?_)[0-9A-Za-z]{12}_[0-9A-Za-z]+")
 DEBUG_VARIABLE: Final = "LUNTREX_DEBUG"
 
 
@@ -83,8 +85,8 @@ class LazyGroup(click.Group):
 
 
 def _masked(sentence: str) -> str:
-    """Whatever a sentence quotes: a key is not said again, also one with a typing error."""
-    return _LIKE_A_KEY.sub("lx_***", sentence)
+    """Whatever a sentence quotes: a key or token is not said again, also one with a typing error."""
+    return _LIKE_A_KEY.sub(r"\1***", sentence)
 
 
 def _sentence(error: Exception) -> str:

@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from luntrex_proxy.settings.contradictions import suggest
+from luntrex_proxy.settings.documents import Document
 from luntrex_proxy.settings.model import Settings
-from luntrex_proxy.settings.section import Loc, fields_at
+from luntrex_proxy.settings.section import Loc, fields_at, show_loc
 from luntrex_proxy.settings.sentences import Sentences, sentence_of
 
 # Longer or stranger keys are pointed at, not quoted: somebody may have pasted a secret with the wrong indentation.
@@ -24,10 +26,32 @@ _OF_A_FILE: Final[Sentences] = {
 }
 
 
-def explain(error: ValidationError) -> Iterator[tuple[Loc, str, bool]]:
-    """Place and sentence of everything in `error`, and whether it is the key itself that is wrong."""
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """Something that is wrong in a file."""
+
+    loc: Loc
+    sentence: str
+    is_unknown_key: bool = False
+
+
+def explain(error: ValidationError, root: type[BaseModel] = Settings) -> Iterator[Complaint]:
+    """Place and sentence of everything in `error`, of a file that is to be a `root`."""
     for detail in error.errors(include_url=False):
-        yield tuple(detail["loc"]), _sentence(detail), detail["type"] == "extra_forbidden"
+        yield Complaint(tuple(detail["loc"]), _sentence(detail, root), detail["type"] == "extra_forbidden")
+
+
+def placed_lines(file: object, document: Document, complaints: Iterable[Complaint]) -> list[str]:
+    """`file:line:column: key: sentence` of these and of what the document says itself, from top to bottom."""
+    found = [(place, loc, sentence) for place, loc, sentence in document.faults]
+    for each in complaints:
+        key_place = document.keys.get(each.loc) if each.is_unknown_key else None
+        found.append((key_place or document.place_of(each.loc), each.loc, each.sentence))
+    lines = []
+    for (line, column), loc, sentence in sorted(found, key=lambda fault: fault[0]):
+        key = show_loc(quotable(loc))
+        lines.append(f"{file}:{line}:{column}: {key + ': ' if key else ''}{sentence}")
+    return lines
 
 
 def unknown_key(key: str, fields: Iterable[str]) -> str:
@@ -43,10 +67,10 @@ def quotable(loc: Loc) -> Loc:
     return loc
 
 
-def _sentence(detail: ErrorDetails) -> str:
+def _sentence(detail: ErrorDetails, root: type[BaseModel]) -> str:
     kind, loc = detail["type"], detail["loc"]
     if kind == "extra_forbidden":
-        return unknown_key(str(loc[-1]), fields_at(Settings, loc[:-1]))
+        return unknown_key(str(loc[-1]), fields_at(root, loc[:-1]))
     sentence = sentence_of(detail, _OF_A_FILE)
     allowed = re.findall(r"'([^']+)'", sentence) if kind in {"enum", "literal_error"} else []
     if len(allowed) > 1 and isinstance(detail["input"], str):

@@ -28,6 +28,11 @@ class Document:
     keys: dict[Loc, Place] = field(default_factory=dict)
     faults: list[tuple[Place, Loc, str]] = field(default_factory=list)
 
+    def place_of(self, loc: Loc) -> Place:
+        """Where `loc` stands, or else the part it belongs to."""
+        upwards = (loc[:depth] for depth in range(len(loc), -1, -1))
+        return next((self.values[part] for part in upwards if part in self.values), (1, 1))
+
 
 def parse_document(text: str) -> Document:
     """Read YAML. Faults are collected, so that they can be reported with all others."""

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from luntrex_proxy.settings.attributes import FILLED, find_known
-from luntrex_proxy.settings.complaints import explain, quotable
+from luntrex_proxy.settings.complaints import Complaint, explain, placed_lines
 from luntrex_proxy.settings.contradictions import contradictions
-from luntrex_proxy.settings.documents import MAX_FILE_BYTES, Document, Place, parse_document
+from luntrex_proxy.settings.documents import MAX_FILE_BYTES, Document, parse_document
 from luntrex_proxy.settings.errors import ConfigError
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.settings.overrides import Override, apply_overrides, read_overrides
@@ -59,10 +59,6 @@ class _Layers:
         """The variable that set `loc` or the part it is in; "" when the file or a default did."""
         return next((self.variables[part] for part in _upwards(loc) if part in self.variables), "")
 
-    def place_of(self, loc: Loc) -> Place:
-        """Where `loc` stands in the file, or else the part it belongs to."""
-        return next((self.document.values[part] for part in _upwards(loc) if part in self.document.values), (1, 1))
-
 
 def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, serving: bool = False) -> Loaded:
     """Read the configuration. `serving`: all secrets and ca_files are readable, and there is something to serve."""
@@ -71,9 +67,11 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, s
     if serving and not layers.data.get("upstreams") and not layers.document.faults:
         if layers.file is None:
             raise ConfigError([*_report(layers, problems), NOTHING_TO_SERVE])
-        problems.append(_Problem(("upstreams",), "names no upstream, so there is nothing to serve"))
+        problems.append(Complaint(("upstreams",), "names no upstream, so there is nothing to serve"))
     if serving and settings is not None and settings.security.policy == "strict":
-        problems += [_Problem(found.loc, f"{found.remedy} (security.policy: strict)") for found in shortfalls(settings)]
+        problems += [
+            Complaint(found.loc, f"{found.remedy} (security.policy: strict)") for found in shortfalls(settings)
+        ]
     lines = _report(layers, problems)
     if lines or settings is None:
         raise ConfigError(lines)
@@ -83,13 +81,6 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, s
         file=layers.file,
         from_environment=layers.file is None and bool(settings.upstreams),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    loc: Loc
-    sentence: str
-    is_unknown_key: bool = False
 
 
 def _collect(path: Path | None, environ: Mapping[str, str]) -> _Layers:
@@ -128,30 +119,26 @@ def _read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path, str
     return file, text
 
 
-def _validate(layers: _Layers, surroundings: Surroundings) -> tuple[Settings | None, list[_Problem]]:
-    problems = [_Problem(loc, sentence) for loc, sentence in contradictions(layers.data)]
+def _validate(layers: _Layers, surroundings: Surroundings) -> tuple[Settings | None, list[Complaint]]:
+    problems = [Complaint(loc, sentence) for loc, sentence in contradictions(layers.data)]
     try:
         return Settings.model_validate(layers.data, context=surroundings), problems
     except ValidationError as error:
-        problems += [_Problem(*explained) for explained in explain(error)]
+        problems += explain(error)
         return None, problems
 
 
-def _report(layers: _Layers, problems: list[_Problem]) -> list[str]:
+def _report(layers: _Layers, problems: list[Complaint]) -> list[str]:
     """All lines: variables first, then the file from top to bottom."""
     lines = [f"{override.variable}: {override.problem}" for override in layers.overrides if override.problem]
-    in_file = [(place, loc, sentence) for place, loc, sentence in layers.document.faults]
+    in_file = []
     for problem in problems:
         variable = layers.variable_of(problem.loc)
         if variable:
             lines.append(f"{variable}: {problem.sentence}")
-            continue
-        key_place = layers.document.keys.get(problem.loc) if problem.is_unknown_key else None
-        in_file.append((key_place or layers.place_of(problem.loc), problem.loc, problem.sentence))
-    for (line, column), loc, sentence in sorted(in_file, key=lambda fault: fault[0]):
-        key = show_loc(quotable(loc))
-        lines.append(f"{layers.file}:{line}:{column}: {key + ': ' if key else ''}{sentence}")
-    return lines
+        else:
+            in_file.append(problem)
+    return lines + placed_lines(layers.file, layers.document, in_file)
 
 
 def _origins(layers: _Layers, value: object, loc: Loc) -> Iterator[tuple[str, str]]:

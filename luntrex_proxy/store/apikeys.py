@@ -58,6 +58,7 @@ FROM api_key k WHERE k.key_id = $1
 
 
 _NO_TERMS: Final = Terms()
+PreparedKey = tuple[Proof, bytes]  # what is stored of a key that is not there yet, and the key itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,14 @@ async def create(
     *,
     person_id: str | None = None,
     bcrypt_cost: int = BCRYPT_COST,
+    prepared: PreparedKey | None = None,
 ) -> NewKey:
     """Make a key for the account of this name; with `person_id` it is this member's own.
 
     RefusedError: the account is unknown or suspended, the name taken or unusable, the time over before it begins.
     """
     refuse_bad_name(name)
-    proof, key = await _make(lookup, bcrypt_cost)
+    proof, key = prepared or await prepare(lookup, bcrypt_cost)
     with store_errors("create the key"):
         async with pool.acquire() as connection, connection.transaction(), claimed(connection) as claim:
             version = await next_version(connection)
@@ -147,7 +149,7 @@ async def rotate(
     refuse_no_id(key_id)
     if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
         raise RefusedError(f"The overlap of two keys is 0 to {LONGEST_OVERLAP_S / 3600:.0f} hours.")
-    proof, key = await _make(lookup, bcrypt_cost)
+    proof, key = await prepare(lookup, bcrypt_cost)
     with store_errors("rotate the key"):
         async with pool.acquire() as connection, connection.transaction(), claimed(connection) as claim:
             version = await next_version(connection)
@@ -265,7 +267,7 @@ async def _account_of(connection: Connection, key_id: str) -> int:
     return account_id
 
 
-async def _make(lookup: Lookup, bcrypt_cost: int) -> tuple[Proof, bytes]:
+async def prepare(lookup: Lookup, bcrypt_cost: int = BCRYPT_COST) -> PreparedKey:
     """What is stored of a fresh key, and the key; bcrypt (59 ms at cost 10) runs in a thread."""
     key_id, key = apikeys.make_key(secrets.token_bytes(apikeys.RANDOM_BYTES))
     hashed = await asyncio.to_thread(bcrypt.hashpw, apikeys.bcrypt_input(key), bcrypt.gensalt(bcrypt_cost))

@@ -16,3 +16,8 @@ async def next_version(connection: Connection) -> int:
     version: int = await connection.fetchval("UPDATE change_version SET version = version + 1 RETURNING version")
     await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(version))
     return version
+
+
+async def hold_changes(connection: Connection) -> None:
+    """Let nobody else change keys or accounts until the transaction ends; changes nothing itself."""
+    await connection.execute("SELECT version FROM change_version FOR UPDATE")

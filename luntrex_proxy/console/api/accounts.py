@@ -21,8 +21,8 @@ from luntrex_proxy.console.api.reading import version_of
 from luntrex_proxy.control import accounts
 from luntrex_proxy.control.accounts import Account
 from luntrex_proxy.core.roles import Permission, Role
+from luntrex_proxy.settings.scopes import NAME_PATTERN
 
-NAME_PATTERN: Final = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _POLICY: Final = (
     "What upstreams may do with requests, such as `region=eu; retention=none; training=never`; "
     "null: the installation's default."

@@ -1,12 +1,10 @@
 """/accounts/{account_id}/keys: API keys. A new key is in the answer that makes it, and nowhere else ever again."""
 
-import contextlib
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import Field
 
-from luntrex_proxy.console.api.accounts import NAME_PATTERN
 from luntrex_proxy.console.api.operations import (
     Body,
     Call,
@@ -23,41 +21,12 @@ from luntrex_proxy.console.api.problems import invalid
 from luntrex_proxy.console.api.reading import version_of
 from luntrex_proxy.control import keys
 from luntrex_proxy.control.keys import KeyInfo, NewKey, Terms
-from luntrex_proxy.core.policy import REGION
 from luntrex_proxy.core.roles import Permission
-from luntrex_proxy.core.scope import ENDPOINTS, ENTRIES_MAX, MODEL, BadScopeError, Scope, read_scope
-from luntrex_proxy.settings.section import fault
+from luntrex_proxy.core.scope import ENTRIES_MAX, Scope, read_scope
+from luntrex_proxy.settings.scopes import NAME_PATTERN, ClientNetwork, Endpoint, Model, Region
 
 _READ: Final = (Permission.KEYS_READ, Permission.KEYS_WRITE, Permission.KEYS_OWN)
 _CHANGE: Final = (Permission.KEYS_WRITE, Permission.KEYS_OWN)
-
-
-def _check_endpoint(name: str) -> str:
-    if name in ENDPOINTS:
-        return name
-    raise fault(f"must be {', '.join(ENDPOINTS[:-1])} or {ENDPOINTS[-1]}")
-
-
-def _check_model(name: str) -> str:
-    with contextlib.suppress(BadScopeError):
-        read_scope(models=(name,))
-        return name
-    raise fault("must be a model's name as clients write it, or its beginning and *")
-
-
-def _check_network(text: str) -> str:
-    with contextlib.suppress(BadScopeError):
-        read_scope(networks=(text,))
-        return text
-    raise fault("must be a network such as 192.0.2.0/24 or 2001:db8::/32, without bits behind its length")
-
-
-_Endpoint = Annotated[str, AfterValidator(_check_endpoint), WithJsonSchema({"type": "string", "enum": [*ENDPOINTS]})]
-_Model = Annotated[
-    str, AfterValidator(_check_model), WithJsonSchema({"type": "string", "pattern": f"^({MODEL.pattern})$"})
-]
-_Region = Annotated[str, Field(pattern=f"^{REGION.pattern}$")]
-_Network = Annotated[str, Field(max_length=49), AfterValidator(_check_network)]
 
 
 def _limit_of(words: str) -> Any:
@@ -67,10 +36,10 @@ def _limit_of(words: str) -> Any:
 class LimitBody(Body):
     """What a key is limited to. A kind that is not named stays as it is."""
 
-    endpoints: list[_Endpoint] | None = _limit_of("endpoints")
-    models: list[_Model] | None = _limit_of("models, by name, or by beginning and `*`")
-    regions: list[_Region] | None = _limit_of("regions of upstreams")
-    networks: list[_Network] | None = _limit_of("networks of clients")
+    endpoints: list[Endpoint] | None = _limit_of("endpoints")
+    models: list[Model] | None = _limit_of("models, by name, or by beginning and `*`")
+    regions: list[Region] | None = _limit_of("regions of upstreams")
+    networks: list[ClientNetwork] | None = _limit_of("networks of clients")
 
     def scope(self) -> Scope:
         """What the words say."""

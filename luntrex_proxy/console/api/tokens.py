@@ -5,7 +5,6 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from luntrex_proxy.console.api.accounts import NAME_PATTERN
 from luntrex_proxy.console.api.operations import (
     Body,
     Call,
@@ -23,6 +22,7 @@ from luntrex_proxy.control import tokens
 from luntrex_proxy.control.access import NotFoundError
 from luntrex_proxy.control.tokens import TokenInfo
 from luntrex_proxy.core.roles import Permission
+from luntrex_proxy.settings.scopes import NAME_PATTERN
 
 
 class TokenBody(Body):

@@ -1,0 +1,95 @@
+"""`apply` and `tokens` as a user runs them: what is printed where, and the exit status."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from luntrex_proxy.cli import main
+from luntrex_proxy.core.tokens import is_token
+from luntrex_proxy.store import tokens
+from luntrex_proxy.store.database import Pool
+from tests.people import make_person
+from tests.postgres import database, database_dsn, postgres_dsn
+
+__all__ = ["database", "database_dsn", "postgres_dsn"]
+FILE = """
+accounts:
+  - {name: acme, policy: null, keys: [{name: ci}]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def installation(database_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verbs work on this test's database."""
+    monkeypatch.setenv("LUNTREX_DATABASE__URL", database_dsn)
+    monkeypatch.setenv("LUNTREX_STATE__DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setenv("LUNTREX_CONFIG", str(tmp_path / "none.yaml"))
+    (tmp_path / "none.yaml").write_text("{}")
+    (tmp_path / "state").mkdir()
+
+
+async def run(*arguments: str, stdin: str = "", status: int = 0) -> Result:
+    """Run a verb; the exit status must be as said."""
+    done = await asyncio.to_thread(CliRunner().invoke, main, arguments, stdin)
+    assert done.exit_code == status, done.output
+    return done
+
+
+async def test_apply_prints_what_it_did_and_each_key_once(database: Pool) -> None:
+    """Dry first, then done, then nothing to do; keys go to stdout only; the rest is said to be left alone."""
+    dry = await run("apply", "-f", "-", "--dry-run", stdin=FILE)
+    assert "key.created" in dry.stdout
+    assert "2 changes would be made. What the file does not name is left alone." in dry.stdout
+    assert "lx_" not in dry.output
+    assert await database.fetchval("SELECT count(*) FROM account") == 0
+    done = await run("apply", "-f", "-", stdin=FILE)
+    key_id = await database.fetchval("SELECT key_id FROM api_key")
+    assert done.stdout.count(f"lx_{key_id}_") == 1
+    assert "lx_" not in done.stderr
+    again = await run("apply", "-f", "-", stdin=FILE)
+    assert again.stdout == "Nothing to change. What the file does not name is left alone.\n"
+    more = FILE.replace("ci}", "ci}, {name: cd}")
+    said = json.loads((await run("apply", "-f", "-", "--json", stdin=more)).stdout)
+    (change,) = said["changes"]
+    assert (said["dry_run"], change["act"], change["account"], change["name"]) == (False, "key.created", "acme", "cd")
+    assert change["key"].startswith(f"lx_{change['id']}_")
+
+
+async def test_apply_says_where_it_is_wrong(database: Pool, tmp_path: Path) -> None:
+    """A file that is none: exit status 2. One that cannot come about: 1. Both with file, line and column."""
+    file = tmp_path / "accounts.yaml"
+    file.write_text("accounts:\n  - nam: acme\n")
+    wrong = await run("apply", "-f", str(file), status=2)
+    assert f"{file}:2:5: accounts[0].nam: unknown key (did you mean 'name'?)" in wrong.stderr.splitlines()
+    file.write_text("accounts:\n  - {name: acme, members: [{email: nobody@example.org, role: owner}]}\n")
+    impossible = await run("apply", "-f", str(file), status=1)
+    assert impossible.stderr.startswith(f"{file}:2:36: accounts[0].members[0].email: is nobody's here")
+    assert impossible.stderr.endswith("Error: Nothing was changed.\n")
+    assert await database.fetchval("SELECT count(*) FROM account") == 0
+    await run("apply", "-f", str(tmp_path / "missing"), status=2)
+
+
+async def test_tokens_are_made_listed_and_ended(database: Pool) -> None:
+    """For a person who is there; printed once; a token that somebody else has is not found."""
+    ada = await make_person(database)
+    await make_person(database, "bob@example.org")
+    words = ("tokens", "create", "--person", "ada@example.org", "--name", "ci", "--scope", "keys:read")
+    made = json.loads((await run(*words, "--json")).stdout)
+    assert is_token(made["token"].encode())
+    holder = await tokens.find_holder(database, made["token"].encode())
+    assert holder is not None
+    assert (holder.person_id, holder.scopes) == (str(ada), ["keys:read"])
+    listed = json.loads((await run("tokens", "list", "--person", "ada@example.org", "--json")).stdout)
+    assert [(each["id"], "token" in each) for each in listed] == [(made["id"], False)]
+    assert made["token"] not in (await run("tokens", "list", "--person", "ada@example.org")).output
+    await run("tokens", "revoke", made["id"], "--person", "bob@example.org", status=1)
+    await run("tokens", "revoke", made["id"], "--person", "ada@example.org")
+    assert await tokens.find_holder(database, made["token"].encode()) is None
+    await run(*words, "--days", "366", status=2)
+    nobody = await run(*words[:3], "eve@example.org", *words[4:], status=1)
+    assert "no person with this address" in nobody.stderr
+    whole = await run("tokens", "revoke", made["token"], "--person", "ada@example.org", status=1)
+    assert made["token"] not in whole.output

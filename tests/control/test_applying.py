@@ -1,0 +1,196 @@
+"""`apply`: what a file says comes about, all of it or nothing, once; what it does not name stays."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from luntrex_proxy.control.applying import Change, ImpossibleError, NewKey, bring_about
+from luntrex_proxy.settings.declared import read_declared
+from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store.audit import Actor, acting_as
+from luntrex_proxy.store.database import Pool
+from tests.console.matrix import contents
+from tests.people import make_person
+from tests.postgres import LOOKUP
+from tests.store.keys import loaded
+
+FILE = """
+accounts:
+  - name: acme
+    policy: "region=eu; retention=none; training=never"
+    members:
+      - {email: ada@example.org, role: owner}
+      - {email: bob@example.org, role: developer}
+    keys:
+      - {name: ci, endpoints: [embeddings], networks: [192.0.2.0/24]}
+      - {name: bobs, owner: bob@example.org, expires_at: 2099-01-31T00:00:00Z}
+      - {name: spare, status: suspended}
+  - name: other
+    status: suspended
+"""
+
+
+async def run(pool: Pool, text: str, *, dry_run: bool = False) -> tuple[list[Change], dict[tuple[str, str], NewKey]]:
+    """Apply a file's text."""
+    wanted = read_declared("F", text.encode()).wanted
+    now = datetime.fromtimestamp(time.time(), UTC)
+    with acting_as(Actor("command line", "root")):
+        return await bring_about(pool, LOOKUP, wanted, now, dry_run=dry_run, bcrypt_cost=4)
+
+
+async def refusal(pool: Pool, text: str) -> list[str]:
+    """The lines an impossible file is refused with; nothing may change."""
+    declared, before = read_declared("F", text.encode()), await contents(pool)
+    for dry_run in (True, False):
+        with pytest.raises(ImpossibleError) as caught:
+            await run(pool, text, dry_run=dry_run)
+        assert await contents(pool) == before
+    return [declared.line(fault.loc, fault.sentence) for fault in caught.value.faults]
+
+
+@pytest.fixture
+async def people(database: Pool) -> Pool:
+    """Ada and Bob are here, with an account of their own that no file names."""
+    await make_person(database, "ada@example.org", private="owner")
+    await make_person(database, "bob@example.org")
+    await apikeys.create(database, LOOKUP, "private", "mine", bcrypt_cost=4)
+    return database
+
+
+async def test_a_file_comes_about_once(people: Pool) -> None:
+    """Everything in it is there afterwards, keys work, each act is in the log; again: nothing to do."""
+    changes, made = await run(people, FILE)
+    assert [(each.act, each.name) for each in changes] == [
+        ("account.created", ""),
+        ("account.policy_set", ""),
+        ("member.set", "ada@example.org"),
+        ("member.set", "bob@example.org"),
+        ("key.created", "ci"),
+        ("key.created", "bobs"),
+        ("key.created", "spare"),
+        ("key.suspended", "spare"),
+        ("account.created", ""),
+        ("account.suspended", ""),
+    ]
+    ring = await loaded(people)
+    works = {name for (_, name), new in made.items() if ring.find(new.key.encode()) is not None}
+    assert (works, set(made)) == ({"ci", "bobs"}, {("acme", "ci"), ("acme", "bobs"), ("acme", "spare")})
+    listed = {key.name: key for key in await apikeys.list_all(people, "acme")}
+    assert (listed["ci"].endpoints, listed["ci"].networks) == (["embeddings"], ["192.0.2.0/24"])
+    assert listed["bobs"].person_id is not None
+    acts = await people.fetch("SELECT act FROM audit_entry WHERE actor = 'command line' ORDER BY sequence")
+    assert [row["act"] for row in acts] == [each.act for each in changes]
+    before = await contents(people)
+    assert await run(people, FILE) == ([], {})
+    assert await contents(people) == before
+
+
+async def test_a_dry_run_changes_nothing_and_says_the_same(people: Pool) -> None:
+    """On nothing, and on what is there already and has to change."""
+    before = await contents(people)
+    said, made = await run(people, FILE, dry_run=True)
+    assert (made, await contents(people)) == ({}, before)
+    assert (await run(people, FILE))[0] == said
+    changed = FILE.replace("[embeddings]", "[responses]").replace("role: developer", "role: none")
+    before = await contents(people)
+    said, _ = await run(people, changed, dry_run=True)
+    assert await contents(people) == before
+    assert (await run(people, changed))[0] == said
+    assert [(each.act, each.before, each.after) for each in said] == [
+        ("member.removed", "developer", None),
+        ("key.limited", "endpoints: embeddings", "endpoints: responses"),
+    ]
+
+
+async def test_what_is_not_named_is_left_alone(people: Pool) -> None:
+    """Other accounts, members, keys, and fields: a short file about one thing touches that one thing."""
+    await run(people, FILE)
+    stays = "SELECT k.name, k.status, k.networks FROM api_key k WHERE k.name <> 'ci' ORDER BY k.key_id"
+    before = await people.fetch(stays)
+    changes, _ = await run(people, "accounts: [{name: acme, keys: [{name: ci, models: [gpt-4o]}]}]")
+    assert [(each.act, each.name) for each in changes] == [("key.limited", "ci")]
+    assert await people.fetch(stays) == before
+    (key,) = [each for each in await apikeys.list_all(people, "acme") if each.name == "ci"]
+    assert (key.models, key.endpoints, key.networks) == (["gpt-4o"], ["embeddings"], ["192.0.2.0/24"])
+    assert (await accounts.get(people, "acme")).policy == "region=eu; retention=none; training=never"
+    assert await people.fetchval("SELECT count(*) FROM membership") == 3
+
+
+async def test_ends_are_said_and_stay(people: Pool) -> None:
+    """Revoked once; the same file again does nothing. A key that is wanted and has ended is made anew."""
+    await run(people, FILE)
+    end = "accounts: [{name: acme, keys: [{name: ci, status: revoked}]}, {name: other, status: active}]"
+    changes, _ = await run(people, end)
+    assert [each.act for each in changes] == ["key.revoked", "account.resumed"]
+    assert (await run(people, end))[0] == []
+    again, made = await run(people, "accounts: [{name: acme, keys: [{name: ci}]}]")
+    assert ([each.act for each in again], list(made)) == (["key.created"], [("acme", "ci")])
+
+
+async def test_owners_change_places_in_one_file(people: Pool) -> None:
+    """The new one comes before the old one goes, whatever the order of the lines."""
+    await run(people, FILE)
+    swap = """
+accounts:
+  - name: acme
+    members: [{email: ada@example.org, role: none}, {email: bob@example.org, role: owner}]
+"""
+    assert [each.name for each in (await run(people, swap))[0]] == ["bob@example.org", "ada@example.org"]
+    lines = await refusal(people, "accounts: [{name: acme, members: [{email: bob@example.org, role: viewer}]}]")
+    assert lines[0].startswith("F:1:")
+    assert "last owner" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "accounts: [{name: acme, members: [{email: eve@example.org, role: owner}]}]",
+            "F:1:43: accounts[0].members[0].email: is nobody's here; make the person with `luntrex-proxy people "
+            "create`",
+        ),
+        (
+            "accounts: [{name: new, keys: [{name: a}, {name: b, owner: ada@example.org}]}]",
+            "F:1:59: accounts[0].keys[1].owner: is no member of the account",
+        ),
+        (
+            "accounts: [{name: acme, keys: [{name: bobs, owner: ada@example.org}]}]",
+            "F:1:52: accounts[0].keys[0].owner: is another now, and stays; make a key of another name",
+        ),
+        (
+            "accounts: [{name: acme, keys: [{name: bobs, expires_at: null}]}]",
+            "F:1:57: accounts[0].keys[0].expires_at: is another now, and stays; make a key of another name",
+        ),
+        (
+            "accounts: [{name: new, keys: [{name: a}]}, {name: other, keys: [{name: b}]}]",
+            "F:1:65: accounts[1].keys[0]: The account other is suspended, so its keys would be refused; "
+            "first run `luntrex-proxy accounts resume other`.",
+        ),
+        (
+            "accounts: [{name: acme, keys: [{name: a, not_before: 2031-01-01T00:00:00Z, "
+            "expires_at: 2030-01-01T00:00:00Z}]}]",
+            "F:1:32: accounts[0].keys[0]: A key cannot end before it begins; give a later end or an earlier begin.",
+        ),
+    ],
+)
+async def test_what_cannot_be_is_said_with_its_place(people: Pool, text: str, expected: str) -> None:
+    """And nothing of the file is done, the good half neither."""
+    await run(people, FILE)
+    assert await refusal(people, text) == [expected]
+
+
+async def test_two_at_once_do_it_once(people: Pool) -> None:
+    """The second waits, looks again, and finds nothing to do."""
+    results = await asyncio.gather(*(run(people, FILE) for _ in range(4)))
+    assert sorted(len(changes) for changes, _ in results) == [0, 0, 0, 10]
+    assert await people.fetchval("SELECT count(*) FROM api_key") == 4
+
+
+async def test_a_key_is_shown_to_nobody_else(people: Pool) -> None:
+    """Nothing in the tables holds one."""
+    _, made = await run(people, FILE)
+    stored: list[Any] = await people.fetch("SELECT k.*, e.* FROM api_key k, audit_entry e")
+    assert not any(new.key in str(stored) for new in made.values())
