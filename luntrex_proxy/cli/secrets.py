@@ -150,5 +150,12 @@ def _print(state: PepperState, as_json: bool) -> None:
         click.echo("A rotation is under way.")
     if state.lagging_processes:
         click.echo(f"{state.lagging_processes} running processes do not have the present pepper.")
+    if state.old_passwords:
+        click.echo(f"{state.old_passwords} people have not signed in since; until they do the old pepper is needed.")
+    if state.lost_passwords:
+        click.echo(
+            f"{state.lost_passwords} people have to set another password: luntrex-proxy people reset ADDRESS "
+            "(`people list` shows all)."
+        )
     if state.unproven_keys:
         click.echo("`luntrex-proxy doctor` says how long proving them takes.")

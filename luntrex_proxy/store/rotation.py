@@ -16,6 +16,7 @@ from typing import Final
 
 import bcrypt
 
+from luntrex_proxy.core.audit import Fact
 from luntrex_proxy.store import audit
 from luntrex_proxy.store.apikeys import BCRYPT_COST
 from luntrex_proxy.store.database import Connection, Pool, store_errors
@@ -38,6 +39,12 @@ from luntrex_proxy.store.state import make_state_directory
 
 _ADVISORY_LOCK: Final = 0x6C756E74_04
 _TIMED_CHECKS: Final = 3
+_PASSWORDS: Final = """
+SELECT count(*) FILTER (WHERE p.password_pepper_fingerprint = i.old_pepper_fingerprint) AS old,
+       count(*) FILTER (WHERE p.password_pepper_fingerprint IS DISTINCT FROM i.old_pepper_fingerprint
+                        AND p.password_pepper_fingerprint IS DISTINCT FROM i.pepper_fingerprint) AS lost
+FROM person p, installation i WHERE p.password_hash IS NOT NULL
+"""
 _COUNTS: Final = """
 SELECT count(*) AS live,
        count(*) FILTER (WHERE k.pepper_fingerprint = i.pepper_fingerprint) AS present,
@@ -58,6 +65,8 @@ class PepperState:
     old_keys: int  # by the old one only, so far
     unproven_keys: int
     lagging_processes: int  # running, and without the present pepper
+    old_passwords: int = 0  # of people who did not sign in since the rotation
+    lost_passwords: int = 0  # by no pepper that is left: these people have to set another one
 
 
 async def state_of(pool: Pool) -> PepperState:
@@ -65,9 +74,12 @@ async def state_of(pool: Pool) -> PepperState:
     present, old = await stored_fingerprints(pool)
     with store_errors("count the keys by pepper"):
         (row,) = await pool.fetch(_COUNTS)
+        (passwords,) = await pool.fetch(_PASSWORDS)
         lagging = 0 if present is None else await _lagging(pool, present)
     unproven = row["live"] - row["present"] - row["old"]
-    return PepperState(old is not None, row["live"], row["present"], row["old"], unproven, lagging)
+    return PepperState(
+        old is not None, row["live"], row["present"], row["old"], unproven, lagging, passwords["old"], passwords["lost"]
+    )
 
 
 def keys_per_second() -> float:
@@ -115,9 +127,15 @@ async def finish(pool: Pool, state_directory: Path, *, force: bool = False) -> P
                 f"{state.old_keys} of {state.live_keys} keys were not used since the rotation; wait, or give --force: "
                 "each is then proven by bcrypt at its next use."
             )
+        if state.old_passwords and not force:
+            raise RefusedError(
+                f"{state.old_passwords} people did not sign in since the rotation; wait, or give --force: their "
+                "passwords are lost then, and each needs a link (`luntrex-proxy people reset ADDRESS`)."
+            )
         async with connection.transaction():
             await connection.execute("UPDATE installation SET old_pepper_fingerprint = NULL")
-            await audit.record(connection, "pepper.rotation_finished", "pepper", facts={"keys_left": state.old_keys})
+            facts: dict[str, Fact] = {"keys_left": state.old_keys, "passwords_left": state.old_passwords}
+            await audit.record(connection, "pepper.rotation_finished", "pepper", facts=facts)
         (state_directory / OLD).unlink(missing_ok=True)
     return await state_of(pool)
 

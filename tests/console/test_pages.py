@@ -112,6 +112,7 @@ async def test_signing_out_leaves_nothing(opened: Open) -> None:
     stolen = dict(browser.jar)
     seen = await browser.send("/sign-out")
     assert seen.headers["Clear-Site-Data"] == '"cookies", "storage"'
+    assert "Profile" not in seen.said
     assert browser.jar == {}
     browser.jar = stolen
     assert "<h1>Sign in</h1>" in (await browser.get("/")).text

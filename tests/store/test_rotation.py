@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from luntrex_proxy.control import signin
+from luntrex_proxy.control.services import Services
+from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.store import rotation
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
-from luntrex_proxy.store.pepper import lookup_of, read_pepper
+from luntrex_proxy.store.pepper import Lookup, lookup_of, read_pepper
 from luntrex_proxy.store.proving import Prover
 from luntrex_proxy.store.upkeep import KeyUpkeep
+from tests.people import PASSWORD, give_password, make_person
 from tests.store.keys import HERE, catch_up, find, loaded, make
 
 
@@ -257,3 +261,26 @@ async def test_only_who_has_the_new_pepper_finishes(acme: Pool, tmp_path: Path) 
     await rotation.rotate(acme, here)
     with pytest.raises(RefusedError, match="has only the old pepper"):
         await rotation.finish(acme, there, force=True)
+
+
+async def test_a_rotation_waits_for_passwords(database: Pool, tmp_path: Path) -> None:
+    """The old pepper stays until everybody has signed in, or somebody decides otherwise; then they are counted."""
+    before = await lookup_of(database, tmp_path)
+    services = services_with(database, tmp_path, before)
+    for address in ("ada@example.org", "eve@example.org"):
+        await give_password(services, await make_person(database, address))
+    await rotation.rotate(database, tmp_path)
+    services = services_with(database, tmp_path, await lookup_of(database, tmp_path))
+    await signin.sign_in(services, "ada@example.org", PASSWORD, "local")
+    state = await rotation.state_of(database)
+    assert (state.old_passwords, state.lost_passwords) == (1, 0)
+    with pytest.raises(RefusedError, match="1 people did not sign in since the rotation"):
+        await rotation.finish(database, tmp_path)
+    await signin.sign_in(services, "eve@example.org", PASSWORD, "local")
+    assert (await rotation.finish(database, tmp_path)).lost_passwords == 0
+    (tmp_path / "pepper").unlink()
+    assert (await rotation.lose(database, tmp_path)).lost_passwords == 2
+
+
+def services_with(pool: Pool, directory: Path, lookup: Lookup) -> Services:
+    return Services(Settings(), pool, lookup, directory, key_bcrypt_cost=4, password_bcrypt_cost=4)

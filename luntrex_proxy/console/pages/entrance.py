@@ -31,6 +31,7 @@ async def _sign_out(page: Page) -> web.StreamResponse:
     who = page.who or page.half
     if who is not None:
         await sessions.end(page.services, who, who.session_id)
+    page.who = page.half = None
     response = page.show("message.html", {"heading": "Signed out", "sentence": "The session has ended here."})
     response.headers["Clear-Site-Data"] = '"cookies", "storage"'
     drop_cookie(response, page.services.settings)
@@ -69,9 +70,11 @@ async def _show_link(page: Page) -> Mapping[str, Any]:
     }
     if link.invitation_id is not None:
         values["invitation"], values["known"] = await members.of_link(page.services, link.invitation_id)
-    elif link.person_id is not None:
-        values["email"] = link.email or (await people.of_link(page.services, link)).email
-    return values
+    has_totp = False
+    if link.person_id is not None:
+        person = await people.of_link(page.services, link)
+        values["email"], has_totp = link.email or person.email, person.has_totp
+    return values | {"least": page.services.passwords.characters_min(has_totp=has_totp)}
 
 
 async def _use_link(page: Page) -> web.StreamResponse:
