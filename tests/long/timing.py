@@ -72,6 +72,11 @@ def main() -> None:
         pairs = measure(daemon, options.pairs)
     scripted.stop()
     servers.stop()
+    report(pairs)
+
+
+def report(pairs: list[tuple[float, float]]) -> None:
+    """Print what the times of (known, unknown) tell, beside what the same times tell with their labels shuffled."""
     differences = [known - unknown for known, unknown in pairs]
     shuffled = [
         abs(statistics.median(difference * random.choice((-1, 1)) for difference in differences)) for _ in range(200)
