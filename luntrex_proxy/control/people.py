@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from luntrex_proxy.control import acts, links
+from luntrex_proxy.control.access import NotFoundError
 from luntrex_proxy.control.guessing import trying
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.control.sessions import SignedIn, new_token, token_hash
@@ -17,11 +18,25 @@ from luntrex_proxy.core.roles import Role
 from luntrex_proxy.store import accounts, mail, members, sessions, totp
 from luntrex_proxy.store import links as link_table
 from luntrex_proxy.store import people as table
-from luntrex_proxy.store.database import Connection, store_errors
+from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.once import claimed
 from luntrex_proxy.store.people import LastOwnerError, PersonInfo
 
-__all__ = ["AgeError", "Handover", "LastOwnerError", "PersonInfo", "create", "reset"]
+__all__ = [
+    "AgeError",
+    "Handover",
+    "LastOwnerError",
+    "PersonInfo",
+    "create",
+    "find",
+    "get",
+    "list_page",
+    "reset",
+    "resume",
+    "suspend",
+]
+find, list_page, resume, suspend = table.find, table.list_page, table.resume, table.suspend
 
 
 class AgeError(RefusedError):
@@ -60,11 +75,20 @@ async def create(
         raise AgeError
     known = None if account is None else await accounts.get(services.pool, account)
     with store_errors("make the person"):
-        async with services.pool.acquire() as connection, connection.transaction():
+        async with services.pool.acquire() as connection, connection.transaction(), claimed(connection) as claim:
             person_id = await table.create(connection, email, named, operator=operator)
+            claim.object_id = str(person_id)
             if known is not None:
                 await members.put(connection, known.account_id, person_id, role.value)
             return await hand_over(services, connection, email, "setup", person_id)
+
+
+async def get(pool: Pool, person_id: uuid.UUID) -> PersonInfo:
+    """The person of this id; NotFoundError: there is none."""
+    found = await table.by_id(pool, person_id)
+    if found is None:
+        raise NotFoundError
+    return found
 
 
 async def reset(services: Services, address: str, *, second_factor: bool = False) -> Handover:

@@ -171,7 +171,7 @@ async def _record(
 def unknown(name: str) -> RefusedError:
     """What to say of a name that no account has. One that none can have is not repeated: it may be anything."""
     said = repr(name) if NAME.fullmatch(name) else "of this name"
-    return RefusedError(f"There is no account {said}; `luntrex-proxy accounts list` shows all.")
+    return RefusedError(f"There is no account {said}; `luntrex-proxy accounts list` shows all.", "no_account")
 
 
 def _account(row: Any, wanted: str = "") -> Account:

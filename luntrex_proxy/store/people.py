@@ -132,6 +132,15 @@ async def by_id(pool: Pool, person_id: uuid.UUID) -> PersonInfo | None:
     return None if row is None else _info(row)
 
 
+async def list_page(pool: Pool, after: uuid.UUID | None, limit: int) -> list[PersonInfo]:
+    """Everybody in the order of their ids, those after `after`."""
+    with store_errors("list the people"):
+        rows = await pool.fetch(
+            _SELECT + "WHERE $1::uuid IS NULL OR p.person_id > $1 ORDER BY p.person_id LIMIT $2", after, limit
+        )
+    return [_info(row) for row in rows]
+
+
 async def list_all(pool: Pool) -> list[PersonInfo]:
     """Everybody, in the order of their addresses."""
     with store_errors("list the people"):

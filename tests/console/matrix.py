@@ -145,6 +145,11 @@ async def a_member(world: World, account: int, _caller: Caller) -> dict[str, str
     return {"person_id": await world.api.person({account: Role.VIEWER})}
 
 
+async def a_person(world: World, _account: int, _caller: Caller) -> dict[str, str]:
+    """Somebody who is in no account."""
+    return {"person_id": await world.api.person()}
+
+
 async def an_invitation(world: World, account: int, _caller: Caller) -> dict[str, str]:
     """Somebody who is asked in."""
     async with world.api.pool.acquire() as connection, connection.transaction():
@@ -202,6 +207,7 @@ class Row:
     who: frozenset[Role] | Who
     operator: bool = True  # may who runs the installation, no member of the account
     hidden_from: frozenset[Role] = field(default_factory=frozenset)  # roles that are told: there is no such thing
+    by_token: bool = True  # False: an operator needs a session
     place: Place = nothing
     body: Callable[[], Any] | None = None
 
@@ -239,8 +245,15 @@ ROWS = {
     "attempts.list_of_account": Row(_roles(O, A, V)),
     "audit.list": Row(Who.OPERATOR),
     "audit.list_of_account": Row(_roles(O, A, P)),
+    "people.list": Row(Who.OPERATOR),
+    "people.create": Row(Who.OPERATOR, body=lambda: {"email": f"{fresh()}@example.test", "affirmed_16": True}),
+    "people.get": Row(Who.OPERATOR, place=a_person),
+    "people.suspend": Row(Who.OPERATOR, place=a_person),
+    "people.resume": Row(Who.OPERATOR, place=a_person),
+    "people.reset": Row(Who.OPERATOR, place=a_person, by_token=False),
+    "retention.get": Row(Who.OPERATOR),
     "privacy.inventory": Row(Who.ANYONE),
-    "privacy.retention": Row(Who.OPERATOR),
+    "privacy.retention": Row(Who.ANYONE),
     "upstreams.list": Row(Who.OPERATOR),
     "usage.totals": Row(_roles(O, A, D, B, V)),
     "usage.requests": Row(_roles(O, A, D, B, V)),

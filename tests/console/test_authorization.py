@@ -43,7 +43,8 @@ def _expected(operation: Operation, row: Row, caller: Caller, *, own: bool) -> i
     if not caller.person_id:
         return 401
     if row.who is Who.OPERATOR:
-        return 0 if caller.operator and _covered(operation, caller) else 403
+        may = caller.operator and _covered(operation, caller) and (row.by_token or caller.session is not None)
+        return 0 if may else 403
     if row.who is Who.SIGNED_IN:
         return 403 if caller.session is None else 0
     if row.who is Who.PERSON:

@@ -51,7 +51,7 @@ def _able(world: World, operation: Operation) -> Caller:
     """Somebody who may do it: what is refused is refused for what was sent."""
     row = ROWS[operation.name]
     if row.who is Who.OPERATOR:
-        return next(each for each in world.callers if each.operator and each.token)
+        return next(each for each in world.callers if each.operator and bool(each.token) is row.by_token)
     return next(each for each in world.callers if each.session and each.role is Role.OWNER)
 
 

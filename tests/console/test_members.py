@@ -54,3 +54,33 @@ async def test_an_invitation_is_shown_to_who_makes_it(api: Api) -> None:
     assert (await api.ask("DELETE", f"{path}/{made.body['id']}", token=admin)).status == 204
     assert (await api.ask("DELETE", f"{path}/{made.body['id']}", token=admin)).status == 404
     assert await api.pool.fetchval("SELECT count(*) FROM one_time_link") == 0
+
+
+async def test_an_operator_makes_people_and_shuts_them_out(api: Api) -> None:
+    """By a token but for the link into somebody's account; a suspended person's tokens and sessions end at once."""
+    operator = await api.person(operator=True)
+    token, session = await api.token(operator), await api.session(operator)
+    await api.account("acme")
+    body = {"email": "ada@example.org", "affirmed_16": True, "account": "acme", "role": "admin"}
+    made = await api.ask("POST", "/people", token=token, json=body)
+    assert (made.status, made.body["roles"]) == (201, {"acme": "admin"})
+    assert "/link" in made.body["link"]
+    path = f"/people/{made.body['id']}"
+    assert (await api.ask("POST", "/people", token=token, json=body)).code == "address_taken"
+    for wrong, code in (
+        ({"affirmed_16": False}, "not_affirmed_16"),
+        ({"account": "nobody"}, "no_account"),
+        ({"name": "a\u0007b"}, "bad_name"),
+        ({"operator": True}, "invalid"),
+    ):
+        answer = await api.ask("POST", "/people", token=token, json=body | {"email": "b@example.org"} | wrong)
+        assert (answer.status, answer.code) == (422, code)
+    assert (await api.ask("POST", f"{path}/reset", token=token)).code == "sign_in"
+    assert "/link" in (await api.ask("POST", f"{path}/reset", session=session)).body["link"]
+    theirs = await api.token(made.body["id"]), await api.session(made.body["id"])
+    assert (await api.ask("POST", f"{path}/suspend", token=token)).body["status"] == "suspended"
+    assert (await api.ask("GET", "/me", token=theirs[0])).status == 401
+    assert (await api.ask("GET", "/me", session=theirs[1])).status == 401
+    assert (await api.ask("POST", f"{path}/reset", session=session)).code == "suspended"
+    assert (await api.ask("POST", f"{path}/resume", token=token)).body["status"] == "active"
+    assert {each["email"] for each in (await api.ask("GET", "/people", token=token)).body["items"]} >= {body["email"]}

@@ -80,7 +80,7 @@ def problems_of(operation: Operation) -> set[str]:
         codes |= {"not_json", "not_a_json_type", "body_too_large", "slow_body"}
     if operation.changes:
         codes |= {"conflict", "cross_site"}
-    if operation.access is Who.SIGNED_IN:
+    if _needs_session(operation):
         codes |= {"sign_in"}
     if operation.proven:
         codes |= {"prove_again"}
@@ -91,6 +91,10 @@ def problems_of(operation: Operation) -> set[str]:
     if operation.conditional:
         codes |= {"bad_if_match", "stale"}
     return codes
+
+
+def _needs_session(operation: Operation) -> bool:
+    return operation.no_token or operation.access is Who.SIGNED_IN
 
 
 def _answer_of(operation: Operation) -> Any:
@@ -108,7 +112,7 @@ def _operation(operation: Operation, schemas: dict[Any, Any], definitions: dict[
         "responses": _responses(operation, schemas),
     }
     if operation.access is not Who.ANYONE:
-        said["security"] = [{"session": []}] if operation.access is Who.SIGNED_IN else [{"token": []}, {"session": []}]
+        said["security"] = [{"session": []}] if _needs_session(operation) else [{"token": []}, {"session": []}]
     if operation.body is not None:
         said["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[operation.body]}}}
     return said

@@ -165,6 +165,7 @@ class Operation:
     replay: Callable[[Call, str], Awaitable[Made]] | None = None  # of what was made, by id; None: a secret went with it
     members_only: bool = False  # not who runs the installation without being a member
     proven: bool = False  # a session must have proved within minutes whose it is; a token's scopes stand for that
+    no_token: bool = False  # with Who.OPERATOR: only with a session, whatever a token's scopes
     tagged: bool = False  # ETag, and If-Match where it changes something
     problems: tuple[str, ...] = field(default=())  # codes beyond those of every operation of its kind
 

@@ -1,4 +1,4 @@
-"""/privacy: what is kept about people and why, for everybody; how old what is there is, for who runs it."""
+"""/privacy: what is kept about people, why and for how long, for everybody; /retention: how old, for operators."""
 
 from datetime import date, datetime
 from typing import Final
@@ -21,15 +21,30 @@ class ItemShown(Shown):
     subject: str = Field(description="Which column says whose it is; self: the row is them; none: nobody's.")
 
 
-class RetentionShown(Shown):
-    """How long usage is kept, and the oldest there is."""
+class PeriodShown(Shown):
+    """How long a class of data is kept, and why."""
 
-    usage_days: int = Field(description="Days that single requests and hourly sums are kept.")
-    totals_days: int = Field(description="Days that daily sums are kept.")
+    name: str = Field(description="As the inventory names it.")
+    days: int
+    reason: str
+
+
+class PeriodsShown(Shown):
+    """What has a period; everything else goes with the person or account it belongs to."""
+
+    periods: list[PeriodShown]
+    invoice_years: dict[str, int] = Field(description="By country of the account, after the end of the year of issue.")
+
+
+class RetentionShown(Shown):
+    """The oldest there is, and when old data was last dropped."""
+
+    succeeded_at: datetime | None = Field(description="When the last whole run ended.")
     usage_kept_from: date | None = Field(description="What is older does not come back.")
     oldest_usage_day: date | None
     oldest_hourly_sum: datetime | None
     oldest_daily_sum: date | None
+    oldest: dict[str, datetime] = Field(description="The oldest row of every other class that has one.")
 
 
 async def _inventory(call: Call) -> Listed:
@@ -39,15 +54,22 @@ async def _inventory(call: Call) -> Listed:
     return page(call, found, ItemShown.model_validate, lambda item: (item.table, item.column))
 
 
+async def _periods(call: Call) -> PeriodsShown:
+    days = call.services.settings.retention.by_class()
+    periods = [PeriodShown(name=each.name, days=days[each.name], reason=each.reason) for each in privacy.CLASSES]
+    return PeriodsShown(periods=periods, invoice_years=dict(privacy.INVOICE_YEARS))
+
+
 async def _retention(call: Call) -> RetentionShown:
-    periods, found = call.services.settings.retention, await privacy.kept(call.services.pool)
+    pool = call.services.pool
+    found = await privacy.kept(pool)
     return RetentionShown(
-        usage_days=periods.usage_days,
-        totals_days=periods.totals_days,
+        succeeded_at=await privacy.succeeded_at(pool),
         usage_kept_from=found.usage_kept_from,
         oldest_usage_day=found.oldest_usage_day,
         oldest_hourly_sum=found.oldest_hourly_sum,
         oldest_daily_sum=found.oldest_daily_sum,
+        oldest=await privacy.oldest(pool),
     )
 
 
@@ -59,7 +81,12 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="privacy.retention", method="GET", path="/privacy/retention",
-        summary="Show how long usage is kept, and the oldest there is.",
+        summary="Show how long each class of data is kept, and why.",
+        access=Who.ANYONE, handler=_periods, answer=PeriodsShown,
+    ),
+    Operation(
+        name="retention.get", method="GET", path="/retention",
+        summary="Show the oldest data there is, and when old data was last dropped.",
         access=Who.OPERATOR, scopes=(Permission.PRIVACY_READ,), handler=_retention, answer=RetentionShown,
     ),
 )  # fmt: skip

@@ -65,6 +65,8 @@ PROBLEMS: Final = {
     "last_owner": Row(
         409, "An account has to have an owner", "Make another member its owner first, or close the account."
     ),
+    "address_taken": Row(409, "There is a person with this address", "Each address is one person's."),
+    "suspended": Row(409, "The person is suspended", "Resume the person first."),
     "member_already": Row(409, "This person is a member already", "Change the member's role instead."),
     "closed": Row(403, "Only the operator adds new people here", "Ask whoever runs this installation."),
     "no_capture_consent": Row(
@@ -84,6 +86,11 @@ PROBLEMS: Final = {
     "invalid": Row(422, "Some fields are not valid", "Each entry of `errors` names a field and says what it must be."),
     "bad_times": Row(
         422, "The times are not valid", "It has to end in the future, before the year 10000, and after it begins."
+    ),
+    "bad_name": Row(422, "The name is not valid", "A name has at most 200 characters, on one line."),
+    "no_account": Row(422, "There is no such account", "Give the name of an account that is there."),
+    "not_affirmed_16": Row(
+        422, "This is for people of 16 and older", "Affirm that the person is; else nothing of them is kept here."
     ),
     "bad_address": Row(422, "The address is not valid", "Give a mail address such as ada@example.org, in ASCII."),
     "bad_expiry": Row(422, "The time is not valid", "A token ends in the future, within a year at most."),

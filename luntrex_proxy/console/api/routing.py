@@ -161,7 +161,7 @@ def _admit(operation: Operation, person: Person | None, place: dict[str, str]) -
             raise access.DeniedError
     elif operation.access is Who.OPERATOR:
         access.require_operator(person, *operation.scopes)
-    elif operation.access is Who.SIGNED_IN and person.token_id is not None:
+    if (operation.no_token or operation.access is Who.SIGNED_IN) and person.token_id is not None:
         raise Problem("sign_in")
     if operation.proven and person.token_id is None and not person.fresh:
         raise Problem("prove_again")
