@@ -7,22 +7,38 @@ Three counts are kept of what is guessed at, be it there or not:
     subject    all networks           for attacks from many networks; each of them adds no more than its free failures,
                                       so that one alone never makes others wait
 
-The person itself is not locked out: networks it signed in from before are not held up by the third count.
+Each forgives one failure after the other as time passes, so that a network of many people who mistype now and then, or
+an address that somebody tries every day, does not end up waiting for ever. The person itself is not locked out:
+networks it signed in from before are not held up by the third count.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
-PAIR_FREE: Final = 5
-NETWORK_FREE: Final = 20
-SUBJECT_FREE: Final = 50  # ten networks; below the hundred in a row of NIST SP 800-63B-4
 WAIT_MAX_S: Final = 900.0
-FORGOTTEN_AFTER_S: Final = 86_400.0
 _DOUBLINGS_MAX: Final = 10
 
 
-def wait_s(failures: int, free: int, age_s: float) -> float:
-    """Seconds until the next try after so many failures, the last of them `age_s` ago; 0: now."""
-    if failures < free or age_s > FORGOTTEN_AFTER_S:
-        return 0.0
-    pause_s = min(2.0 ** min(failures - free, _DOUBLINGS_MAX), WAIT_MAX_S)
-    return max(pause_s - max(age_s, 0.0), 0.0)
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How many failures are free, and how often one is forgiven."""
+
+    free: int
+    forgiven_every_s: float
+
+    def left(self, failures: int, age_s: float) -> int:
+        """How many of so many failures still count, the last of them `age_s` ago."""
+        return max(failures - int(max(age_s, 0.0) // self.forgiven_every_s), 0)
+
+    def wait_s(self, failures: int, age_s: float) -> float:
+        """Seconds until the next try; 0: now."""
+        if self.left(failures, age_s) < self.free:
+            return 0.0
+        pause_s = min(2.0 ** min(failures - self.free, _DOUBLINGS_MAX), WAIT_MAX_S)
+        return max(pause_s - max(age_s, 0.0), 0.0)
+
+
+PAIR: Final = Allowance(free=5, forgiven_every_s=3_600.0)
+NETWORK: Final = Allowance(free=20, forgiven_every_s=60.0)
+# Ten networks; below the hundred in a row of NIST SP 800-63B-4.
+SUBJECT: Final = Allowance(free=50, forgiven_every_s=600.0)

@@ -6,16 +6,16 @@ that was right is taken back (`release`).
 
 from dataclasses import dataclass
 
-from luntrex_proxy.core.guessing import FORGOTTEN_AFTER_S, wait_s
+from luntrex_proxy.core.guessing import Allowance
 from luntrex_proxy.store.database import Pool, store_errors
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """One count: its hash, how many failures are free, and whether it holds a try up or is only kept."""
+    """One count: its hash, what it allows, and whether it holds a try up or is only kept."""
 
     subject_hash: bytes
-    free: int
+    allowance: Allowance
     holds: bool = True
 
 
@@ -35,22 +35,16 @@ async def claim(pool: Pool, pair: Counted, network: Counted, subject: Counted) -
                 " FROM sign_in_failure WHERE subject_hash = ANY($1) ORDER BY subject_hash FOR UPDATE",
                 hashes,
             )
-            found = {row["subject_hash"]: row for row in rows}
-            waits = [
-                wait_s(found[hashed]["failures"], counted.free, found[hashed]["age_s"])
-                for hashed, counted in counts.items()
-                if counted.holds
-            ]
-            if max(waits) > 0:
-                return max(waits)
-            old = found[pair.subject_hash]
-            is_fresh = old["age_s"] > FORGOTTEN_AFTER_S or old["failures"] < pair.free
-            await connection.execute(
-                "UPDATE sign_in_failure SET last_at = now(), failures ="
-                " CASE WHEN last_at < now() - $2 * interval '1 second' THEN 1 ELSE failures + 1 END"
-                " WHERE subject_hash = ANY($1)",
-                [hashed for hashed in hashes if is_fresh or hashed != subject.subject_hash],
-                FORGOTTEN_AFTER_S,
+            found = {row["subject_hash"]: (row["failures"], row["age_s"]) for row in rows}
+            wait_s = max(one.allowance.wait_s(*found[hashed]) for hashed, one in counts.items() if one.holds)
+            if wait_s > 0:
+                return wait_s
+            left = {hashed: one.allowance.left(*found[hashed]) for hashed, one in counts.items()}
+            if left[pair.subject_hash] >= pair.allowance.free:
+                del left[subject.subject_hash]  # this network has made its share of that count
+            await connection.executemany(
+                "UPDATE sign_in_failure SET last_at = now(), failures = $2 WHERE subject_hash = $1",
+                [(hashed, left[hashed] + 1) for hashed in hashes if hashed in left],
             )
     return 0.0
 
@@ -65,12 +59,3 @@ async def release(pool: Pool, pair: Counted, network: Counted, subject: Counted,
                 "UPDATE sign_in_failure SET failures = greatest(failures - 1, 0) WHERE subject_hash = ANY($1)",
                 sorted({pair.subject_hash, network.subject_hash, subject.subject_hash} - set(gone)),
             )
-
-
-async def forget_old(pool: Pool) -> int:
-    """Drop what counts no more; how many."""
-    with store_errors("forget old tries"):
-        done = await pool.execute(
-            "DELETE FROM sign_in_failure WHERE last_at < now() - $1 * interval '1 second'", FORGOTTEN_AFTER_S
-        )
-    return int(done.rpartition(" ")[2])

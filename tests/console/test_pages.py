@@ -391,3 +391,15 @@ async def test_a_person_who_is_suspended_is_out(opened: Open) -> None:
     browser, ada = await ada_in(opened)
     await people.table.suspend(services_behind(browser).pool, ada, although_last_owner=True)
     assert "<h1>Sign in</h1>" in (await browser.get("/")).text
+
+
+async def test_without_the_database_a_page_says_so(opened: Open) -> None:
+    """With a time to come back, whether somebody is signed in or not, and nothing of the connection."""
+    browser, _ = await ada_in(opened)
+    await services_behind(browser).pool.close()
+    for path in ("/", "/sessions", "/link?token=x"):
+        seen = await browser.get(path)
+        assert seen.status == 503, path
+        assert "Retry-After" in seen.headers
+        assert "postgres" not in seen.said.lower()
+    assert (await browser.send("/sign-in", address=ADA, password=PASSWORD)).status == 503

@@ -168,12 +168,18 @@ class _Shown:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Show it."""
-        page = await _page_of(request)
+        try:
+            page = await _page_of(request)
+        except StoreUnavailableError as error:
+            return _unavailable(Page(request, request.app[SERVICES], None, None), error)
         return await self._guarded(page, self._show)
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Do what its form asks."""
-        page = await _page_of(request)
+        try:
+            page = await _page_of(request)
+        except StoreUnavailableError as error:
+            return _unavailable(Page(request, request.app[SERVICES], None, None), error)
         if not is_from_our_pages(request):
             return _finished(page, _error(page, 403, "The form was sent by another site. Open the page and try again."))
         try:
@@ -200,9 +206,7 @@ class _Shown:
         except DeniedError:
             return _finished(page, _error(page, 403, "Your role does not allow this."))
         except StoreUnavailableError as error:
-            response = _error(page, 503, str(error))
-            response.headers["Retry-After"] = str(RETRY_AFTER_S)
-            return _finished(page, response)
+            return _unavailable(page, error)
 
     async def _show(self, page: Page) -> web.Response:
         return page.show(self._route.template, await self._route.values(page))
@@ -254,6 +258,12 @@ def _entrance(page: Page, access: Access) -> web.Response | None:
 
 def _error(page: Page, status: int, sentence: str) -> web.Response:
     return page.show("error.html", {"heading": HTTPStatus(status).phrase, "sentence": sentence}, status)
+
+
+def _unavailable(page: Page, error: StoreUnavailableError) -> web.StreamResponse:
+    response = _error(page, 503, str(error))
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return _finished(page, response)
 
 
 def _finished(page: Page, response: web.StreamResponse) -> web.StreamResponse:
