@@ -4,6 +4,7 @@ The inputs are generated from the declarations and matrix.py's rows, so a new op
 Each refusal must be a problem that says what to do, quote nothing of what was sent, and leave every table as it was.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -166,6 +167,31 @@ async def _send(world: World, caller: Caller, method: str, path: str, **more: An
     return await world.api.ask(method, path, token=caller.token, session=caller.session, **more)
 
 
+@_by_method(tuple(each for each in OPERATIONS if each.changes and each.access is not Who.ANYONE))
+async def test_another_site_does_nothing_with_a_session(world: World, operation: Operation) -> None:
+    """A page of another origin, of a neighbour, or what no browser says: the cookie alone changes nothing."""
+    row = ROWS[operation.name]
+    operator = row.who is Who.OPERATOR
+    caller = next(each for each in world.callers if each.session and each.operator is operator)
+    place = {"account_id": str(world.account)} | await row.place(world, world.account, caller)
+    before = await contents(world.api.pool)
+    cookie = {"Cookie": f"luntrex={caller.session}"}
+    for said in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": world.api.url.removesuffix("/api/v1")},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {},
+    ):
+        body = row.body and row.body()
+        answer = await world.api.ask(
+            operation.method, operation.path.format_map(place), json=body, headers=cookie | said
+        )
+        assert (answer.status, answer.code) == (403, "cross_site"), said
+    assert await contents(world.api.pool) == before
+
+
 @_by_method(tuple(each for each in OPERATIONS if each.conditional))
 async def test_a_stale_or_senseless_etag_changes_nothing(world: World, operation: Operation) -> None:
     """Who has not seen the present state does not overwrite it."""
@@ -188,13 +214,14 @@ async def test_a_stale_or_senseless_etag_changes_nothing(world: World, operation
 
 @_by_method(tuple(each for each in OPERATIONS if each.makes))
 async def test_a_creation_sent_twice_makes_one_thing(world: World, operation: Operation) -> None:
-    """The same again: the same thing, or its id where a secret went with it. Another body: refused. No key: refused."""
+    """At once or later: the same thing, or its id where a secret went with it. Another body, a bad key: refused."""
     row, caller = ROWS[operation.name], _able(world, operation)
     place = {"account_id": str(world.account)} | await row.place(world, world.account, caller)
     assert row.body is not None
     body, once = row.body(), {"Idempotency-Key": f"once-{operation.name}"}
-    made = await world.ask(caller, operation, place, json=body, headers=once)
-    assert made.status == 201, made.raw
+    first = await asyncio.gather(*(world.ask(caller, operation, place, json=body, headers=once) for _ in range(4)))
+    (made,) = [each for each in first if each.status == 201 and "Idempotency-Replayed" not in each.headers]
+    assert {each.body["id"] for each in first} == {made.body["id"]}, first
     before = await contents(world.api.pool)
     again = await world.ask(caller, operation, place, json=body, headers=once)
     if operation.replay is None:

@@ -4,11 +4,13 @@ import concurrent.futures
 import json
 import re
 import time
+import urllib.request
 from typing import Any
 
 import openai
 import pytest
 
+from luntrex_proxy.core.roles import Permission
 from tests.upstreams import bodies
 from tests.upstreams.scripted import LAST_CHUNK, chunk, sse_head
 from tests.whole import calls
@@ -96,6 +98,44 @@ def test_a_suspended_accounts_keys_stop(scene: Scene) -> None:
     scene.daemon.cli("accounts", "suspend", name)
     wait_for(scene, made["key"], 401)
     assert status(scene, scene.daemon.key) == 200
+
+
+def test_what_the_api_does_reaches_the_gateway(scene: Scene) -> None:
+    """A key that a program made works at once, shows in its usage, ends with its account; no token is in a log."""
+    daemon, name, address = scene.daemon, unique("acct"), f"{unique('ada')}@example.org"
+    daemon.cli("accounts", "create", name, "--json")
+    daemon.cli("people", "create", address, "--affirm-16", "--operator", "--account", name)
+    scopes = [word for scope in Permission for word in ("--scope", scope)]
+    words = ("tokens", "create", "--person", address, "--name", "t", *scopes, "--json")
+    token = json.loads(daemon.cli(*words).stdout)["token"]
+
+    def api(method: str, path: str, body: Any = None) -> Any:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{daemon.control_port}/api/v1{path}", json.dumps(body).encode(), headers, method=method
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    (account,) = [each for each in api("GET", "/accounts?limit=200")["items"] if each["name"] == name]
+    keys = f"/accounts/{account['id']}/keys"
+    made = api("POST", keys, {"name": "k"})
+    wait_for(scene, made["key"], 200)
+    answer = ask(daemon, post(daemon, "/v1/chat/completions", chat_request(), key=made["key"]))
+    daemon.row(answer.headers["x-request-id"])
+    (request,) = [
+        each for each in api("GET", f"/accounts/{account['id']}/usage/requests")["items"]
+        if each["request_id"] == answer.headers["x-request-id"]
+    ]  # fmt: skip
+    assert (request["key_id"], request["model"], request["status"]) == (made["id"], "plain", 200)
+    assert {each["name"]: each["health"] for each in api("GET", "/upstreams")["items"]}["oai"] == "good"
+    api("POST", f"/accounts/{account['id']}/suspend")
+    assert wait_for(scene, made["key"], 401) < REVOKED_SECONDS + 0.5
+    api("POST", f"/accounts/{account['id']}/resume")
+    wait_for(scene, made["key"], 200)
+    api("DELETE", f"{keys}/{made['id']}")
+    assert wait_for(scene, made["key"], 401) < REVOKED_SECONDS + 0.5
+    assert token not in daemon.stderr.read_text() + daemon.stdout.read_text()
 
 
 def test_usage_is_the_accounts_own(scene: Scene) -> None:

@@ -10,6 +10,7 @@ To add a resource: a file here named after it, beside accounts.py, which is the 
 3. `OPERATIONS`: one `Operation` each, and a line in resources.py. Routing, validation, the OpenAPI document and the
    authorisation matrix follow from it. tests/console/matrix.py wants a row per operation: who may, and what to send;
    with it tests prove that whoever may not is refused, and that nonsense is, and that neither changes anything.
-What makes a credential or cannot be undone is `proven`: a session must have proved itself within ten minutes.
+What makes a credential or cannot be undone is `proven`: a session must have proved itself within ten minutes. What
+would let a token become more than its scopes say is `no_token`.
 A new path parameter goes into operations.py's `PARAMETERS`; a refusal with a code of its own into problems.py.
 """
