@@ -8,6 +8,7 @@ import click
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.people import print_handover, role_option, services_of
 from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy.control import acts
 from luntrex_proxy.control import members as control
 from luntrex_proxy.control.people import Handover
 from luntrex_proxy.core.roles import Role
@@ -32,6 +33,7 @@ def list_members(context: click.Context, account: str, as_json: bool) -> None:
 
     async def body(opened: Opened) -> list[MemberInfo]:
         known = await accounts.get(opened.pool, account)
+        await acts.record_read(opened.pool, "members.list", known.account_id)
         return await table.list_page(opened.pool, known.account_id)
 
     found = run_verb(context, body)

@@ -8,6 +8,7 @@ import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy.control import acts
 from luntrex_proxy.control import people as control
 from luntrex_proxy.control.people import Handover, PersonInfo
 from luntrex_proxy.control.services import Services
@@ -81,7 +82,12 @@ def reset(context: click.Context, address: str, second_factor: bool, as_json: bo
 @click.pass_context
 def list_people(context: click.Context, as_json: bool) -> None:
     """Show everybody."""
-    found = run_verb(context, lambda opened: table.list_all(opened.pool))
+
+    async def body(opened: Opened) -> list[PersonInfo]:
+        await acts.record_read(opened.pool, "people.list")
+        return await table.list_all(opened.pool)
+
+    found = run_verb(context, body)
     if as_json:
         print_json([_as_object(person) for person in found])
         return

@@ -74,7 +74,12 @@ async def invitations_for(services: Services, who: SignedIn) -> list[Invitation]
 
 
 async def accept(services: Services, who: SignedIn, invitation_id: uuid.UUID) -> Invitation:
-    """The person becomes a member. RefusedError: the invitation is over."""
+    """The person becomes a member. RefusedError: the invitation is over, or the address was never proven."""
+    person = await people.by_id(services.pool, who.person_id)
+    if services.sends_mail and (person is None or person.email_verified_at is None):
+        raise acts.RefusedError(
+            "Prove first that this address is yours: send a link to it from your profile.", "unproven_address"
+        )
     with store_errors("take up the invitation"), acts.acting_as(f"console:{who.person_id}"):
         async with services.pool.acquire() as connection, connection.transaction():
             return await table.take_up(connection, invitation_id, who.person_id, who.email)

@@ -170,8 +170,16 @@ async def test_with_mail_the_letter_takes_it(database: Pool, tmp_path: Path) -> 
     assert made.link is None
     row = await database.fetchrow("SELECT kind, address, person_id FROM mail")
     assert tuple(row) == ("invitation", NEW, None)
+    friend = await make_person(database, "friend@example.org")
+    invitation, _ = await members.invite(services, who, account, "friend@example.org", Role.VIEWER)
+    theirs = await sessions.signed_in(services, await sessions.begin(services, friend, HERE))
+    assert theirs is not None
+    with pytest.raises(RefusedError, match="Prove first that this address is yours"):
+        await members.accept(services, theirs, invitation.invitation_id)
+    await database.execute("UPDATE person SET email_verified_at = now()")
+    await members.accept(services, theirs, invitation.invitation_id)
     closed = services_of(database, tmp_path, console={"sign_up": "closed"})
     with pytest.raises(RefusedError, match="Only the operator adds"):
         await members.invite(closed, who, account, "stranger@example.org", Role.VIEWER)
-    await make_person(database, "friend@example.org")
-    await members.invite(closed, who, account, "friend@example.org", Role.VIEWER)
+    await make_person(database, "other@example.org")
+    await members.invite(closed, who, account, "other@example.org", Role.VIEWER)

@@ -4,6 +4,7 @@ import http.client
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from luntrex_proxy.core.totp import STEP_S, code_at, from_text
 from tests.upstreams.loop_thread import LoopThread
+from tests.whole.canaries import Canaries
 from tests.whole.daemon import Daemon, free_port, model, upstream
 
 LINK = re.compile(rb"http://127\.0\.0\.1:\d+/link\?token=([\w-]{43})")
@@ -48,37 +51,106 @@ def daemon(servers: LoopThread) -> Iterator[OnTerminal]:
     made.remove()
 
 
-def send(daemon: Daemon, path: str, **fields: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.control_port, timeout=30)
-    headers = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
-    connection.request("POST", path, urllib.parse.urlencode(fields), headers)
-    answer = connection.getresponse()
-    body = answer.read().decode()
-    connection.close()
-    return answer.status, answer.getheader("Set-Cookie") or body
+class Visitor:
+    """Sends forms to the console, as a browser with a cookie would."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon, self.cookie, self.page = daemon, "", ""
+        self.secrets: list[str] = []  # that came back: cookies, tokens of forms
+
+    def ask(self, method: str, path: str, headers: dict[str, str] | None = None, **fields: str) -> int:
+        """One request; notes the cookie and the page."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.daemon.control_port, timeout=30)
+        sent = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"} | (headers or {})
+        token = re.search(r'name="form_token" value="(\w+)"', self.page)
+        if token:
+            fields.setdefault("form_token", token[1])
+            self.secrets.append(token[1])
+        if self.cookie:
+            sent["Cookie"] = f"luntrex={self.cookie}"
+        connection.request(method, path, urllib.parse.urlencode(fields) if method == "POST" else None, sent)
+        answer = connection.getresponse()
+        self.page = answer.read().decode()
+        connection.close()
+        cookie = re.search(r"luntrex=([\w-]{43});", answer.getheader("Set-Cookie") or "")
+        if cookie:
+            self.cookie = cookie[1]
+            self.secrets.append(self.cookie)
+        return answer.status
 
 
-def test_the_first_link_is_on_the_terminal_only(daemon: OnTerminal) -> None:
-    """It lets one person in; it is in no log, no file and no table; afterwards serve makes none."""
+def test_the_first_person_and_nothing_of_its_secrets_anywhere(daemon: OnTerminal) -> None:
+    """The link lets one person in, who sets up a second factor and comes in by it; strangers try this and that.
+
+    Of links, passwords, cookies, seeds and codes, and of what strangers sent, nothing is in a table, a file of
+    PostgreSQL's, the log or anything else of the daemon's.
+    """
     daemon.spawn()
     found = LINK.search(daemon.terminal)
     assert found
-    token = found[1].decode()
-    fields = {"token": token, "address": "ada@example.org", "password": "a quiet river in may", "affirmed_16": "yes"}
-    status, cookie = send(daemon, "/link", **fields)
-    assert status == 303, cookie
-    session = cookie.partition("=")[2].partition(";")[0]
-    assert send(daemon, "/link", **fields)[0] == 404
-    assert send(daemon, "/sign-in", address="ada@example.org", password="a quiet river in may")[0] == 303
+    planted, visitor, token = Canaries(), Visitor(daemon), found[1].decode()
+    password = f"a quiet river {planted('password')}"
+    fields = {"token": token, "address": "ada@example.org", "password": password, "affirmed_16": "yes"}
+    assert visitor.ask("POST", "/link", **fields) == 303
+    assert Visitor(daemon).ask("POST", "/link", **fields) == 404
+    seed, codes = second_factor(visitor)
+    visitor.ask("GET", "/profile")
+    changed = f"a loud ocean {planted('changed')}"
+    assert visitor.ask("POST", "/profile/password", present=password, password=changed) == 303
+    assert visitor.ask("POST", "/sign-in", address="ada@example.org", password=changed) == 303
+    assert visitor.ask("POST", "/sign-in/code", code=codes[0]) == 303
+    assert visitor.ask("GET", "/sessions") == 200
+    strangers(daemon, planted)
     (person,) = daemon.query("SELECT email, operator FROM person")
     assert person == {"email": "ada@example.org", "operator": True}
-    for table in daemon.query("SELECT relname FROM pg_stat_user_tables WHERE schemaname = 'public'"):
-        rows = str(daemon.query(f'SELECT * FROM "{table["relname"]}"'))
-        for secret in (token, session, "a quiet river in may"):
-            assert secret not in rows, table
+    hits = planted.search_tables(daemon)
+    rows = "".join(
+        row["row"] or ""
+        for table in daemon.query("SELECT relname FROM pg_stat_user_tables WHERE schemaname = 'public'")
+        for row in daemon.query(f'SELECT t::text AS row FROM "{table["relname"]}" t')
+    )
+    daemon.query("CHECKPOINT")
     daemon.stop()
+    hits += planted.search_files(daemon.directory)
+    assert hits == []
+    secrets = {token, seed, *codes, *(code.replace("-", "") for code in codes), *visitor.secrets}
+    assert len(secrets) > 20
     for file in Path(daemon.directory).rglob("*"):
-        if file.is_file():
-            body = file.read_bytes()
-            for secret in (token, session, "a quiet river in may"):
-                assert secret.encode() not in body, file
+        body = file.read_bytes() if file.is_file() else b""
+        for secret in secrets:
+            assert secret.encode() not in body, file
+            assert secret not in rows
+
+
+def second_factor(visitor: Visitor) -> tuple[str, list[str]]:
+    """Set one up; its seed as text, and the recovery codes."""
+    visitor.ask("GET", "/second-factor")
+    visitor.ask("POST", "/second-factor/begin")
+    visitor.ask("GET", "/second-factor")
+    found = re.search(r'class="key">([A-Z2-7 ]+)<', visitor.page)
+    assert found
+    seed = found[1].replace(" ", "")
+    code = code_at(from_text(seed), int(time.time()) // STEP_S)
+    assert visitor.ask("POST", "/second-factor/confirm", code=code) == 200
+    return seed, re.findall(r"<code>([a-z2-7-]+)</code>", visitor.page)
+
+
+def strangers(daemon: Daemon, planted: Canaries) -> None:
+    """Everything that somebody without a right sends."""
+    agent = {"User-Agent": planted("agent"), "Referer": f"http://{planted('referer')}/", "X-Strange": planted("header")}
+    asked = Visitor(daemon)
+    asked.cookie = planted("cookie")
+    address = f"{planted('address')}@example.org"
+    assert asked.ask("POST", "/sign-in", agent, address=address, password=planted("wrong")) == 422
+    assert asked.ask("POST", "/sign-in", agent, address="ada@example.org", password=planted("guess")) == 422
+    assert asked.ask("POST", "/sign-in/code", agent, code=planted("code")) == 303
+    assert asked.ask("POST", "/link", agent, token=planted("token"), password=planted("linked")) == 404
+    assert asked.ask("GET", f"/link?token={planted('query')}", agent) == 404
+    assert asked.ask("GET", f"/{planted('path')}", agent) == 404
+    assert asked.ask("POST", "/sign-up", agent, address=address, name=planted("name"), affirmed_16="yes") == 422
+    assert asked.ask("POST", "/reset", agent, address=address) == 422
+    assert asked.ask("POST", "/sign-in", agent | {"Content-Type": planted("type")}, address=address) == 400
+    assert asked.ask("POST", "/sign-in", agent | {"Sec-Fetch-Site": planted("site")}, address=address) == 403
+    with socket.create_connection(("127.0.0.1", daemon.control_port), timeout=10) as broken:
+        broken.sendall(f"POST /sign-in HTTP/1.1\r\nHost: x\r\n{planted('malformed')}\0\r\n\r\n".encode())
+        assert b" 400 " in broken.recv(4096)
