@@ -29,7 +29,6 @@ from luntrex_proxy.store.database import DRIVER_ERRORS, Pool
 from luntrex_proxy.store.debugcapture import delete_old
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.keyring import KeyRing
-from luntrex_proxy.store.proving import Pace, check_s, pace_for
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.wrapping import WrappingUnavailableError
@@ -58,17 +57,6 @@ def today() -> date:
 def utc_now() -> datetime:
     """The time, in UTC."""
     return datetime.fromtimestamp(time.time(), UTC)
-
-
-async def key_pace() -> Pace:
-    """How keys are proven on this machine; said when it is too slow for what was meant."""
-    pace = pace_for(await asyncio.to_thread(check_s))
-    if not pace.is_usual:
-        hint = "bcrypt is slow here: fewer keys that must be proven are looked at, or wrong ones are answered later."
-        log.warning(
-            "luntrex.keys_proven_slowly", count=pace.places, delay_ms=round(pace.wrong_after_s * 1000), hint=hint
-        )
-    return pace
 
 
 async def flush_log(requests: RequestLog, refused_keys: RefusedKeys) -> None:

@@ -53,7 +53,7 @@ from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.pepper import Lookup, lookup_of
 from luntrex_proxy.store.pools import opened_pools
-from luntrex_proxy.store.proving import Pace, Prover
+from luntrex_proxy.store.proving import Prover
 from luntrex_proxy.store.registry import RegisterBook
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
@@ -192,12 +192,13 @@ class _Daemon:
         await self._vetting.begin(self._settings)
         await stack.enter_async_context(self._kept_records())
         await stack.enter_async_context(self._kept_keys(lookup))
-        self._build_pipeline(await chores.key_pace())
+        self._build_pipeline()
         services = Services(
             self._settings,
             direct,
             lookup,
             plan.state_directory,
+            dsn=self._pools.direct_dsn,
             upstream_health=lambda: self._pipeline.routing.health(),  # noqa: PLW0108 -- reloads replace it
         )
         gateway_url, control_url = await self._open_planes(stack, services)
@@ -274,7 +275,7 @@ class _Daemon:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._upkeep.finish(_LAST_WORDS_S)
 
-    def _build_pipeline(self, pace: Pace) -> None:
+    def _build_pipeline(self) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
         self._ticker = Ticker(loop)
         self._lag = LoopLag(loop)
@@ -288,7 +289,7 @@ class _Daemon:
             sinks += (self._requests.__call__,)
         outside = Outside(
             keys=self._keys,
-            prove=Prover(self._keys, lambda: self._pools.pool, pace.wrong_after_s, pace.places).prove,
+            prove=Prover(self._keys, lambda: self._pools.pool).prove,
             ledger=self._spool,
             sinks=sinks,
             is_ready=lambda: self.ready,

@@ -1,12 +1,15 @@
 """Options that several verbs share."""
 
+import contextlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
+
+from luntrex_proxy.store.errors import StoreError
 
 
 class FiniteRange(click.FloatRange):
@@ -31,6 +34,23 @@ class NamedPath(click.Path):
         if not self.file_okay and os.path.exists(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112 -- click's type
             self.fail("it is no directory.", param, ctx)  # click itself lets pipes and devices pass
         return path
+
+
+@contextlib.contextmanager
+def new_private_file(path: Path) -> Iterator[IO[bytes]]:
+    """A new file of mode 0600 that goes again when the block fails. StoreError: there is one, or it cannot be made."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be made ({error.strerror}); choose another name.") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])

@@ -9,16 +9,19 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
+from luntrex_proxy.cli.options import NamedPath, new_private_file
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.control import rights as control
 from luntrex_proxy.control.rights import Law, Request
 from luntrex_proxy.store import accounts, holds, people
 from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.exporting import write_export
 from luntrex_proxy.store.holds import Hold
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -36,6 +39,39 @@ _CHANNEL = "operator"
 @click.group()
 def rights() -> None:
     """What people may ask for by right."""
+
+
+@rights.command()
+@click.argument("person")
+@_law
+@click.pass_context
+def access(context: click.Context, person: str, law: str) -> None:
+    """Print, as JSON, what is kept of PERSON (an address or id), why, how long, and who else gets it."""
+
+    async def body(opened: Opened) -> dict[str, Any]:
+        person_id, days = await _person(opened, person), opened.settings.retention.by_class()
+        _, report = await control.access(opened.pool, person_id, _now(), days, law=Law(law), channel=_CHANNEL)
+        return report
+
+    print_json(run_verb(context, body))
+
+
+@rights.command()
+@click.argument("person")
+@click.argument("file", type=NamedPath(path_type=Path, dir_okay=False))
+@_law
+@_json
+@click.pass_context
+def export(context: click.Context, person: str, file: Path, law: str, as_json: bool) -> None:
+    """Write everything that is kept of PERSON into FILE, a new zip of JSON and CSV with mode 0600."""
+
+    async def body(opened: Opened, person_id: uuid.UUID) -> Request:
+        days = opened.settings.retention.by_class()
+        with new_private_file(file) as out:
+            await write_export(opened.dsn, person_id, days, out)
+        return await control.noted_export(opened.pool, person_id, law=Law(law), channel=_CHANNEL)
+
+    _ask(context, person, body, as_json)
 
 
 @rights.command()

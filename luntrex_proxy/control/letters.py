@@ -14,7 +14,7 @@ from email.utils import formatdate
 from typing import Final
 from urllib.parse import urlsplit
 
-from luntrex_proxy.control import links
+from luntrex_proxy.control import links, rightsform
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.store import members, people
 from luntrex_proxy.store.database import store_errors
@@ -142,6 +142,30 @@ async def _address_set(_services: Services, queued: Queued) -> Letter | None:
     )
 
 
+async def _rights_confirm(services: Services, queued: Queued) -> Letter | None:
+    link = await rightsform.link_for(services, str(queued.facts.get("request", "")))
+    if link is None or queued.address is None:
+        return None
+    return Letter(
+        queued.address, "Your request about your data",
+        ("Somebody, hopefully you, asked here about the data of this address. Confirm it by tomorrow:", link, _NOT_YOU),
+    )  # fmt: skip
+
+
+async def _idle_account(services: Services, queued: Queued) -> Letter | None:
+    person, erased_on = await _person(services, queued), str(queued.facts.get("erased_on", ""))
+    if person is None:
+        return None
+    return Letter(
+        person.email, "An account of yours is not used any more",
+        (
+            f"Nobody has used an account of which you are an owner for long, so it is erased on {erased_on}. "
+            "To keep it, sign in before that day:",
+            f"{links.console_url(services.settings)}/sign-in",
+        ),
+    )  # fmt: skip
+
+
 LETTERS: Final[Mapping[str, Callable[[Services, Queued], Awaitable[Letter | None]]]] = {
     "setup": _setup,
     "sign_up": _sign_up,
@@ -152,6 +176,8 @@ LETTERS: Final[Mapping[str, Callable[[Services, Queued], Awaitable[Letter | None
     "invitation": _invitation,
     "address": _address,
     "address_set": _address_set,
+    rightsform.LETTER: _rights_confirm,
+    "idle_account": _idle_account,
 }
 
 

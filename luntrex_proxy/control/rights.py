@@ -6,17 +6,19 @@ invoice stays with the others until the law lets it go; a legal hold makes it wa
 """
 
 import uuid
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from luntrex_proxy.control.acts import RefusedError
+from luntrex_proxy.control.sessions import new_token, token_hash
 from luntrex_proxy.core.deadlines import STAGES, Stage
 from luntrex_proxy.core.people import NAME_RULE, read_name
 from luntrex_proxy.core.rights import ENDED, Law, Right, State
-from luntrex_proxy.store import erasing, people, subjects
+from luntrex_proxy.store import erasing, exporting, exports, people, subjects
 from luntrex_proxy.store import rights as table
-from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.erasing import HeldError, Receipt
 from luntrex_proxy.store.people import LastOwnerError
 from luntrex_proxy.store.rights import Request
@@ -74,6 +76,56 @@ async def annotate(
         async with pool.acquire() as connection, connection.transaction():
             await table.annotate(connection, person_id, request_id, note)
     return await _done_at_once(pool, person_id, Right.CORRECT, law, channel, "annotated")
+
+
+async def access(
+    pool: Pool,
+    person_id: uuid.UUID,
+    now: datetime,
+    days: Mapping[str, int],
+    *,
+    law: Law = Law.GDPR,
+    channel: str = "self",
+) -> tuple[Request, dict[str, Any]]:
+    """What is kept of the person, why and how long, and who else gets it; the rows themselves are in an export."""
+    with store_errors("say what it keeps"):
+        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            subject = await subjects.of_person(connection, person_id)
+            if subject is None:
+                raise RefusedError("There is no such person.", "not_found")
+            report = await exporting.report(connection, subject, now, days)
+    return await _done_at_once(pool, person_id, Right.ACCESS, law, channel, "given"), report
+
+
+async def offer_export(
+    pool: Pool, person_id: uuid.UUID, *, law: Law = Law.GDPR, channel: str = "self"
+) -> tuple[Request, str, datetime]:
+    """The secret of a link that gives the person's data out once within a day, and until when."""
+    with store_errors("offer the export"):
+        async with pool.acquire() as connection, connection.transaction():
+            token, until = await export_link(connection, person_id)
+    return await _done_at_once(pool, person_id, Right.EXPORT, law, channel, "link_given"), token, until
+
+
+async def export_link(connection: Connection, person_id: uuid.UUID) -> tuple[str, datetime]:
+    """The link's secret, in the caller's transaction."""
+    token = new_token()
+    return token, await exports.make_link(connection, person_id, token_hash(token))
+
+
+async def noted_export(pool: Pool, person_id: uuid.UUID, *, law: Law, channel: str) -> Request:
+    """The data was given to the person by hand."""
+    return await _done_at_once(pool, person_id, Right.EXPORT, law, channel, "given")
+
+
+async def export_works(pool: Pool, token: str) -> bool:
+    """Whether a link could be used now; looking uses nothing up."""
+    return await exports.works(pool, token_hash(token))
+
+
+async def take_export(pool: Pool, dsn: str, token: str, days: Mapping[str, int]) -> AsyncIterator[bytes]:
+    """The zip of whose link it is, in pieces; the link is used up. DeadExportError."""
+    return exports.stream(dsn, await exports.use_link(pool, token_hash(token)), days)
 
 
 async def ask_erasure(

@@ -11,7 +11,6 @@ place is held, and the moment of the answer. Nothing on the way to it asks the d
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import bcrypt
@@ -25,62 +24,19 @@ from luntrex_proxy.store.keyring import KeyRing
 WAITING_MAX: Final = 16
 KEPT_FREE: Final = 4  # of those, for networks that sent no wrong key of late and have no other one waiting
 _FAILURES_PER_MINUTE: Final = 5  # of one id, from one network
-# A wrong key is answered so long after it came. Until then bcrypt must have looked at all that wait, also at the
-# highest cost that is taken over: later it would be seen that it was asked.
-WRONG_AFTER_S: Final = 4.0
-_PLACES_MIN: Final = 4
-_COST_MAX: Final = 12  # of a hash that is taken over
-_COST_TIMED: Final = 6  # each cost more takes twice as long
-_TIMED: Final = 5
+# A wrong key is answered so long after it came. In this time bcrypt can look at all that wait, four times over at our
+# own cost of 10, just so at 12, the highest that is taken over; later it would be seen that it was asked.
+_WRONG_AFTER_S: Final = 4.0
 _READ_WAIT_S: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How many keys wait for bcrypt at most, and how long after it came a wrong one is answered."""
-
-    places: int = WAITING_MAX
-    wrong_after_s: float = WRONG_AFTER_S
-
-    @property
-    def is_usual(self) -> bool:
-        """Whether the machine is fast enough for what was meant."""
-        return self == Pace()
-
-
-def pace_for(check_s: float) -> Pace:
-    """What a machine can keep on which the slowest check takes so long: fewer places, or else a later answer."""
-    fitting = int(0.95 * WRONG_AFTER_S / check_s)  # the rest is for the way to the thread and back
-    if fitting >= _PLACES_MIN:
-        return Pace(min(fitting, WAITING_MAX))
-    return Pace(_PLACES_MIN, _PLACES_MIN * check_s / 0.95)
-
-
-def check_s(cost: int = _COST_MAX) -> float:
-    """How long this machine takes for a check of this cost, at its best. Takes some 20 ms, blocks."""
-    hashed, best_s = bcrypt.hashpw(b"none", bcrypt.gensalt(_COST_TIMED)), float("inf")
-    for _ in range(_TIMED):
-        started_at = time.perf_counter()
-        bcrypt.checkpw(b"other", hashed)
-        best_s = min(best_s, time.perf_counter() - started_at)
-    return best_s * float(2 ** (cost - _COST_TIMED))
 
 
 class Prover:
     """Proves unproven keys of a ring. `pool_source` gives the pool on which rows of proven keys are read."""
 
-    def __init__(
-        self,
-        ring: KeyRing,
-        pool_source: Callable[[], Pool],
-        wrong_after_s: float = WRONG_AFTER_S,
-        places: int = WAITING_MAX,
-    ) -> None:
+    def __init__(self, ring: KeyRing, pool_source: Callable[[], Pool], wrong_after_s: float = _WRONG_AFTER_S) -> None:
         self._ring = ring
         self._pool_source = pool_source
         self._wrong_after_s = wrong_after_s
-        self._places = places
-        self._kept_free = places * KEPT_FREE // WAITING_MAX
         self._attempts = Attempts(_FAILURES_PER_MINUTE)  # by id and network
         self._failed = Attempts(1)  # by network
         self._checks: dict[bytes, tuple[str, asyncio.Task[Caller | None]]] = {}  # key's hash -> network that sent it
@@ -116,7 +72,7 @@ class Prover:
     def _room(self, network: str) -> int:
         """How many may be looked at when this network wants one more: with wrong keys it can't fill all places."""
         waits = any(other == network for other, _ in self._checks.values())
-        return self._places - self._kept_free * (waits or self._failed.owes(network, time.monotonic()))
+        return WAITING_MAX - KEPT_FREE * (waits or self._failed.owes(network, time.monotonic()))
 
     def _done(self, hashed: bytes, check: asyncio.Task[Caller | None]) -> None:
         del self._checks[hashed]

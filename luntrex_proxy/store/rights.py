@@ -142,11 +142,18 @@ async def extend(pool: Pool, reference: str) -> Request:
     return await by_reference(pool, reference)
 
 
-async def set_confirm_hash(pool: Pool, request_id: uuid.UUID, hashed: bytes) -> bool:
+async def wait_until(connection: Connection, request_id: uuid.UUID, act_at: datetime) -> None:
+    """An erasure that is carried out then, unless it is withdrawn."""
+    await connection.execute(
+        "UPDATE rights_request SET state = 'waiting', act_at = $2 WHERE request_id = $1", request_id, act_at
+    )
+
+
+async def set_confirm_hash(pool: Pool, request_id: str, hashed: bytes) -> bool:
     """Another link confirms the request from now on; False: it waits for none."""
     with store_errors("make the link"):
         done = await pool.execute(
-            "UPDATE rights_request SET confirm_hash = $2 WHERE request_id = $1 AND state = 'unconfirmed'",
+            "UPDATE rights_request SET confirm_hash = $2 WHERE request_id::text = $1 AND state = 'unconfirmed'",
             request_id,
             hashed,
         )

@@ -13,15 +13,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from luntrex_proxy.console.api.operations import Operation, Who
 from luntrex_proxy.control import consents
 from luntrex_proxy.core.consents import Purpose
+from luntrex_proxy.core.rights import Law, Right, State
 from luntrex_proxy.core.roles import Permission, Role
-from luntrex_proxy.store import apikeys, members
+from luntrex_proxy.store import apikeys, members, rights
 from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.frames import encode_record
+from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.sealedbox import make_pair
+from luntrex_proxy.store.usage_rows import insert_rows
 from tests.console.conftest import Answer, Api
 from tests.postgres import LOOKUP
+from tests.store.records import outcome
 
 _numbers = itertools.count(1)
 PUBLIC_KEY = make_pair()[1]
@@ -163,6 +170,26 @@ async def a_token(world: World, _account: int, caller: Caller) -> dict[str, str]
     return {"token_id": (await world.api.token(owner))[4:16]}
 
 
+async def a_request(world: World, _account: int, caller: Caller) -> dict[str, str]:
+    """An erasure that the caller asked for."""
+    owner = uuid.UUID(caller.person_id or await world.api.person())
+    async with world.api.pool.acquire() as connection, connection.transaction():
+        made = await rights.insert(connection, Right.ERASE, Law.GDPR, "self", State.WAITING, person_id=owner)
+    return {"reference": made.reference}
+
+
+async def a_used_request(world: World, account: int, caller: Caller) -> dict[str, str]:
+    """A request by a key of the caller's own."""
+    pool, owner = world.api.pool, uuid.UUID(caller.person_id or await world.api.person())
+    key_id, record = (await a_key(world, account, caller))["key_id"], outcome(next(_numbers))
+    await pool.execute("UPDATE api_key SET person_id = $2 WHERE key_id = $1", key_id, owner)
+    used = replace(record, request_id=str(uuid.uuid4()), account_id=account, key_id=key_id)
+    await ensure_partitions(pool, datetime.datetime.fromtimestamp(record.started_us / 1e6, datetime.UTC).date())
+    async with pool.acquire() as connection, connection.transaction():
+        await insert_rows(connection, [encode_record(used)])
+    return {"request_id": used.request_id}
+
+
 async def a_session(world: World, _account: int, caller: Caller) -> dict[str, str]:
     """A session of the caller's own, not the one that asks."""
     owner = uuid.UUID(caller.person_id or await world.api.person())
@@ -254,6 +281,19 @@ ROWS = {
     "retention.get": Row(Who.OPERATOR),
     "privacy.inventory": Row(Who.ANYONE),
     "privacy.retention": Row(Who.ANYONE),
+    "rights.list_own": Row(Who.PERSON),
+    "rights.access": Row(Who.SIGNED_IN),
+    "rights.export": Row(Who.SIGNED_IN, body=dict),
+    "rights.correct_name": Row(Who.SIGNED_IN, body=lambda: {"name": fresh()}),
+    "rights.annotate": Row(Who.SIGNED_IN, place=a_used_request, body=lambda: {"note": "wrong"}),
+    "rights.restrict": Row(Who.SIGNED_IN, body=dict),
+    "rights.unrestrict": Row(Who.SIGNED_IN, body=dict),
+    "rights.object": Row(Who.SIGNED_IN, body=dict),
+    "rights.end_objection": Row(Who.SIGNED_IN, body=dict),
+    "rights.erase": Row(Who.SIGNED_IN, body=dict),
+    "rights.withdraw": Row(Who.SIGNED_IN, place=a_request),
+    "rights.status": Row(Who.ANYONE, place=a_request),
+    "rights.list": Row(Who.OPERATOR),
     "upstreams.list": Row(Who.OPERATOR),
     "usage.totals": Row(_roles(O, A, D, B, V)),
     "usage.requests": Row(_roles(O, A, D, B, V)),

@@ -10,9 +10,7 @@ from collections.abc import Callable
 
 import bcrypt
 import pytest
-import structlog
 
-from luntrex_proxy import chores
 from luntrex_proxy.core.access import Caller, KeysBusyError
 from luntrex_proxy.core.apikeys import RANDOM_BYTES, checksum, make_key
 from luntrex_proxy.core.policy import read_policy
@@ -20,7 +18,7 @@ from luntrex_proxy.core.scope import Scope
 from luntrex_proxy.store import accounts, apikeys, proving
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.database import Pool
-from luntrex_proxy.store.proving import KEPT_FREE, WAITING_MAX, WRONG_AFTER_S, Prover, pace_for
+from luntrex_proxy.store.proving import KEPT_FREE, WAITING_MAX, Prover
 from luntrex_proxy.store.upkeep import KeyUpkeep
 from tests.store.keys import ELSEWHERE, FIRST, HERE, SECOND, catch_up, find, loaded, make, set_peppers
 
@@ -146,37 +144,6 @@ async def test_no_answer_tells_whether_an_id_exists(acme: Pool, checked: Counted
     assert ("busy", 0) in said["unknown"][1 if at_once > 5 else 2] or at_once < 3
     assert said["unknown"][-1] == [("wrong", 2)] * 2, "another network has its own failures"
     assert checked.calls > 0
-
-
-@pytest.mark.parametrize("check_s", [0.001, 0.06, 0.23, 0.25, 0.5, 0.9, 1.0, 3.0])
-def test_all_that_wait_are_looked_at_before_the_first_is_answered(check_s: float) -> None:
-    """Whatever the machine's speed: fewer wait where it is slow, and where four are too many the answer comes later."""
-    pace = pace_for(check_s)
-    assert 4 <= pace.places <= WAITING_MAX
-    assert pace.places * check_s < pace.wrong_after_s
-    assert pace.is_usual == (check_s * WAITING_MAX < 0.95 * WRONG_AFTER_S)
-    assert pace.wrong_after_s == WRONG_AFTER_S or pace.places == 4
-
-
-async def test_a_slow_machine_says_what_it_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once, at the start; one that is fast enough says nothing."""
-    for seconds, said in ((0.1, []), (0.5, [(7, 4000)]), (2.0, [(4, 8421)])):
-        monkeypatch.setattr(chores, "check_s", lambda seconds=seconds: seconds)
-        with structlog.testing.capture_logs() as lines:
-            assert await chores.key_pace() == pace_for(seconds)
-        assert [(line["count"], line["delay_ms"]) for line in lines] == said
-
-
-@pytest.mark.parametrize("places", [4, 8])
-async def test_a_slow_machine_has_fewer_places_and_keeps_some_free(acme: Pool, checked: Counted, places: int) -> None:
-    """A network with wrong keys fills three quarters of them; another one that sent none gets in."""
-    (made,) = await lost(acme)
-    prover = Prover(await loaded(acme, SECOND), lambda: acme, wrong_after_s=0.4, places=places)
-    attack = asyncio.create_task(answers(prover, [forged(made, n) for n in range(20)]))
-    while len(prover._checks) < places * 3 // 4:
-        await asyncio.sleep(0)
-    assert await prover.prove(made.key.encode(), ELSEWHERE) is not None
-    assert [answer for answer, _ in await attack].count("wrong") == places * 3 // 4
 
 
 async def test_other_networks_do_not_see_it_either(acme: Pool, checked: Counted) -> None:

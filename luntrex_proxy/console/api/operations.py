@@ -19,6 +19,8 @@ _UUID: Final = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 # Every path parameter there is: its form, and what the OpenAPI document says of it. Another form is: not found.
 PARAMETERS: Final = {
+    "request_id": (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "Id of a request of one's usage: x-request-id."),
+    "reference": (r"[A-Z2-7]{26}", "Reference of a request by right."),
     "account_id": (r"[1-9][0-9]{0,17}", "Id of the account."),
     "key_id": (r"[0-9A-Za-z]{12}", "Id of the API key, the part after `lx_`."),
     "token_id": (r"[0-9A-Za-z]{12}", "Id of the token, the part after `lxp_`."),

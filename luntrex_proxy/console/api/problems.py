@@ -62,6 +62,7 @@ PROBLEMS: Final = {
     "name_taken": Row(409, "The name is taken", "Choose another name."),
     "other_text": Row(409, "The text is another one by now", "Read the present text, then agree to that one."),
     "no_consent": Row(409, "There is no such consent", "It was not given, or it was withdrawn already."),
+    "ended": Row(409, "The request has ended", "It was carried out, refused or withdrawn."),
     "last_owner": Row(
         409, "An account has to have an owner", "Make another member its owner first, or close the account."
     ),
@@ -87,6 +88,7 @@ PROBLEMS: Final = {
     "bad_times": Row(
         422, "The times are not valid", "It has to end in the future, before the year 10000, and after it begins."
     ),
+    "bad_note": Row(422, "The note is not valid", "A note has 1 to 500 characters, on one line."),
     "bad_name": Row(422, "The name is not valid", "A name has at most 200 characters, on one line."),
     "no_account": Row(422, "There is no such account", "Give the name of an account that is there."),
     "not_affirmed_16": Row(

@@ -1,0 +1,219 @@
+"""/me/rights: what one may ask for by right, for oneself; /rights: how a request stands, by its reference."""
+
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from luntrex_proxy.console.api.operations import Body, Call, Listed, Operation, PageQuery, Shown, Who, page
+from luntrex_proxy.control import rights
+from luntrex_proxy.control.links import console_url
+from luntrex_proxy.control.rights import Law, Request
+from luntrex_proxy.core.roles import Permission
+
+_LAW: Final = "Whose clock runs: a month, 45 days, 15 days."
+
+
+class RequestShown(Shown):
+    """A request, as everybody with its reference may see it."""
+
+    reference: str
+    right: Literal["access", "export", "correct", "restrict", "object", "erase"]
+    state: Literal["unconfirmed", "open", "waiting", "held", "done", "refused", "withdrawn", "lapsed"]
+    law: Literal["gdpr", "ccpa", "lgpd"]
+    received_at: datetime
+    due_at: datetime = Field(description="When an answer is due.")
+    stage: Literal["running", "half", "late", "over"] | None = Field(
+        description="How near that is; null: it has ended."
+    )
+    extended: bool
+    act_at: datetime | None = Field(description="When an erasure is carried out; until then it can be withdrawn.")
+    closed_at: datetime | None
+    outcome: str | None
+    receipt: dict[str, Any] | None = Field(description="Of an erasure: what went, and what stays, why, until when.")
+
+
+class AccessShown(Shown):
+    """What is kept of one, why and how long, and who else gets it."""
+
+    made_at: datetime
+    kept: list[dict[str, Any]]
+    recipients: list[dict[str, Any]]
+    sources: str
+    decided_by_machine: str
+    rights: str
+
+
+class ExportShown(Shown):
+    """A link that gives one's data out."""
+
+    url: str = Field(description="Works once, and for a day. Whoever has it can fetch the data.")
+    expires_at: datetime
+    reference: str
+
+
+class LawBody(Body):
+    """Under which law one asks."""
+
+    law: Literal["gdpr", "ccpa", "lgpd"] = Field("gdpr", description=_LAW)
+
+
+class NameBody(LawBody):
+    """A correction of the profile."""
+
+    name: str = Field(max_length=1_000, description="What one is called.")
+
+
+class NoteBody(LawBody):
+    """What is wrong about a record of usage. The record itself is never changed."""
+
+    note: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$", description="In one line.")
+
+
+async def _list(call: Call) -> Listed:
+    found = await rights.listed(call.services.pool, person_id=_me(call), only_open=False)
+    after = (datetime.min.replace(tzinfo=UTC).isoformat(), "") if call.after is None else tuple(call.after)
+    rows = [each for each in found if (each.received_at.isoformat(), each.reference) > after][: call.rows]
+    return page(call, rows, _shown, lambda each: (each.received_at.isoformat(), each.reference))
+
+
+async def _access(call: Call) -> AccessShown:
+    days = call.services.settings.retention.by_class()
+    _, report = await rights.access(call.services.pool, _me(call), _now(), days)
+    return AccessShown.model_validate(report)
+
+
+async def _export(call: Call) -> ExportShown:
+    made, token, until = await rights.offer_export(call.services.pool, _me(call), law=Law(call.body.law))
+    url = f"{console_url(call.services.settings)}/rights/download?token={token}"
+    return ExportShown(url=url, expires_at=until, reference=made.reference)
+
+
+async def _name(call: Call) -> RequestShown:
+    law = Law(call.body.law)
+    return _shown(await rights.correct_name(call.services.pool, _me(call), call.body.name, law=law))
+
+
+async def _note(call: Call) -> RequestShown:
+    body, law = call.body, Law(call.body.law)
+    return _shown(
+        await rights.annotate(call.services.pool, _me(call), uuid.UUID(call.place["request_id"]), body.note, law=law)
+    )
+
+
+async def _restrict(call: Call) -> RequestShown:
+    return _shown(await rights.restrict(call.services.pool, _me(call), law=Law(call.body.law)))
+
+
+async def _unrestrict(call: Call) -> RequestShown:
+    return _shown(await rights.restrict(call.services.pool, _me(call), on=False, law=Law(call.body.law)))
+
+
+async def _object(call: Call) -> RequestShown:
+    return _shown(await rights.object_to_analytics(call.services.pool, _me(call), law=Law(call.body.law)))
+
+
+async def _no_objection(call: Call) -> RequestShown:
+    return _shown(await rights.object_to_analytics(call.services.pool, _me(call), on=False, law=Law(call.body.law)))
+
+
+async def _erase(call: Call) -> RequestShown:
+    grace = timedelta(days=call.services.settings.privacy.erasure_grace_days)
+    made = await rights.ask_erasure(call.services.pool, _me(call), _now(), grace, law=Law(call.body.law))
+    return _shown(made)
+
+
+async def _withdraw(call: Call) -> RequestShown:
+    return _shown(await rights.withdraw(call.services.pool, call.place["reference"], _me(call)))
+
+
+async def _status(call: Call) -> RequestShown:
+    return _shown(await rights.by_reference(call.services.pool, call.place["reference"]))
+
+
+async def _all(call: Call) -> Listed:
+    found = await rights.listed(call.services.pool)
+    after = (datetime.min.replace(tzinfo=UTC).isoformat(), "") if call.after is None else tuple(call.after)
+    rows = [each for each in found if (each.received_at.isoformat(), each.reference) > after][: call.rows]
+    return page(call, rows, _shown, lambda each: (each.received_at.isoformat(), each.reference))
+
+
+def _shown(request: Request) -> RequestShown:
+    return RequestShown.model_validate(rights.shown(request, _now()))
+
+
+def _me(call: Call) -> uuid.UUID:
+    return uuid.UUID(call.person.person_id)
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(time.time(), UTC)
+
+
+OPERATIONS: Final = (
+    Operation(
+        name="rights.list_own", method="GET", path="/me/rights", summary="List what one has asked for by right.",
+        access=Who.PERSON, handler=_list, query=PageQuery, answer=RequestShown,
+    ),
+    Operation(
+        name="rights.access", method="GET", path="/me/rights/access",
+        summary="Show what is kept of oneself, why and how long, and who else gets it.",
+        access=Who.SIGNED_IN, handler=_access, answer=AccessShown,
+    ),
+    Operation(
+        name="rights.export", method="POST", path="/me/rights/export",
+        summary="Make a link that gives out one's data, as a zip of JSON and CSV, once within a day.",
+        access=Who.SIGNED_IN, proven=True, handler=_export, body=LawBody, answer=ExportShown,
+    ),
+    Operation(
+        name="rights.correct_name", method="POST", path="/me/rights/correct-name",
+        summary="Correct what one is called.",
+        access=Who.SIGNED_IN, handler=_name, body=NameBody, answer=RequestShown, problems=("bad_name",),
+    ),
+    Operation(
+        name="rights.annotate", method="POST", path="/me/usage/{request_id}/annotate",
+        summary="Say what is wrong about a record of one's own usage; the words stand beside it.",
+        access=Who.SIGNED_IN, handler=_note, body=NoteBody, answer=RequestShown,
+        problems=("not_found", "bad_note"),
+    ),
+    Operation(
+        name="rights.restrict", method="POST", path="/me/rights/restrict",
+        summary="Have one's data stored only: keys answer 403, everywhere within a second.",
+        access=Who.SIGNED_IN, handler=_restrict, body=LawBody, answer=RequestShown,
+    ),
+    Operation(
+        name="rights.unrestrict", method="POST", path="/me/rights/unrestrict", summary="End that again.",
+        access=Who.SIGNED_IN, handler=_unrestrict, body=LawBody, answer=RequestShown,
+    ),
+    Operation(
+        name="rights.object", method="POST", path="/me/rights/object",
+        summary="Object to analytics: from now on new usage does not lead to one's keys.",
+        access=Who.SIGNED_IN, handler=_object, body=LawBody, answer=RequestShown,
+    ),
+    Operation(
+        name="rights.end_objection", method="POST", path="/me/rights/end-objection", summary="End that again.",
+        access=Who.SIGNED_IN, handler=_no_objection, body=LawBody, answer=RequestShown,
+    ),
+    Operation(
+        name="rights.erase", method="POST", path="/me/rights/erase",
+        summary="Have oneself erased, and accounts that are nobody else's, when the time to withdraw it is over.",
+        access=Who.SIGNED_IN, proven=True, handler=_erase, body=LawBody, answer=RequestShown,
+        problems=("last_owner",),
+    ),
+    Operation(
+        name="rights.withdraw", method="POST", path="/me/rights/{reference}/withdraw",
+        summary="Take back a request that was not carried out yet.",
+        access=Who.SIGNED_IN, handler=_withdraw, answer=RequestShown, problems=("not_found", "ended"),
+    ),
+    Operation(
+        name="rights.status", method="GET", path="/rights/{reference}",
+        summary="Show how a request stands, and the receipt of an erasure.",
+        access=Who.ANYONE, handler=_status, answer=RequestShown, problems=("not_found",),
+    ),
+    Operation(
+        name="rights.list", method="GET", path="/rights", summary="List open requests of everybody.",
+        access=Who.OPERATOR, scopes=(Permission.PRIVACY_READ,), handler=_all, query=PageQuery, answer=RequestShown,
+    ),
+)  # fmt: skip

@@ -1,0 +1,85 @@
+"""The pages about one's data for everybody: asking by form, confirming, how it stands, and fetching an export."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from luntrex_proxy.console.pages.frame import Page, Route
+from luntrex_proxy.control import rights, rightsform
+from luntrex_proxy.control.acts import RefusedError
+from luntrex_proxy.control.rights import Law, Right
+
+_FILE: Final = "my-data.zip"
+
+
+async def _form(page: Page) -> Mapping[str, Any]:
+    return {
+        "contact": page.services.settings.privacy.contact,
+        "rights": [each.value for each in Right],
+        "laws": [each.value for each in Law],
+    }
+
+
+async def _ask(page: Page) -> web.StreamResponse:
+    try:
+        right, law = Right(page.field("right")), Law(page.field("law"))
+    except ValueError:
+        raise RefusedError("Choose what you ask for, and under which law.") from None
+    made = await rightsform.ask(page.services, page.field("address"), right, law, page.network)
+    return page.show("rights_asked.html", {"reference": made.reference, "due": made.clock.due.date()})
+
+
+async def _link(page: Page) -> Mapping[str, Any]:
+    return {"token": page.field("token") or page.query("token")}
+
+
+async def _confirm(page: Page) -> web.StreamResponse:
+    done = await rightsform.confirm(page.services, page.field("token"), _now())
+    return page.show("rights_status.html", {"request": rights.shown(done.request, _now()), "token": done.token})
+
+
+async def _status(page: Page) -> Mapping[str, Any]:
+    reference = page.query("reference").strip()
+    if not reference:
+        return {"request": None, "token": ""}
+    try:
+        found = rights.shown(await rights.by_reference(page.services.pool, reference), _now())
+    except RefusedError as refused:
+        page.error = str(refused)
+        found = None
+    return {"request": found, "token": ""}
+
+
+async def _download(page: Page) -> web.StreamResponse:
+    """The zip, as it is written; it does not begin unless the link works."""
+    days = page.services.settings.retention.by_class()
+    pieces = await rights.take_export(page.services.pool, page.services.dsn, page.field("token"), days)
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "application/zip",
+            "Content-Disposition": f'attachment; filename="{_FILE}"',
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+        }
+    )
+    await response.prepare(page.request)
+    async for piece in pieces:
+        await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(time.time(), UTC)
+
+
+ROUTES: Final = (
+    Route("/rights", "rights.html", _form, _ask),
+    Route(rightsform.PATH, "rights_confirm.html", _link, _confirm),
+    Route("/rights/status", "rights_status.html", _status),
+    Route("/rights/download", "rights_download.html", _link, _download),
+)

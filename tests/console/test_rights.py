@@ -1,0 +1,61 @@
+"""The pages of rights for everybody, and the download; the API's rows are in matrix.py."""
+
+import io
+import re
+import zipfile
+
+from luntrex_proxy.control import rights, rightsform
+from luntrex_proxy.core.rights import Law
+from luntrex_proxy.store.database import Pool
+from tests.console.conftest import Api
+from tests.console.test_pages import Open, opened, services_behind
+from tests.people import MAIL, make_person
+
+__all__ = ["opened"]
+
+
+async def test_the_form_and_its_way(database: Pool, opened: Open) -> None:
+    """Asked by anybody; the page names contact, reference and date; looking at the link uses nothing up."""
+    browser = await opened(**MAIL, privacy={"contact": "privacy@example.org"})
+    await make_person(database)
+    page = await browser.get("/rights")
+    assert "privacy@example.org" in page.said
+    asked = await browser.send("/rights", address="ada@example.org", right="erase", law="gdpr")
+    reference = re.findall(r"[A-Z2-7]{26}", asked.said)[0]
+    bad = await browser.send("/rights", address="ada@example.org", right="everything", law="gdpr")
+    assert (bad.status, "Choose what you ask for" in bad.said) == (422, True)
+    request_id = str(await database.fetchval("SELECT request_id FROM rights_request WHERE reference = $1", reference))
+    link = await rightsform.link_for(services_behind(browser), request_id)
+    assert link is not None
+    path = "/rights/confirm?" + link.partition("?")[2]
+    for _ in range(2):
+        assert "It was me" in (await browser.get(path)).said
+    done = await browser.send("/rights/confirm", token=link.partition("token=")[2])
+    assert "waiting" in done.said
+    assert "waiting" in (await browser.get(f"/rights/status?reference={reference}")).said
+    assert (await browser.send("/rights/confirm", token="x")).status == 404
+    assert "no request of this reference" in (await browser.get("/rights/status?reference=AAAA")).said
+
+
+async def test_without_mail_there_is_an_address(opened: Open) -> None:
+    """No form that leads nowhere."""
+    browser = await opened(privacy={"contact": "privacy@example.org"})
+    page = await browser.get("/rights")
+    assert ("please write to privacy@example.org" in page.said, 'name="right"' in page.text) == (True, False)
+
+
+async def test_a_download_works_once(api: Api, database: Pool, database_dsn: str) -> None:
+    """The link of the API leads to a page with a button, and that to the zip; nothing is kept of it on the way."""
+    person = await make_person(database, "down@example.org")
+    _, token, _ = await rights.offer_export(database, person, law=Law.GDPR)
+    base = api.url.removesuffix("/api/v1")
+    async with api.client.get(f"{base}/rights/download?token={token}") as page:
+        assert "Fetch the data" in await page.text()
+    headers = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/x-www-form-urlencoded"}
+    object.__setattr__(api.services, "dsn", database_dsn)
+    async with api.client.post(f"{base}/rights/download", data=f"token={token}", headers=headers) as answer:
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "application/zip")
+        with zipfile.ZipFile(io.BytesIO(await answer.read())) as archive:
+            assert b"down@example.org" in archive.read("data/person.json")
+    async with api.client.post(f"{base}/rights/download", data=f"token={token}", headers=headers) as answer:
+        assert answer.status == 422

@@ -1,0 +1,200 @@
+"""Rights, by the person, by the operator and by form: done at once or in time, once, and only for who it is."""
+
+import datetime
+import io
+import time
+import uuid
+import zipfile
+from datetime import UTC, timedelta
+from pathlib import Path
+
+import pytest
+
+from luntrex_proxy.control import letters, rights, rightsform
+from luntrex_proxy.control.acts import RefusedError
+from luntrex_proxy.control.guessing import ThrottledError
+from luntrex_proxy.control.links import DeadLinkError
+from luntrex_proxy.control.rights import HeldError, LastOwnerError, Law, Right, State
+from luntrex_proxy.core.deadlines import Stage
+from luntrex_proxy.core.rights import clock
+from luntrex_proxy.settings.retention import RetentionPeriods
+from luntrex_proxy.store import holds, mail
+from luntrex_proxy.store.database import Pool
+from tests.people import MAIL, make_person, services_of
+from tests.store.test_erasing import key_of, use
+
+NOW = datetime.datetime.fromtimestamp(time.time(), UTC)
+DAYS = RetentionPeriods().by_class()
+
+
+def test_the_clocks_are_those_of_the_law() -> None:
+    """A month and two more, 45 days and 45 more, 15 days; warned at half and four fifths."""
+    begun = datetime.datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert clock(Law.GDPR, begun).due == datetime.datetime(2026, 2, 28, 12, tzinfo=UTC)
+    assert clock(Law.GDPR, begun, extended=True).due == datetime.datetime(2026, 4, 30, 12, tzinfo=UTC)
+    assert clock(Law.CCPA, begun).due == begun + timedelta(days=45)
+    assert clock(Law.CCPA, begun, extended=True).due == begun + timedelta(days=90)
+    lgpd = clock(Law.LGPD, begun)
+    assert lgpd.due == begun + timedelta(days=15)
+    stages = [lgpd.stage(begun + timedelta(days=days)) for days in (7, 8, 12, 15)]
+    assert stages == [Stage.RUNNING, Stage.HALF, Stage.LATE, Stage.OVER]
+
+
+async def test_each_stage_is_told_once(database: Pool) -> None:
+    """Half, late, over; extended it begins anew, once, and not under every law."""
+    person = await make_person(database)
+    made = await rights.ask_erasure(database, person, NOW, timedelta(days=30))
+    lgpd = await rights.ask_erasure(database, await make_person(database, "b@x.org"), NOW, timedelta(1), law=Law.LGPD)
+    told = [await rights.warnings(database, NOW + timedelta(days=days)) for days in (1, 16, 17, 40)]
+    assert [[(each.law, stage) for each, stage in found] for found in told] == [
+        [], [(Law.GDPR, Stage.HALF), (Law.LGPD, Stage.OVER)], [], [(Law.GDPR, Stage.OVER)],
+    ]  # fmt: skip
+    assert (await rights.extend(database, made.reference)).clock.due > made.clock.due
+    for reference in (made.reference, lgpd.reference):
+        with pytest.raises(RefusedError, match="no longer time"):
+            await rights.extend(database, reference)
+
+
+async def test_an_erasure_can_be_withdrawn_until_it_is_carried_out(database: Pool, tmp_path: Path) -> None:
+    """Asked twice it is one; another person cannot withdraw it; withdrawn it is not carried out; carried out once."""
+    person, other = await make_person(database), await make_person(database, "eve@example.org")
+    made = await rights.ask_erasure(database, person, NOW, timedelta(days=7))
+    assert (await rights.ask_erasure(database, person, NOW, timedelta(days=7))).reference == made.reference
+    with pytest.raises(RefusedError, match="no request of this reference"):
+        await rights.withdraw(database, made.reference, other)
+    assert (await rights.withdraw(database, made.reference, person)).state is State.WITHDRAWN
+    with pytest.raises(RefusedError, match="ended already"):
+        await rights.withdraw(database, made.reference, person)
+    later = NOW + timedelta(days=8)
+    assert await rights.carry_out_due(database, tmp_path, later, 2192) == 0
+    again = await rights.ask_erasure(database, person, NOW, timedelta(days=7))
+    assert await rights.carry_out_due(database, tmp_path, NOW + timedelta(days=6), 2192) == 0
+    assert await rights.carry_out_due(database, tmp_path, later, 2192) == 1
+    done = await rights.by_reference(database, again.reference)
+    assert (done.state, done.outcome, done.person_id) == (State.DONE, "erased", None)
+    assert done.receipt is not None
+    assert done.receipt["erased"]["person"] == 1
+    shown = rights.shown(done, later)
+    assert str(person) not in str(shown)
+    assert await rights.carry_out_due(database, tmp_path, later, 2192) == 0
+
+
+async def test_what_an_erasure_meets(database: Pool, tmp_path: Path) -> None:
+    """The last owner is refused; who becomes it while it waits, and who is held, waits on and is erased afterwards."""
+    owner, member = await make_person(database, acme="owner"), await make_person(database, "m@x.org", acme="owner")
+    made = await rights.ask_erasure(database, owner, NOW, timedelta(0))
+    await database.execute("UPDATE membership SET role = 'viewer' WHERE person_id = $1", member)
+    with pytest.raises(LastOwnerError):
+        await rights.ask_erasure(database, owner, NOW, timedelta(0))
+    with pytest.raises(LastOwnerError):
+        await rights.carry_out(database, tmp_path, made, NOW, 2192)
+    assert (await rights.by_reference(database, made.reference)).state is State.HELD
+    await database.execute("UPDATE membership SET role = 'owner' WHERE person_id = $1", member)
+    hold = await holds.place(database, "4 C 1/26", owner)
+    with pytest.raises(HeldError):
+        await rights.carry_out(database, tmp_path, made, NOW, 2192)
+    assert await rights.carry_out_due(database, tmp_path, NOW, 2192) == 0
+    await holds.lift(database, hold.hold_id)
+    assert await rights.carry_out_due(database, tmp_path, NOW, 2192) == 1
+
+
+async def test_restriction_objection_correction(database: Pool, tmp_path: Path) -> None:
+    """Each is on record as asked for and done; twice changes nothing; a note is on one's own records only."""
+    person, other = await make_person(database, acme="developer"), await make_person(database, "o@x.org", acme="owner")
+    assert (await rights.restrict(database, person)).outcome == "restricted"
+    assert (await rights.restrict(database, person)).outcome == "was_so_already"
+    assert await database.fetchval("SELECT status FROM person WHERE person_id = $1", person) == "restricted"
+    assert (await rights.restrict(database, person, on=False)).outcome == "lifted"
+    assert (await rights.object_to_analytics(database, person)).outcome == "objected"
+    assert (await rights.object_to_analytics(database, person)).outcome == "was_so_already"
+    assert (await rights.object_to_analytics(database, person, on=False)).outcome == "lifted"
+    await rights.correct_name(database, person, "  Ada   King ")
+    assert await database.fetchval("SELECT name FROM person WHERE person_id = $1", person) == "Ada King"
+    with pytest.raises(RefusedError, match="name"):
+        await rights.correct_name(database, person, "x\x00y")
+    await use(database, tmp_path, 1, await key_of(database, "acme", "k", person), 1)
+    used = await database.fetchval("SELECT request_id FROM usage")
+    before = await database.fetchrow("SELECT * FROM usage")
+    assert (await rights.annotate(database, person, used, "not by me")).outcome == "annotated"
+    assert await database.fetchrow("SELECT * FROM usage") == before
+    for whose, which, note in ((other, used, "x"), (person, uuid.uuid4(), "x"), (person, used, "two\nlines")):
+        with pytest.raises(RefusedError):
+            await rights.annotate(database, whose, which, note)
+    assert await database.fetchval("SELECT count(*) FROM usage_annotation") == 1
+    asked = await rights.listed(database, person_id=person, only_open=False)
+    assert {each.kind for each in asked} == {Right.RESTRICT, Right.OBJECT, Right.CORRECT}
+
+
+async def test_usage_of_who_objects_leads_to_no_key(database: Pool, tmp_path: Path) -> None:
+    """From that moment: what was before keeps its key, bills by account stay whole."""
+    person = await make_person(database, acme="developer")
+    key = await key_of(database, "acme", "k", person)
+    await use(database, tmp_path, 1, key, 1)
+    await rights.object_to_analytics(database, person)
+    await database.execute("UPDATE person SET objected_at = '2020-01-01'")
+    await use(database, tmp_path, 1, key, 2, 3)
+    rows = await database.fetch("SELECT key_id, sum(requests)::int FROM usage_rollup GROUP BY 1 ORDER BY 2")
+    assert [tuple(row) for row in rows] == [(key, 1), ("unlinked", 2)]
+    assert await database.fetchval("SELECT count(*) FROM usage WHERE account_id = 1") == 3
+
+
+async def letter(database: Pool, services: rightsform.Services) -> letters.Letter | None:
+    queued = await mail.claim(database)
+    return None if queued is None else await letters.compose(services, queued)
+
+
+@pytest.mark.parametrize(
+    ("right", "state", "outcome"),
+    [
+        (Right.ACCESS, State.DONE, "link_given"), (Right.EXPORT, State.DONE, "link_given"),
+        (Right.RESTRICT, State.DONE, "restricted"), (Right.OBJECT, State.DONE, "objected"),
+        (Right.CORRECT, State.OPEN, None), (Right.ERASE, State.WAITING, None),
+    ],
+)  # fmt: skip
+async def test_a_request_by_form(
+    database: Pool, database_dsn: str, tmp_path: Path, right: Right, state: State, outcome: str | None
+) -> None:
+    """Nothing happens until the mailed link is used, once; then it is done, or waits for what it has to."""
+    services = services_of(database, tmp_path, **MAIL)
+    person = await make_person(database)
+    asked = await rightsform.ask(services, "Ada@Example.org ", right, Law.CCPA, "192.0.2.0/24")
+    assert asked.state is State.UNCONFIRMED
+    sent = await letter(database, services)
+    assert sent is not None
+    assert sent.to == "ada@example.org"
+    token = sent.paragraphs[1].partition("token=")[2]
+    assert token not in str(await database.fetch("SELECT * FROM mail"))
+    done = await rightsform.confirm(services, token, NOW)
+    assert (done.request.state, done.request.outcome, done.request.person_id) == (state, outcome, person)
+    with pytest.raises(DeadLinkError):
+        await rightsform.confirm(services, token, NOW)
+    assert bool(done.token) == (outcome == "link_given")
+    if done.token:
+        pieces = await rights.take_export(database, database_dsn, done.token, DAYS)
+        with zipfile.ZipFile(io.BytesIO(b"".join([piece async for piece in pieces]))) as archive:
+            assert "data/person.json" in archive.namelist()
+
+
+async def ask_often(services: rightsform.Services) -> None:
+    for _ in range(50):
+        await rightsform.ask(services, "nobody@example.org", Right.ERASE, Law.GDPR, "192.0.2.0/24")
+
+
+async def test_a_form_tells_nobody_who_is_here(database: Pool, tmp_path: Path) -> None:
+    """An unknown address gets the same answer and letter; confirmed, it is told that nothing is kept."""
+    services = services_of(database, tmp_path, **MAIL)
+    await rightsform.ask(services, "nobody@example.org", Right.ERASE, Law.GDPR, "192.0.2.0/24")
+    sent = await letter(database, services)
+    assert sent is not None
+    done = await rightsform.confirm(services, sent.paragraphs[1].partition("token=")[2], NOW)
+    assert (done.request.outcome, done.request.email) == ("nothing_held", None)
+    with pytest.raises(RefusedError, match="mail address"):
+        await rightsform.ask(services, "no address", Right.ERASE, Law.GDPR, "192.0.2.0/24")
+    with pytest.raises(ThrottledError):
+        await ask_often(services)
+    await database.execute(
+        "UPDATE rights_request SET received_at = now() - interval '25 hours' WHERE closed_at IS NULL"
+    )
+    assert await rights.lapse(database) >= 1
+    assert await letter(database, services) is None, "needless by now"
+    assert await database.fetchval("SELECT count(*) FROM rights_request WHERE email IS NOT NULL") == 0

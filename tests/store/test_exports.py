@@ -1,0 +1,165 @@
+"""Exports: every row of the person and none of another's, of one moment, whole and provable; links that work once."""
+
+import asyncio
+import csv
+import hashlib
+import io
+import json
+import uuid
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luntrex_proxy.settings.retention import RetentionPeriods
+from luntrex_proxy.store import exporting, exports, subjects
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.errors import RefusedError, StoreError
+from luntrex_proxy.store.exports import DeadExportError
+from tests.people import make_person
+from tests.store.notes import NOTE
+from tests.store.test_erasing import NOW, fill, key_of, use
+
+DAYS = RetentionPeriods().by_class()
+
+
+async def put_people(pool: Pool, root: Path) -> tuple[uuid.UUID, str, str]:
+    """A developer with rows everywhere, beside the owner of the account with rows as well; and the keys of both."""
+    await pool.execute(NOTE)
+    person = await make_person(pool, "canary@example.org", acme="developer")
+    other = await make_person(pool, "other@example.org", acme="owner")
+    theirs, others = await key_of(pool, "acme", "mine", person), await key_of(pool, "acme", "secret-of-other", other)
+    await pool.execute(
+        "INSERT INTO note VALUES ($1, 'secret-note'), ($2, $3)", other, person, 'a "quoted"\nnote, \x02 ü'
+    )
+    await fill(pool, person)
+    await pool.execute("UPDATE invitation SET invited_by = $1", other)
+    await use(pool, root, 1, theirs, *range(20))
+    await use(pool, root, 1, others, *range(20, 25))
+    return person, theirs, others
+
+
+async def exported(dsn: str, person: uuid.UUID) -> dict[str, bytes]:
+    """The files of an export by the process that makes it."""
+    data = b"".join([piece async for piece in exports.stream(dsn, person, DAYS)])
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rows_of(files: Mapping[str, bytes], table: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(files[f"data/{table}.json"])
+    return rows
+
+
+async def test_an_export_is_all_of_one_person(database: Pool, database_dsn: str, tmp_path: Path) -> None:
+    """Both forms have the same rows, those of the tables; sums prove it; of the other member there is no trace."""
+    person, theirs, _ = await put_people(database, tmp_path)
+    files = await exported(database_dsn, person)
+    sums = json.loads(files.pop("manifest.json"))
+    assert {name: each["sha256"] for name, each in sums.items()} == {
+        name: hashlib.sha256(data).hexdigest() for name, data in files.items()
+    }
+    usage = rows_of(files, "usage")
+    assert [row["key_id"] for row in usage] == [theirs] * 20
+    stored = await database.fetch("SELECT request_id::text, cost_pico FROM usage WHERE key_id = $1", theirs)
+    assert {(row["request_id"], row["cost_pico"]) for row in usage} == {tuple(row) for row in stored}
+    for name in (name for name in files if name.endswith(".json") and name.startswith("data/")):
+        lines = list(csv.DictReader(io.StringIO(files[name.replace(".json", ".csv")].decode())))
+        assert len(lines) == len(json.loads(files[name])) > 0, name
+    assert {row["text"] for row in rows_of(files, "note")} == {"canary-of-a-new-table", 'a "quoted"\nnote, \x02 ü'}
+    assert rows_of(files, "person")[0]["email"] == "canary@example.org"
+    assert rows_of(files, "invitation")[0]["invited_by"] is None
+    whole = b"".join(files.values())
+    for foreign in (b"other@example.org", b"secret"):
+        assert foreign not in whole
+    assert not any(word in whole for word in (b"bcrypt_hash", b"token_hash", b"canary-seed", b"password_hash"))
+    about = json.loads(files["access.json"])
+    tables = {each["table"]: each for each in about["kept"]}
+    assert (tables["usage"]["rows"], tables["usage"]["kept_for"]) == (20, "396 days")
+    assert "proof" in tables["rights_request"]["purpose"] or tables["rights_request"]["basis"] == "legal_obligation"
+    assert tables["session"]["purpose"]
+    assert tables.keys() >= {"person", "membership", "api_key", "mail", "note", "usage_rollup"} - {"audit_entry"}
+
+
+async def test_an_export_is_of_one_moment(database: Pool, database_dsn: str, tmp_path: Path) -> None:
+    """What is stored meanwhile is in neither form."""
+    person, theirs, _ = await put_people(database, tmp_path)
+    out, storing = Growing(), []
+
+    def more() -> None:
+        storing.append(asyncio.ensure_future(use(database, tmp_path, 1, theirs, *range(100, 130))))
+
+    out.on_first = more
+    await exporting.write_export(database_dsn, person, DAYS, out)
+    await asyncio.gather(*storing)
+    with zipfile.ZipFile(out) as archive:
+        assert len(json.loads(archive.read("data/usage.json"))) == 20
+        assert len(archive.read("data/usage.csv").splitlines()) == 21
+        (sums,) = {sum(row["requests"] for row in json.loads(archive.read("data/usage_rollup.json")))}
+        assert sums == 20
+
+
+class Growing(io.BytesIO):
+    """Tells of its first bytes."""
+
+    on_first: Any = None
+
+    def write(self, data: Any) -> int:
+        if self.on_first is not None:
+            act, self.on_first = self.on_first, None
+            act()
+        return super().write(data)
+
+
+async def test_a_link_works_once_and_for_its_person(database: Pool) -> None:
+    """Once, for a day, and the newest only."""
+    person = await make_person(database)
+
+    async def link(name: bytes) -> None:
+        async with database.acquire() as connection, connection.transaction():
+            await exports.make_link(connection, person, name.ljust(32))
+
+    await link(b"old")
+    await link(b"new")
+    with pytest.raises(DeadExportError):
+        await exports.use_link(database, b"old".ljust(32))
+    assert await exports.works(database, b"new".ljust(32))
+    assert await exports.use_link(database, b"new".ljust(32)) == person
+    for name in (b"new", b"never"):
+        with pytest.raises(DeadExportError):
+            await exports.use_link(database, name.ljust(32))
+    await link(b"late")
+    await database.execute("UPDATE export_link SET expires_at = now()")
+    with pytest.raises(DeadExportError):
+        await exports.use_link(database, b"late".ljust(32))
+
+
+async def test_an_export_that_fails_or_is_left_ends(database: Pool, database_dsn: str, tmp_path: Path) -> None:
+    """Nobody there, or the reader goes: no zip that looks whole, and no process stays."""
+    with pytest.raises(StoreError):
+        await exported(database_dsn, uuid.uuid4())
+    with pytest.raises(RefusedError):
+        await exporting.write_export(database_dsn, uuid.uuid4(), DAYS, io.BytesIO())
+    person, _, _ = await put_people(database, tmp_path)
+    pieces = exports.stream(database_dsn, person, DAYS)
+    assert await anext(pieces)
+    await pieces.aclose()  # type: ignore[attr-defined]
+
+
+async def test_whose_accounts_are_theirs_alone(database: Pool, tmp_path: Path) -> None:
+    """Of an account without another member, all; of a shared one, what is one's own."""
+    person = await make_person(database, solo="owner", acme="viewer")
+    await make_person(database, "o@example.org", acme="owner")
+    service, others = await key_of(database, "solo", "s"), await key_of(database, "acme", "x")
+    await use(database, tmp_path, 1, service, 1)
+    await use(database, tmp_path, 2, others, 2)
+    async with database.acquire() as connection:
+        subject = await subjects.of_person(connection, person)
+        assert subject is not None
+        assert (list(subject.key_ids), list(subject.account_ids)) == ([service], [1])
+        report = await exporting.report(connection, subject, NOW, DAYS)
+    rows = {each["table"]: each["rows"] for each in report["kept"]}
+    assert (rows["usage"], rows["api_key"], rows["account"], rows["membership"]) == (1, 1, 1, 2)
