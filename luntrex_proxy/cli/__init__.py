@@ -31,6 +31,7 @@ VERBS: Final = {
     "privacy": "What is kept about people, and why.",
     "registry": "Who else gets data: sub-processors, and objections to them.",
     "incidents": "Breaches of personal data: the register, who is affected, the notices.",
+    "privacy-check": "Look for anything of what was said in all that is kept.",
     "consents": "What accounts' owners agreed to.",
     "rights": "What people may ask for by right.",
     "audit": "Who did what, and whether the log is whole.",
