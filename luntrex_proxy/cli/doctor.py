@@ -41,6 +41,16 @@ class Level(enum.StrEnum):
     BAD = "bad"
 
 
+_MAIL_SAYS = {
+    "unreachable": "it does not answer; see mail.host, mail.port and the network",
+    "certificate": "its certificate does not fit or is not trusted; see mail.host and mail.ca_file",
+    "tls": "it does not speak TLS there; see mail.port and mail.security",
+    "not_offered": "it offers no STARTTLS or no way to sign in; see mail.security",
+    "sign_in_refused": "it refuses mail.user and mail.password",
+    "not_now": "it refuses to talk now",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing looked at."""
@@ -64,6 +74,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
         *_look_at_settings(settings),
         *_look_at_machine(settings, directory),
         *asyncio.run(_look_at_database(settings, directory)),
+        asyncio.run(_look_at_mail(settings)),
     ]
     if as_json:
         print_json([asdict(finding) for finding in findings])
@@ -195,6 +206,20 @@ async def _look_at_ledger(pool: Pool, directory: Path) -> Finding:
     if not faults:
         return Finding("ledger", Level.GOOD, "nothing waits")
     return Finding("ledger", Level.BAD if damaged or status.quarantine_files else Level.NOTE, "; ".join(faults))
+
+
+async def _look_at_mail(settings: "Settings") -> Finding:
+    from luntrex_proxy.control import mailing  # noqa: PLC0415 -- only this verb and the daemon speak SMTP
+
+    if settings.mail.host is None:
+        return Finding("mail", Level.NOTE, "none is sent; links are shown to who may hand them on")
+    try:
+        reason = await mailing.look(settings)
+    except StoreError as error:
+        return Finding("mail", Level.BAD, str(error))
+    if reason:
+        return Finding("mail", Level.BAD, f"{settings.mail.host}:{settings.mail.port}: {_MAIL_SAYS[reason]}")
+    return Finding("mail", Level.GOOD, "the server is reached, trusted, and lets us in")
 
 
 def _duration(seconds: float) -> str:

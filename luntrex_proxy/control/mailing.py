@@ -18,6 +18,7 @@ from aiosmtplib import errors
 
 from luntrex_proxy.control import letters, links
 from luntrex_proxy.control.services import Services
+from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.settings.people import Mail
 from luntrex_proxy.store import mail as queue
 from luntrex_proxy.store.errors import StoreError
@@ -74,7 +75,7 @@ class Postman:
         return ended
 
     async def _deliver(self, to: str, message: bytes) -> Delivered:
-        client = self._client()
+        client = _client(self._services.settings, self._tls)
         is_text_sent = False
         try:
             async with asyncio.timeout(_WHOLE_WAIT_S):
@@ -92,20 +93,35 @@ class Postman:
                     await client.quit()
             client.close()
 
-    def _client(self) -> aiosmtplib.SMTP:
-        mail = self._services.settings.mail
-        return aiosmtplib.SMTP(
-            hostname=mail.host,
-            port=mail.port,
-            username=mail.user,
-            password=mail.password.reveal() if mail.password else None,
-            # Not this machine's name, which it would look up and tell.
-            local_hostname=urlsplit(links.console_url(self._services.settings)).hostname,
-            timeout=_ANSWER_WAIT_S,
-            use_tls=mail.security == "tls",
-            start_tls=mail.security == "starttls",
-            tls_context=self._tls,
-        )
+
+async def look(settings: Settings) -> str:
+    """Whether the server can be reached, trusted and signed in to; "" or a fixed word. Sends nothing. StoreError."""
+    client = _client(settings, None if settings.mail.security == "none" else _tls_of(settings.mail))
+    try:
+        async with asyncio.timeout(_ANSWER_WAIT_S):
+            await client.connect()
+            await client.quit()
+    except (errors.SMTPException, OSError, TimeoutError, ValueError) as error:
+        return _ending(error, is_text_sent=False).reason
+    finally:
+        client.close()
+    return ""
+
+
+def _client(settings: Settings, tls: ssl.SSLContext | None) -> aiosmtplib.SMTP:
+    mail = settings.mail
+    return aiosmtplib.SMTP(
+        hostname=mail.host,
+        port=mail.port,
+        username=mail.user,
+        password=mail.password.reveal() if mail.password else None,
+        # Not this machine's name, which it would look up and tell.
+        local_hostname=urlsplit(links.console_url(settings)).hostname,
+        timeout=_ANSWER_WAIT_S,
+        use_tls=mail.security == "tls",
+        start_tls=mail.security == "starttls",
+        tls_context=tls,
+    )
 
 
 def _tls_of(mail: Mail) -> ssl.SSLContext:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
+from luntrex_proxy.cli.doctor import _MAIL_SAYS
 from luntrex_proxy.control import letters, mailing, members, people
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.mailing import Delivered, Postman
@@ -220,6 +221,30 @@ async def test_signing_in_at_the_server(database: Pool, tmp_path: Path, servers:
     assert await send(reaching(database, tmp_path, servers[0].port, password="right", **secure)) == [
         Delivered("sent", "")
     ]
+
+
+async def test_doctor_looks_at_the_server(database: Pool, tmp_path: Path, servers: list[MailServer]) -> None:
+    """As a letter would go there, and sends none; every way it can fail has its sentence."""
+    authority = Authority(tmp_path)
+    right = await MailServer().start(tls_context=authority.server_context("127.0.0.1"), require_starttls=True)
+    plain, wrong = (
+        await MailServer().start(),
+        await MailServer().start(tls=authority.server_context("elsewhere.example")),
+    )
+    servers += [right, plain, wrong]
+    secure = {"ca_file": str(authority.ca_file)}
+    for port, security, says in (
+        (right.port, "starttls", ""),
+        (plain.port, "none", ""),
+        (plain.port, "starttls", "not_offered"),
+        (wrong.port, "tls", "certificate"),
+        (plain.port, "tls", "tls"),
+        (free_port(), "none", "unreachable"),
+    ):
+        settings = reaching(database, tmp_path, port, security=security, **secure).settings
+        assert await mailing.look(settings) == says, (port, security)
+        assert says in ("", *_MAIL_SAYS)
+    assert all(server.got == [] for server in servers)
 
 
 async def test_one_process_sends_at_a_time(database: Pool, tmp_path: Path, server: MailServer) -> None:
