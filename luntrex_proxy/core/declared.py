@@ -161,7 +161,7 @@ def _key(
     for which in key.times:
         if getattr(key, which) != getattr(there, which):
             yield Fault((*loc, which), "is another now, and stays; make a key of another name")
-    kinds = tuple(kind for kind in key.kinds if getattr(key.scope, kind) != getattr(there.scope, kind))
+    kinds = tuple(kind for kind in key.kinds if _meant(key.scope, kind) != _meant(there.scope, kind))
     if kinds:
         yield Change(
             "key.limited",
@@ -176,6 +176,12 @@ def _key(
     if not isinstance(key.status, UnsetType) and key.status != there.status:
         act = "key.resumed" if key.status == "active" else "key.suspended"
         yield Change(act, account, (*loc, "status"), key.name, there.status, key.status, key, there.key_id)
+
+
+def _meant(scope: Scope, kind: str) -> frozenset[object] | None:
+    """A limit without the order of its words."""
+    words = getattr(scope, kind)
+    return None if words is None else frozenset(words)
 
 
 def _words(scope: Scope, kinds: tuple[str, ...]) -> str:

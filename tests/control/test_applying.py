@@ -182,6 +182,26 @@ async def test_what_cannot_be_is_said_with_its_place(people: Pool, text: str, ex
     assert await refusal(people, text) == [expected]
 
 
+async def test_another_spelling_is_no_change(people: Pool) -> None:
+    """Order, repeated words, long and upper-case addresses: what is meant is compared."""
+    await run(people, FILE)
+    spelled = """
+accounts:
+  - name: acme
+    keys:
+      - name: ci
+        endpoints: [responses, embeddings]
+        models: [b, a*, b]
+        networks: ["FD00:0:0::/48", "abcd::/16", 192.0.2.10, 9.0.0.0/8]
+"""
+    assert [each.act for each in (await run(people, spelled))[0]] == ["key.limited"]
+    assert (await run(people, spelled))[0] == []
+    turned = spelled.replace("[responses, embeddings]", "[embeddings, responses]").replace(
+        "2001:DB8:0:0::", "2001:db8::"
+    )
+    assert (await run(people, turned))[0] == []
+
+
 async def test_two_at_once_do_it_once(people: Pool) -> None:
     """The second waits, looks again, and finds nothing to do."""
     results = await asyncio.gather(*(run(people, FILE) for _ in range(4)))
