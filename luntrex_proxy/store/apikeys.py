@@ -30,6 +30,8 @@ from luntrex_proxy.store.keyrows import (
     info_of,
     insert,
     key_info,
+    owner_suspended,
+    refuse_absent_owner,
     refuse_bad_name,
     refuse_bad_times,
     refuse_no_id,
@@ -55,8 +57,9 @@ SELECT k.account_id, k.person_id::text, k.version, k.name, k.status, k.not_befor
        (SELECT s.key_id FROM api_key s WHERE s.rotated_from = k.key_id AND s.status <> 'revoked' LIMIT 1) AS successor
 FROM api_key k WHERE k.key_id = $1
 """
-
-
+_OWNER_SUSPENDED: Final = (
+    "SELECT EXISTS (SELECT FROM api_key JOIN person p USING (person_id) WHERE key_id = $1 AND p.status = 'suspended')"
+)
 _NO_TERMS: Final = Terms()
 PreparedKey = tuple[Proof, bytes]  # what is stored of a key that is not there yet, and the key itself
 
@@ -90,6 +93,8 @@ async def create(
         async with pool.acquire() as connection, connection.transaction(), claimed(connection) as claim:
             version = await next_version(connection)
             account_id = await account_for_a_key(connection, account)
+            if person_id is not None:
+                await refuse_absent_owner(connection, account_id, person_id)
             await refuse_bad_times(connection, terms)
             await refuse_taken_name(connection, account_id, name)
             await insert(connection, proof, account_id, name, version, terms, person_id=person_id)
@@ -221,7 +226,7 @@ async def suspend(pool: Pool, key_id: str) -> KeyInfo:
 
 
 async def resume(pool: Pool, key_id: str) -> KeyInfo:
-    """Let a suspended key work again. Resuming twice changes nothing."""
+    """Let a suspended key work again. Resuming twice changes nothing. RefusedError: who owns it is suspended."""
     return await _set_status(pool, key_id, "suspended", "active")
 
 
@@ -230,6 +235,8 @@ async def _set_status(pool: Pool, key_id: str, before: str, after: str) -> KeyIn
     with store_errors("change the key"):
         async with pool.acquire() as connection, connection.transaction():
             version = await next_version(connection)
+            if after == "active" and await connection.fetchval(_OWNER_SUSPENDED, key_id):
+                raise owner_suspended()
             await connection.execute(
                 "UPDATE api_key SET status = $3, version = $4 WHERE key_id = $1 AND status = $2",
                 key_id,

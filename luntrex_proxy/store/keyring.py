@@ -25,6 +25,7 @@ CURRENT_FOR_S: Final = 5.0
 # Small enough that building the callers of one batch holds the loop for a few milliseconds only.
 _BATCH_ROWS: Final = 500
 _SWEEPS_MAX: Final = 40  # with each heartbeat
+_CLOCK_STEP_S: Final = 1.0  # what a clock may go back without keys being read anew
 _RENEWED_MAX: Final = 10_000  # waiting to be written; a key that does not fit is renewed at a later use
 
 
@@ -58,6 +59,7 @@ class KeyRing:
         self.generation = 0  # another number after each change, also of one key
         self.contact = float("-inf")  # when the store was last asked and answered, by time.monotonic
         self._given_up = False
+        self._ended_at = float("-inf")  # unix time at which keys were last dropped because their end had come
 
     def __len__(self) -> int:
         return len(self._live)
@@ -115,7 +117,9 @@ class KeyRing:
         ended = self._old is not None and self._old.fingerprint not in fingerprints
         stranger = fingerprints[0] is not None and self.lookup.fingerprint not in fingerprints
         restored = version < self.version or known != self.history[1]
-        if restored or ended or (stranger and version > self.version):
+        # The clock was wrong and is right again: keys were taken for ended that are not.
+        put_back = time.time() < self._ended_at - _CLOCK_STEP_S
+        if restored or put_back or ended or (stranger and version > self.version):
             freed = await self._read_all(connection, on_answer, old=None if ended else self._old)
             self._old = None if ended else self._old
             await self._tell_gone(on_answer)
@@ -176,7 +180,7 @@ class KeyRing:
                 await asyncio.sleep(0)
         before, self._live = self._live, live
         waited, self.unproven = self.unproven, unproven
-        self._moved, self.renewed = {}, {}
+        self._moved, self.renewed, self._ended_at = {}, {}, float("-inf")
         self.version, self.history, self.contact = version, (sequence, head_hash), asked_at
         self.generation += 1
         gc.freeze()  # what stays for the life of the process need not be looked at again
@@ -236,7 +240,10 @@ class KeyRing:
     def _sweep(self) -> None:
         """Drop keys whose end has come, some at a time; until then they are refused by their end."""
         # Few of the last ones: with them hundreds of MiB may go back to the system.
-        gone = self._live.drop_ended(time.time(), max(50, min(len(self._live) // 100, 1_000)))
+        now = time.time()
+        gone = self._live.drop_ended(now, max(50, min(len(self._live) // 100, 1_000)))
+        if gone:
+            self._ended_at = max(now, self._ended_at)
         for key_id in gone:
             self._moved.pop(key_id, None)
             self.renewed.pop(key_id, None)

@@ -75,6 +75,25 @@ async def account_for_a_key(connection: Connection, account: str) -> int:
     return int(row["account_id"])
 
 
+async def refuse_absent_owner(connection: Connection, account_id: int, person_id: str) -> None:
+    # No race: who leaves or is suspended waits at the version row, or is gone.
+    status = await connection.fetchval(
+        "SELECT p.status FROM membership m JOIN person p USING (person_id) WHERE account_id = $1 AND person_id = $2",
+        account_id,
+        person_id,
+    )
+    if status is None:
+        raise RefusedError("Only a member of the account can have a key of their own there.", "not_a_member")
+    if status == "suspended":
+        raise owner_suspended()
+
+
+def owner_suspended() -> RefusedError:
+    return RefusedError(
+        "Who owns the key is suspended; first run `luntrex-proxy people resume ADDRESS`.", "person_suspended"
+    )
+
+
 def refuse_bad_name(name: str) -> None:
     if accounts.NAME.fullmatch(name) is None:
         raise RefusedError(f"A key name is {accounts.NAME_RULE}.")

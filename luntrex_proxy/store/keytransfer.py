@@ -55,6 +55,11 @@ _CHECKS_IN_TURN: Final = (
         " AND NOT EXISTS (SELECT FROM api_key s WHERE s.rotated_from = k.key_id))",
         "another key of this account has this name; choose another, or rotate that key.",
     ),
+    (
+        "EXISTS (SELECT FROM person p JOIN membership m USING (person_id)"
+        " WHERE p.email = i.person AND m.account_id = a.account_id AND p.status = 'suspended')",
+        "who owns the key {id} is suspended here; first run `luntrex-proxy people resume ADDRESS`.",
+    ),
 )
 _INSERT: Final = """
 INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, version, not_before, expires_at, endpoints, models, regions,

@@ -25,6 +25,12 @@ _INVITATIONS: Final = (
     "SELECT i.invitation_id, i.account_id, a.name AS account, i.email, i.role, i.created_at, i.expires_at"
     " FROM invitation i JOIN account a USING (account_id)"
 )
+# An account's own keys are restricted while all members are (keyselect.py). Who comes or goes can change that.
+_MAY_BE_RESTRICTED: Final = (
+    "SELECT EXISTS (SELECT FROM membership JOIN person USING (person_id)"
+    " WHERE account_id = $1 AND status = 'restricted')"
+)
+_READ_ANEW: Final = "UPDATE api_key SET version = $2 WHERE account_id = $1 AND person_id IS NULL AND status = 'active'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,8 @@ async def put(connection: Connection, account_id: int, person_id: uuid.UUID, rol
         account_id,
         role,
     )
+    if await connection.fetchval(_MAY_BE_RESTRICTED, account_id):
+        await connection.execute(_READ_ANEW, account_id, await next_version(connection))
     await audit.record(connection, "member.set", str(person_id), account_id, {"role": role})
 
 
@@ -135,6 +143,8 @@ async def remove(pool: Pool, account_id: int, person_id: uuid.UUID) -> int:
                 account_id,
                 version,
             )
+            if await connection.fetchval(_MAY_BE_RESTRICTED, account_id):
+                await connection.execute(_READ_ANEW, account_id, version)
             await connection.execute(
                 "DELETE FROM membership WHERE person_id = $1 AND account_id = $2", person_id, account_id
             )

@@ -12,6 +12,7 @@ from luntrex_proxy.store.capturing import CaptureBook
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.sealedbox import make_pair, seal, unseal
+from tests.people import make_person
 from tests.postgres import LOOKUP
 
 PRIVATE, PUBLIC = make_pair()
@@ -74,9 +75,7 @@ class Acme:
 @pytest.fixture
 async def acme(database: Pool) -> Acme:
     account_id = (await accounts.create(database, "acme")).account_id
-    person = await database.fetchval(
-        "INSERT INTO person (email, affirmed_16_at) VALUES ('a@b.example', now()) RETURNING person_id"
-    )
+    person = await make_person(database, "a@b.example", acme="developer")
     own = await apikeys.create(database, LOOKUP, "acme", "own", person_id=str(person), bcrypt_cost=4)
     service = await apikeys.create(database, LOOKUP, "acme", "service", bcrypt_cost=4)
     return Acme(database, account_id, person, own.info.key_id, service.info.key_id)

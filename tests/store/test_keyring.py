@@ -268,6 +268,21 @@ async def test_keys_end_without_a_database(acme: Pool) -> None:
     ]  # fmt: skip
 
 
+async def test_a_clock_that_comes_back_brings_back_what_it_ended(acme: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host's clock that was wrong for a while ends keys for that while only."""
+    made = await make(acme)
+    await acme.execute("UPDATE api_key SET expires_at = now() + interval '1 h'")
+    ring = KeyRing(LOOKUP)
+    await ring.load(acme)
+    right = time.time
+    for hours, is_there in ((2, False), (0, True)):
+        monkeypatch.setattr(time, "time", lambda hours=hours: right() + hours * 3600)
+        async with acme.acquire() as connection:
+            for _ in range(20):
+                await ring.catch_up(connection)
+        assert (ring.find(made.key.encode()) is not None) is is_there
+
+
 async def test_changes_of_a_key_with_an_end_cost_no_memory(acme: Pool) -> None:
     """Its end is noted when it is near, and not each time that the key is changed, or goes and comes."""
     made = await make(acme)

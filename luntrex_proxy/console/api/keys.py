@@ -166,7 +166,7 @@ OPERATIONS: Final = (
     Operation(
         name="keys.create", method="POST", path=_KEYS, summary="Make a key, and show it this once.",
         access=_CHANGE, proven=True, handler=_create, body=KeyBody, answer=NewKeyShown, makes=True, tagged=True,
-        problems=("not_a_member", "name_taken", "account_suspended", "bad_times"),
+        problems=("not_a_member", "name_taken", "account_suspended", "person_suspended", "bad_times"),
     ),
     Operation(
         name="keys.get", method="GET", path=_KEY, summary="Show a key, without its secret.",
@@ -190,7 +190,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="keys.resume", method="POST", path=f"{_KEY}/resume", summary="Let a suspended key work again.",
-        access=_CHANGE, handler=_resume, answer=KeyShown, problems=("key_ended",),
+        access=_CHANGE, handler=_resume, answer=KeyShown, problems=("key_ended", "person_suspended"),
     ),
     Operation(
         name="keys.revoke", method="DELETE", path=_KEY, summary="End a key for good; what runs with it is cut.",

@@ -1,0 +1,82 @@
+"""Keys of members: no way leads around a person's suspension, restriction or leave, whoever takes it and when."""
+
+import pytest
+
+from luntrex_proxy.store import apikeys, members, people, rights
+from luntrex_proxy.store import keytransfer as transfer
+from luntrex_proxy.store.apikeys import NewKey
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.keyring import KeyRing
+from tests.people import make_person
+from tests.postgres import LOOKUP
+
+
+async def make(pool: Pool, name: str = "own", person_id: object = None) -> NewKey:
+    owner = None if person_id is None else str(person_id)
+    return await apikeys.create(pool, LOOKUP, "acme", name, person_id=owner, bcrypt_cost=4)
+
+
+async def test_a_key_of_who_is_suspended_is_not_resumed(acme: Pool) -> None:
+    """Nobody, not an admin either, wakes it before the person is back."""
+    person_id = await make_person(acme, acme="developer")
+    made = await make(acme, person_id=person_id)
+    await people.suspend(acme, person_id)
+    with pytest.raises(RefusedError, match="people resume"):
+        await apikeys.resume(acme, made.info.key_id)
+    assert await acme.fetchval("SELECT status FROM api_key") == "suspended"
+    await people.resume(acme, person_id)
+    assert (await apikeys.resume(acme, made.info.key_id)).state == "active"
+
+
+async def test_no_key_for_who_left_or_is_suspended_meanwhile(acme: Pool) -> None:
+    """Between the look at who asks and the row lies bcrypt: time enough to be removed."""
+    person_id = await make_person(acme, acme="developer")
+    account_id = await acme.fetchval("SELECT account_id FROM account")
+    await people.suspend(acme, person_id)
+    with pytest.raises(RefusedError, match="suspended"):
+        await make(acme, person_id=person_id)
+    await people.resume(acme, person_id)
+    await make(acme, person_id=person_id)
+    await members.remove(acme, account_id, person_id)
+    with pytest.raises(RefusedError, match="member"):
+        await make(acme, "another", person_id)
+    assert await acme.fetchval("SELECT count(*) FROM api_key WHERE status = 'active'") == 0
+
+
+async def test_no_key_is_taken_over_for_who_is_suspended(acme: Pool) -> None:
+    """A file of keys wakes none that the suspension has stopped."""
+    person_id = await make_person(acme, acme="developer")
+    await make(acme, person_id=person_id)
+    lines = [line.encode() for line in await transfer.export_lines(acme)]
+    await acme.execute("DELETE FROM api_key")
+    await people.suspend(acme, person_id)
+    with pytest.raises(RefusedError, match=r"Line 1: .*suspended"):
+        await transfer.import_lines(acme, lines)
+    await people.resume(acme, person_id)
+    assert (await transfer.import_lines(acme, lines)).keys == 1
+
+
+async def test_who_joins_or_leaves_decides_whether_the_accounts_keys_are_restricted(acme: Pool) -> None:
+    """They are while all members are: running processes hear of it as they do of the restriction itself."""
+    account_id = await acme.fetchval("SELECT account_id FROM account")
+    ada = await make_person(acme, "ada@example.org", acme="owner")
+    bob = await make_person(acme, "bob@example.org", acme="developer")
+    key = (await make(acme)).key.encode()
+    ring = KeyRing(LOOKUP)
+    await ring.load(acme)
+
+    async def is_restricted() -> bool:
+        async with acme.acquire() as connection:
+            await ring.catch_up(connection)
+        caller = ring.find(key)
+        assert caller is not None
+        return caller.scope is not None and caller.scope.is_restricted
+
+    async with acme.acquire() as connection, connection.transaction():
+        await rights.set_restricted(connection, ada, restricted=True)
+    assert not await is_restricted()
+    await members.remove(acme, account_id, bob)
+    assert await is_restricted()
+    await members.put_person(acme, account_id, bob, "developer")
+    assert not await is_restricted()
