@@ -211,14 +211,14 @@ class _Daemon:
 
     def _start_chores(self) -> None:
         """What runs beside the requests until the end."""
-        direct, by_mail = self._pools.direct, self._settings.mail.host is not None
+        direct = self._pools.direct
         self._start(
             chores.flush_log(self._requests, self._refused_keys),
             chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
             chores.watch_keeper(self._secrets),
             self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
             chores.follow_captures(CaptureBook(direct), direct, lambda: self._keys.seen, self._pipeline),
-            chores.keep_attempts(self._attempts, direct, self._settings.alerts, by_mail=by_mail),
+            chores.keep_attempts(self._attempts, direct, self._settings.alerts),
             chores.anchor_audit(direct, self._plan.state_directory),
             chores.feed_watchdog(asyncio.get_running_loop()),
             self._retention.keep(),
@@ -302,7 +302,12 @@ class _Daemon:
         ledger, log_parts = (self._spool, self._shipper), (self._requests, self._output)
         self._watched = Watched(self._pipeline, self._overload, self._keys, *ledger, self._lag, *log_parts)
         self._watched.show_in(self._metrics)
-        self._retention = Retention(self._pools.direct, self._plan.state_directory, settings.retention)
+        self._retention = Retention(
+            self._pools.direct,
+            self._plan.state_directory,
+            settings.retention,
+            sends_mail=settings.mail.host is not None,
+        )
         self._retention.show_in(self._metrics)
         self._metrics.watch("luntrex_wrapping_key_up", lambda: int(self._secrets.keeper_answers))
         self._metrics.watch("luntrex_subprocessors", lambda: self._vetting.counts)

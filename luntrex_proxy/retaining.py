@@ -11,7 +11,7 @@ import structlog
 from luntrex_proxy.observe import logs
 from luntrex_proxy.observe.metrics import Metrics
 from luntrex_proxy.settings.retention import RetentionPeriods
-from luntrex_proxy.store import aging, keeping
+from luntrex_proxy.store import aging, idle, keeping
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.keeping import ALARM, DAILY, JUMP, ClockError
 from luntrex_proxy.store.partitions import ensure_partitions
@@ -40,8 +40,12 @@ class SteadyClock:
 class Retention:
     """The chore, and what it knows for metrics."""
 
-    def __init__(self, pool: Pool, state_directory: Path, settings: RetentionPeriods) -> None:
+    def __init__(
+        self, pool: Pool, state_directory: Path, settings: RetentionPeriods, *, sends_mail: bool = False
+    ) -> None:
         self._pool = pool
+        self._settings = settings
+        self._sends_mail = sends_mail
         self._state_directory = state_directory
         self._days = settings.by_class()
         self._clock = SteadyClock()
@@ -107,8 +111,18 @@ class Retention:
             self._pool, self._state_directory, now, self._days, clock_is_right=is_proven, with_usage=False
         )
         self._succeeded_at = await keeping.succeeded_at(self._pool)
+        if self._sends_mail:
+            await self._end_idle(await keeping.believed(self._pool, now))
         if done.any:
             log.info("luntrex.retention_dropped", rows=sum(done.rows.values()), count=done.audit_entries)
+
+    async def _end_idle(self, now: datetime) -> None:
+        """Accounts that nobody uses: their owners are told, and those told in time are erased."""
+        periods = (self._settings.idle_account_days, self._settings.idle_notice_days)
+        erased = await idle.erase_idle(self._pool, self._state_directory, now, *periods, self._settings.audit_days)
+        told = await idle.tell_owners(self._pool, now, *periods)
+        if erased or told:
+            log.info("luntrex.idle_accounts", count=told, rows=erased)
 
 
 def _tell_usage(dropped: Dropped) -> None:

@@ -86,12 +86,15 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 def _look_at_settings(settings: "Settings") -> Iterator[Finding]:
     from luntrex_proxy.settings.policy import outsiders  # noqa: PLC0415 -- see above
+    from luntrex_proxy.settings.privacy import contact_warnings  # noqa: PLC0415 -- see above
     from luntrex_proxy.settings.section import show_loc  # noqa: PLC0415 -- see above
     from luntrex_proxy.settings.security import shortfalls  # noqa: PLC0415 -- see above
 
     yield Finding("configuration", Level.GOOD, f"{len(settings.upstreams)} upstreams, {len(settings.models)} models")
     for sentence in outsiders(settings):
         yield Finding("policy", Level.NOTE, sentence)
+    for sentence in contact_warnings(settings):
+        yield Finding("privacy contact", Level.NOTE, sentence)
     for found in shortfalls(settings):
         text = f'"{found.sentence}" does not hold: {show_loc(found.loc)} {found.remedy}'
         yield Finding("privacy policy", Level.NOTE, text)

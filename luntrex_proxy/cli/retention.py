@@ -13,7 +13,7 @@ import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
-from luntrex_proxy.store import aging, keeping
+from luntrex_proxy.store import aging, idle, keeping
 from luntrex_proxy.store import retention as table
 from luntrex_proxy.store.keeping import Run
 
@@ -39,6 +39,10 @@ def show(context: click.Context, as_json: bool) -> None:
             "kept": asdict(await table.kept(opened.pool)),
             "oldest": await aging.oldest(opened.pool),
             "due": _shown(due),
+            "idle_accounts": [
+                asdict(each)
+                for each in await idle.listed(opened.pool, _now(), opened.settings.retention.idle_account_days)
+            ],
             "succeeded_at": await keeping.succeeded_at(opened.pool),
         }
 
@@ -54,6 +58,7 @@ def show(context: click.Context, as_json: bool) -> None:
         ("audit log", periods["audit_days"], shown["oldest"].get("audit"), due["audit_entries"]),
     ]
     rows += [(name, None, None, count) for name, count in due["rows"].items()]
+    rows += [("idle account", periods["idle_account_days"], None, each["name"]) for each in shown["idle_accounts"]]
     print_table(("WHAT", "KEPT DAYS", "OLDEST", "DUE"), rows)
 
 

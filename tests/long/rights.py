@@ -1,0 +1,253 @@
+"""Export and erasure of a person with a million requests while the relay is under load, and of a thousand people.
+
+    python -m tests.long.rights [--rows 1000000] [--people 1000] [--threads 4]
+
+Printed: the longest delay of the daemon's loop and its memory before, during and after; how long each took; where
+canaries were still found. Status 1 when a canary is left, a sum changed or somebody else lost a row.
+"""
+
+import argparse
+import asyncio
+import gzip
+import hashlib
+import http.client
+import json
+import random
+import sys
+import threading
+import time
+import uuid
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from luntrex_proxy.store import erasing
+from luntrex_proxy.store.database import close_pool, open_pool
+from tests.upstreams.loop_thread import LoopThread
+from tests.upstreams.scripted import ScriptedUpstream
+from tests.whole.daemon import Daemon, model, running, upstream
+from tests.whole.load import Load
+from tests.whole.scene import Scene
+
+CANARY = "canary7f3a"
+DAYS = 10
+_SAMPLE_S = 0.2
+_FILL = """
+INSERT INTO usage SELECT $1, d + (n || ' milliseconds')::interval, gen_random_uuid(), $2, 'chat_completions', 'plain',
+    'oai', 200, 'ok', 'complete', false, 'reported', n % 100, 0, 0, 0, 0, n % 50, 0, 0, n, 'v', 100, 100, 1, 1, 1, 1, 1
+FROM (SELECT $3::timestamptz AS d) day, generate_series(1, $4::int) n
+"""
+_SUMS = (
+    "INSERT INTO {table} SELECT account_id, {period}, key_id, model, upstream, count(*), 0, sum(input_tokens), 0, 0, 0,"
+    " 0, sum(output_tokens), 0, 0, sum(cost_pico) FROM usage WHERE key_id = $1 GROUP BY 1, 2, 3, 4, 5"
+)
+_TOTALS = (
+    "SELECT (SELECT sum(requests) FROM usage_rollup)::bigint AS hours, (SELECT sum(requests) FROM usage_rollup_daily)"
+    "::bigint AS days, (SELECT sum(cost_pico) FROM usage_rollup_daily)::text AS cost"
+)
+
+
+class Watch:
+    """The daemon's loop delay and memory, sampled inside a `with`."""
+
+    def __init__(self, daemon: Daemon, what: str) -> None:
+        self._daemon, self._what = daemon, what
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.lag_s, self.rss = 0.0, 0
+
+    def __enter__(self) -> "Watch":
+        time.sleep(31)  # what the metric remembers of before is gone
+        self._begun = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        took = time.monotonic() - self._begun
+        self._over.set()
+        self._thread.join()
+        print(f"{self._what}: {took:.1f} s, longest delay {self.lag_s * 1000:.1f} ms, RSS at most {self.rss >> 20} MiB")
+
+    def _run(self) -> None:
+        process = psutil.Process(self._daemon.pid)
+        while not self._over.wait(_SAMPLE_S):
+            self.rss = max(self.rss, process.memory_info().rss)
+            self.lag_s = max(self.lag_s, self._daemon.metric("luntrex_loop_lag_seconds"))
+
+
+def fill(daemon: Daemon, key_id: str, rows: int) -> str:
+    """A person whose key has that many requests; the id."""
+    person = str(uuid.uuid4())
+    daemon.query(
+        "INSERT INTO person (person_id, email, name, affirmed_16_at) VALUES ($1, $2, $3, now())",
+        uuid.UUID(person), f"{CANARY}@example.org", f"{CANARY} name",
+    )  # fmt: skip
+    daemon.query("INSERT INTO membership SELECT $1, account_id, 'developer' FROM account LIMIT 1", uuid.UUID(person))
+    daemon.query("UPDATE api_key SET person_id = $1 WHERE key_id = $2", uuid.UUID(person), key_id)
+    daemon.query(
+        "INSERT INTO mail (kind, person_id, facts) VALUES ('password_set', $1, $2)",
+        uuid.UUID(person), json.dumps({"x": CANARY}),
+    )  # fmt: skip
+    account = daemon.query("SELECT account_id FROM account LIMIT 1")[0]["account_id"]
+    today = now().date()
+    for ago in range(DAYS):
+        day = datetime.fromordinal(today.toordinal() - ago).replace(tzinfo=UTC)
+        daemon.query(
+            f"CREATE TABLE IF NOT EXISTS usage_{day:%Y%m%d} PARTITION OF usage FOR VALUES"
+            f" FROM ('{day:%Y-%m-%d} 00:00Z') TO ('{day:%Y-%m-%d} 24:00Z')"
+        )
+        daemon.query(_FILL, account, key_id, day, rows // DAYS)
+    daemon.query(_SUMS.format(table="usage_rollup", period="date_trunc('hour', started_at, 'UTC')"), key_id)
+    daemon.query(_SUMS.format(table="usage_rollup_daily", period="(started_at AT TIME ZONE 'UTC')::date"), key_id)
+    return person
+
+
+def export(daemon: Daemon, person: str, rows: int) -> None:
+    """Fetch the export as a browser would, and count what is in it."""
+    token = "t" * 43
+    daemon.query(
+        "INSERT INTO export_link (person_id, token_hash) VALUES ($1, $2)",
+        uuid.UUID(person), hashlib.sha256(token.encode()).digest(),
+    )  # fmt: skip
+    target = daemon.directory / "export.zip"
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.control_port, timeout=600)
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+    connection.request("POST", "/rights/download", f"token={token}", headers)
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.status
+    with target.open("wb") as file:
+        while piece := answer.read(1 << 16):
+            file.write(piece)
+    with zipfile.ZipFile(target) as archive:
+        sums = json.loads(archive.read("manifest.json"))
+        with archive.open("data/usage.csv") as lines:
+            found = sum(1 for _ in lines) - 1
+        print(f"export: {target.stat().st_size >> 20} MiB, {found} requests, "
+              f"{sums['data/usage.json']['bytes'] >> 20} MiB of JSON")  # fmt: skip
+    assert found >= rows
+    target.unlink()
+
+
+def now() -> datetime:
+    """In UTC."""
+    return datetime.fromtimestamp(time.time(), UTC)
+
+
+def until(condition: Callable[[], bool], seconds: float = 900) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def left_of(daemon: Daemon, words: list[str]) -> list[str]:
+    """Where words are still found: in a dump, and in every file of the state directory but the server's own."""
+    backup = daemon.directory / f"backup-{time.monotonic_ns()}"
+    daemon.cli("db", "backup", str(backup))
+    found = []
+    with gzip.open(backup, "rt", errors="replace") as dump:
+        found += [f"dump: {line[:80]}" for line in dump if any(word in line for word in words) and "\tkey." not in line]
+    for path in daemon.state.rglob("*"):
+        if path.is_file() and "postgres" not in path.parts and any(w.encode() in path.read_bytes() for w in words):
+            found.append(str(path))
+    return found
+
+
+async def many(daemon: Daemon, directory: Path, people: int) -> int:
+    """Erase a thousand people in random order; how many rows of others changed."""
+    connection = await daemon.connect()
+    dsn = str(Path(daemon.state / "postgres"))
+    params: Any = connection._params  # the database's name and user
+    pool = await open_pool(f"postgresql://{params.user}@/{params.database}?host={dsn}", max_size=4)
+    await connection.close()
+    for number in range(people):
+        person = uuid.uuid4()
+        account = await pool.fetchval(
+            "INSERT INTO account (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = $1 RETURNING account_id",
+            f"team{number % 50}",
+        )
+        await pool.execute(
+            "INSERT INTO person (person_id, email, affirmed_16_at) VALUES ($1, $2, now())", person, f"p{number}@x.org"
+        )
+        role = "owner" if number < 50 else "developer"
+        await pool.execute("INSERT INTO membership VALUES ($1, $2, $3)", person, account, role)
+        key = f"key{number:09d}"
+        await pool.execute(
+            "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, version, person_id)"
+            " VALUES ($1, $2, 'k', '$2b$', 0, $3)",
+            key, account, person,
+        )  # fmt: skip
+        await pool.execute(_FILL, account, key, now().replace(hour=0, minute=0, second=0, microsecond=0), 5)
+    order = [row[0] for row in await pool.fetch("SELECT person_id FROM person WHERE email ~ '^p[0-9]+@x.org$'")]
+    random.Random(5).shuffle(order)
+    owners = {row[0] for row in await pool.fetch("SELECT person_id FROM membership WHERE role = 'owner'")}
+    order = [each for each in order if each not in owners] + [each for each in order if each in owners]
+    wrong, begun = 0, time.monotonic()
+    theirs = (
+        "SELECT count(*), sum(hashtext(u::text)::bigint) FROM usage u WHERE key_id <> 'erased' AND key_id <> ALL($1)"
+    )
+    for person in order:
+        keys = [row[0] for row in await pool.fetch("SELECT key_id FROM api_key WHERE person_id = $1", person)]
+        before = tuple(await pool.fetchrow(theirs, keys) or ())
+        await erasing.erase_person(pool, directory, person, now(), 2192)
+        wrong += tuple(await pool.fetchrow(theirs, keys) or ()) != before
+    took = time.monotonic() - begun
+    left = await pool.fetchval("SELECT count(*) FROM person WHERE email ~ '^p[0-9]+@x.org$'")
+    rows = await pool.fetchval("SELECT count(*) FROM usage WHERE key_id = 'erased'")
+    print(f"{people} people in random order: {took:.0f} s, {left} left, {rows} unlinked rows, {wrong} collateral")
+    await close_pool(pool)
+    return wrong + left
+
+
+def main() -> int:
+    """All of it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--people", type=int, default=1_000)
+    parser.add_argument("--threads", type=int, default=4)
+    given = parser.parse_args()
+    servers = LoopThread()
+    scripted = ScriptedUpstream(servers)
+    configuration = {"upstreams": [upstream("oai", "openai", f"{scripted.url}/v1")], "models": [model("plain", "oai")]}
+    with running(servers, configuration) as daemon:
+        Scene(daemon, scripted).reset()
+        made = daemon.make_key(CANARY)
+        owner = uuid.uuid4()
+        daemon.query("INSERT INTO person (person_id, email, affirmed_16_at) VALUES ($1, 'o@x.org', now())", owner)
+        daemon.query("INSERT INTO membership SELECT $1, account_id, 'owner' FROM account LIMIT 1", owner)
+        person = fill(daemon, made["id"], given.rows)
+        words = [CANARY, made["id"], person]
+        assert left_of(daemon, words), "the search finds nothing that is there"
+        with Load(daemon, threads=given.threads, pause_s=0.01) as load:
+            with Watch(daemon, "load alone"):
+                time.sleep(20)
+            with Watch(daemon, "with an export"):
+                export(daemon, person, given.rows)
+            totals, request = daemon.query(_TOTALS), json.loads(daemon.cli("rights", "erase", person, "--json").stdout)
+            with Watch(daemon, "with an erasure"):
+                daemon.query("UPDATE rights_request SET act_at = now() WHERE reference = $1", request["reference"])
+                until(
+                    lambda: daemon.query("SELECT count(*) AS n FROM rights_request WHERE state = 'done'") == [{"n": 1}]
+                )
+            print(f"load: {len(load.completed)} whole answers, {len(load.wrong)} others")
+        status = json.loads(daemon.cli("rights", "status", request["reference"], "--json").stdout)
+        print(f"receipt: {status['receipt']['unlinked']} unlinked, {status['receipt']['erased']} erased")
+        after = daemon.query(_TOTALS)
+        assert after[0]["days"] >= totals[0]["days"], (totals, after)
+        unlinked = daemon.query("SELECT count(*) AS n FROM usage WHERE key_id = 'erased'")[0]["n"]
+        time.sleep(10)
+        found = [place for place in left_of(daemon, words) if "rights_request" not in place]
+        print(f"unlinked: {unlinked} rows; canaries found: {found or 'none'}")
+        wrong = asyncio.run(many(daemon, daemon.state, given.people))
+    scripted.stop()
+    servers.stop()
+    return 1 if found or wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
