@@ -381,7 +381,7 @@ async def test_a_fast_upstream_that_hangs_is_left(how: str) -> None:
                     while (connection := origin.take()) is not None:
                         connection.abandon()
                     stack.enter_context(unreachable(origin))
-                served = [await impatient(gateway, 0.15) for _ in range(12)]
+                served = [await impatient(gateway, 0.5) for _ in range(12)]
             assert served.count(False) <= 2
             assert {outcome.code for outcome in gateway.outcomes} == {"ok", "client_gone"}
 
