@@ -37,9 +37,9 @@ class Try:
 async def trying(
     services: Services, what: str, address: str, network: str, *, free: bool = False
 ) -> AsyncIterator[Try]:
-    """A try at a password or code of the person with this address, from a network. ThrottledError: not yet.
+    """A try at a password or code of this address, or at making us write to it. ThrottledError: not yet.
 
-    `free`: attempts from other networks hold nobody up here, as with asking for a letter, which guesses at nothing.
+    `free`: what other networks try holds nobody up, as where a right must not be taken from anybody.
     """
     began_s = time.monotonic()
     came_before = await sessions.came_before(services.pool, address, network)

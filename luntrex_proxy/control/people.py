@@ -125,7 +125,7 @@ async def sign_up(services: Services, address: str, name: str, network: str, *, 
     email, named = checked_address(address), checked_name(name)
     if not affirmed_16:
         raise AgeError
-    async with trying(services, "letter", email, network, free=True):
+    async with trying(services, "letter", email, network):
         with store_errors("sign up"):
             async with services.pool.acquire() as connection, connection.transaction():
                 person_id, status = await table.sign_up(connection, email, named)
@@ -140,7 +140,7 @@ async def ask_reset(services: Services, address: str, network: str) -> None:
     if not services.sends_mail:
         raise RefusedError("No mail is sent from here; ask whoever runs this installation for a link.", "no_mail")
     email = checked_address(address)
-    async with trying(services, "letter", email, network, free=True):
+    async with trying(services, "letter", email, network):
         found = await table.credentials(services.pool, email)
         with store_errors("reset the person"):
             async with services.pool.acquire() as connection, connection.transaction():
@@ -221,7 +221,7 @@ async def ask_address(services: Services, who: SignedIn, address: str, network: 
     if not services.sends_mail:
         raise RefusedError("No mail is sent from here; whoever runs this installation can change it.", "no_mail")
     email = checked_address(address)
-    async with trying(services, "letter", email, network, free=True):
+    async with trying(services, "letter", email, network):
         with store_errors("change the address"), acts.acting_as(f"console:{who.person_id}"):
             async with services.pool.acquire() as connection, connection.transaction():
                 await mail.enqueue(connection, "address", email, {"person": str(who.person_id)})

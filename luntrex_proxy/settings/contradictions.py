@@ -6,6 +6,7 @@ Each rule yields (place, sentence) and skips what has the wrong shape: the model
 import contextlib
 import difflib
 from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
 from luntrex_proxy.core.catalogue import WILDCARD
 from luntrex_proxy.core.listening import HostPort, ListenError, Place, is_loopback_host, parse_listen
@@ -27,6 +28,7 @@ def contradictions(data: Mapping[str, object]) -> Found:
     yield from _lost_targets(data)
     yield from _unused_certificates(data)
     yield from _bounds(data)
+    yield from _open_console(data)
     yield from _unsendable_mail(data)
     yield from _lost_kms(data)
     yield from _unsigned_webhook(data)
@@ -126,6 +128,14 @@ def _bounds(data: Mapping[str, object]) -> Found:
     database = _mapping(data.get("database"))
     if database.get("direct_url") is not None and database.get("url") is None:
         yield ("database", "direct_url"), "needs database.url as well"
+
+
+def _open_console(data: Mapping[str, object]) -> Found:
+    url = _mapping(data.get("console")).get("public_url")
+    if not isinstance(url, str) or not url.startswith("http:"):
+        return
+    if not is_loopback_host(urlsplit(url).hostname or ""):
+        yield ("console", "public_url"), "must be https: passwords and links go there"
 
 
 def _unsendable_mail(data: Mapping[str, object]) -> Found:
