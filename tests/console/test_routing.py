@@ -1,10 +1,14 @@
 """What every operation has in common: guessed tokens, a database that is away, mistakes of ours, HEAD."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import asyncpg
+import pytest
 import structlog
 from aiohttp.test_utils import make_mocked_request
 
-from luntrex_proxy.console.api import routing
+from luntrex_proxy.console.api import reading, routing
 from luntrex_proxy.console.api.operations import Call, Operation, Who
 from luntrex_proxy.store.database import Pool
 from tests.console.conftest import Answer, Api
@@ -80,3 +84,26 @@ async def test_head_is_get_without_a_body(api: Api) -> None:
     assert head.headers["ETag"] == whole.headers["ETag"]
     options = await api.ask("OPTIONS", f"/accounts/{account_id}", token=token)
     assert (options.status, options.headers["Allow"]) == (405, "GET, PATCH, HEAD")
+
+
+async def test_a_body_without_a_length_is_bounded_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In size and in time; nothing is made of what came."""
+    token = await api.token(await api.person(operator=True))
+    json = {"Content-Type": "application/json"}
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b'{"name":"acme","policy":"'
+        for _ in range(80):
+            yield b"x" * 1_024
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'{"name":'
+        await asyncio.sleep(5)
+        yield b'"acme"}'
+
+    large = await api.ask("POST", "/accounts", token=token, data=endless(), headers=json)
+    assert (large.status, large.code) == (413, "body_too_large")
+    monkeypatch.setattr(reading, "BODY_WAIT_S", 0.2)
+    late = await api.ask("POST", "/accounts", token=token, data=slow(), headers=json)
+    assert (late.status, late.code) == (408, "slow_body")
+    assert await api.pool.fetchval("SELECT count(*) FROM account") == 0
