@@ -1,6 +1,7 @@
 """Accounts that nobody uses: their owners are told, and when nobody came by the day in that letter, they are erased.
 
-Used is an account whose keys were used, or one of whose members was here. Without mail nobody can be told, and nothing
+Used is an account whose keys were used, or one of whose members was here; one with a member who asked that data only be
+stored is left alone. Without mail nobody can be told, and nothing
 is erased: they are listed only (`retention show`).
 """
 
@@ -21,7 +22,8 @@ WHERE a.created_at < $1
     AND NOT EXISTS (SELECT FROM api_key k WHERE k.account_id = a.account_id
                     AND (k.last_used_at >= $1 OR k.created_at >= $1))
     AND NOT EXISTS (SELECT FROM membership m JOIN person p USING (person_id) WHERE m.account_id = a.account_id
-                    AND (p.last_seen_at >= $1 OR m.created_at >= $1 OR p.operator))
+                    AND (p.last_seen_at >= $1 OR m.created_at >= $1 OR p.operator
+                         OR p.status = 'restricted'))
 ORDER BY a.account_id
 """
 # People whom only such an account kept here.

@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import http.client
 import json
+import os
 import random
 import sys
 import threading
@@ -145,16 +146,23 @@ def until(condition: Callable[[], bool], seconds: float = 900) -> None:
         time.sleep(0.2)
 
 
-def left_of(daemon: Daemon, words: list[str]) -> list[str]:
-    """Where words are still found: in a dump, and in every file of the state directory but the server's own."""
+def left_of(daemon: Daemon, words: list[str], ids: list[str]) -> list[str]:
+    """Where words and ids are still found: in a dump, and in every file of the state directory but the server's own.
+
+    Ids may stand in the audit log, which the receipt says: there they lead to nobody.
+    """
     backup = daemon.directory / f"backup-{time.monotonic_ns()}"
     daemon.cli("db", "backup", str(backup))
-    found = []
+    found, table = [], ""
     with gzip.open(backup, "rt", errors="replace") as dump:
-        found += [f"dump: {line[:80]}" for line in dump if any(word in line for word in words) and "\tkey." not in line]
+        for line in dump:
+            table = line.split()[1] if line.startswith("COPY ") else table
+            sought = words if table == "public.audit_entry" else words + ids
+            found += [f"{table}: {line[:80]}" for word in sought if word in line]
     for path in daemon.state.rglob("*"):
-        if path.is_file() and "postgres" not in path.parts and any(w.encode() in path.read_bytes() for w in words):
-            found.append(str(path))
+        if path.is_file() and "postgres" not in path.parts:
+            data = path.read_bytes()
+            found += [str(path) for word in words + ids if word.encode() in data]
     return found
 
 
@@ -221,8 +229,11 @@ def main() -> int:
         daemon.query("INSERT INTO person (person_id, email, affirmed_16_at) VALUES ($1, 'o@x.org', now())", owner)
         daemon.query("INSERT INTO membership SELECT $1, account_id, 'owner' FROM account LIMIT 1", owner)
         person = fill(daemon, made["id"], given.rows)
-        words = [CANARY, made["id"], person]
-        assert left_of(daemon, words), "the search finds nothing that is there"
+        words, ids = [CANARY], [made["id"], person]
+        assert left_of(daemon, words, []), "the search finds nothing that is there"
+        assert left_of(daemon, [], ids), "the search finds nothing that is there"
+        if os.geteuid() == 0:
+            psutil.Process(daemon.pid).nice(-15)  # what else this machine does is not what is measured
         with Load(daemon, threads=given.threads, pause_s=0.01) as load:
             with Watch(daemon, "load alone"):
                 time.sleep(20)
@@ -241,9 +252,9 @@ def main() -> int:
         assert after[0]["days"] >= totals[0]["days"], (totals, after)
         unlinked = daemon.query("SELECT count(*) AS n FROM usage WHERE key_id = 'erased'")[0]["n"]
         time.sleep(10)
-        found = [place for place in left_of(daemon, words) if "rights_request" not in place]
+        found = left_of(daemon, words, ids)
         print(f"unlinked: {unlinked} rows; canaries found: {found or 'none'}")
-        wrong = asyncio.run(many(daemon, daemon.state, given.people))
+        wrong = asyncio.run(many(daemon, daemon.state, given.people)) if given.people else 0
     scripted.stop()
     servers.stop()
     return 1 if found or wrong else 0

@@ -23,6 +23,7 @@ from luntrex_proxy.store import (
     people,
     scrubbing,
     tombstones,
+    unlinking,
 )
 from luntrex_proxy.store.binaries import find_clients
 from luntrex_proxy.store.database import Pool
@@ -280,6 +281,20 @@ async def test_another_machine_learns_of_it(database: Pool, tmp_path: Path) -> N
     (there / tombstones.TOMBSTONE_FILE).write_bytes(b'{"hash":"ab')
     await erasing.catch_up(database, there, NOW, 2192)
     assert tombstones.read(there) == tombstones.read(here) != []
+
+
+async def test_many_rows_go_page_by_page(database: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than an index is good for: each is met once, and nothing is missed."""
+    monkeypatch.setattr(unlinking, "_FEW", 10)
+    monkeypatch.setattr(unlinking, "_PAGES", 1)
+    person = await make_person(database, acme="developer")
+    await make_person(database, "o@example.org", acme="owner")
+    key = await key_of(database, "acme", "k", person)
+    await use(database, tmp_path / "spool", 1, key, *range(300))
+    before = await totals(database)
+    assert (await erase(database, tmp_path, person)).unlinked["usage"] == 300
+    assert await totals(database) == before
+    assert await database.fetchval("SELECT count(*) FROM usage WHERE key_id <> 'erased'") == 0
 
 
 async def test_the_quarantine_forgets_too(database: Pool, tmp_path: Path) -> None:

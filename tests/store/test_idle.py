@@ -30,6 +30,9 @@ async def test_told_then_erased(database: Pool, tmp_path: Path) -> None:
     await database.execute("UPDATE person SET last_seen_at = now() WHERE email = 'o@example.org'")
     assert [each.name for each in await idle.listed(database, now, IDLE)] == ["old"]
     assert await idle.erase_idle(database, tmp_path, now, IDLE, NOTICE, 2192) == 0, "nobody was told"
+    await database.execute("UPDATE person SET status = 'restricted' WHERE person_id = $1", member)
+    assert await idle.listed(database, now, IDLE) == [], "only stored, until that is lifted"
+    await database.execute("UPDATE person SET status = 'active'")
     assert [await idle.tell_owners(database, now, IDLE, NOTICE) for _ in range(2)] == [1, 0]
     letter = await mail.claim(database)
     assert letter is not None
