@@ -143,12 +143,13 @@ class Answer:
 
     def body_arrived(self, data: bytes) -> None:
         """Push, or gather until a decision can be made."""
-        reader, exchange = self.reader, self._exchange
+        reader = self.reader
         if reader is None or not self.is_stream:
             self._plain_arrived(data)
             return
         out = reader.feed(data)
         if out:
+            exchange = self._exchange
             if exchange is not None:
                 self._sent_at = self._connection.heard_at
                 exchange.send(out)

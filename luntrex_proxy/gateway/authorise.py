@@ -55,7 +55,7 @@ def authorise(
         policy = scope.narrow(policy)
     if POLICY_HEADER in call.headers:
         policy = _narrowed(policy, call.headers[POLICY_HEADER])
-    field = None if fields is None else forbidden_field(call.route, fields, policy)
+    field = None if fields is None or fields.dull else forbidden_field(call.route, fields, policy)
     if field is not None:
         raise Refusal("policy_forbids", field)
     return Permit(caller, model, resolution, policy)

@@ -1,9 +1,12 @@
 """Station 3, body: bounded bytes and the few fields that decisions need; the prompt never becomes a Python object."""
 
-from luntrex_proxy.core.call import Route
+from luntrex_proxy.core.call import ROUTES, Route
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.fields import BadBodyError, Fields, read_fields
-from luntrex_proxy.core.wire.splice import refused_field
+from luntrex_proxy.core.wire.forbidden import forbidden_names
+from luntrex_proxy.core.wire.splice import refused_field, refused_names
+
+_WATCHED = {route.name: refused_names(route) | forbidden_names(route) for route in ROUTES}
 
 
 class HeldBodies:
@@ -34,6 +37,9 @@ def decode(route: Route, body: bytes) -> Fields:
         fields = read_fields(route, body)
     except BadBodyError as error:
         raise Refusal(error.code, error.field) from None
+    if fields.parts is not None and not fields.parts and _WATCHED[route.name].isdisjoint(fields.members):
+        fields.dull = True  # nearly all: neither what is refused always nor what a policy may forbid is in them
+        return fields
     field = refused_field(route, fields)
     if field is not None:
         raise Refusal("field_not_allowed", field)

@@ -24,7 +24,7 @@ class BadBodyError(Exception):
         self.field = field
 
 
-class Fields(msgspec.Struct, frozen=True, gc=False):
+class Fields(msgspec.Struct, gc=False):
     """What decisions need of a request body. `members` are the raw values of all top-level keys."""
 
     model: str | None
@@ -32,6 +32,7 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
     include_usage: bool  # the client asked for stream_options.include_usage
     members: Members
     parts: list[Any] | None  # what the conversation is made of besides text (parts.py); None: it can't be read
+    dull: bool = False  # there is nothing in it that could be refused
 
     def __repr__(self) -> str:
         return "Fields()"  # never the client's words in a traceback

@@ -32,6 +32,11 @@ _TEXTS = msgspec.json.Decoder(list[str])
 Rule = Callable[[msgspec.Raw, Policy], bool]  # whether the value goes beyond the policy
 
 
+def forbidden_names(route: Route) -> frozenset[str]:
+    """The names of the fields that are looked at."""
+    return frozenset(_ROWS.get(route.name, _EVERYWHERE))
+
+
 def forbidden_field(route: Route, fields: Fields, policy: Policy) -> str | None:
     """The first field by which the request asks for more than `policy` allows, or None."""
     members = fields.members

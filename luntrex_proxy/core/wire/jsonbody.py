@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from luntrex_proxy.core.call import Route
+from luntrex_proxy.core.call import MESSAGES, RESPONSES, Route
 from luntrex_proxy.core.outcome import Tokens
 from luntrex_proxy.core.wire.members import UNREADABLE
-from luntrex_proxy.core.wire.usage import is_billed, read_tokens
+from luntrex_proxy.core.wire.usage import ChatUsage, is_billed, read_tokens
 
 HEAD_BYTES = 4096
 TAIL_BYTES = 65536
@@ -29,7 +29,14 @@ class _Keys(msgspec.Struct, gc=False):
     object: Any = None
 
 
+class _ChatKeys(msgspec.Struct, gc=False):
+    usage: ChatUsage | None = None
+    error: Any = None
+    object: Any = None
+
+
 _KEYS = msgspec.json.Decoder(_Keys)
+_CHAT_KEYS = msgspec.json.Decoder(_ChatKeys)
 _VALUE = msgspec.json.Decoder()
 
 
@@ -47,14 +54,27 @@ def read_answer(body: bytes, route: Route) -> tuple[Verdict, Tokens | None]:
     none, and zeros for routes that have no billable tokens.
     """
     try:
-        answer = _KEYS.decode(body)
+        answer = _read_keys(body, route)
         if not body.isascii():
             body.decode()  # msgspec skips strings it does not need, and what is not UTF-8 breaks the client's reader
     except UNREADABLE:
         return "upstream_invalid", None
     if answer.error and answer.object != "response":
         return "upstream_error", None
-    return "", read_tokens(route.grammar, answer.usage) if is_billed(route) else Tokens()
+    if not is_billed(route):
+        return "", Tokens()
+    usage = answer.usage
+    return "", usage.tokens() if type(usage) is ChatUsage else read_tokens(route.grammar, usage)
+
+
+def _read_keys(body: bytes, route: Route) -> _Keys | _ChatKeys:
+    """The few members; a chat's usage straight into its counts, if it is of the usual form. Raises UNREADABLE."""
+    if route.grammar is not RESPONSES and route.grammar is not MESSAGES:
+        try:
+            return _CHAT_KEYS.decode(body)
+        except msgspec.ValidationError:  # odd, or no JSON
+            pass
+    return _KEYS.decode(body)
 
 
 def begins_as_object(body: bytes) -> bool:

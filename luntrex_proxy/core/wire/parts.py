@@ -4,6 +4,7 @@ messages / input -> Part: a message, an item, or a block of one
                       `-> Tool: declared in the middle of a conversation, as in the top-level `tools`
 """
 
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,9 @@ UNCLEAR = b""  # no JSON value is empty
 
 _Other = list[Any] | str | float | bool | None
 _NOTHING = msgspec.Raw(NULL)
-_LIST = ord("[")
+_LIST = (b"[",)
+_TEXT_OR_NULL = ((b'"',), (b"n",))
+_first_of = struct.Struct("c").unpack_from  # the first byte of a value; no other way is as quick, and none copies less
 _NO_PARTS: list[Any] = []
 
 
@@ -87,7 +90,7 @@ def read_parts(route: Route, members: Members) -> list[Any] | None:
     The words are not searched for first: with their escapes that takes as long as this.
     """
     raw = members.get(SPOKEN_IN.get(route.name, ""))
-    if raw is None or memoryview(raw)[0] != _LIST:
+    if raw is None or _first_of(raw) != _LIST:
         return _NO_PARTS
     try:
         if route.grammar is CHAT and _is_plain(raw):
@@ -103,7 +106,7 @@ def _is_plain(raw: msgspec.Raw) -> bool:
         if type(message) is _Message and (
             message.audio is not _NOTHING
             or message.file_id is not _NOTHING
-            or memoryview(message.content)[0] not in b'"n'
+            or _first_of(message.content) not in _TEXT_OR_NULL
         ):
             return False
     return True
@@ -111,7 +114,7 @@ def _is_plain(raw: msgspec.Raw) -> bool:
 
 def read_tools(raw: msgspec.Raw) -> list[Any] | None:
     """The declared tools; None when they can't be read."""
-    if memoryview(raw)[0] != _LIST:
+    if _first_of(raw) != _LIST:
         return []
     try:
         return _TOOLS.decode(raw)

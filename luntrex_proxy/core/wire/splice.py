@@ -43,6 +43,11 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
     account_id: int = 0
 
 
+def refused_names(route: Route) -> frozenset[str]:
+    """The names of the fields that are looked at."""
+    return frozenset(_ROWS.get(route.name, _EVERYWHERE))
+
+
 def refused_field(route: Route, fields: Fields) -> str | None:
     """The first field that asks for state at the provider, or for a model that the catalogue did not resolve, or None.
 

@@ -88,7 +88,7 @@ class _ChatReader(StreamReader):
             if tail is end and 92 in text:  # the text holds quotes itself
                 text, _, tail = rest.partition(b'"' + self._after)
             padding = tail.removesuffix(_PADDED)
-            if (tail == _CLOSED or (padding is not tail and padding.isalnum())) and (
+            if (padding.isalnum() if padding is not tail else tail == _CLOSED) and (
                 not (92 in text or 10 in text or 13 in text) or _is_text(text)
             ):
                 if self._told_after:

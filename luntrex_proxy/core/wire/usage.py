@@ -6,6 +6,8 @@ the whole object useless, so that the request is estimated. In the details, whic
 
 from typing import Any
 
+import msgspec
+
 from luntrex_proxy.core.call import MESSAGES, RESPONSES, Grammar, Route
 from luntrex_proxy.core.outcome import Tokens
 
@@ -22,6 +24,47 @@ _OF_RESPONSES: _Names = ("input_tokens", "output_tokens", "input_tokens_details"
 _MESSAGES_COUNTS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _MESSAGES_WRITES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 _MESSAGES_NAMES = frozenset((*_MESSAGES_COUNTS, "cache_creation", "output_tokens_details"))
+
+
+class Details(msgspec.Struct, gc=False):
+    """What divides a count."""
+
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class ChatUsage(msgspec.Struct, gc=False):
+    """The usage object of chats, completions and embeddings as nearly all are; others are read by `read_tokens`."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: Details | None = None
+    completion_tokens_details: Details | None = None
+
+    def tokens(self) -> Tokens | None:
+        """The counts, as `read_tokens` reads them."""
+        all_input, all_output = self.prompt_tokens, self.completion_tokens
+        if all_input is None and all_output is None:
+            return None
+        all_input, all_output = all_input or 0, all_output or 0
+        if not (0 <= all_input <= COUNT_LIMIT and 0 <= all_output <= COUNT_LIMIT):
+            return None
+        into, out = self.prompt_tokens_details, self.completion_tokens_details
+        cached = written = input_audio = reasoning = output_audio = 0
+        if into is not None and (into.cached_tokens or into.cache_write_tokens or into.audio_tokens):
+            cached = _at_most(all_input, into.cached_tokens)
+            written = _at_most(all_input - cached, into.cache_write_tokens)
+            input_audio = _at_most(all_input, into.audio_tokens)
+        if out is not None and (out.reasoning_tokens or out.audio_tokens):
+            reasoning = _at_most(all_output, out.reasoning_tokens)
+            output_audio = _at_most(all_output, out.audio_tokens)
+        return Tokens(all_input, cached, written, 0, input_audio, all_output, reasoning, output_audio)
+
+
+def _at_most(whole: int, part: int | None) -> int:
+    return min(part, whole) if part is not None and part > 0 else 0
 
 
 def is_billed(route: Route) -> bool:

@@ -16,8 +16,8 @@ MAX_TRAILER_BYTES = 8192
 
 # A chunk's size stands between two line ends: that of the piece before it and its own.
 _SIZE = re.compile(rb"\r\n([0-9A-Fa-f]{1,8})\r\n").match
-_SMALL_SIZES = {b"%x" % size: size for size in range(1, 4096)}  # as nearly all senders write those of an event
-_LINE_END = b"\r\n"
+SMALL_SIZES = {b"%x" % size: size for size in range(1, 4096)}  # as nearly all senders write those of an event
+LINE_END = b"\r\n"
 _HALF_SIZE = re.compile(rb"(?:\r(?:\n(?:[0-9A-Fa-f]{1,8}\r?)?)?)?").fullmatch
 _SIZE_BYTES = 12
 # No possessive repeats of groups: CPython 3.11.2 goes on after half an iteration and matches what it must not.
@@ -25,13 +25,17 @@ _TRAILERS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*\r\n)*\r\n").fu
 
 
 class ChunkedBody:
-    """Takes a body's bytes as they come off the wire and gives back its content."""
+    """Takes a body's bytes as they come off the wire and gives back its content.
 
-    __slots__ = ("_body_bytes", "_chunks", "_free_chunks", "_held", "_missing", "_trailing", "rest")
+    While `held` is the object LINE_END a chunk has ended and none has begun: whoever sees that a read is exactly one
+    chunk, and lets any number of them come, need not feed it.
+    """
+
+    __slots__ = ("_body_bytes", "_chunks", "_free_chunks", "_missing", "_trailing", "held", "rest")
 
     def __init__(self, free_chunks: int | None = FREE_CHUNKS) -> None:
         self._free_chunks = free_chunks  # None: there may be as many as come
-        self._held = _LINE_END  # an unfinished line; the first size has the head's line end before it
+        self.held = LINE_END  # an unfinished line; the first size has the head's line end before it
         self._missing = 0  # bytes of the current chunk that are still to come
         self._trailing = False  # the last chunk has been seen
         self._chunks = 0
@@ -40,21 +44,9 @@ class ChunkedBody:
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
         """Content of this read and whether the body has ended. Raises Refusal for bad chunks, then and ever after."""
-        if self._held is _LINE_END:  # the usual read of a stream is one whole chunk
-            size_line, _, rest = data.partition(_LINE_END)
-            size = _SMALL_SIZES.get(size_line)
-            if size is not None and size + 2 == len(rest) and rest.endswith(_LINE_END):
-                if self._free_chunks is not None:
-                    self._body_bytes += size
-                    self._count(1)
-                return rest[:-2], False
-        return self._walk(data)
-
-    def _walk(self, data: bytes) -> tuple[bytes, bool]:
-        """The same for reads in any cut, chunk by chunk."""
-        if self._held:
-            data = self._held + data
-            self._held = b""
+        if self.held:
+            data = self.held + data
+            self.held = b""
         if self._trailing:
             return b"", self._end(data, 0, [])
         pieces: list[bytes] = []
@@ -70,10 +62,10 @@ class ChunkedBody:
                     break
             line = _SIZE(data, at)
             if line is None:
-                self._held = data[at : at + _SIZE_BYTES]
-                if self._held == _LINE_END:
-                    self._held = _LINE_END
-                elif _HALF_SIZE(self._held) is None:
+                self.held = data[at : at + _SIZE_BYTES]
+                if self.held == LINE_END:
+                    self.held = LINE_END
+                elif _HALF_SIZE(self.held) is None:
                     raise self._broken(b"".join(pieces))
                 break
             at = line.end()
@@ -101,8 +93,8 @@ class ChunkedBody:
         if data[at:end] != b"\r\n":
             end = data.find(b"\r\n\r\n", at) + 4
             if end < 4:
-                self._held = data[at:]
-                if len(self._held) > MAX_TRAILER_BYTES:
+                self.held = data[at:]
+                if len(self.held) > MAX_TRAILER_BYTES:
                     raise self._broken(b"".join(pieces))
                 return False
             if end - at > MAX_TRAILER_BYTES or _TRAILERS(data, at, end) is None:
@@ -114,5 +106,5 @@ class ChunkedBody:
         self.rest = before
         self._trailing = False
         self._missing = 0
-        self._held = b"\0"  # no later byte can make it good again
+        self.held = b"\0"  # no later byte can make it good again
         return Refusal("invalid_http")

@@ -20,7 +20,7 @@ from luntrex_proxy.gateway.http.answerhead import (
     read_answer_head,
     remember_answer,
 )
-from luntrex_proxy.gateway.http.chunked import ChunkedBody
+from luntrex_proxy.gateway.http.chunked import LINE_END, SMALL_SIZES, ChunkedBody
 from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
 
 MAX_INFORMATIONAL = 8
@@ -190,6 +190,15 @@ class UpstreamConnection(asyncio.Protocol):
         if chunks is None:
             self._read(data)
             return
+        sink = self._sink
+        if chunks.held is LINE_END and sink is not None:
+            # The usual read of a stream is one whole chunk. For every event: no call more than it takes.
+            size_line, _, rest = data.partition(LINE_END)
+            body = rest.removesuffix(LINE_END)
+            if SMALL_SIZES.get(size_line) == len(body) != len(rest):
+                self.heard_at = self._ticker.now
+                sink.body_arrived(body)
+                return
         try:
             body, complete = chunks.feed(data)
         except Refusal:
@@ -197,12 +206,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._sink.body_arrived(chunks.rest)  # what came whole before the fault
             self._break("upstream_invalid")
             return
-        sink = self._sink
-        if sink is not None and body:  # for every event: no call more than it takes
-            self.heard_at = self._ticker.now
-            sink.body_arrived(body)
-        else:
-            self._hand_on(body, len(data))
+        self._hand_on(body, len(data))
         if complete and not self.closed:
             self._finish(chunks.rest)
 
