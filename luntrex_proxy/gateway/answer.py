@@ -131,7 +131,8 @@ class Answer:
         self._parts.append(body)
         self.gathered_bytes = len(body)
         self.complete = self.done = self._ready = True
-        self._wake()
+        if self._waiter is not None:
+            self._waiter.fire()
 
     def head_arrived(self, head: AnswerHead) -> None:
         """Remember the head; a stream's head waits a moment for its first event, so that they go out together."""

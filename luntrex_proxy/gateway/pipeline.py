@@ -93,7 +93,7 @@ class Pipeline:
             if not draft.recorded:
                 self._record_anyway(exchange, draft)
             conclude(draft)
-            exchange.close()
+            exchange.connection.answered()
 
     def _answer_openly(self, exchange: Exchange) -> bool:
         """Probes and the front page need no key and leave no record."""

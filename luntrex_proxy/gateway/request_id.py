@@ -22,7 +22,7 @@ def _draw() -> tuple[list[str], list[str], list[str]]:
     """The three random groups of each id; version 7 and variant 10 are set in all of them at once."""
     with_version = _words(2, b"\x0f\xff", b"\x70\x00")
     with_variant = _words(2, b"\x3f\xff", b"\x80\x00")
-    return with_version, with_variant, _words(6, b"\xff" * 6, b"\0" * 6)
+    return with_version, with_variant, os.urandom(6 * _STOCK).hex("-", 6).split("-")
 
 
 def _words(size: int, random: bytes, fixed: bytes) -> list[str]:

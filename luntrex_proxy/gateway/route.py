@@ -17,9 +17,11 @@ from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.splice import Changes, rewrite
 from luntrex_proxy.gateway.accept import Call
 from luntrex_proxy.gateway.authorise import Permit
+from luntrex_proxy.gateway.http.exchange import LENGTH_LINES, SMALL_BYTES
 from luntrex_proxy.gateway.http.origin import Origin
 from luntrex_proxy.gateway.ports import Prices
 
+_JSON = b"Content-Type: application/json\r\n"
 _UNMEASURED_S = 0.001  # what is expected of targets while none of a model's was measured
 
 _MODEL_PATH = re.compile(rb"[A-Za-z0-9._:@-]+(?:/[A-Za-z0-9._:@-]+)*")
@@ -69,8 +71,9 @@ class Upstream:
         if begin is None:
             path = self.base_path + call.route.upstream_path
             begin = self._begins[call.route] = b"POST %b HTTP/1.1\r\n%b" % (path, self._fixed_headers)
-        length = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-        return b"".join((begin, call.passed, length, body))
+        size = len(body)
+        length = LENGTH_LINES[size] if size < SMALL_BYTES else b"Content-Length: %d\r\n\r\n" % size
+        return b"".join((begin, call.passed, _JSON, length, body))
 
     def get(self, call: Call, model_id: str) -> bytes:
         """The same for a list of models, or for one of them. Raises Refusal for a name that is no path."""
@@ -89,13 +92,15 @@ class Upstream:
 class Target:
     """One upstream that may serve a model. An exact name has the same targets for all its requests."""
 
-    __slots__ = ("candidate", "speed", "upstream", "weight")
+    __slots__ = ("_changes", "_changes_for_usage", "candidate", "speed", "upstream", "weight")
 
     def __init__(self, upstream: Upstream, candidate: Candidate, speed: Speed | None = None) -> None:
         self.upstream = upstream
         self.candidate = candidate
         self.weight = candidate.weight
         self.speed = speed  # None: nobody wants to know
+        self._changes = Changes(candidate.model, False, upstream.store_false, upstream.end_users)
+        self._changes_for_usage = Changes(candidate.model, True, upstream.store_false, upstream.end_users)
 
     def model_there(self, permit: Permit) -> str:
         """What the upstream calls the model."""
@@ -110,15 +115,8 @@ class Target:
         route = call.route
         if fields is None:
             return self.upstream.get(call, (self.candidate.model or call.model_id) if call.model_id else "")
-        upstream = self.upstream
-        changes = Changes(
-            self.candidate.model,
-            self.injects_usage(route, fields),
-            upstream.store_false,
-            upstream.end_users,
-            account_id,
-        )
-        return self.upstream.post(call, rewrite(route, body, fields, changes))
+        changes = self._changes_for_usage if fields.stream and self.injects_usage(route, fields) else self._changes
+        return self.upstream.post(call, rewrite(route, body, fields, changes, account_id))
 
 
 class Routing:

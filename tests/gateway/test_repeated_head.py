@@ -1,7 +1,10 @@
 """A head that comes again is known; anything but its length that differs takes the strict way."""
 
+import random
+
 import pytest
 
+from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.gateway.http.head import RequestHead, parse_head, remember_head
 
 _ODD_LENGTHS = (b"", b" 5", b"5 ", b"05", b"+5", b"-5", b"5_0", b"5, 5", b"0x5", b"1" * 17, b"\xb2")
@@ -14,8 +17,10 @@ def test_a_repeated_head_reads_as_if_it_were_parsed() -> None:
     assert known is not None
     for length in (b"0", b"7", b"12", b"9000000", b"1234567890123456"):
         data = first.replace(b"\t12", b"\t" + length)
-        head, parsed = known.read(data), parse_head(data, 100)[0]
-        assert head is not None
+        found, parsed = known.read(data + b"rest\r\n\r\n"), parse_head(data, 100)[0]
+        assert found is not None
+        head, rest = found
+        assert rest == b"rest\r\n\r\n"
         assert {name: getattr(head, name) for name in RequestHead.__slots__ if name != "headers"} == {
             name: getattr(parsed, name) for name in RequestHead.__slots__ if name != "headers"
         }
@@ -46,3 +51,33 @@ def test_a_head_that_will_hardly_come_again_is_not_kept(more: bytes) -> None:
     """Heads of a last request, of one that asks first, and large ones are parsed each time."""
     data = b"POST /v1/x HTTP/1.1\r\nHost: h\r\n" + more + b"Content-Length: 5\r\n\r\n"
     assert remember_head(data, parse_head(data, 100)[0]) is None
+
+
+def test_no_mutation_is_taken_for_a_head_that_it_is_not() -> None:
+    """Whatever is known again, in any cut and with any bytes changed, reads the same way when it is parsed."""
+    first = b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\nX: y\r\n\r\n"
+    rng = random.Random(5)
+    known = remember_head(first, parse_head(first, 100)[0])
+    assert known is not None
+    taken = 0
+    for _ in range(3000):
+        data = bytearray(first + rng.choice((b"", b"{}", first, b"\r\n\r\n", b"X: y\r\n\r\n")))
+        for _ in range(rng.choice((0, 1, 1, 2))):
+            at = rng.randrange(len(data))
+            data[at : at + rng.choice((0, 1, 1, 3))] = rng.choice((b"", b"1", b"\r\n", b"\0", b": ", b"0", b"x"))
+        cut = bytes(data[: rng.choice((len(data), len(data), rng.randrange(len(data) + 1)))])
+        found = known.read(cut)
+        if found is None:
+            continue
+        taken += 1
+        end = cut.find(b"\r\n\r\n") + 4
+        try:
+            parsed = parse_head(cut[:end], 100)[0]
+        except Refusal:
+            pytest.fail(f"{cut!r} is refused when it is parsed")
+        assert (found[0].content_length, found[0].headers, found[1]) == (
+            parsed.content_length,
+            parsed.headers,
+            cut[end:],
+        )
+    assert taken > 300

@@ -40,7 +40,6 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
     include_usage: bool = False
     store_false: bool = False  # chat/completions: say it even when the client says nothing
     end_users: EndUserIds | None = None  # None: their ids pass
-    account_id: int = 0
 
 
 def refused_names(route: Route) -> frozenset[str]:
@@ -175,8 +174,8 @@ _ROWS: dict[str, _Rows] = {
 }
 
 
-def rewrite(route: Route, body: bytes, fields: Fields, changes: Changes) -> bytes:
-    """The body with the changes spliced in; the very same object when there are none."""
+def rewrite(route: Route, body: bytes, fields: Fields, changes: Changes, account_id: int) -> bytes:
+    """The body with the changes spliced in; the very same object when there are none. `account_id`: whose it is."""
     members = fields.members
     values: dict[str, bytes] = {}
     if changes.model is not None and changes.model != fields.model:
@@ -191,7 +190,7 @@ def rewrite(route: Route, body: bytes, fields: Fields, changes: Changes) -> byte
         if changes.include_usage and not fields.include_usage:
             values["stream_options"] = _with_usage(members.get("stream_options"))
     if changes.end_users is not None:
-        changes.end_users.replace(members, changes.account_id, values)
+        changes.end_users.replace(members, account_id, values)
     return _splice(body, members, values) if values else body
 
 

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.gateway.http.chunked import ChunkedBody
 from luntrex_proxy.gateway.http.exchange import Exchange
-from luntrex_proxy.gateway.http.head import RepeatedHead, parse_head, remember_head
+from luntrex_proxy.gateway.http.head import RepeatedHead, RequestHead, parse_head, remember_head
 from luntrex_proxy.gateway.http.running import Running
 from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
 from luntrex_proxy.gateway.overload import Overload
@@ -166,9 +166,18 @@ class ClientConnection(asyncio.Protocol):
     # Reading
 
     def _read_head(self, data: bytes) -> None:
+        limits = self.handler.limits
+        repeated = self._repeated
+        if repeated is not None and repeated.most_bytes <= limits.header_bytes:
+            found = repeated.read(data)
+            if found is not None:  # the usual request of a client that stays: no look at its head but this one
+                self._buffer = b""
+                self._scanned = 0
+                self._chunked = None
+                self._begin(*found)
+                return
         if data.startswith(b"\r\n"):  # RFC 9112 2.2: empty lines before a request are ignored, however reads are cut
             data = _BLANK_LINES.sub(b"", data, 1)
-        limits = self.handler.limits
         end = data.find(_END_OF_HEAD, self._scanned)
         if end < 0 or end > limits.header_bytes:
             if len(data) > limits.header_bytes:
@@ -182,31 +191,31 @@ class ClientConnection(asyncio.Protocol):
         end += 4
         self._buffer = b""
         self._scanned = 0
-        known = None if self._repeated is None else self._repeated.read(data[:end])
-        if known is not None:
-            head, self._chunked = known, None
-        else:
-            try:
-                head, self._chunked = parse_head(data[:end], limits.header_count)
-            except Refusal as refusal:
-                self._refuse(refusal.row.code, data)
-                return
-            self._repeated = remember_head(data[:end], head)
+        try:
+            head, self._chunked = parse_head(data[:end], limits.header_count)
+        except Refusal as refusal:
+            self._refuse(refusal.row.code, data)
+            return
+        self._repeated = remember_head(data[:end], head)
+        self._begin(head, data[end:])
+
+    def _begin(self, head: RequestHead, rest: bytes) -> None:
+        """A head has come, and behind it, in the same read, the rest."""
         self.deadline = NEVER
         exchange = self.exchange = Exchange(self, head)
         if exchange.body_complete:
-            self._buffer = data[end:]
-            if len(self._buffer) > limits.pipelined_bytes:  # it also grows while the next request has yet to start
+            self._buffer = rest
+            if len(rest) > self.handler.limits.pipelined_bytes:  # it also grows while the next request has yet to start
                 self.exchange = None
                 self.transport.abort()
                 return
-        elif head.content_length == len(data) - end and not head.chunked:  # the usual request: whole in one read
-            exchange.body_came_whole(data[end:])
+        elif head.content_length == len(rest) and not head.chunked:  # the usual request: whole in one read
+            exchange.body_came_whole(rest)
         else:
             self.deadline = self.ticker.now + self.handler.timeouts.body_idle_s
             self._body_due = self.ticker.now + _BODY_GRACE_S
-            if len(data) > end:
-                self._read_body(exchange, data[end:])
+            if rest:
+                self._read_body(exchange, rest)
         exchange.running = Running(self.handler.handle(exchange))
         exchange.running.step()
 

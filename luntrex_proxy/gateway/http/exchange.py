@@ -19,8 +19,9 @@ from luntrex_proxy.gateway.overload import Overload
 
 KEEP_ALIVE = b": keep-alive\n\n"  # a comment: every SSE reader skips it, and proxies see that the stream lives
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_EVENT_BYTES = 4096
-_SIZE_LINES = [b"%x\r\n" % size for size in range(_EVENT_BYTES)]  # of chunks as large as events are
+SMALL_BYTES = 4096  # most events, and many bodies, are smaller: how their sizes are written is made once
+_SIZE_LINES = [b"%x\r\n" % size for size in range(SMALL_BYTES)]
+LENGTH_LINES = [b"Content-Length: %d\r\n\r\n" % size for size in range(SMALL_BYTES)]
 _SMALL_PART_BYTES = 1024  # reads of a body below this are gathered
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, no time
 REASONS = {
@@ -197,7 +198,8 @@ class Exchange:
         """Send a whole answer in one write. `headers` are complete lines."""
         self.head_sent = True
         line = _STATUS_LINES.get(status) or _status_line(status)
-        length = b"Content-Length: %d\r\n\r\n" % len(body)
+        size = len(body)
+        length = LENGTH_LINES[size] if size < SMALL_BYTES else b"Content-Length: %d\r\n\r\n" % size
         shown = b"" if self.head.method == b"HEAD" else body
         self._write(b"".join((line, headers, self._closing(), length, shown)))
 
@@ -221,7 +223,7 @@ class Exchange:
         size = len(data)
         self.response_bytes += size
         if self._chunked:
-            if size < _EVENT_BYTES:
+            if size < SMALL_BYTES:
                 self._write(_SIZE_LINES[size] + data + b"\r\n")  # of so few bytes quicker than a join
             else:
                 self._write(b"%x\r\n%b\r\n" % (size, data))

@@ -29,6 +29,7 @@ _CONNECT = b"CONNECT "
 _HOST = re.compile(
     rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
 ).fullmatch  # fmt: skip
+LENGTH_DIGITS = 16
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE).search
 _REPEATED_BYTES = 4096  # of a head that is kept while its connection lives
@@ -65,26 +66,30 @@ class RepeatedHead:
     What comes again byte for byte, with another number where the length was, reads the same way: it is not read twice.
     """
 
-    __slots__ = ("_after", "_before", "_head", "_length")
+    __slots__ = ("_after", "_before", "_head", "_length", "most_bytes")
 
     def __init__(self, data: bytes, head: RequestHead, length: tuple[int, int]) -> None:
         self._before = data[: length[0]]
         self._length = data[length[0] : length[1]]
         self._after = data[length[1] :]
         self._head = head
+        self.most_bytes = len(data) + LENGTH_DIGITS  # how long it may come to be
 
-    def read(self, data: bytes) -> RequestHead | None:
-        """The head in `data` if it is the same one (and the same object, with another length); None: parse it."""
-        before, after = self._before, self._after
-        if not data.startswith(before) or not data.endswith(after):
+    def read(self, data: bytes) -> tuple[RequestHead, bytes] | None:
+        """The head that `data` begins with if it is the same one (and the same object, with another length), and the
+        rest; None: parse it."""
+        begun = data.removeprefix(self._before)
+        if begun is data:
             return None
-        length = data[len(before) : -len(after)]
+        length, after, rest = begun.partition(self._after)  # it has the head's end in it, and nothing before it has
+        if not after:
+            return None
         if length != self._length:
             if _LENGTH(length) is None:
                 return None
             self._length = length
             self._head.content_length = int(length)
-        return self._head
+        return self._head, rest
 
 
 def remember_head(data: bytes, head: RequestHead) -> RepeatedHead | None:

@@ -20,7 +20,7 @@ HASHED, DROPPED = EndUserIds("up", KEY), EndUserIds("up")
 
 def sent(body: bytes, ids: EndUserIds, account_id: int = 7, route: Route = CHAT, **more: Any) -> bytes:
     """What the upstream gets of a body."""
-    return rewrite(route, body, read_fields(route, body), Changes(end_users=ids, account_id=account_id, **more))
+    return rewrite(route, body, read_fields(route, body), Changes(end_users=ids, **more), account_id)
 
 
 def pseudonym(value: Any, ids: EndUserIds = HASHED, account_id: int = 7) -> str:

@@ -18,7 +18,7 @@ CHAT, RESPONSES, MESSAGES = ROUTE["chat.completions"], ROUTE["responses"], ROUTE
 
 
 def change(route: Route, body: bytes, **changes: Any) -> bytes:
-    return rewrite(route, body, read_fields(route, body), Changes(**changes))
+    return rewrite(route, body, read_fields(route, body), Changes(**changes), 0)
 
 
 @pytest.mark.parametrize(
