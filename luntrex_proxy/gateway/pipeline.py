@@ -302,7 +302,7 @@ class Pipeline:
 
 def _own_headers(draft: Draft) -> bytes:
     request_id = draft.request_id.encode()
-    return b"".join((b"x-request-id: ", request_id, b"\r\nrequest-id: ", request_id, b"\r\n"))
+    return b"x-request-id: %b\r\nrequest-id: %b\r\n" % (request_id, request_id)
 
 
 def _retry_headers(refusal: Refusal) -> bytes:

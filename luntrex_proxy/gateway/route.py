@@ -191,6 +191,10 @@ def choose(permit: Permit, routing: Routing) -> Sequence[Target]:
     if closed.everyone or closed.objections:
         targets = _open(targets, closed, permit.caller.account_id)
     policy = permit.policy
+    if len(targets) == 1:  # as nearly all models have
+        upstream = targets[0].upstream
+        if policy.admits(upstream.traits) and not upstream.health.troubled:
+            return targets
     for target in targets:
         if not policy.admits(target.upstream.traits):
             targets = _admitted(targets, policy)

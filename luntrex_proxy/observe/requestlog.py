@@ -71,9 +71,10 @@ def _lines(outcomes: list[Outcome]) -> list[msgspec.Struct]:
     lines = []
     known, words = -1, ""  # a second, and how it is written: most of a batch ended in the same one
     for outcome in outcomes:
-        second, microsecond = divmod(outcome.started_us + outcome.duration_us, 1_000_000)
+        ended_us = outcome.started_us + outcome.duration_us
+        second = ended_us // 1_000_000
         if second != known:
             known, words = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        ended = f"{words}.{str(microsecond).zfill(6)}Z"
+        ended = f"{words}.{str(ended_us)[-6:]}Z"
         lines.append(_Line("luntrex.request", ended, *astuple(outcome)))
     return lines

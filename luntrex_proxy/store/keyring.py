@@ -84,7 +84,10 @@ class KeyRing:
 
     def at(self, key_hash: bytes) -> Caller | None:
         """The caller as `find` gives it, or None: ask `find`."""
-        return None if time.monotonic() - self.contact > self._max_staleness_s else self._live.get(key_hash)
+        if time.monotonic() - self.contact > self._max_staleness_s:
+            return None
+        # A key in use is looked up for every request: without a call.
+        return self._live.at_hand.get(key_hash) or self._live.get(key_hash)
 
     def is_current(self) -> bool:
         """Whether an unknown key is certainly unknown: the store answered within the last 5 s."""

@@ -80,7 +80,7 @@ class LiveKeys:
 
     def __init__(self, now: float) -> None:
         self._packed = Parts[bytes, _Packed]()
-        self._at_hand: dict[bytes, Caller] = {}  # of those in use
+        self.at_hand: dict[bytes, Caller] = {}  # of those in use
         self._soon = _Calendar()
         self._noted_to_hour = self._before_hour = int(now // _HOUR_S) + 1  # the last of those in `_soon`; and before
         self._to_look_through: list[dict[bytes, _Packed]] = []  # for the ends in between
@@ -90,12 +90,12 @@ class LiveKeys:
 
     def get(self, hashed: bytes) -> Caller | None:
         """The caller of a hash."""
-        caller = self._at_hand.get(hashed)
+        caller = self.at_hand.get(hashed)
         if caller is None and (packed := self._packed.get(hashed)) is not None:
             caller = _unpack(packed)
-            if len(self._at_hand) >= _AT_HAND_MAX:
-                self._at_hand.clear()
-            self._at_hand[hashed] = caller
+            if len(self.at_hand) >= _AT_HAND_MAX:
+                self.at_hand.clear()
+            self.at_hand[hashed] = caller
         return caller
 
     def put(self, hashed: bytes, caller: Caller) -> None:
@@ -103,12 +103,12 @@ class LiveKeys:
         if 0.0 < caller.expires_at < (self._noted_to_hour + 1) * _HOUR_S:
             self._note_end(hashed, caller.expires_at)
         self._packed[hashed] = _pack(caller)
-        self._at_hand.pop(hashed, None)
+        self.at_hand.pop(hashed, None)
 
     def drop(self, hashed: bytes) -> None:
         """Forget a key, if it is there."""
         self._packed.pop(hashed, None)
-        self._at_hand.pop(hashed, None)
+        self.at_hand.pop(hashed, None)
 
     def drop_ended(self, now: float, at_most: int) -> set[str]:
         """Forget some of those whose end has come, a quarter of a second late at most, and give their ids."""
@@ -134,7 +134,7 @@ class LiveKeys:
 
     def emptied(self) -> Iterator[None]:
         """Forget all, piece by piece."""
-        self._at_hand.clear()
+        self.at_hand.clear()
         self._to_look_through.clear()
         yield from self._packed.emptied()
         while self._soon.take(math.inf, _AT_HAND_MAX):

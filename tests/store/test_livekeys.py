@@ -67,7 +67,7 @@ def test_callers_at_hand_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         keys.put(hashed(number), caller(number))
     for number in range(100):
         assert keys.get(hashed(number)) == caller(number)
-        assert len(keys._at_hand) <= 10
+        assert len(keys.at_hand) <= 10
 
 
 @given(

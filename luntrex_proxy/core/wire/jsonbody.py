@@ -35,8 +35,9 @@ class _ChatKeys(msgspec.Struct, gc=False):
     object: Any = None
 
 
-_KEYS = msgspec.json.Decoder(_Keys)
-_CHAT_KEYS = msgspec.json.Decoder(_ChatKeys)
+_decode_keys = msgspec.json.Decoder(_Keys).decode
+_decode_chat_keys = msgspec.json.Decoder(_ChatKeys).decode
+_OTHER_COUNTS = (RESPONSES, MESSAGES)  # grammars whose usage has other names than a chat's
 _VALUE = msgspec.json.Decoder()
 
 
@@ -53,8 +54,15 @@ def read_answer(body: bytes, route: Route) -> tuple[Verdict, Tokens | None]:
     `response` object with an `error` is a truthful answer: its status says failed. The counts are None when it has
     none, and zeros for routes that have no billable tokens.
     """
+    answer: _Keys | _ChatKeys
     try:
-        answer = _read_keys(body, route)
+        if route.grammar in _OTHER_COUNTS:
+            answer = _decode_keys(body)
+        else:
+            try:
+                answer = _decode_chat_keys(body)  # straight into the counts, if they are of the usual form
+            except msgspec.ValidationError:
+                answer = _decode_keys(body)
         if not body.isascii():
             body.decode()  # msgspec skips strings it does not need, and what is not UTF-8 breaks the client's reader
     except UNREADABLE:
@@ -65,16 +73,6 @@ def read_answer(body: bytes, route: Route) -> tuple[Verdict, Tokens | None]:
         return "", Tokens()
     usage = answer.usage
     return "", usage.tokens() if type(usage) is ChatUsage else read_tokens(route.grammar, usage)
-
-
-def _read_keys(body: bytes, route: Route) -> _Keys | _ChatKeys:
-    """The few members; a chat's usage straight into its counts, if it is of the usual form. Raises UNREADABLE."""
-    if route.grammar is not RESPONSES and route.grammar is not MESSAGES:
-        try:
-            return _CHAT_KEYS.decode(body)
-        except msgspec.ValidationError:  # odd, or no JSON
-            pass
-    return _KEYS.decode(body)
 
 
 def begins_as_object(body: bytes) -> bool:
