@@ -77,13 +77,13 @@ async def feed_watchdog(loop: asyncio.AbstractEventLoop) -> None:
             systemd.watchdog()
 
 
-async def keep_attempts(book: AttemptBook, pool: Pool, alerts: Alerts) -> None:
+async def keep_attempts(book: AttemptBook, pool: Pool, alerts: Alerts, *, by_mail: bool) -> None:
     """Write counts of refused keys, and alert when they are many. While the database is away they wait in memory."""
     while True:
         await asyncio.sleep(_ATTEMPTS_EVERY_S)
         with contextlib.suppress(StoreError):
             if await book.write(pool):
-                for raised in await raise_due(pool, alerts):
+                for raised in await raise_due(pool, alerts, by_mail=by_mail):
                     which = {"key_id": raised.subject} if raised.kind == "key" else {"network": raised.subject}
                     log.warning("luntrex.attempts", count=raised.count, **which)
 

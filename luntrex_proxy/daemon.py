@@ -211,14 +211,14 @@ class _Daemon:
 
     def _start_chores(self) -> None:
         """What runs beside the requests until the end."""
-        direct = self._pools.direct
+        direct, by_mail = self._pools.direct, self._settings.mail.host is not None
         self._start(
             chores.flush_log(self._requests, self._refused_keys),
             chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
             chores.watch_keeper(self._secrets),
             self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
             chores.follow_captures(CaptureBook(direct), direct, lambda: self._keys.seen, self._pipeline),
-            chores.keep_attempts(self._attempts, direct, self._settings.alerts),
+            chores.keep_attempts(self._attempts, direct, self._settings.alerts, by_mail=by_mail),
             chores.anchor_audit(direct, self._plan.state_directory),
             chores.feed_watchdog(asyncio.get_running_loop()),
             self._retention.keep(),

@@ -12,19 +12,23 @@ from typing import Any, Final
 
 import aiohttp
 
+from luntrex_proxy.core.audit import Fact
 from luntrex_proxy.settings.alerts import Alerts, Webhook, webhook_key
 from luntrex_proxy.settings.errors import ConfigError
-from luntrex_proxy.store import attempts, webhooks
+from luntrex_proxy.store import attempts, mail, webhooks
 from luntrex_proxy.store.attempts import Alert
-from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.webhooks import Message
 
 _NAMED_MAX: Final = 50  # in one message; a flood from everywhere is one message as well
 _TRY_S: Final = 10.0
 
 
-async def raise_due(pool: Pool, settings: Alerts) -> list[Alert]:
-    """Raise what is over the limits and was not told within the hour, and queue one message about all of it."""
+async def raise_due(pool: Pool, settings: Alerts, *, by_mail: bool = False) -> list[Alert]:
+    """Raise what is over the limits and was not told within the hour, and queue one message about all of it.
+
+    `by_mail`: letters go out here, to the operator's addresses and to who answers for an account whose key it is.
+    """
     with store_errors("look for attempts to alert about"):
         async with pool.acquire() as connection, connection.transaction():
             raised = await attempts.raise_alerts(
@@ -36,7 +40,25 @@ async def raise_due(pool: Pool, settings: Alerts) -> list[Alert]:
             )
             if raised and settings.webhook.url is not None:
                 await webhooks.enqueue(connection, _body(raised, settings.window_minutes))
+            if raised and by_mail:
+                await _write_letters(connection, raised, settings)
     return raised
+
+
+async def _write_letters(connection: Connection, raised: Sequence[Alert], settings: Alerts) -> None:
+    worst = sorted(raised, key=lambda one: one.count, reverse=True)[:_NAMED_MAX]
+    facts: dict[str, Fact] = {
+        "minutes": settings.window_minutes,
+        "alerts": tuple(f"{one.kind} {one.subject}: {one.count}" for one in worst),
+        "more": len(raised) - len(worst),
+    }
+    for address in settings.mail_to:
+        await mail.enqueue(connection, "attempts", address, facts)
+    for one in worst:
+        if one.account_id is not None:
+            about: dict[str, Fact] = {"minutes": settings.window_minutes, "key_id": one.subject, "count": one.count}
+            for person_id in await attempts.answerable(connection, one.account_id):
+                await mail.enqueue(connection, "key_attempts", person_id, about)
 
 
 def _body(raised: Sequence[Alert], window_minutes: int) -> dict[str, Any]:

@@ -166,6 +166,35 @@ async def _idle_account(services: Services, queued: Queued) -> Letter | None:
     )  # fmt: skip
 
 
+async def _attempts(services: Services, queued: Queued) -> Letter | None:
+    """To an address of the operator's, while it is one."""
+    if queued.address not in services.settings.alerts.mail_to:
+        return None
+    more = int(queued.facts.get("more", 0))
+    return Letter(
+        queued.address, "Many requests with wrong keys",
+        (
+            f"In {int(queued.facts['minutes'])} minutes so many requests were refused for their key:",
+            "\n".join(map(str, queued.facts["alerts"])) + (f"\nand {more} more" if more else ""),
+            "They were all blocked. `luntrex-proxy attempts list` shows them by the minute.",
+        ),
+    )  # fmt: skip
+
+
+async def _key_attempts(services: Services, queued: Queued) -> Letter | None:
+    person = await _person(services, queued)
+    if person is None:
+        return None
+    return Letter(
+        person.email, "Somebody tries a key of your account",
+        (
+            f"{int(queued.facts['count'])} requests in {int(queued.facts['minutes'])} minutes named the key "
+            f"{queued.facts['key_id']} and were blocked: its secret was wrong, or it is revoked.",
+            "If a program of yours has an old or mistyped key, give it the right one; else there is nothing to do.",
+        ),
+    )  # fmt: skip
+
+
 LETTERS: Final[Mapping[str, Callable[[Services, Queued], Awaitable[Letter | None]]]] = {
     "setup": _setup,
     "sign_up": _sign_up,
@@ -178,6 +207,8 @@ LETTERS: Final[Mapping[str, Callable[[Services, Queued], Awaitable[Letter | None
     "address_set": _address_set,
     rightsform.LETTER: _rights_confirm,
     "idle_account": _idle_account,
+    "attempts": _attempts,
+    "key_attempts": _key_attempts,
 }
 
 

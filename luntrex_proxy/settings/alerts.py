@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, field_validator
 
 from luntrex_proxy.core.listening import is_loopback_host
+from luntrex_proxy.settings.people import MailAddress
 from luntrex_proxy.settings.secrets import Secret
 from luntrex_proxy.settings.section import Count, Section, fault
 from luntrex_proxy.settings.upstreams import AbsolutePath
@@ -65,4 +66,8 @@ class Alerts(Section):
     )
     window_minutes: Count = Field(10, description="Minutes that are looked at.")
     again_after_minutes: Count = Field(60, description="Minutes until the same key or network may alert again.")
+    mail_to: tuple[MailAddress, ...] = Field(
+        (),
+        description="Addresses that alerts are mailed to. Owners and admins get those about their own account's keys.",
+    )
     webhook: Webhook = Field(Webhook(), description="A program that takes alerts.")

@@ -170,6 +170,8 @@ def _lost_kms(data: Mapping[str, object]) -> Found:
 
 def _unsigned_webhook(data: Mapping[str, object]) -> Found:
     webhook = _mapping(_mapping(data.get("alerts")).get("webhook"))
+    if _list(_mapping(data.get("alerts")).get("mail_to")) and _mapping(data.get("mail")).get("host") is None:
+        yield ("alerts", "mail_to"), "needs mail.host as well"
     if webhook.get("url") is not None and webhook.get("secret") is None:
         yield ("alerts", "webhook", "url"), "needs alerts.webhook.secret as well: messages are signed"
 

@@ -26,6 +26,9 @@ def _check_address(address: str) -> str:
     return address
 
 
+MailAddress = Annotated[str, AfterValidator(_check_address)]
+
+
 class Console(Section):
     """The pages, and who may come in."""
 
@@ -58,9 +61,7 @@ class Mail(Section):
     )
     user: str | None = Field(None, description="User name at the server. null: without signing in.")
     password: Secret | None = Field(None, description="The user's password.")
-    sender: Annotated[str, AfterValidator(_check_address)] | None = Field(
-        None, description="The address that mail comes from. Needed with host."
-    )
+    sender: MailAddress | None = Field(None, description="The address that mail comes from. Needed with host.")
 
     @field_validator("password")
     @classmethod

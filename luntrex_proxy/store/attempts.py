@@ -138,3 +138,11 @@ async def raise_alerts(
         _RAISE, timedelta(seconds=window_s), per_key or never, per_network or never, timedelta(seconds=again_s)
     )
     return [Alert(row["kind"], row["subject"], row["account_id"], row["count"]) for row in rows]
+
+
+async def answerable(connection: Connection, account_id: int) -> list[uuid.UUID]:
+    """Who is told of attempts on the account's keys: its owners and admins."""
+    rows = await connection.fetch(
+        "SELECT person_id FROM membership WHERE account_id = $1 AND role IN ('owner', 'admin') ORDER BY 1", account_id
+    )
+    return [row["person_id"] for row in rows]

@@ -13,10 +13,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from luntrex_proxy.control import letters
 from luntrex_proxy.control.alerts import Sender, raise_due
 from luntrex_proxy.settings.alerts import Alerts, Webhook
+from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store import mail as queue_of_letters
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.database import Pool
+from tests.people import make_person, services_of
+from tests.postgres import LOOKUP
 from tests.upstreams.certificates import Authority
 
 KEY = bytes(range(32))
@@ -146,3 +151,30 @@ async def test_a_sealed_secret_is_used_once_it_is_set(database: Pool) -> None:
         sealed["hook"] = SECRET
         await make_due(database)
         assert await sender.send_next(time.time()) == ""
+
+
+async def test_letters_go_to_the_operator_and_to_whose_key_it_is(database: Pool, tmp_path: Path) -> None:
+    """One to each of the operator's addresses, one to each owner and admin of the account, none to others."""
+    account_id = (await accounts.create(database, "acme")).account_id
+    key_id = (await apikeys.create(database, LOOKUP, "acme", "k", bcrypt_cost=4)).info.key_id
+    for role in ("owner", "admin", "developer", "viewer"):
+        await make_person(database, f"{role}@example.org", acme=role)
+    book = AttemptBook()
+    for _ in range(21):
+        book.note("203.0.113.0/24", "invalid_api_key", key_id)
+    await book.write(database)
+    alerts = Alerts(mail_to=("ops@example.org", "soc@example.org"))
+    assert [one.account_id for one in await raise_due(database, alerts, by_mail=True)] == [account_id]
+    assert await raise_due(database, alerts, by_mail=True) == []
+    mail = {"host": "127.0.0.1", "security": "none", "sender": "proxy@example.org"}
+    console = {"public_url": "https://proxy.example.org"}
+    services = services_of(database, tmp_path, mail=mail, console=console, alerts=alerts.model_dump(mode="json"))
+    told = {}
+    while (queued := await queue_of_letters.claim(database)) is not None:
+        letter = await letters.compose(services, queued)
+        assert letter is not None
+        told[letter.to] = (letter.subject, "\n".join(letter.paragraphs))
+    assert set(told) == {"ops@example.org", "soc@example.org", "owner@example.org", "admin@example.org"}
+    assert f"key {key_id}: 21" in told["ops@example.org"][1]
+    assert f"named the key {key_id}" in told["owner@example.org"][1]
+    assert "203.0.113" not in told["owner@example.org"][1]

@@ -48,7 +48,8 @@ async def server(servers: list[MailServer]) -> MailServer:
 def reaching(pool: Pool, directory: Path, port: int, **mail: Any) -> Services:
     plain = {"host": "127.0.0.1", "port": port, "security": "none", "sender": "proxy@example.org"}
     console = {"public_url": "https://proxy.example.org", "sign_up": "open"}
-    return services_of(pool, directory, mail=plain | mail, console=console)
+    alerts = {"mail_to": ["x@example.org"]}
+    return services_of(pool, directory, mail=plain | mail, console=console, alerts=alerts)
 
 
 async def send(services: Services) -> list[Delivered]:
@@ -99,11 +100,16 @@ async def test_every_letter_can_be_made(database: Pool, tmp_path: Path, server: 
     new = await make_person(database, "new@example.org", status="unverified")
     who = Person(str(ada), roles={(await accounts.get(database, "acme")).account_id: Role.OWNER})
     invitation, _ = await members.invite(services, who, next(iter(who.roles)), "x@example.org", Role.VIEWER)
-    facts = {"address": {"person": str(ada)}, "invitation": {"invitation": str(invitation.invitation_id)}}
+    facts: dict[str, Any] = {
+        "address": {"person": str(ada)},
+        "invitation": {"invitation": str(invitation.invitation_id)},
+        "attempts": {"minutes": 10, "alerts": ["key K: 21"], "more": 0},
+        "key_attempts": {"minutes": 10, "key_id": "K", "count": 21},
+    }
     await database.execute("DELETE FROM mail")
     for kind in letters.LETTERS:
         to: uuid.UUID | str = new if kind == "sign_up" else ada
-        to = "x@example.org" if kind in ("invitation", "address", "address_set") else to
+        to = "x@example.org" if kind in ("invitation", "address", "address_set", "attempts") else to
         async with database.acquire() as connection:
             await queue.enqueue(connection, kind, to, facts.get(kind))
     assert [one.outcome for one in await send(services)] == ["sent"] * len(letters.LETTERS)
