@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from luntrex_proxy import systemd
+from luntrex_proxy.control import children
 from luntrex_proxy.control.alerts import Sender, raise_due
 from luntrex_proxy.control.mailing import Postman
 from luntrex_proxy.gateway.pipeline import Pipeline
@@ -42,6 +43,7 @@ _WEBHOOKS_EVERY_S = 1.0
 _CAPTURES_EVERY_S = 0.5
 _SWEEP_EVERY_S = 60.0
 _MAIL_EVERY_S = 1.0
+_CHILD_REPORTS_EVERY_S = 30.0
 _ANCHOR_EVERY_S = 10.0
 _TROUBLE_EVERY_S = 1.0
 _TROUBLE_AGAIN_S = 60.0
@@ -131,6 +133,20 @@ async def send_mail(postman: Postman) -> None:
             log.warning("luntrex.mail_fails" if reason else "luntrex.mail_goes_out", reason=reason)
             trouble = reason
         await asyncio.sleep(_MAIL_EVERY_S)
+
+
+async def keep_child_reports(pool: Pool) -> None:
+    """Let confirmed reports of children come to their end, and say when one's 72 hours run out. Each stage once."""
+    told: set[tuple[str, str]] = set()
+    while True:
+        try:
+            near = {(str(report.report_id), stage.value) for report, stage in await children.keep(pool, utc_now())}
+            for report_id, stage in sorted(near - told):
+                log.warning("luntrex.child_erasure_is_due", request_id=report_id, state=stage)
+            told = near
+        except Exception as error:  # noqa: BLE001 -- the next round tries again
+            log.warning("luntrex.child_reports_failed", **logs.describe(error))
+        await asyncio.sleep(_CHILD_REPORTS_EVERY_S)
 
 
 async def anchor_audit(pool: Pool, directory: Path) -> None:

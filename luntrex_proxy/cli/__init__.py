@@ -30,6 +30,7 @@ VERBS: Final = {
     "db": "The database: schema, backup, upgrade.",
     "privacy": "What is kept about people, and why.",
     "registry": "Who else gets data: sub-processors, and objections to them.",
+    "children": "Reports that somebody here is under 16.",
     "incidents": "Breaches of personal data: the register, who is affected, the notices.",
     "privacy-check": "Look for anything of what was said in all that is kept.",
     "consents": "What accounts' owners agreed to.",

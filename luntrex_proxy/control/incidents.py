@@ -25,7 +25,7 @@ class Drafts:
 
 def contact_of(settings: Settings) -> str:
     """Whom people can ask; "" where the configuration does not say."""
-    return str(getattr(getattr(settings, "privacy", None), "contact", None) or "")
+    return settings.privacy.contact or ""
 
 
 async def affected(pool: Pool, settings: Settings, incident_id: int, now: datetime.datetime) -> Affected:

@@ -15,8 +15,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from luntrex_proxy.control import links, rightsform
+from luntrex_proxy.control.incidents import contact_of, facts_of
 from luntrex_proxy.control.services import Services
-from luntrex_proxy.store import members, people
+from luntrex_proxy.core.incidents import to_people
+from luntrex_proxy.store import incidents, members, people
 from luntrex_proxy.store.database import store_errors
 from luntrex_proxy.store.mail import Queued
 from luntrex_proxy.store.people import PersonInfo
@@ -195,6 +197,60 @@ async def _key_attempts(services: Services, queued: Queued) -> Letter | None:
     )  # fmt: skip
 
 
+async def _incident(services: Services, queued: Queued) -> Letter | None:
+    person = None if queued.person_id is None else await people.by_id(services.pool, queued.person_id)
+    if person is None or "incident_id" not in queued.facts:  # the suspended are told as well: it is their data
+        return None
+    incident, reaches = await incidents.get(services.pool, int(queued.facts["incident_id"]))
+    text = to_people(facts_of(incident, reaches, contact_of(services.settings)))
+    subject, *paragraphs = (part.lstrip("# ") for part in text.strip().split("\n\n"))
+    return Letter(person.email, subject, tuple(paragraphs))
+
+
+async def _subprocessor(services: Services, queued: Queued) -> Letter | None:
+    person = await _person(services, queued)
+    if person is None:
+        return None
+    return Letter(
+        person.email, "Who else processes your data: a change",
+        (
+            f"On {queued.facts.get('from', '')} a change to the sub-processor {queued.facts.get('name', '')} takes "
+            "effect. You can object to it until then and at any time later; then nothing of your account goes there.",
+            f"The list: {links.console_url(services.settings)}/subprocessors",
+        ),
+    )  # fmt: skip
+
+
+async def _child_report(services: Services, queued: Queued) -> Letter | None:
+    person = await _person(services, queued)
+    if person is None:
+        return None
+    return Letter(
+        person.email, "A report that somebody here is under 16",
+        ("It waits for a decision: luntrex-proxy children list. A confirmed one is erased within 72 hours.",),
+    )  # fmt: skip
+
+
+async def _child_erasure(_services: Services, queued: Queued) -> Letter | None:
+    if queued.address is None:
+        return None
+    return Letter(
+        queued.address, "Your account is closed",
+        (
+            "It was reported and confirmed that you are under 16. Nobody under 16 may have an account here, so it is "
+            "closed from now on and everything about you is erased within 72 hours. If that is a mistake, ask whoever "
+            "runs the installation within a day.",
+        ),
+    )  # fmt: skip
+
+
+async def _child_answer(_services: Services, queued: Queued) -> Letter | None:
+    if queued.address is None:
+        return None
+    sentence = "The report that you sent here was looked at. Whatever there was to do has been done."
+    return Letter(queued.address, "Your report", (sentence,))
+
+
 LETTERS: Final[Mapping[str, Callable[[Services, Queued], Awaitable[Letter | None]]]] = {
     "setup": _setup,
     "sign_up": _sign_up,
@@ -205,6 +261,11 @@ LETTERS: Final[Mapping[str, Callable[[Services, Queued], Awaitable[Letter | None
     "invitation": _invitation,
     "address": _address,
     "address_set": _address_set,
+    "incident": _incident,
+    "subprocessor_change": _subprocessor,
+    "child_report": _child_report,
+    "child_erasure": _child_erasure,
+    "child_answer": _child_answer,
     rightsform.LETTER: _rights_confirm,
     "idle_account": _idle_account,
     "attempts": _attempts,

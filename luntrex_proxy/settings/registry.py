@@ -40,7 +40,7 @@ class Judged:
 
 def is_strict(settings: "Settings") -> bool:
     """Whether nothing may be sent to whom the register does not know."""
-    return getattr(getattr(settings, "security", None), "policy", "") == "strict"
+    return settings.security.policy == "strict"
 
 
 def judge(settings: "Settings", register: Register, now: datetime.datetime) -> list[Judged]:

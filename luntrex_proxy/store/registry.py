@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import asyncpg
+import msgspec
 
 from luntrex_proxy.core.audit import Fact
 from luntrex_proxy.core.registry import NOTICE, Entry, Register, Shipped, in_force, needs_notice
@@ -45,6 +46,8 @@ async def change(pool: Pool, name: str, changes: Mapping[str, Any], *, in_use: b
             told = in_use or not await connection.fetchval("SELECT EXISTS (SELECT FROM account)")
             entry = replace(entry, effective_at=_effective_at(entry, known, now, told=told))
             await _insert(connection, entry, version)
+            if entry.effective_at > now:
+                await _tell_accounts(connection, entry)
             facts: dict[str, Fact] = {
                 "entry_version": entry.entry_version,
                 "changed": tuple(sorted(changes)),
@@ -93,6 +96,16 @@ async def _insert(connection: Connection, entry: Entry, version: int) -> None:
         )
     except (asyncpg.CheckViolationError, asyncpg.DataError):
         raise RefusedError(f"A sub-processor's name is {NAME_RULE}.") from None
+
+
+async def _tell_accounts(connection: Connection, entry: Entry) -> None:
+    """A letter to everybody who answers for an account, once each. The public list shows it from now on as well."""
+    facts = msgspec.json.encode({"name": entry.name, "from": entry.effective_at.date().isoformat()}).decode()
+    await connection.execute(
+        "INSERT INTO mail (kind, person_id, facts) SELECT DISTINCT 'subprocessor_change', m.person_id, $1::jsonb"
+        " FROM membership m WHERE m.role IN ('owner', 'admin', 'privacy')",
+        facts,
+    )
 
 
 async def object_to(pool: Pool, account: str, name: str) -> None:

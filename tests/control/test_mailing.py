@@ -1,6 +1,7 @@
 """Letters at a real SMTP server: taken, refused, put off, broken off; never over a connection that is not verified."""
 
 import asyncio
+import datetime
 import ssl
 import time
 import uuid
@@ -18,7 +19,7 @@ from luntrex_proxy.control.mailing import Delivered, Postman
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.roles import Role
 from luntrex_proxy.settings.people import Mail
-from luntrex_proxy.store import accounts
+from luntrex_proxy.store import accounts, incidents
 from luntrex_proxy.store import mail as queue
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import StoreError
@@ -106,24 +107,28 @@ async def test_every_letter_can_be_made(database: Pool, tmp_path: Path, server: 
         "attempts": {"minutes": 10, "alerts": ["key K: 21"], "more": 0},
         "key_attempts": {"minutes": 10, "key_id": "K", "count": 21},
     }
+    now = datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
+    facts["incident"] = {"incident_id": (await incidents.open_(database, "A leak", now)).incident_id}
+    strangers = {"invitation", "address", "address_set", "attempts", "child_erasure", "child_answer"}
     await database.execute("DELETE FROM mail")
-    for kind in letters.LETTERS:
+    kinds = letters.LETTERS.keys() - {"rights_confirm"}  # which goes with a request: tests of rights
+    for kind in kinds:
         to: uuid.UUID | str = new if kind == "sign_up" else ada
-        to = "x@example.org" if kind in ("invitation", "address", "address_set", "attempts") else to
+        to = "x@example.org" if kind in strangers else to
         async with database.acquire() as connection:
             await queue.enqueue(connection, kind, to, facts.get(kind))
-    assert [one.outcome for one in await send(services)] == ["sent"] * len(letters.LETTERS)
+    assert [one.outcome for one in await send(services)] == ["sent"] * len(kinds)
     texts = " ".join(one.get_payload() for one in server.got)
     assert texts.count("/link?token=") == 5
     assert "acme, as its viewer" in texts
     await database.execute("DELETE FROM mail")
-    for kind in letters.LETTERS:
+    for kind in kinds - {"incident"}:  # of which the suspended are told as well
         async with database.acquire() as connection:
             await queue.enqueue(connection, kind, ada if kind != "invitation" else "x@example.org", facts.get(kind))
     await database.execute("UPDATE person SET status = 'suspended'")
     await database.execute("DELETE FROM invitation")
     assert {one.outcome for one in await send(services)} == {"needless"}
-    assert len(server.got) == len(letters.LETTERS)
+    assert len(server.got) == len(kinds)
 
 
 @pytest.mark.parametrize(

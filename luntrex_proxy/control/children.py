@@ -1,0 +1,69 @@
+"""Reports that somebody here is under 16: taken from anybody, decided on by an operator, then the data go.
+
+A confirmed one suspends at once and erases the next day, so that a mistake can be undone; 72 hours is the longest.
+"""
+
+import contextlib
+import datetime
+import uuid
+from typing import Final
+
+from luntrex_proxy.control import rights
+from luntrex_proxy.control.guessing import trying
+from luntrex_proxy.control.people import checked_address
+from luntrex_proxy.control.services import Services
+from luntrex_proxy.core.deadlines import Stage
+from luntrex_proxy.store import childreports as table
+from luntrex_proxy.store import people
+from luntrex_proxy.store.childreports import RELATIONS, ChildReport
+from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.people import LastOwnerError
+
+__all__ = ["RELATIONS", "ChildReport", "confirm", "keep", "receive"]
+_TIME_TO_UNDO: Final = datetime.timedelta(hours=24)
+
+
+async def receive(services: Services, reported: str, reporter: str, relation: str, network: str) -> None:
+    """Take a report. Who sends many has to wait; nobody learns whether there is such an address here."""
+    address = checked_address(reported)
+    answer_to = checked_address(reporter) if reporter.strip() else None
+    if relation not in RELATIONS:
+        raise RefusedError("Say who you are: parent, self, school or other.", "invalid")
+    async with trying(services, "child report", address, network, free=True):
+        await table.receive(services.pool, address, answer_to, relation)
+
+
+async def confirm(pool: Pool, report_id: uuid.UUID, now: datetime.datetime) -> ChildReport:
+    """Suspend the person at once, and let the erasure begin."""
+    person_id, _ = await table.confirm(pool, report_id)
+    await people.suspend(pool, person_id, although_last_owner=True)
+    await _ask_erasure(pool, person_id, now)
+    return await table.get(pool, report_id)
+
+
+async def keep(pool: Pool, now: datetime.datetime) -> list[tuple[ChildReport, Stage]]:
+    """What time does: erasures that could not be asked for are, ended reports are closed; those whose end is near."""
+    near: list[tuple[ChildReport, Stage]] = []
+    for report in await table.list_all(pool, open_only=True):
+        if report.decision == "confirmed" and report.person_id is not None:
+            if await _is_in(pool, report.person_id):
+                await people.suspend(pool, report.person_id, although_last_owner=True)
+            await _ask_erasure(pool, report.person_id, now)
+        stage = report.stage(now)
+        if stage is not None and stage is not Stage.RUNNING:
+            near.append((report, stage))
+    await table.settle(pool)
+    return near
+
+
+async def _is_in(pool: Pool, person_id: uuid.UUID) -> bool:
+    """Whether a crash came between the decision and the suspension, or somebody resumed the person."""
+    found = await people.by_id(pool, person_id)
+    return found is not None and found.status != "suspended"
+
+
+async def _ask_erasure(pool: Pool, person_id: uuid.UUID, now: datetime.datetime) -> None:
+    # A last owner's account needs another one first: the operator is told of the clock, and it is tried again.
+    with contextlib.suppress(LastOwnerError):
+        await rights.ask_erasure(pool, person_id, now, _TIME_TO_UNDO, channel="operator")
