@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,18 @@ async def test_every_answer_carries_the_security_headers(plane: ControlPlane, pa
     assert headers["Server"] == "luntrex-proxy"
 
 
-async def test_a_taken_port_is_one_sentence(plane: ControlPlane, live: Any) -> None:
+async def test_a_taken_port_is_one_sentence(plane: ControlPlane, live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing stays open of the listeners before it."""
     taken = plane.addresses[0]
     with pytest.raises(ListenError, match=f"Cannot listen on {taken}: it is already in use"):
         await start_control(("127.0.0.1:0", taken), live, Metrics(version="1"))
     with pytest.raises(ListenError, match="host:port"):
         await start_control(("nonsense",), live, Metrics(version="1"))
+
+    async def resolve(*_: object, **__: object) -> None:
+        raise socket.gaierror
+
+    monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", resolve)  # no resolver is asked for nothing
     with pytest.raises(ListenError, match="cannot be resolved"):
         await start_control(("no-such-host.invalid:0",), live, Metrics(version="1"))
 

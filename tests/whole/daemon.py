@@ -24,6 +24,7 @@ from typing import Any
 import asyncpg
 import yaml
 
+from tests.spying import outside, sitecustomize
 from tests.upstreams.loop_thread import LoopThread
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ _NOT_INHERITED = re.compile(r"LUNTREX_|NOTIFY_SOCKET|LISTEN_|PG|.*_API_KEY$|.*_B
 def clean_environment(**more: str) -> dict[str, str]:
     """This process's environment without anything that could configure the daemon, plus `more`."""
     kept = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.match(name)}
-    return kept | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"} | more
+    return outside.spied(kept | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}) | more
 
 
 def free_port() -> int:
@@ -77,7 +78,9 @@ class Daemon:
         self.state.mkdir(mode=0o700)
         self.port, self.control_port = free_port(), free_port()
         self.program: Sequence[str] = ("-m", "luntrex_proxy")
-        self.environment = clean_environment(TEST_PROVIDER_KEY=PROVIDER_SECRET, **environment)
+        self.spied = self.directory / "spied"  # what it and its verbs reach outside this machine
+        watched = {sitecustomize.FILE: str(self.spied)}
+        self.environment = clean_environment(TEST_PROVIDER_KEY=PROVIDER_SECRET, **watched, **environment)
         self.stdout, self.stderr = self.directory / "stdout", self.directory / "stderr"
         self.account, self.key = "", ""
         self.process: subprocess.Popen[bytes] | None = None
@@ -181,7 +184,18 @@ class Daemon:
         for pid in self.postgres_pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        try:
+            self.check_reached()
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def check_reached(self) -> None:
+        """Fails when it connected or looked up a name where `config check --egress` does not say so."""
+        notes = outside.notes_in(self.spied)
+        if notes:
+            said = outside.destinations_of(self.cli("config", "check", "--egress", "--json").stdout)
+            found = outside.unexpected(notes, said)
+            assert not found, f"reached what its configuration does not name: {found}"
 
     def cli(self, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a verb of the command line against this configuration."""
