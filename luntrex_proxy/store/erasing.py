@@ -99,14 +99,41 @@ async def erase_account(pool: Pool, directory: Path, account_id: int, now: datet
 
 
 async def catch_up(pool: Pool, directory: Path, now: datetime, audit_days: int) -> int:
-    """Erase again whoever has a tombstone and is there: brought back by a restore, or half done; how many people."""
+    """Erase again whoever has a tombstone and is there: brought back by a restore, or half done; how many people.
+
+    What a hold concerns (a restore brings those back as well) stays, with its keys refused, until that is lifted.
+    """
+    erased = 0
     with store_errors("erase who is gone"):
         async with pool.acquire() as connection:
             known = await tombstones.share(connection, directory)
-            subject = await tombstones.matching(connection, known) if known else Subject()
-            if subject:
-                await _finish(connection, subject, now, audit_days)
-            return len(subject.person_ids)
+            back = await tombstones.matching(connection, known) if known else Subject()
+            for subject in await _each(connection, back):
+                async with connection.transaction():
+                    await _shut_out(connection, subject)
+                    is_held = await _is_held(connection, subject)
+                if not is_held:
+                    await _finish(connection, subject, now, audit_days)
+                    erased += len(subject.person_ids)
+    return erased
+
+
+async def _each(connection: Connection, back: Subject) -> list[Subject]:
+    """Each person with accounts of their own, and what is left of accounts and keys."""
+    found = [await subjects.of_person(connection, person_id) for person_id in back.person_ids]
+    people_back = [
+        # Accounts only as far as they have a tombstone: it may have got members before the backup.
+        Subject(
+            each.person_ids, each.emails, each.key_ids, [one for one in each.account_ids if one in back.account_ids]
+        )
+        for each in found
+        if each is not None
+    ]
+    accounts = {one for one in back.account_ids if not any(one in each.account_ids for each in people_back)}
+    keys = {one for one in back.key_ids if not any(one in each.key_ids for each in people_back)}
+    rest = [await subjects.of_account(connection, account_id) for account_id in sorted(accounts)]
+    keys -= {key_id for each in rest for key_id in each.key_ids}
+    return [*people_back, *rest, *([Subject(key_ids=sorted(keys))] if keys else [])]
 
 
 async def count_graves(pool: Pool) -> int:
@@ -117,28 +144,31 @@ async def count_graves(pool: Pool) -> int:
 
 async def _erase(connection: Connection, directory: Path, subject: Subject, now: datetime, audit_days: int) -> Receipt:
     async with connection.transaction():
-        version = await next_version(connection)
         if await _is_held(connection, subject):
             raise HeldError
         # Before anything else of it is on record: what a crash leaves half done is ended at the next start.
         graves = await tombstones.of_subject(connection, subject, now)
         await asyncio.to_thread(tombstones.append, directory, graves)
+        await _shut_out(connection, subject)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", tombstones.ADVISORY_LOCK)
         await tombstones.insert(connection, graves)
-        await connection.execute(
-            "UPDATE api_key SET status = 'revoked', revoked_at = coalesce(revoked_at, now()), version = $2"
-            " WHERE key_id = ANY($1)",
-            list(subject.key_ids),
-            version,
-        )
-        await connection.execute(
-            "UPDATE person SET status = 'suspended' WHERE person_id = ANY($1)", list(subject.person_ids)
-        )
-        await connection.execute(
-            "UPDATE session SET ended_at = now() WHERE person_id = ANY($1) AND ended_at IS NULL",
-            list(subject.person_ids),
-        )
     return await _finish(connection, subject, now, audit_days)
+
+
+async def _shut_out(connection: Connection, subject: Subject) -> None:
+    """From here on nobody acts as them."""
+    version = await next_version(connection)
+    await connection.execute(
+        "UPDATE api_key SET status = 'revoked', revoked_at = coalesce(revoked_at, now()), version = $2"
+        " WHERE key_id = ANY($1)",
+        list(subject.key_ids),
+        version,
+    )
+    person_ids = list(subject.person_ids)
+    await connection.execute("UPDATE person SET status = 'suspended' WHERE person_id = ANY($1)", person_ids)
+    await connection.execute(
+        "UPDATE session SET ended_at = now() WHERE person_id = ANY($1) AND ended_at IS NULL", person_ids
+    )
 
 
 async def _is_held(connection: Connection, subject: Subject) -> bool:

@@ -272,6 +272,23 @@ async def test_a_restore_brings_nobody_back(database: Pool, tmp_path: Path) -> N
     assert await erasing.catch_up(database, tmp_path, NOW, 2192) == 0
 
 
+async def test_a_restored_hold_keeps_its_person_and_lets_the_daemon_start(database: Pool, tmp_path: Path) -> None:
+    """Its keys are refused, others are erased; when the hold is lifted again, it is erased as well."""
+    held = await make_person(database, mine="owner")
+    other = await make_person(database, "o@example.org", solo="owner")
+    key = await key_of(database, "mine", "k", held)
+    hold = await holds.place(database, "case", held)
+    async with database.acquire() as connection:
+        graves = await tombstones.of_subject(connection, ownership.Subject([held, other], account_ids=[1, 2]), NOW)
+        tombstones.append(tmp_path, graves)
+    assert await erasing.catch_up(database, tmp_path, NOW, 2192) == 1
+    assert await database.fetchval("SELECT array_agg(person_id) FROM person") == [held]
+    assert await database.fetchval("SELECT count(*) FROM api_key WHERE status <> 'revoked' AND key_id = $1", key) == 0
+    await holds.lift(database, hold.hold_id)
+    assert await erasing.catch_up(database, tmp_path, NOW, 2192) == 1
+    assert await database.fetchval("SELECT count(*) FROM person") == 0
+
+
 async def test_another_machine_learns_of_it(database: Pool, tmp_path: Path) -> None:
     """The file of each state directory has all tombstones; a line that was cut in half does no harm."""
     here, there = tmp_path / "here", tmp_path / "there"
