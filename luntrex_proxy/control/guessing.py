@@ -16,6 +16,8 @@ from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.guesses import Counted
 
 _ROUND_S: Final = 0.05
+# Making a person is more work than finding one; no machine is so busy that either takes this long.
+_LETTER_ROUND_S: Final = 0.25
 
 
 class ThrottledError(RefusedError):
@@ -60,7 +62,8 @@ async def trying(
     finally:
         if not one.was_right:
             # A person who is found takes some microseconds longer; answers at round moments do not show them.
-            await asyncio.sleep(_ROUND_S - (time.monotonic() - began_s) % _ROUND_S)
+            round_s = _LETTER_ROUND_S if what == "letter" else _ROUND_S
+            await asyncio.sleep(round_s - (time.monotonic() - began_s) % round_s)
     if one.was_right:
         await guesses.release(services.pool, *counts, succeeded=True)
 
