@@ -17,7 +17,7 @@ from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.apikeys import KEY_LENGTH, lookup_hash
 from luntrex_proxy.store.callers import Callers
 from luntrex_proxy.store.database import Connection, Pool, store_errors
-from luntrex_proxy.store.keyselect import ALL_LIVE, CHANGED, ONE, STATE
+from luntrex_proxy.store.keyselect import ALL_LIVE, CHANGED, HALTED, HALTED_KEYS, NEWEST, ONE, STATE
 from luntrex_proxy.store.livekeys import LiveKeys, Parts
 from luntrex_proxy.store.pepper import Lookup
 
@@ -25,6 +25,7 @@ CURRENT_FOR_S: Final = 5.0
 # Small enough that building the callers of one batch holds the loop for a few milliseconds only.
 _BATCH_ROWS: Final = 500
 _SWEEPS_MAX: Final = 40  # with each heartbeat
+_NEWEST_EVERY_S: Final = 0.25
 _CLOCK_STEP_S: Final = 1.0  # what a clock may go back without keys being read anew
 _RENEWED_MAX: Final = 10_000  # waiting to be written; a key that does not fit is renewed at a later use
 
@@ -59,6 +60,9 @@ class KeyRing:
         self.generation = 0  # another number after each change, also of one key
         self.contact = float("-inf")  # when the store was last asked and answered, by time.monotonic
         self._given_up = False
+        self._halted: dict[
+            int, int
+        ] = {}  # suspended accounts whose keys are not all dropped yet, and since what version
         self._ended_at = float("-inf")  # unix time at which keys were last dropped because their end had come
 
     def __len__(self) -> int:
@@ -76,7 +80,7 @@ class KeyRing:
             caller = self._live.get(old_hash)
             if caller is not None and len(self.renewed) < _RENEWED_MAX:
                 self._move(caller, old_hash, hashed)
-        return caller
+        return None if caller is not None and caller.account_id in self._halted else caller
 
     def hash_of(self, key: bytes) -> bytes:
         """What `at` knows the key by."""
@@ -84,7 +88,7 @@ class KeyRing:
 
     def at(self, key_hash: bytes) -> Caller | None:
         """The caller as `find` gives it, or None: ask `find`."""
-        if time.monotonic() - self.contact > self._max_staleness_s:
+        if self._halted or time.monotonic() - self.contact > self._max_staleness_s:
             return None
         # A key in use is looked up for every request: without a call.
         return self._live.at_hand.get(key_hash) or self._live.get(key_hash)
@@ -169,6 +173,7 @@ class KeyRing:
         # The version first: a change that commits while the rows are read is read again, never missed.
         version, _, _, sequence, head_hash, _ = (await connection.fetch(STATE, 0))[0]
         live, unproven = LiveKeys(time.time()), Parts[str, bytes]()
+        newest = _Newest(self, version, self._fingerprints(old))
         async with connection.transaction(readonly=True):
             on_answer()
             cursor = await connection.cursor(ALL_LIVE, *self._fingerprints(old))
@@ -180,11 +185,15 @@ class KeyRing:
                         unproven[row["key_id"]] = row["unproven"].encode()
                     else:
                         live.put(row["hashed"], self._callers.of(row))
+                await newest.read(connection, on_answer)
                 await asyncio.sleep(0)
         before, self._live = self._live, live
         waited, self.unproven = self.unproven, unproven
         self._moved, self.renewed, self._ended_at = {}, {}, float("-inf")
-        self.version, self.history, self.contact = version, (sequence, head_hash), asked_at
+        for row in newest.rows.values():
+            self._change(row)
+        self._reached(version)
+        self.history, self.contact = (sequence, head_hash), asked_at
         self.generation += 1
         gc.freeze()  # what stays for the life of the process need not be looked at again
         return itertools.chain(before.emptied(), waited.emptied())
@@ -202,14 +211,34 @@ class KeyRing:
     async def _read_changes(self, connection: Connection, version: int, on_answer: Callable[[], None]) -> None:
         async with connection.transaction(readonly=True):
             on_answer()
+            newest = _Newest(self, self.version, self._fingerprints(self._old))
             cursor = await connection.cursor(CHANGED, *self._fingerprints(self._old), self.version)
             on_answer()
             while rows := await cursor.fetch(_BATCH_ROWS):
                 on_answer()
                 self.generation += 1
+                rows = [row for row in rows if row["key_id"] not in newest.rows]  # they say what was before
                 self._tell({row["key_id"] for row in rows if not self._change(row)})
+                await newest.read(connection, on_answer)
                 await asyncio.sleep(0)
+        self._reached(version)
+
+    def _reached(self, version: int) -> None:
         self.version = version
+        self._halted = {account_id: since for account_id, since in self._halted.items() if since > version}
+
+    async def halt(self, connection: Connection, accounts: dict[int, int]) -> None:
+        """Let no key of these accounts in, and end what runs with one, although their rows are not read yet."""
+        self._halted = accounts
+        self.generation += 1
+        if accounts and (in_use := self._in_use()):
+            rows = await connection.fetch(HALTED_KEYS, list(in_use), list(accounts))
+            self._tell({row["key_id"] for row in rows})
+
+    def change(self, rows: list[Any]) -> None:
+        """Bring these keys up to their rows, and tell of those that are not live."""
+        self.generation += 1
+        self._tell({row["key_id"] for row in rows if not self._change(row)})
 
     def _change(self, row: Any) -> bool:
         """Bring one key up to its row; whether it is live."""
@@ -256,3 +285,34 @@ class KeyRing:
     def _tell(self, gone: set[str]) -> None:
         if gone:
             self._on_gone(gone)
+
+
+class _Newest:
+    """While many keys are read: the few that changed last, and suspended accounts, without waiting for their turn."""
+
+    def __init__(self, ring: KeyRing, version: int, fingerprints: tuple[bytes, bytes]) -> None:
+        self.rows: dict[str, Any] = {}  # by key id
+        self._ring = ring
+        self._began = self._seen = version
+        self._fingerprints = fingerprints
+        self._due = time.monotonic() + _NEWEST_EVERY_S
+
+    async def read(self, connection: Connection, on_answer: Callable[[], None]) -> None:
+        """Now and then, in a fifth of the time at most: a slow database is caught up with all the same."""
+        began_s = time.monotonic()
+        if began_s < self._due:
+            return
+        version = await connection.fetchval("SELECT version FROM change_version")
+        on_answer()
+        if version > self._seen:
+            accounts = await connection.fetch(HALTED, self._began)
+            on_answer()
+            await self._ring.halt(connection, {row["account_id"]: row["version"] for row in accounts})
+            on_answer()
+            rows = await connection.fetch(NEWEST, *self._fingerprints, self._seen)
+            on_answer()
+            self._ring.change(rows)
+            self.rows |= {row["key_id"]: row for row in rows}
+            self._seen = version
+        now_s = time.monotonic()
+        self._due = now_s + max(_NEWEST_EVERY_S, 4 * (now_s - began_s))

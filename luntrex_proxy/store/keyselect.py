@@ -50,6 +50,11 @@ CHANGED: Final = (
     " AND k.status = 'active'"
 )
 ONE: Final = f"SELECT {_COLUMNS} {_FROM} WHERE k.key_id = $3"
+# While many keys are read (an account with a million is suspended, somebody is erased) these do not wait their
+# turn. $3: the last version that they were asked for.
+NEWEST: Final = f"{_CHANGED_COLUMNS} WHERE k.version > $3 ORDER BY k.version DESC LIMIT 500"
+HALTED: Final = "SELECT account_id, version FROM account WHERE version > $1 AND status <> 'active'"
+HALTED_KEYS: Final = "SELECT key_id FROM api_key WHERE key_id = ANY($1) AND account_id = ANY($2)"
 # A restored database can be ahead of us again by the time we ask; its history is another one all the same. The audit
 # log knows: each act has an entry, whose hash follows from all entries before. `known` is that of the entry that was
 # the last one when we read last ($1). Whatever way a database was restored (our verb, psql, a disk's snapshot), that an

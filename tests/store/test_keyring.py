@@ -283,6 +283,53 @@ async def test_a_clock_that_comes_back_brings_back_what_it_ended(acme: Pool, mon
         assert (ring.find(made.key.encode()) is not None) is is_there
 
 
+@pytest.mark.parametrize("all_anew", [False, True])
+@pytest.mark.parametrize("stopped_by", ["revoked", "suspended"])
+async def test_while_many_keys_are_read_a_stop_does_not_wait(
+    acme: Pool, monkeypatch: pytest.MonkeyPatch, stopped_by: str, all_anew: bool
+) -> None:
+    """An account with a million keys takes a while to read: who is stopped meanwhile is out at once, and stays out."""
+    monkeypatch.setattr(keyring, "_NEWEST_EVERY_S", 0.0)
+    monkeypatch.setattr(keyring, "_BATCH_ROWS", 1)
+    await accounts.create(acme, "other")
+    gone: set[str] = set()
+    ring = KeyRing(LOOKUP, gone.update, lambda: {made.info.key_id})
+    await acme.execute(
+        "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, lookup_hash, pepper_fingerprint, version)"
+        " SELECT lpad(n::text, 12, '0'), a.account_id, n, '$2b$04$' || repeat('x', 53), sha256(n::text::bytea), $1, 1"
+        " FROM generate_series(1, 300) n, account a WHERE name = 'other'",
+        LOOKUP.fingerprint,
+    )
+    made = await make(acme)
+    await ring.load(acme)
+    key, found, stopping = made.key.encode(), [], []
+
+    def on_answer() -> None:
+        found.append(ring.find(key) is not None)
+        if len(found) == 20:
+            stop = apikeys.revoke(acme, made.info.key_id) if stopped_by == "revoked" else accounts.suspend(acme, "acme")
+            stopping.append(asyncio.ensure_future(stop))
+
+    await accounts.set_policy(acme, "other", "region=eu; retention=none; training=never")
+    if all_anew:
+        await acme.execute("UPDATE change_version SET version = 0")
+        await acme.execute("UPDATE api_key SET version = 0; UPDATE account SET version = 0")
+    async with acme.acquire() as connection:
+        await ring.catch_up(connection, on_answer)
+        assert gone == {made.info.key_id}
+        assert found[:20] == [True] * 20
+        assert len(found) > 300
+        assert not any(found[-50:])
+        assert ring.find(key) is None
+        await asyncio.gather(*stopping)
+        await ring.catch_up(connection)
+        assert ring.find(key) is None
+        if stopped_by == "suspended":
+            await accounts.resume(acme, "acme")
+            await ring.catch_up(connection)
+            assert ring.at(ring.hash_of(key)) is not None
+
+
 async def test_changes_of_a_key_with_an_end_cost_no_memory(acme: Pool) -> None:
     """Its end is noted when it is near, and not each time that the key is changed, or goes and comes."""
     made = await make(acme)
