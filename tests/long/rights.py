@@ -37,7 +37,7 @@ from tests.whole.scene import Scene
 CANARY = "canary7f3a"
 DAYS = 10
 _SAMPLE_S = 0.2
-_FILL = """
+FILL = """
 INSERT INTO usage SELECT $1, d + (n || ' milliseconds')::interval, gen_random_uuid(), $2, 'chat_completions', 'plain',
     'oai', 200, 'ok', 'complete', false, 'reported', n % 100, 0, 0, 0, 0, n % 50, 0, 0, n, 'v', 100, 100, 1, 1, 1, 1, 1
 FROM (SELECT $3::timestamptz AS d) day, generate_series(1, $4::int) n
@@ -101,7 +101,7 @@ def fill(daemon: Daemon, key_id: str, rows: int) -> str:
             f"CREATE TABLE IF NOT EXISTS usage_{day:%Y%m%d} PARTITION OF usage FOR VALUES"
             f" FROM ('{day:%Y-%m-%d} 00:00Z') TO ('{day:%Y-%m-%d} 24:00Z')"
         )
-        daemon.query(_FILL, account, key_id, day, rows // DAYS)
+        daemon.query(FILL, account, key_id, day, rows // DAYS)
     daemon.query(_SUMS.format(table="usage_rollup", period="date_trunc('hour', started_at, 'UTC')"), key_id)
     daemon.query(_SUMS.format(table="usage_rollup_daily", period="(started_at AT TIME ZONE 'UTC')::date"), key_id)
     return person
@@ -190,7 +190,7 @@ async def many(daemon: Daemon, directory: Path, people: int) -> int:
             " VALUES ($1, $2, 'k', '$2b$', 0, $3)",
             key, account, person,
         )  # fmt: skip
-        await pool.execute(_FILL, account, key, now().replace(hour=0, minute=0, second=0, microsecond=0), 5)
+        await pool.execute(FILL, account, key, now().replace(hour=0, minute=0, second=0, microsecond=0), 5)
     order = [row[0] for row in await pool.fetch("SELECT person_id FROM person WHERE email ~ '^p[0-9]+@x.org$'")]
     random.Random(5).shuffle(order)
     owners = {row[0] for row in await pool.fetch("SELECT person_id FROM membership WHERE role = 'owner'")}
