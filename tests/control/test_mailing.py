@@ -13,7 +13,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 from luntrex_proxy.cli.doctor import _MAIL_SAYS
-from luntrex_proxy.control import mailing, members, people
+from luntrex_proxy.control import letters, mailing, members, people
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.mailing import Delivered, Postman
 from luntrex_proxy.control.services import Services
@@ -29,8 +29,6 @@ from tests.upstreams.certificates import Authority
 from tests.whole.daemon import free_port
 
 ADA = "ada@example.org"
-# Letters about signing in; those about rights and incidents have their tests beside what they tell of.
-OWN = ("setup", "sign_up", "known", "reset", "password_set", "factor_changed", "invitation", "address", "address_set")
 
 
 @pytest.fixture
@@ -113,7 +111,7 @@ async def test_every_letter_can_be_made(database: Pool, tmp_path: Path, server: 
     facts["incident"] = {"incident_id": (await incidents.open_(database, "A leak", now)).incident_id}
     strangers = {"invitation", "address", "address_set", "attempts", "child_erasure", "child_answer"}
     await database.execute("DELETE FROM mail")
-    kinds = OWN.keys() - {"rights_confirm"}  # which goes with a request: tests of rights
+    kinds = letters.LETTERS.keys() - {"rights_confirm"}  # which goes with a request: tests of rights
     for kind in kinds:
         to: uuid.UUID | str = new if kind == "sign_up" else ada
         to = "x@example.org" if kind in strangers else to
