@@ -6,7 +6,7 @@ from pathlib import Path
 
 import asyncpg
 
-from luntrex_proxy.store.embedded import running_dsn
+from luntrex_proxy.store.datadirectory import running_dsn
 
 # Copies of the one real key under other ids and hashes. No bcrypt: 10,000 of them would take ten minutes.
 _ADD = """

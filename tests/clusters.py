@@ -13,12 +13,12 @@ from luntrex_proxy.store import embedded
 
 PLACE = "LUNTREX_TEST_CLUSTERS"
 _SETTINGS = "fsync = off\nfull_page_writes = off\n"
-_run = embedded._run
+_run = embedded.run
 
 
 def copy_clusters() -> None:
     """From now on this process copies a made cluster wherever it would run initdb. Call it as often as you like."""
-    embedded._run = _copy_instead
+    embedded.run = _copy_instead
 
 
 def _copy_instead(command: list[str], wait_s: float) -> subprocess.CompletedProcess[bytes]:

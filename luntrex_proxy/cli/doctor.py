@@ -21,7 +21,7 @@ from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.core.registry import Register, State
 from luntrex_proxy.store import migrate, rotation
 from luntrex_proxy.store.database import Pool
-from luntrex_proxy.store.embedded import has_data
+from luntrex_proxy.store.datadirectory import has_data
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.ledger import status_of
 from luntrex_proxy.store.pepper import is_present_here, stored_fingerprints

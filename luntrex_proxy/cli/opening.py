@@ -16,7 +16,8 @@ import click
 
 from luntrex_proxy.store.audit import Actor, acting_as
 from luntrex_proxy.store.database import Pool, opened_pool
-from luntrex_proxy.store.embedded import EmbeddedPostgres, running_dsn
+from luntrex_proxy.store.datadirectory import running_dsn
+from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.errors import StateInUseError, StoreUnavailableError
 from luntrex_proxy.store.migrate import migrate, require_current
 

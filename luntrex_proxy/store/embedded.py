@@ -6,37 +6,34 @@ directory, and its log can hold no statement and no value.
 
 import asyncio
 import contextlib
-import hashlib
 import os
-import pwd
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import quote
 
 from luntrex_proxy.store.binaries import Binaries, find_binaries
+from luntrex_proxy.store.datadirectory import (
+    data_major,
+    dsn_of,
+    finish_swap,
+    postmaster_file,
+    short_socket_directory,
+    socket_directory_of,
+    wait_for_orphans,
+)
 from luntrex_proxy.store.errors import StoreError
-from luntrex_proxy.store.launch import NO_NAMESPACE_STATUS
+from luntrex_proxy.store.identity import ENVIRONMENT, choose_identity, hand_over, launched, run
 from luntrex_proxy.store.state import Role, StateLock, file_errors, make_state_directory, open_private
 
-_LAUNCH: Final = Path(__file__).with_name("launch.py")
-_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
-_SOCKET_NAME: Final = ".s.PGSQL.5432"
-_LONGEST_SOCKET_PATH: Final = 107
-_NOBODY: Final = 65534
 _INITDB_WAIT_S: Final = 120
 _READY_WAIT_S: Final = 120
-_STOP_WAIT_S: Final = 30
 _STOP_WAITS_S: Final = (15.0, 5.0, 5.0)  # after each signal
-_ORPHAN_WAIT_S: Final = 30
 _LOG_LIMIT_BYTES: Final = 1 << 20
 _WATCH_PERIOD_S: Final = 1.0
 
@@ -132,18 +129,18 @@ class EmbeddedPostgres:
     def _prepare_and_spawn(self, made: list[Path]) -> None:
         finish_swap(self._data)
         binaries = self._binaries or find_binaries(data_major(self._data))
-        identity = _choose_identity(self._state, self._data, binaries, made)
-        _wait_for_orphans(self._data)
+        identity = choose_identity(self._state, self._data, binaries, made)
+        wait_for_orphans(self._data)
         if not self._data.exists():
             self._make_cluster(binaries, identity)
-        _hand_over(self._data, identity)
-        # Its process is gone for sure (see _wait_for_orphans); left there, a reused process id could block the start.
+        hand_over(self._data, identity)
+        # Its process is gone for sure (see wait_for_orphans); left there, a reused process id could block the start.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
-        socket_directory = _socket_directory(self._data, identity)
+        socket_directory = socket_directory_of(self._data, identity)
         options = {**self._options, "unix_socket_directories": '"' + str(socket_directory).replace('"', '""') + '"'}
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        self._command = _launched(identity, binaries.directory / "postgres", "-D", str(self._data), *arguments)
-        self._dsn = _dsn(socket_directory)
+        self._command = launched(identity, binaries.directory / "postgres", "-D", str(self._data), *arguments)
+        self._dsn = dsn_of(socket_directory)
         self._spawn()
 
     def _make_cluster(self, binaries: Binaries, identity: str) -> None:
@@ -151,10 +148,10 @@ class EmbeddedPostgres:
         fresh = self._state / "postgres.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        _hand_over(fresh, identity)
+        hand_over(fresh, identity)
         options = ("-U", "luntrex", "--auth=trust", "-E", "UTF8", "--locale=C", "--data-checksums", "--no-instructions")
-        command = _launched(identity, binaries.directory / "initdb", "-D", str(fresh), *options)
-        done = _run(command, _INITDB_WAIT_S)
+        command = launched(identity, binaries.directory / "initdb", "-D", str(fresh), *options)
+        done = run(command, _INITDB_WAIT_S)
         if done.returncode != 0:
             reason = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
             raise StoreError(
@@ -173,7 +170,7 @@ class EmbeddedPostgres:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=_ENVIRONMENT,
+                env=ENVIRONMENT,
                 start_new_session=True,  # Ctrl-C in a terminal must reach us first, not the database under us
             )
         finally:
@@ -190,7 +187,7 @@ class EmbeddedPostgres:
             time.sleep(0.005)
 
     def _is_ready(self) -> bool:
-        lines = _postmaster_file(self._data)
+        lines = postmaster_file(self._data)
         return self._process is not None and lines[:1] == [str(self._process.pid)] and lines[7:8] == ["ready"]
 
     async def watch(self) -> None:
@@ -213,182 +210,11 @@ class EmbeddedPostgres:
         process, self._process = self._process, None
         if process is not None:
             _end(process, self._stop_waits_s)
-            socket_directory = _short_socket_directory(self._data)
+            socket_directory = short_socket_directory(self._data)
             with contextlib.suppress(OSError):
                 socket_directory.rmdir()
         if self._lock is not None:
             self._lock.release()
-
-
-def running_dsn(state_directory: Path) -> str | None:
-    """The DSN of the server another process runs in this state directory, once it is ready.
-
-    PostgreSQL's own `postmaster.pid` says where its socket is (5th line) and whether it is ready (8th).
-    """
-    lines = _postmaster_file(state_directory.absolute() / "postgres")
-    return _dsn(Path(lines[4])) if lines[7:8] == ["ready"] else None
-
-
-def has_data(state_directory: Path) -> bool:
-    """Whether there is a database to start; what has none gets one at the first start. Raises StoreError."""
-    with file_errors(state_directory):
-        return (state_directory / "postgres" / "PG_VERSION").exists()
-
-
-def _postmaster_file(data: Path) -> list[str]:
-    try:
-        return [line.strip() for line in (data / "postmaster.pid").read_text().splitlines()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise StoreError(
-            f"The database directory {data} cannot be read ({error.strerror}); "
-            "run this command as the user the daemon runs as, or as root."
-        ) from None
-
-
-def _dsn(socket_directory: Path) -> str:
-    return f"postgresql://luntrex@/postgres?host={quote(str(socket_directory), safe='')}"
-
-
-def finish_swap(data: Path) -> None:
-    """Complete an upgrade that was killed after it had put the old data aside: the new data waits beside, whole."""
-    upgraded = data.with_name(f"{data.name}.upgraded")
-    if not data.exists() and upgraded.exists():
-        upgraded.rename(data)
-
-
-def data_major(data: Path) -> int | None:
-    """The major version of a data directory; None when there is none."""
-    try:
-        return int((data / "PG_VERSION").read_text().strip())
-    except FileNotFoundError:
-        if data.exists():
-            raise StoreError(
-                f"{data} exists but holds no PostgreSQL data; move it away or set another state.directory."
-            ) from None
-        return None
-    except (OSError, ValueError):
-        raise StoreError(f"{data} cannot be read; run as the owner of the state directory, or as root.") from None
-
-
-def _launched(identity: str, program: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-I", "-S", str(_LAUNCH), identity, str(os.getpid()), str(program), *arguments]
-
-
-def _run(command: list[str], wait_s: float) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(  # noqa: S603 -- our own launcher, no outside input
-        command, capture_output=True, stdin=subprocess.DEVNULL, cwd="/", env=_ENVIRONMENT, timeout=wait_s, check=False
-    )
-
-
-def _choose_identity(state: Path, data: Path, binaries: Binaries, made: list[Path]) -> str:
-    """Who the server runs as, in `launch.py`'s words. Raises StoreError when that user could not reach its files.
-
-    `made`: the directories on the way to the state that this start has made.
-    """
-    if os.geteuid() != 0:
-        return "self"
-    owner = (data if data.exists() else state).stat()
-    if owner.st_uid not in (0, _NOBODY):
-        # root borrows the directory of a service user: the server stays that user's, so that its next start works.
-        identity, uid = f"{owner.st_uid}:{owner.st_gid}", owner.st_uid
-    elif _namespaces_work(binaries):
-        identity, uid = "userns", 0
-    else:
-        nobody = _nobody()
-        identity, uid = f"{nobody[0]}:{nobody[1]}", nobody[0]
-        # A 0700 directory of root would be closed to it; x alone lets it pass, not look.
-        for place in {state, *made}:
-            place.chmod(place.stat().st_mode & 0o777 | 0o011)
-    for needed in (state, binaries.directory):
-        closed = _first_closed(needed, uid)
-        if closed is not None:
-            raise StoreError(
-                f"PostgreSQL may not run as root, and the user it would run as cannot pass {closed}; "
-                f"run luntrex-proxy as an ordinary user, or let others pass that directory, or move {needed} elsewhere."
-            )
-    return identity
-
-
-def _namespaces_work(binaries: Binaries) -> bool:
-    """Whether this root may make a user namespace (containers often forbid it)."""
-    status = _run(_launched("userns", binaries.directory / "postgres", "-V"), _STOP_WAIT_S).returncode
-    return status != NO_NAMESPACE_STATUS
-
-
-def _nobody() -> tuple[int, int]:
-    try:
-        entry = pwd.getpwnam("nobody")
-    except KeyError:
-        return _NOBODY, _NOBODY
-    return entry.pw_uid, entry.pw_gid
-
-
-def _first_closed(path: Path, uid: int) -> Path | None:
-    """The first directory on the way to `path` that `uid`, without root's rights, cannot pass."""
-    for directory in reversed([path, *path.parents]):
-        status = directory.stat()
-        if not status.st_mode & (0o100 if status.st_uid == uid else 0o001):
-            return directory
-    return None
-
-
-def _hand_over(directory: Path, identity: str) -> None:
-    """Make everything in `directory` the property of the identity, when root changes it."""
-    if identity == "self":
-        return
-    uid, gid = (0, 0) if identity == "userns" else (int(part) for part in identity.split(":"))
-    if directory.stat().st_uid == uid:
-        return
-    for inside in directory.rglob("*"):
-        os.lchown(inside, uid, gid)
-    os.lchown(directory, uid, gid)
-
-
-def _wait_for_orphans(data: Path) -> None:
-    """Wait until no process of an earlier server works in `data` (each has it as its working directory)."""
-    deadline = time.monotonic() + _ORPHAN_WAIT_S
-    while pids := _processes_in(data):
-        if time.monotonic() > deadline:
-            raise StoreError(
-                f"An earlier PostgreSQL (process {min(pids)}) still works in {data}; stop it, then start again."
-            )
-        time.sleep(0.02)
-
-
-def _processes_in(data: Path) -> list[int]:
-    wanted = str(data.resolve())
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # gone meanwhile, or another user's
-            if str((process / "cwd").readlink()) == wanted:
-                found.append(int(process.name))
-    return found
-
-
-def _socket_directory(data: Path, identity: str) -> Path:
-    """The data directory, or, when its path cannot be a socket address, a short private one made here."""
-    # Clients split a host at its commas, also one that is a path.
-    if len(os.fsencode(data)) + 1 + len(_SOCKET_NAME) <= _LONGEST_SOCKET_PATH and "," not in str(data):
-        return data
-    directory = _short_socket_directory(data)
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-    _hand_over(directory, identity)
-    status = directory.lstat()
-    if status.st_mode != 0o40700 or status.st_uid != data.stat().st_uid:
-        raise StoreError(
-            f"{directory}, the place for the database socket, is not a private directory of ours; "
-            "remove it, or set a state.directory with a shorter path."
-        )
-    return directory
-
-
-def _short_socket_directory(data: Path) -> Path:
-    # The same name each time, so that a killed daemon leaves one empty directory at most.
-    name = "luntrex-" + hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / name
 
 
 def _end(process: subprocess.Popen[bytes], waits_s: tuple[float, float, float]) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from luntrex_proxy.store.backup import dump, load
 from luntrex_proxy.store.binaries import Binaries, find_binaries, find_old_server
-from luntrex_proxy.store.embedded import EmbeddedPostgres, data_major, finish_swap
+from luntrex_proxy.store.datadirectory import data_major, finish_swap
+from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.state import StateLock, file_errors, make_state_directory
 

@@ -17,8 +17,9 @@ import asyncpg
 import psutil
 import pytest
 
-from luntrex_proxy.store import binaries, embedded
-from luntrex_proxy.store.embedded import EmbeddedPostgres, running_dsn
+from luntrex_proxy.store import binaries, embedded, identity
+from luntrex_proxy.store.datadirectory import running_dsn, short_socket_directory
+from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.errors import StateInUseError, StoreError
 from luntrex_proxy.store.state import make_state_directory
 
@@ -201,7 +202,7 @@ def test_short_socket_place_of_somebody_else_is_refused(tmp_path: Path, monkeypa
     """A directory prepared by another user, or open to one, is not used for the socket."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     state = tmp_path / ("long" * 30) / "state"
-    trap = embedded._short_socket_directory(state / "postgres")
+    trap = short_socket_directory(state / "postgres")
     trap.mkdir()
     trap.chmod(0o777)
     with pytest.raises(StoreError, match="not a private directory of ours"):
@@ -361,7 +362,7 @@ def test_root_without_namespaces_runs_it_as_nobody(open_place: Path, monkeypatch
     server = EmbeddedPostgres(open_place)
     server.start()
     server.stop()
-    monkeypatch.setattr(embedded, "_namespaces_work", lambda _: False)
+    monkeypatch.setattr(identity, "_namespaces_work", lambda _: False)
     try:
         dsn = server.start()
     except StoreError as error:
@@ -381,7 +382,7 @@ def test_root_without_namespaces_runs_it_as_nobody(open_place: Path, monkeypatch
 @ROOT_ONLY
 def test_closed_parent_is_named(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without namespaces and below a private directory: the sentence names the directory that is closed."""
-    monkeypatch.setattr(embedded, "_namespaces_work", lambda _: False)
+    monkeypatch.setattr(identity, "_namespaces_work", lambda _: False)
     closed = state.parent / "closed"
     closed.mkdir(mode=0o700)
     with pytest.raises(StoreError, match="may not run as root, and the user it would run as cannot pass /"):

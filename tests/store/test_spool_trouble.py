@@ -46,6 +46,7 @@ class FullDisk:
         self._fsync = os.fsync
         monkeypatch.setattr(quarantine.os, "fsync", self._refuse)
         monkeypatch.setattr("luntrex_proxy.store.shipper._BACKOFF_S_MAX", 0.1)
+        monkeypatch.setattr("luntrex_proxy.store.shipping._QUARANTINE_AGAIN_S", 0.1)
 
     def _refuse(self, fd: int) -> None:
         if self.full and "quarantine" in str(Path(f"/proc/self/fd/{fd}").readlink()):
@@ -95,7 +96,10 @@ async def test_a_process_that_dies_with_it_loses_it_not(
     put(spool, *range(10))
     spool.settle(outcome(99, model="a\x00b"))
     put(spool, *range(10, 30))
-    assert not await Shipper(lambda: database, root, spool).drain(1.0)
+    shipper = Shipper(lambda: database, root, spool)
+    shipper.start()
+    await until(lambda: shipper.stored == 30)
+    assert not await shipper.drain(0.1)
     assert await stored_numbers(database) == list(range(30))
     spool.close()
     spool.directory.unlock()

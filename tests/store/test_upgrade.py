@@ -14,7 +14,8 @@ import pytest
 from luntrex_proxy.store import binaries, upgrade
 from luntrex_proxy.store.binaries import Binaries
 from luntrex_proxy.store.database import close_pool, open_pool
-from luntrex_proxy.store.embedded import EmbeddedPostgres, data_major, running_dsn
+from luntrex_proxy.store.datadirectory import data_major, running_dsn
+from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.migrate import migrate
 from tests.clusters import copy_clusters
