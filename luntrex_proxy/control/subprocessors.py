@@ -58,15 +58,20 @@ async def objections(services: Services, account_id: int) -> list[str]:
 
 async def object_to(services: Services, account_id: int, name: str) -> None:
     """Nothing of the account goes there any more, within seconds. RefusedError: there is no such sub-processor."""
-    known = {known.name for known in SHIPPED} | {entry.name for entry in await table.entries(services.pool)}
-    if name not in known:
-        raise RefusedError("There is no sub-processor of this name.", "not_found")
+    await _check_known(services, name)
     await table.object_to(services.pool, (await get(services.pool, account_id)).name, name)
 
 
 async def withdraw(services: Services, account_id: int, name: str) -> None:
     """The account takes its objection back."""
+    await _check_known(services, name)
     await table.withdraw_objection(services.pool, (await get(services.pool, account_id)).name, name)
+
+
+async def _check_known(services: Services, name: str) -> None:
+    known = {known.name for known in SHIPPED} | {entry.name for entry in await table.entries(services.pool)}
+    if name not in known:
+        raise RefusedError("There is no sub-processor of this name.", "not_found")
 
 
 def _of_entry(entry: Entry, state: str, *, used: bool) -> Subprocessor:

@@ -20,7 +20,7 @@ from luntrex_proxy.control import consents
 from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.core.rights import Law, Right, State
 from luntrex_proxy.core.roles import Permission, Role
-from luntrex_proxy.store import apikeys, members, rights
+from luntrex_proxy.store import apikeys, members, registry, rights
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.frames import encode_record
 from luntrex_proxy.store.partitions import ensure_partitions
@@ -146,6 +146,18 @@ async def a_consent(world: World, account: int, _caller: Caller) -> dict[str, st
     """Something agreed to."""
     await consents.give(world.api.pool, account, Purpose.TRAINING)
     return {"purpose": Purpose.TRAINING}
+
+
+async def a_subprocessor(world: World, account: int, _caller: Caller) -> dict[str, str]:
+    """One that the package knows."""
+    return {"subprocessor": "openai"}
+
+
+async def an_objection(world: World, account: int, _caller: Caller) -> dict[str, str]:
+    """Something objected to."""
+    name = await world.api.pool.fetchval("SELECT name FROM account WHERE account_id = $1", account)
+    await registry.object_to(world.api.pool, name, "openai")
+    return {"subprocessor": "openai"}
 
 
 async def a_member(world: World, account: int, _caller: Caller) -> dict[str, str]:
@@ -281,6 +293,7 @@ ROWS = {
     "people.reset": Row(Who.OPERATOR, place=a_person, by_token=False),
     "retention.get": Row(Who.OPERATOR),
     "privacy.inventory": Row(Who.ANYONE),
+    "subprocessors.list": Row(Who.ANYONE),
     "privacy.retention": Row(Who.ANYONE),
     "rights.list_own": Row(Who.PERSON),
     "rights.access": Row(Who.SIGNED_IN),
@@ -309,6 +322,9 @@ ROWS = {
     "debug_captures.get": Row(_roles(O, A, V), hidden_from=_roles(D), place=a_capture),
     "debug_captures.stop": Row(_roles(O, A), hidden_from=_roles(D), place=a_capture),
     "debug_captures.records": Row(_roles(O, A, D), operator=False, place=their_capture),
+    "objections.list": Row(_roles(O, A, P)),
+    "objections.make": Row(_roles(O, A, P), place=a_subprocessor),
+    "objections.withdraw": Row(_roles(O, A, P), place=an_objection),
     "consents.list": Row(_roles(O, A, P)),
     "consents.give": Row(_roles(O), operator=False, place=a_purpose, body=lambda: {"text_version": 1}),
     "consents.withdraw": Row(_roles(O), operator=False, place=a_consent),

@@ -24,6 +24,7 @@ PARAMETERS: Final = {
     "account_id": (r"[1-9][0-9]{0,17}", "Id of the account."),
     "key_id": (r"[0-9A-Za-z]{12}", "Id of the API key, the part after `lx_`."),
     "token_id": (r"[0-9A-Za-z]{12}", "Id of the token, the part after `lxp_`."),
+    "subprocessor": (r"[a-z0-9][a-z0-9._-]{0,62}", "Name of the sub-processor, as /subprocessors has it."),
     "purpose": ("|".join(Purpose), "What a consent is for."),
     "person_id": (_UUID, "Id of the person."),
     "invitation_id": (_UUID, "Id of the invitation."),

@@ -61,6 +61,7 @@ PROBLEMS: Final = {
     ),
     "name_taken": Row(409, "The name is taken", "Choose another name."),
     "other_text": Row(409, "The text is another one by now", "Read the present text, then agree to that one."),
+    "no_objection": Row(409, "There is no such objection", "It was not made, or it was withdrawn already."),
     "no_consent": Row(409, "There is no such consent", "It was not given, or it was withdrawn already."),
     "ended": Row(409, "The request has ended", "It was carried out, refused or withdrawn."),
     "last_owner": Row(
