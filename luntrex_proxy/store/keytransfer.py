@@ -21,6 +21,7 @@ from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.keyrows import Terms, refuse_unusable_times, scope_columns
+from luntrex_proxy.store.tombstones import hash_of
 
 _LINES_MAX: Final = 100_000  # more would make those wait who change another key
 _MAKE_INCOMING: Final = """
@@ -49,6 +50,10 @@ _CHECKS: Final = (
 )
 _CHECKS_IN_TURN: Final = (
     ("EXISTS (SELECT FROM api_key k WHERE k.key_id = i.id)", "there is a key of the id {id} here already."),
+    (
+        f"EXISTS (SELECT FROM tombstone WHERE subject_hash = {hash_of('key', 'i.id')})",
+        "the key {id} was erased here with whom it led to; make another one.",
+    ),
     (
         "EXISTS (SELECT FROM api_key k WHERE k.account_id = a.account_id AND k.name = i.name AND k.status <> 'revoked'"
         " AND (k.expires_at IS NULL OR k.expires_at > now())"

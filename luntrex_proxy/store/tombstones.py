@@ -7,6 +7,7 @@ A line is on disk before the erasure begins, so one that is cut short is done ag
 """
 
 import asyncio
+import errno
 import os
 import uuid
 from collections.abc import Iterable
@@ -118,7 +119,9 @@ def append(directory: Path, tombstones: Iterable[Tombstone]) -> None:
             whole = os.pread(descriptor, size, 0).rfind(b"\n") + 1
             if whole < size:
                 os.ftruncate(descriptor, whole)
-            os.write(descriptor, b"".join(msgspec.json.encode(each) + b"\n" for each in tombstones))
+            lines = b"".join(msgspec.json.encode(each) + b"\n" for each in tombstones)
+            if os.write(descriptor, lines) < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the half line is ended by whoever comes next
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -1,15 +1,23 @@
 """Keys of members: no way leads around a person's suspension, restriction or leave, whoever takes it and when."""
 
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 
-from luntrex_proxy.store import apikeys, members, people, rights
+from luntrex_proxy.store import apikeys, members, people, rights, tombstones
 from luntrex_proxy.store import keytransfer as transfer
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.database import Pool
-from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.ownership import Subject
+from luntrex_proxy.store.tombstones import Tombstone
 from tests.people import make_person
 from tests.postgres import LOOKUP
+
+_NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
 
 async def make(pool: Pool, name: str = "own", person_id: object = None) -> NewKey:
@@ -80,3 +88,27 @@ async def test_who_joins_or_leaves_decides_whether_the_accounts_keys_are_restric
     assert await is_restricted()
     await members.put_person(acme, account_id, bob, "developer")
     assert not await is_restricted()
+
+
+async def test_a_key_that_was_erased_is_not_taken_over(acme: Pool) -> None:
+    """It would be the account's own, its usage would lead to nobody, and the next start would erase it again."""
+    made = await make(acme)
+    lines = [line.encode() for line in await transfer.export_lines(acme)]
+    async with acme.acquire() as connection:
+        subject = Subject([], [], [made.info.key_id], [])
+        await tombstones.insert(connection, await tombstones.of_subject(connection, subject, _NOW))
+    await acme.execute("DELETE FROM api_key")
+    with pytest.raises(RefusedError, match=r"Line 1: .*erased"):
+        await transfer.import_lines(acme, lines)
+
+
+def test_a_tombstone_that_a_full_disk_cuts_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk takes a part and says how much: nothing is erased on that, and the next one is whole."""
+    whole = os.write
+    grave = Tombstone(b"h" * 32, _NOW)
+    monkeypatch.setattr(os, "write", lambda descriptor, data: whole(descriptor, data[:20]))
+    with pytest.raises(StoreError):
+        tombstones.append(tmp_path, [grave])
+    monkeypatch.undo()
+    tombstones.append(tmp_path, [grave])
+    assert tombstones.read(tmp_path) == [grave]
