@@ -1,10 +1,12 @@
 """Members of accounts and invitations to them, as the roles of who asks allow. Who may at all: control/access.py."""
 
+import contextlib
 import uuid
 
 from luntrex_proxy.control import acts, links
-from luntrex_proxy.control.access import DeniedError, NotFoundError, Person
-from luntrex_proxy.control.people import Handover, checked_address
+from luntrex_proxy.control.access import NotFoundError, Person
+from luntrex_proxy.control.guessing import trying
+from luntrex_proxy.control.people import Handover, checked_address, refuse_owners
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.control.sessions import SignedIn
 from luntrex_proxy.core.roles import Role
@@ -19,7 +21,7 @@ list_page, invitations = table.list_page, table.invitations
 
 async def set_role(services: Services, person: Person, account_id: int, member_id: uuid.UUID, role: Role) -> MemberInfo:
     """Let a member be something else. DeniedError: only owners make and unmake owners. LastOwnerError."""
-    await _refuse_owners(services, person, account_id, await _role_of(services, account_id, member_id), role)
+    await refuse_owners(services.pool, person, account_id, await _role_of(services, account_id, member_id), role)
     return await table.set_role(services.pool, account_id, member_id, role.value)
 
 
@@ -27,19 +29,24 @@ async def remove(services: Services, person: Person, account_id: int, member_id:
     """End a membership and revoke the member's own keys there; how many. Whoever leaves may do so: one's own."""
     role = await _role_of(services, account_id, member_id)
     if str(member_id) != person.person_id:
-        await _refuse_owners(services, person, account_id, role)
+        await refuse_owners(services.pool, person, account_id, role)
     return await table.remove(services.pool, account_id, member_id)
 
 
 async def invite(
     services: Services, person: Person, account_id: int, address: str, role: Role
 ) -> tuple[Invitation, Handover]:
-    """Ask somebody into the account; by a letter, or by the link in `Handover`. RefusedError, DeniedError."""
+    """Ask somebody into the account; by a letter, or by the link in `Handover`. RefusedError, DeniedError.
+
+    ThrottledError: where anybody may sign up, members are strangers, who could have any number of letters written.
+    """
     email = checked_address(address)
     if services.settings.console.sign_up == "closed" and await people.credentials(services.pool, email) is None:
         raise acts.RefusedError("Only the operator adds new people here; ask whoever runs this installation.", "closed")
-    await _refuse_owners(services, person, account_id, role)
-    return await _invite(services, account_id, email, role, uuid.UUID(person.person_id))
+    await refuse_owners(services.pool, person, account_id, role)
+    counted = trying(services, "letter", email, person.person_id)
+    async with counted if services.sends_mail and not person.operator else contextlib.nullcontext():
+        return await _invite(services, account_id, email, role, uuid.UUID(person.person_id))
 
 
 async def invite_for_operator(
@@ -106,11 +113,3 @@ async def _role_of(services: Services, account_id: int, member_id: uuid.UUID) ->
     if role is None:
         raise NotFoundError
     return Role(role)
-
-
-async def _refuse_owners(services: Services, person: Person, account_id: int, *roles: Role) -> None:
-    """DeniedError: an owner is concerned, and who asks is none. The operator may give an account its first one."""
-    if Role.OWNER not in roles or person.roles.get(account_id) is Role.OWNER:
-        return
-    if not person.operator or await table.has_owner(services.pool, account_id):
-        raise DeniedError

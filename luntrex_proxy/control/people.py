@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from luntrex_proxy.control import acts, links
-from luntrex_proxy.control.access import NotFoundError
+from luntrex_proxy.control.access import DeniedError, NotFoundError, Person
 from luntrex_proxy.control.guessing import trying
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.control.sessions import SignedIn, new_token, token_hash
@@ -68,12 +68,18 @@ async def create(
     operator: bool = False,
     account: str | None = None,
     role: Role = Role.OWNER,
+    by: Person | None = None,
 ) -> Handover:
-    """Make a person, in an account at once if one is named. RefusedError, AgeError."""
+    """Make a person, in an account at once if one is named. RefusedError, AgeError.
+
+    `by`: who asks, but for the command line, which may make owners anywhere. DeniedError.
+    """
     email, named = checked_address(address), checked_name(name)
     if not affirmed_16:
         raise AgeError
     known = None if account is None else await accounts.get(services.pool, account)
+    if known is not None and by is not None:
+        await refuse_owners(services.pool, by, known.account_id, role)
     with store_errors("make the person"):
         async with services.pool.acquire() as connection, connection.transaction(), claimed(connection) as claim:
             person_id = await table.create(connection, email, named, operator=operator)
@@ -81,6 +87,14 @@ async def create(
             if known is not None:
                 await members.put(connection, known.account_id, person_id, role.value)
             return await hand_over(services, connection, email, "setup", person_id)
+
+
+async def refuse_owners(pool: Pool, person: Person, account_id: int, *roles: Role) -> None:
+    """DeniedError: an owner is concerned, and who asks is none. The operator may give an account its first one."""
+    if Role.OWNER not in roles or person.roles.get(account_id) is Role.OWNER:
+        return
+    if not person.operator or await members.has_owner(pool, account_id):
+        raise DeniedError
 
 
 async def get(pool: Pool, person_id: uuid.UUID) -> PersonInfo:

@@ -1,14 +1,13 @@
 """Signing in: password, then code; proving it again; another password. Every way in that asks for a secret is here."""
 
 import time
-import uuid
 from dataclasses import dataclass, field
 
 from luntrex_proxy.control import acts, secondfactor
 from luntrex_proxy.control.guessing import ThrottledError, trying
 from luntrex_proxy.control.lane import BusyError
 from luntrex_proxy.control.services import Services
-from luntrex_proxy.control.sessions import SignedIn, begin, new_token, renew, token_hash
+from luntrex_proxy.control.sessions import SignedIn, new_token, renew, token_hash
 from luntrex_proxy.core.people import read_address
 from luntrex_proxy.store import mail, people, sessions
 from luntrex_proxy.store.database import store_errors
@@ -37,9 +36,14 @@ async def sign_in(services: Services, address: str, password: str, network: str)
     """Begin a session. WrongError, ThrottledError, BusyError: the same for an address that nobody has."""
     known = read_address(address) or ""
     person = await _checked(services, known, password, network)
-    with acts.acting_as(f"console:{person.person_id}"):
-        cookie = await begin(services, person.person_id, network, awaits_code=person.has_totp)
-    return Begun(cookie, person.has_totp)
+    token = new_token()
+    with store_errors("begin a session"), acts.acting_as(f"console:{person.person_id}"):
+        async with services.pool.acquire() as connection, connection.transaction():
+            if not await people.is_still(connection, person):  # changed while the password was looked at
+                raise WrongError
+            await sessions.start(connection, person.person_id, token_hash(token), network, awaits_code=person.has_totp)
+    await _renew_hash(services, person, password, network)
+    return Begun(token, person.has_totp)
 
 
 async def give_code(services: Services, who: SignedIn, code: str, network: str, now: float | None = None) -> str:
@@ -59,9 +63,10 @@ async def give_code(services: Services, who: SignedIn, code: str, network: str, 
 async def confirm(services: Services, who: SignedIn, password: str, network: str) -> str:
     """Prove it again before a dangerous act; returns the session's new cookie. Errors as of `sign_in`."""
     try:
-        await _checked(services, who.email, password, network)
+        person = await _checked(services, who.email, password, network)
     except WrongError:
         raise WrongError("This is not your password.") from None
+    await _renew_hash(services, person, password, network)
     return await renew(services, who)
 
 
@@ -95,14 +100,15 @@ async def _checked(services: Services, address: str, password: str, network: str
         if person is None or not is_right or not person.may_sign_in or hashed is None or fingerprint is None:
             raise WrongError
         one.was_right = True
-    if services.passwords.is_old(hashed, fingerprint):
-        await _renew_hash(services, person.person_id, hashed, password, network)
     return person
 
 
-async def _renew_hash(services: Services, person_id: uuid.UUID, old: str, password: str, network: str) -> None:
+async def _renew_hash(services: Services, person: Credentials, password: str, network: str) -> None:
+    old, fingerprint = person.password_hash, person.pepper_fingerprint
+    if old is None or fingerprint is None or not services.passwords.is_old(old, fingerprint):
+        return
     try:
         hashed, fingerprint = await services.passwords.hashed(password, network)
     except BusyError:
         return  # the next sign-in does it
-    await people.renew_hash(services.pool, person_id, old, hashed, fingerprint)
+    await people.renew_hash(services.pool, person.person_id, old, hashed, fingerprint)

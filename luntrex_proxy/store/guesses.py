@@ -38,6 +38,10 @@ async def claim(pool: Pool, pair: Counted, network: Counted, subject: Counted) -
             found = {row["subject_hash"]: (row["failures"], row["age_s"]) for row in rows}
             wait_s = max(one.allowance.wait_s(*found[hashed]) for hashed, one in counts.items() if one.holds)
             if wait_s > 0:
+                # Nor is anything kept: else whoever waits fills the table, with as many addresses as it likes.
+                await connection.execute(
+                    "DELETE FROM sign_in_failure WHERE subject_hash = ANY($1) AND failures = 0", hashes
+                )
                 return wait_s
             left = {hashed: one.allowance.left(*found[hashed]) for hashed, one in counts.items()}
             if left[pair.subject_hash] >= pair.allowance.free:

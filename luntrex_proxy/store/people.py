@@ -27,6 +27,15 @@ FROM person p
 """
 
 
+_RESUME: Final = """
+UPDATE person SET status = CASE WHEN (
+    SELECT outcome FROM rights_request
+    WHERE person_id = $1 AND kind = 'restrict' AND outcome IN ('restricted', 'lifted')
+    ORDER BY closed_at DESC LIMIT 1) = 'restricted' THEN 'restricted' ELSE 'active' END
+WHERE person_id = $1 AND status = 'suspended'
+"""
+
+
 class LastOwnerError(RefusedError):
     """The account would be left without an owner."""
 
@@ -161,6 +170,16 @@ async def credentials(pool: Pool, email: str | None, person_id: uuid.UUID | None
     return None if row is None else Credentials(*row)
 
 
+async def is_still(connection: Connection, seen: Credentials) -> bool:
+    """Whether what was seen holds still, and until the caller's transaction ends: the password, and being let in."""
+    row = await connection.fetchrow(
+        "SELECT p.status, p.password_hash, EXISTS (SELECT FROM totp t WHERE t.person_id = p.person_id"
+        " AND t.confirmed_at IS NOT NULL) AS has_totp FROM person p WHERE p.person_id = $1 FOR SHARE OF p",
+        seen.person_id,
+    )
+    return row is not None and tuple(row) == (seen.status, seen.password_hash, seen.has_totp)
+
+
 async def set_password(
     connection: Connection, person_id: uuid.UUID, hashed: str, fingerprint: bytes, *, but: uuid.UUID | None = None
 ) -> None:
@@ -257,12 +276,10 @@ async def suspend(pool: Pool, person_id: uuid.UUID, *, although_last_owner: bool
 
 
 async def resume(pool: Pool, person_id: uuid.UUID) -> None:
-    """The person may sign in again. Its keys stay suspended until somebody resumes them."""
+    """The person may sign in again, restricted if it asked for that. Its keys stay suspended until resumed."""
     with store_errors("change the person"):
         async with pool.acquire() as connection, connection.transaction():
-            await connection.execute(
-                "UPDATE person SET status = 'active' WHERE person_id = $1 AND status = 'suspended'", person_id
-            )
+            await connection.execute(_RESUME, person_id)
             await audit.record(connection, "person.resumed", str(person_id))
 
 

@@ -1,5 +1,9 @@
 """/accounts/ID/members and /invitations: who makes whom what, who may leave, and who hears of a link."""
 
+import pytest
+
+from luntrex_proxy.control import members
+from luntrex_proxy.control.guessing import ThrottledError
 from luntrex_proxy.core.roles import Permission, Role
 from tests.console.conftest import Api
 
@@ -84,3 +88,39 @@ async def test_an_operator_makes_people_and_shuts_them_out(api: Api) -> None:
     assert (await api.ask("POST", f"{path}/reset", session=session)).code == "suspended"
     assert (await api.ask("POST", f"{path}/resume", token=token)).body["status"] == "active"
     assert {each["email"] for each in (await api.ask("GET", "/people", token=token)).body["items"]} >= {body["email"]}
+
+
+async def test_an_operator_gets_into_no_account_as_its_owner(api: Api) -> None:
+    """By a person made for it neither: owners alone make owners, but for the first of an account that has none."""
+    operator = await api.token(await api.person(operator=True))
+    acme = await api.account("acme")
+    await api.account("empty")
+    body = {"email": "ada@example.org", "affirmed_16": True, "role": "owner"}
+    assert (await api.ask("POST", "/people", token=operator, json=body | {"account": "empty"})).status == 201
+    await api.person({acme: Role.OWNER})
+    body["email"] = "eve@example.org"
+    assert (await api.ask("POST", "/people", token=operator, json=body | {"account": "acme"})).code == "denied"
+    assert await api.pool.fetchval("SELECT count(*) FROM person WHERE email = 'eve@example.org'") == 0
+
+
+async def test_who_waits_is_told_how_long(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the problem's text says."""
+
+    async def throttled(*_: object) -> None:
+        raise ThrottledError(41.5)
+
+    account_id = await api.account("acme")
+    owner = await api.token(await api.person({account_id: Role.OWNER}))
+    monkeypatch.setattr(members, "invite", throttled)
+    body = {"email": "ada@example.org", "role": "viewer"}
+    answer = await api.ask("POST", f"/accounts/{account_id}/invitations", token=owner, json=body)
+    assert (answer.status, answer.code, answer.headers["Retry-After"]) == (429, "throttled", "42")
+
+
+async def test_to_give_a_role_one_proves_oneself_again(api: Api) -> None:
+    """Whoever took over a session that lies about makes nobody an owner with it."""
+    account_id = await api.account("acme")
+    owner, viewer = await api.person({account_id: Role.OWNER}), await api.person({account_id: Role.VIEWER})
+    session, path = await api.session(owner), f"/accounts/{account_id}/members/{viewer}"
+    await api.pool.execute("UPDATE session SET authenticated_at = now() - interval '11 minutes'")
+    assert (await api.ask("PATCH", path, session=session, json={"role": "owner"})).code == "prove_again"

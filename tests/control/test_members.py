@@ -1,5 +1,6 @@
 """Members and invitations: owners are made by owners, the last one stays, and an invitation is for one address."""
 
+import asyncio
 import uuid
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from luntrex_proxy.control import members, people, sessions
 from luntrex_proxy.control.access import DeniedError, NotFoundError, Person
+from luntrex_proxy.control.guessing import ThrottledError
 from luntrex_proxy.control.links import DeadLinkError
 from luntrex_proxy.control.people import AgeError, LastOwnerError
 from luntrex_proxy.control.services import Services
@@ -105,6 +107,17 @@ async def test_members_and_invitations_are_listed_in_pages(scene: Scene) -> None
     invited = await members.invitations(services.pool, account)
     assert await members.invitations(services.pool, account, invited[0].invitation_id, 1) == invited[1:2]
     assert await members.invitations(services.pool, account + 1) == []
+
+
+async def test_invitations_fill_nobodys_mailbox(database: Pool, tmp_path: Path, scene: Scene) -> None:
+    """Whoever has an account can have no more letters written to somebody than a stranger; the operator may."""
+    mailing, account, admin = services_of(database, tmp_path, **MAIL), scene.account_id, scene.who("admin")
+    asked = [members.invite(mailing, admin, account, NEW, Role.VIEWER) for _ in range(8)]
+    ends = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(isinstance(end, ThrottledError) for end in ends) == 3
+    assert await database.fetchval("SELECT count(*) FROM mail") == 5
+    await members.invite(mailing, admin, account, "other@example.org", Role.VIEWER)
+    await members.invite(mailing, scene.who("operator"), account, NEW, Role.VIEWER)
 
 
 async def test_an_invitation_brings_somebody_new_in(scene: Scene) -> None:

@@ -18,7 +18,7 @@ from luntrex_proxy.control.rights import HeldError, LastOwnerError, Law, Right, 
 from luntrex_proxy.core.deadlines import Stage
 from luntrex_proxy.core.rights import clock
 from luntrex_proxy.settings.retention import RetentionPeriods
-from luntrex_proxy.store import holds, mail
+from luntrex_proxy.store import holds, mail, people
 from luntrex_proxy.store.database import Pool
 from tests.people import MAIL, make_person, services_of
 from tests.store.test_erasing import key_of, use
@@ -96,6 +96,17 @@ async def test_what_an_erasure_meets(database: Pool, tmp_path: Path) -> None:
     assert await rights.carry_out_due(database, tmp_path, NOW, 2192) == 0
     await holds.lift(database, hold.hold_id)
     assert await rights.carry_out_due(database, tmp_path, NOW, 2192) == 1
+
+
+async def test_a_suspension_does_not_end_a_restriction(database: Pool) -> None:
+    """Whoever is let in again is what they asked to be, until they lift it."""
+    person = await make_person(database)
+    await rights.restrict(database, person)
+    for on, then in ((True, "restricted"), (False, "active")):
+        await rights.restrict(database, person, on=on)
+        await people.suspend(database, person)
+        await people.resume(database, person)
+        assert await database.fetchval("SELECT status FROM person WHERE person_id = $1", person) == then
 
 
 async def test_restriction_objection_correction(database: Pool, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ OPERATIONS: Final = (
     Operation(
         name="members.set_role", method="PATCH", path=f"{_MEMBERS}/{{person_id}}",
         summary="Let a member be something else; only owners make and unmake owners.",
-        access=(Permission.MEMBERS_WRITE,), handler=_set_role, body=RoleBody, answer=MemberShown,
+        access=(Permission.MEMBERS_WRITE,), proven=True, handler=_set_role, body=RoleBody, answer=MemberShown,
         problems=("last_owner",),
     ),
     Operation(

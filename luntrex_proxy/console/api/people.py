@@ -61,8 +61,9 @@ async def _list(call: Call) -> Listed:
 async def _create(call: Call) -> Made:
     body: PersonBody = call.body
     made = await people.create(
-        call.services, body.email, body.name, affirmed_16=body.affirmed_16, account=body.account, role=body.role
-    )
+        call.services, body.email, body.name, affirmed_16=body.affirmed_16, account=body.account, role=body.role,
+        by=call.person,
+    )  # fmt: skip
     person = await people.find(call.services.pool, made.email)
     return Made(NewPersonShown(**_fields(person), link=made.link), str(person.person_id))
 

@@ -85,7 +85,9 @@ class Api:
         except Exception as error:  # noqa: BLE001 -- the last stop; whatever it was, it is said in this API's form
             for kind, code in _CODES:
                 if isinstance(error, kind):
-                    return Problem(code or getattr(error, "code", "conflict")).response()
+                    wait_s = getattr(error, "retry_after_s", None)
+                    headers = None if wait_s is None else {"Retry-After": str(wait_s)}
+                    return Problem(code or getattr(error, "code", "conflict"), headers=headers).response()
             self._tell(error)
             return Problem("internal").response()
 
