@@ -181,6 +181,10 @@ class Shipping(Counts):
 
     async def _remove(self, source: Source) -> None:
         """Remove a closed directory, then its position: at no moment is there a directory without one."""
+        if source.stored is None and not source.removed:
+            await self._deposit.load(source)  # after a failure: an older database may have been brought back
+            if not source.closed:
+                return
         if not source.removed:
             self._on_step("closed")
             await on_files(source.directory.remove)

@@ -325,6 +325,23 @@ async def test_a_closed_directory_is_only_removed(database: Pool, tmp_path: Path
     assert directories(tmp_path) == []
 
 
+async def test_a_database_brought_back_before_a_closed_directory_was_removed_gets_all_again(
+    database: Pool, tmp_path: Path
+) -> None:
+    """Stored and closed, and then an older database is there: the directory is the only place that has it all."""
+    leave_dead(tmp_path, range(10), range(20, 22))
+    shipper = Shipper(lambda: database, tmp_path, None)
+    async with asyncio.timeout(30):
+        while not any(source.closed for source in shipper._sources):
+            await shipper._round()
+    await database.execute("TRUNCATE usage, usage_rollup, usage_rollup_daily, spool_position")
+    for source in shipper._sources:
+        source.stored = None  # as after a failure: the connections of the old server are gone
+    assert await shipper.drain(30)
+    assert await endings(database) == {**dict.fromkeys(range(10), "complete"), 20: "interrupted", 21: "interrupted"}
+    await assert_sums_match(database)
+
+
 async def test_status_names_live_and_dead(database: Pool, tmp_path: Path) -> None:
     """Each directory with its segments, bytes, unsettled openings and stored position; looking changes nothing."""
     dead = leave_dead(tmp_path, range(4), range(8, 10))
