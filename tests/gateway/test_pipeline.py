@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.outcome import Ending, Outcome, Tokens, UsageSource
 from luntrex_proxy.core.refusals import REFUSALS
+from luntrex_proxy.core.scope import RESTRICTED, Scope
 from tests.fakes import KEY, Gateway, both_dialects, serving
 from tests.gateway.wire import (
     BODY,
@@ -94,6 +96,11 @@ def revoke_soon(gateway: Gateway) -> None:
     asyncio.get_running_loop().call_later(0.15, gateway.pipeline.cut_keys, {"k" * 12})
 
 
+def restrict(gateway: Gateway) -> None:
+    """Whose key it is asked that data only be stored."""
+    gateway.keys.callers[KEY.encode()] = Caller(account_id=7, key_id="k" * 12, scope=Scope(frozenset({RESTRICTED})))
+
+
 REFUSED: dict[str, Case] = {
     "request_timeout": Case(cut_bytes=5, settings={"timeouts": {"body_idle_s": 0.2}}),
     "unknown_url": Case(path="/v1/messages/unknown/chat"),
@@ -125,6 +132,7 @@ REFUSED: dict[str, Case] = {
     "ledger_full": Case(prepare=setting("ledger.full", True)),
     "draining": Case(prepare=setting("pipeline.draining", True)),
     "key_revoked": Case(prepare=revoke_soon),
+    "processing_restricted": Case(prepare=restrict),
     "internal_error": Case(prepare=setting("prices.raises", RuntimeError("CANARYcanary"))),
 }
 # These meet bytes that never became a request: tests/gateway/test_head.py and the connection cap in test_client.py.
