@@ -41,7 +41,10 @@ async def count(pool: Pool, line: datetime, anchors: Sequence[Anchor]) -> int:
             place = await _place(connection, line, anchors, at_once=None)
             if place is None:
                 return 0
-            return await connection.fetchval("SELECT count(*) FROM audit_entry WHERE sequence <= $1", place.sequence)  # type: ignore[no-any-return]
+            count: int = await connection.fetchval(
+                "SELECT count(*) FROM audit_entry WHERE sequence <= $1", place.sequence
+            )
+            return count
 
 
 async def _place(

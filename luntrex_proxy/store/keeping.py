@@ -84,7 +84,8 @@ async def due(pool: Pool, state_directory: Path, now: datetime, days: Mapping[st
 async def succeeded_at(pool: Pool) -> datetime | None:
     """When a run was whole last; None: never."""
     with store_errors("say when old data was dropped"):
-        return await pool.fetchval("SELECT max(succeeded_at) FROM retention_run")  # type: ignore[no-any-return]
+        last: datetime | None = await pool.fetchval("SELECT max(succeeded_at) FROM retention_run")
+        return last
 
 
 async def check_clock(pool: Pool, now: datetime) -> None:

@@ -256,7 +256,7 @@ def _roles(*roles: Role) -> frozenset[Role]:
     return frozenset(roles)
 
 
-O, A, D, B, V, P = Role.OWNER, Role.ADMIN, Role.DEVELOPER, Role.BILLING, Role.VIEWER, Role.PRIVACY  # noqa: E741
+O, A, D, B, V, P = Role.OWNER, Role.ADMIN, Role.DEVELOPER, Role.BILLING, Role.VIEWER, Role.PRIVACY  # noqa: E741  # one letter a column of the table below
 ROWS = {
     "members.list": Row(_roles(O, A, D, P)),
     "members.set_role": Row(_roles(O, A), place=a_member, body=lambda: {"role": "billing"}),

@@ -350,7 +350,7 @@ async def test_a_short_password_needs_its_second_factor(services: Services, ada:
     begun = await signin.sign_in(services, "ada@example.org", PASSWORD, HERE)
     half = await sessions.signed_in(services, begun.cookie)
     assert half is not None
-    seed = (await totp.find(services.pool, await services.sealer(), ada)).seed  # type: ignore[union-attr]
+    seed = (await totp.find(services.pool, await services.sealer(), ada)).seed  # type: ignore[union-attr]  # it is there
     cookie = await signin.give_code(
         services, half, code_at(from_text(seed), 1_800_000_030 // STEP_S), HERE, 1_800_000_030
     )

@@ -44,7 +44,7 @@ def test_a_complete_entry_counts_for_its_hosts(host: str) -> None:
 )  # fmt: skip
 def test_what_is_incomplete_gets_nothing(changes: dict[str, object], missing: str) -> None:
     """In any mode; the listing names what lacks."""
-    listing = Register((replace(ENTRY, **changes),), ()).look_up("api.acme.example", NOW, TRAITS)  # type: ignore[arg-type]
+    listing = Register((replace(ENTRY, **changes),), ()).look_up("api.acme.example", NOW, TRAITS)  # type: ignore[arg-type]  # of any kind
     assert (listing.state, listing.why) == (State.INCOMPLETE, f"nothing is said about {missing}")
     assert not listing.is_usable(strict=False)
 
@@ -114,6 +114,6 @@ def test_retired_and_announced() -> None:
 )  # fmt: skip
 def test_only_what_is_wider_is_announced(changes: dict[str, object], notice: bool) -> None:
     """A narrowing, and what says nothing about data, holds at once."""
-    assert needs_notice(ENTRY, replace(ENTRY, **changes)) is notice  # type: ignore[arg-type]
+    assert needs_notice(ENTRY, replace(ENTRY, **changes)) is notice  # type: ignore[arg-type]  # of any kind
     assert needs_notice(None, ENTRY)
     assert needs_notice(replace(ENTRY, retired=True), ENTRY)

@@ -43,7 +43,7 @@ def received(reads: list[bytes]) -> tuple[bytes, str]:
     )  # fmt: skip
     ticker: Any = SimpleNamespace(now=0.0, members=set())
     connection, sink = UpstreamConnection(owner, ticker), Sink()
-    connection.connection_made(transport)  # type: ignore[arg-type]
+    connection.connection_made(transport)  # type: ignore[arg-type]  # all it needs of one
     connection.send(b"", sink)
     for read in (HEAD, *reads):
         if not connection.closed and not sink.end:

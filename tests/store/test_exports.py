@@ -146,7 +146,7 @@ async def test_an_export_that_fails_or_is_left_ends(database: Pool, database_dsn
     person, _, _ = await put_people(database, tmp_path)
     pieces = exports.stream(database_dsn, person, DAYS)
     assert await anext(pieces)
-    await pieces.aclose()  # type: ignore[attr-defined]
+    await pieces.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 
 async def test_whose_accounts_are_theirs_alone(database: Pool, tmp_path: Path) -> None:
