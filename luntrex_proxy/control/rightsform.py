@@ -21,6 +21,8 @@ from luntrex_proxy.store.rights import Request
 
 PATH = "/rights/confirm"
 LETTER = "rights_confirm"
+# To one address in a day, however many networks ask: no mailbox is filled, and whose it is has links enough.
+_LETTERS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ async def ask(services: Services, address: str, right: Right, law: Law, network:
         with store_errors("note the request"):
             async with services.pool.acquire() as connection, connection.transaction():
                 made = await table.insert(connection, right, law, "form", State.UNCONFIRMED, email=email)
-                await mail.enqueue(connection, LETTER, email, {"request": str(made.request_id)})
+                if await table.count_unconfirmed(connection, email) <= _LETTERS_MAX:
+                    await mail.enqueue(connection, LETTER, email, {"request": str(made.request_id)})
     return made
 
 

@@ -44,7 +44,7 @@ class ChildReport:
 
 
 async def receive(pool: Pool, reported: str, reporter: str | None, relation: str) -> None:
-    """Note a report, whether anybody has that address or not, and tell the operators by mail."""
+    """Note a report, whether anybody has that address or not, and tell the operators: of many at once, not of each."""
     with store_errors("take the report"):
         async with pool.acquire() as connection, connection.transaction():
             report_id = await connection.fetchval(
@@ -56,7 +56,8 @@ async def receive(pool: Pool, reported: str, reporter: str | None, relation: str
             )
             await connection.execute(
                 "INSERT INTO mail (kind, person_id) SELECT 'child_report', person_id FROM person"
-                " WHERE operator AND status = 'active'"
+                " WHERE operator AND status = 'active' AND NOT EXISTS (SELECT FROM mail m WHERE m.kind = 'child_report'"
+                " AND m.person_id = person.person_id AND m.queued_at > now() - interval '10 minutes')"
             )
             await audit.record(connection, "child_report.received", str(report_id), facts={"relation": relation})
 

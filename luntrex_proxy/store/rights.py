@@ -69,6 +69,16 @@ async def insert(
     return made
 
 
+async def count_unconfirmed(connection: Connection, email: str) -> int:
+    """How many requests of the last day wait for this address to confirm them."""
+    count: int = await connection.fetchval(
+        "SELECT count(*) FROM rights_request WHERE email = $1 AND closed_at IS NULL AND state = 'unconfirmed'"
+        " AND received_at > now() - interval '1 day'",
+        email,
+    )
+    return count
+
+
 async def end(
     connection: Connection, request_id: uuid.UUID, state: State, outcome: str, receipt: dict[str, Any] | None = None
 ) -> None:

@@ -92,6 +92,15 @@ async def test_a_confirmed_report_ends_in_erasure(opened: Open, database: Pool, 
     assert {"child_report.received", "child_report.confirmed", "child_report.erased", "person.suspended"} <= acts
 
 
+async def test_many_reports_are_not_many_letters(database: Pool) -> None:
+    """To the operators: whoever sends them from many networks fills the list, which shows all, and no mailbox."""
+    await make_person(database, "root@example.org", operator=True)
+    for number in range(5):
+        await childreports.receive(database, f"{number}@example.org", None, "other")
+    assert await database.fetchval("SELECT count(*) FROM mail") == 1
+    assert len(await childreports.list_all(database)) == 5
+
+
 async def test_the_form_tells_nobody_who_is_here(opened: Open, database: Pool) -> None:
     """The same page for known and unknown addresses; many reports have to wait; nonsense is said where it is."""
     await make_person(database, KID)

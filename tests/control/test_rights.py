@@ -191,6 +191,18 @@ async def ask_often(services: rightsform.Services) -> None:
         await rightsform.ask(services, "nobody@example.org", Right.ERASE, Law.GDPR, "192.0.2.0/24")
 
 
+async def test_the_form_fills_nobodys_mailbox(database: Pool, tmp_path: Path) -> None:
+    """However many networks ask; each request is written down all the same."""
+    services = services_of(database, tmp_path, **MAIL)
+    for number in range(22):
+        network = f"10.0.{number}.0/24"
+        await rightsform.ask(services, "victim@example.org", Right.ACCESS, Law.GDPR, network)
+    assert await database.fetchval("SELECT count(*) FROM mail") == 20
+    assert await database.fetchval("SELECT count(*) FROM rights_request") == 22
+    assert await rightsform.ask(services, "other@example.org", Right.ACCESS, Law.GDPR, "10.0.0.0/24")
+    assert await database.fetchval("SELECT count(*) FROM mail") == 21
+
+
 async def test_a_form_tells_nobody_who_is_here(database: Pool, tmp_path: Path) -> None:
     """An unknown address gets the same answer and letter; confirmed, it is told that nothing is kept."""
     services = services_of(database, tmp_path, **MAIL)
