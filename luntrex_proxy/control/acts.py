@@ -29,8 +29,9 @@ def acting_as(way: str) -> AbstractContextManager[None]:
     return audit.acting_as(Actor(way))
 
 
-async def record_read(pool: Pool, what: str, account_id: int | None = None) -> None:
-    """Somebody who is no member looks at what an account has, or all of them."""
+async def record_read(pool: Pool, what: str, account_id: int | None = None, person_id: str | None = None) -> None:
+    """Somebody who is no member looks at what an account has, or all of them, or at a person."""
     with store_errors("record the act"):
         async with pool.acquire() as connection, connection.transaction():
-            await audit.record(connection, "operator.read", what, account_id)
+            facts = {} if person_id is None else {"person": person_id}
+            await audit.record(connection, "operator.read", what, account_id, facts)

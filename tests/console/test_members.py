@@ -124,3 +124,26 @@ async def test_to_give_a_role_one_proves_oneself_again(api: Api) -> None:
     session, path = await api.session(owner), f"/accounts/{account_id}/members/{viewer}"
     await api.pool.execute("UPDATE session SET authenticated_at = now() - interval '11 minutes'")
     assert (await api.ask("PATCH", path, session=session, json={"role": "owner"})).code == "prove_again"
+
+
+async def test_who_looks_at_people_leaves_a_trace(api: Api) -> None:
+    """By the API as by the command line: which operator, at what, and at whom; nobody's address."""
+    operator, ada = await api.person(operator=True), await api.person()
+    token = await api.token(operator)
+    for path in ("/people", f"/people/{ada}", "/attempts"):
+        assert (await api.ask("GET", path, token=token)).status == 200
+    rows = await api.pool.fetch(
+        "SELECT actor, object_id, facts FROM audit_entry WHERE act = 'operator.read' ORDER BY sequence"
+    )
+    assert [row["object_id"] for row in rows] == ["people.list", "people.get", "attempts.list"]
+    assert ada in rows[1]["facts"]
+    assert all(row["actor"].endswith(f":{operator}") for row in rows)
+
+
+async def test_to_consent_one_proves_oneself_again(api: Api) -> None:
+    """Nobody agrees to training with a session that lies about."""
+    account_id = await api.account("acme")
+    session = await api.session(await api.person({account_id: Role.OWNER}))
+    await api.pool.execute("UPDATE session SET authenticated_at = now() - interval '11 minutes'")
+    path = f"/accounts/{account_id}/consents/training"
+    assert (await api.ask("PUT", path, session=session, json={"text_version": 1})).code == "prove_again"

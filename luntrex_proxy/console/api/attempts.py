@@ -6,7 +6,7 @@ from typing import Final
 from pydantic import Field
 
 from luntrex_proxy.console.api.operations import Call, Listed, Operation, PageQuery, Shown, Who, page
-from luntrex_proxy.control import attempts
+from luntrex_proxy.control import acts, attempts
 from luntrex_proxy.core.roles import Permission
 
 
@@ -28,6 +28,7 @@ async def _list(call: Call, account_id: int | None) -> Listed:
 
 
 async def _list_all(call: Call) -> Listed:
+    await acts.record_read(call.services.pool, "attempts.list")
     return await _list(call, None)
 
 

@@ -84,7 +84,7 @@ OPERATIONS: Final = (
     Operation(
         name="consents.give", method="PUT", path="/accounts/{account_id}/consents/{purpose}",
         summary="Agree to a purpose, in its present words; owners only.",
-        access=(Permission.CONSENTS_WRITE,), handler=_give, body=ConsentBody, answer=ConsentShown,
+        access=(Permission.CONSENTS_WRITE,), proven=True, handler=_give, body=ConsentBody, answer=ConsentShown,
         problems=("other_text",),
     ),
     Operation(

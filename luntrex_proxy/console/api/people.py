@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from luntrex_proxy.console.api.operations import Body, Call, Listed, Made, Operation, PageQuery, Shown, Who, page
-from luntrex_proxy.control import people
+from luntrex_proxy.control import acts, people
 from luntrex_proxy.control.people import PersonInfo
 from luntrex_proxy.core.people import NAME_CHARACTERS_MAX
 from luntrex_proxy.core.roles import Permission, Role
@@ -54,6 +54,7 @@ class LinkShown(Shown):
 
 async def _list(call: Call) -> Listed:
     after = None if call.after is None else uuid.UUID(call.after[0])
+    await acts.record_read(call.services.pool, "people.list")
     found = await people.list_page(call.services.pool, after, call.rows)
     return page(call, found, lambda each: PersonShown(**_fields(each)), lambda each: (str(each.person_id),))
 
@@ -69,19 +70,25 @@ async def _create(call: Call) -> Made:
 
 
 async def _get(call: Call) -> PersonShown:
+    found = await people.get(call.services.pool, _id(call))
+    await acts.record_read(call.services.pool, "people.get", person_id=str(found.person_id))
+    return PersonShown(**_fields(found))
+
+
+async def _changed(call: Call) -> PersonShown:
     return PersonShown(**_fields(await people.get(call.services.pool, _id(call))))
 
 
 async def _suspend(call: Call) -> PersonShown:
     await people.get(call.services.pool, _id(call))
     await people.suspend(call.services.pool, _id(call))
-    return await _get(call)
+    return await _changed(call)
 
 
 async def _resume(call: Call) -> PersonShown:
     await people.get(call.services.pool, _id(call))
     await people.resume(call.services.pool, _id(call))
-    return await _get(call)
+    return await _changed(call)
 
 
 async def _reset(call: Call) -> LinkShown:
