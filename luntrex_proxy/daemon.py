@@ -199,6 +199,7 @@ class _Daemon:
             lookup,
             plan.state_directory,
             dsn=self._pools.direct_dsn,
+            data_keys=self._secrets.data_keys,
             upstream_health=lambda: self._pipeline.routing.health(),  # noqa: PLW0108 -- reloads replace it
         )
         gateway_url, control_url = await self._open_planes(stack, services)

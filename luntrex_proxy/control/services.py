@@ -26,8 +26,8 @@ class Services:
     upstream_health: Callable[[], Mapping[str, float]] = dict  # by name: 1 asked as usual, 0 not at all, or between
     password_bcrypt_cost: int = PASSWORD_BCRYPT_COST
     dsn: str = field(default="", repr=False)  # of the pool, for a process of its own
+    data_keys: Known = field(default_factory=dict, repr=False)  # those open at the start: who wraps them may be away
     passwords: Passwords = field(init=False, repr=False)
-    data_keys: Known = field(default_factory=dict, init=False, repr=False)  # kept: who wraps them may be away later
 
     def __post_init__(self) -> None:
         """StoreError: the list of blocked passwords cannot be read."""

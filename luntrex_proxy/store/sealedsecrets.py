@@ -83,12 +83,12 @@ class SecretBook:
         self.keeper_answers = True  # whoever keeps the wrapping key, when asked last
         self._pool = pool
         self._wrappings = wrappings
-        self._data_keys: Known = {}  # in memory for good: who wraps them may be away later
+        self.data_keys: Known = {}  # in memory for good: who wraps them may be away later
 
     async def open(self) -> None:
         """Read all at the start. A configured service has to answer now, so that it is not missed first when needed."""
         if self._wrappings.is_remote:
-            await open_sealer(self._pool, self._wrappings, self._data_keys)
+            await open_sealer(self._pool, self._wrappings, self.data_keys)
         await self.refresh()
 
     async def ask_keeper(self) -> None:
@@ -108,7 +108,7 @@ class SecretBook:
             found: dict[str, str] = {}
         else:
             # The data keys as well: they may have been rotated.
-            sealer = await open_sealer(self._pool, self._wrappings, self._data_keys)
+            sealer = await open_sealer(self._pool, self._wrappings, self.data_keys)
             found = await values(self._pool, sealer)
         changed = found != self.values
         self.values = found

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from luntrex_proxy import chores
+from luntrex_proxy.control.services import Services
+from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.settings.sealing import Kms, Sealing
 from luntrex_proxy.store import sealedsecrets
 from luntrex_proxy.store.database import Pool
@@ -16,6 +18,7 @@ from luntrex_proxy.store.sealing import add_data_key, open_sealer
 from luntrex_proxy.store.wrapping import UnwrapError, WrappingUnavailableError
 from luntrex_proxy.store.wrappings import Wrappings
 from tests.kms import REGION, FrontedKms, aws_environment, running_moto
+from tests.postgres import LOOKUP
 from tests.upstreams.certificates import Authority
 from tests.upstreams.loop_thread import LoopThread
 
@@ -98,6 +101,21 @@ async def test_data_keys_stay_in_memory_when_kms_goes(database: Pool, kms: Front
     kms.come_back()
     await book.ask_keeper()
     assert book.keeper_answers
+
+
+async def test_second_factors_open_when_kms_goes_before_the_first(
+    database: Pool, kms: FrontedKms, tmp_path: Path
+) -> None:
+    """The console has the data keys of the start, not only those it needed before."""
+    sealing = setting(kms, kms.new_key())
+    book = SecretBook(database, Wrappings(database, tmp_path, sealing))
+    await book.open()
+    settings = Settings.model_validate({"sealing": sealing.model_dump()})
+    console = Services(settings, database, LOOKUP, tmp_path, data_keys=book.data_keys)
+    kms.go_away()
+    assert await console.sealer()
+    with pytest.raises(WrappingUnavailableError):
+        await Services(settings, database, LOOKUP, tmp_path).sealer()
 
 
 @pytest.mark.parametrize("way", ["file -> kms", "kms -> kms", "kms -> file"])
