@@ -6,7 +6,7 @@ invoice stays with the others until the law lets it go; a legal hold makes it wa
 """
 
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from luntrex_proxy.store import erasing, exporting, exports, people, subjects
 from luntrex_proxy.store import rights as table
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.erasing import HeldError, Receipt
+from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.people import LastOwnerError
 from luntrex_proxy.store.rights import Request
 
@@ -123,7 +124,7 @@ async def export_works(pool: Pool, token: str) -> bool:
     return await exports.works(pool, token_hash(token))
 
 
-async def take_export(pool: Pool, dsn: str, token: str, days: Mapping[str, int]) -> AsyncIterator[bytes]:
+async def take_export(pool: Pool, dsn: str, token: str, days: Mapping[str, int]) -> AsyncGenerator[bytes, None]:
     """The zip of whose link it is, in pieces; the link is used up. DeadExportError."""
     return exports.stream(dsn, await exports.use_link(pool, token_hash(token)), days)
 
@@ -185,27 +186,30 @@ async def carry_out(pool: Pool, directory: Path, request: Request, now: datetime
     if request.person_id is None:
         raise RefusedError("The person of this request is not known here any more.", "not_found")
     try:
-        receipt = await erasing.erase_person(pool, directory, request.person_id, now, audit_days)
+        await erasing.erase_person(pool, directory, request.person_id, now, audit_days)
     except (HeldError, LastOwnerError):
         with store_errors("note that it waits"):
             async with pool.acquire() as connection:
                 await table.set_state(connection, request.request_id, State.HELD)
         raise
-    with store_errors("write the receipt"):
-        async with pool.acquire() as connection, connection.transaction():
-            await table.end(connection, request.request_id, State.DONE, "erased", receipt.shown())
     return await table.by_reference(pool, request.reference)
 
 
 async def carry_out_due(pool: Pool, directory: Path, now: datetime, audit_days: int) -> int:
-    """Erase everybody whose time to think is over; how many."""
-    erased = 0
+    """Erase everybody whose time to think is over; how many. What fails is raised when the others are through."""
+    erased, failed = 0, None
     for request in await table.due_erasures(pool, now):
+        if (await table.by_reference(pool, request.reference)).state in ENDED:
+            continue  # withdrawn while others were erased
         try:
             await carry_out(pool, directory, request, now, audit_days)
             erased += 1
         except (HeldError, LastOwnerError):
             continue
+        except StoreError as error:
+            failed = error
+    if failed is not None:
+        raise failed
     return erased
 
 

@@ -20,12 +20,19 @@ from luntrex_proxy.store.ownership import Kind, Table
 _COLUMNS: Final = {"key": "key_id", "upstream": "upstream"}
 # When a row came to be: what is younger than the incident was not reached.
 _BEGINS: Final = ("created_at", "started_at", "received_at", "queued_at", "given_at", "at", "hour", "day")
+# A request is reached that was under way then. Of one whose process died nobody knows the end, nor where else it was
+# tried; of one that is unlinked the hour is left.
 _REQUESTS: Final = """
-SELECT account_id, count(*)::bigint AS records, count(*) FILTER (WHERE attempts > 1)::bigint AS tried FROM usage
-WHERE started_at >= $1 AND started_at < $2 AND ({condition}) GROUP BY account_id
+SELECT account_id, count(*)::bigint AS records, count(*) FILTER (WHERE attempts > 1)::bigint AS tried,
+    count(*) FILTER (WHERE code = 'interrupted')::bigint AS cut FROM usage
+WHERE started_at >= $1::timestamptz - interval '1 day' AND started_at < $2
+    AND (started_at + duration_us * interval '1 microsecond' >= $1 OR code = 'interrupted'
+        OR key_id = 'erased' AND started_at > $1::timestamptz - interval '1 hour')
+    AND ({condition}) GROUP BY account_id
 """
 _DAYS: Final = """
-SELECT account_id, sum(requests)::bigint AS records, 0::bigint AS tried FROM usage_rollup_daily
+SELECT account_id, sum(requests)::bigint AS records, 0::bigint AS tried, 0::bigint AS cut
+FROM usage_rollup_daily
 WHERE day >= ($1 AT TIME ZONE 'UTC')::date AND day <= ($2 AT TIME ZONE 'UTC')::date AND ({condition})
 GROUP BY account_id
 """
@@ -114,7 +121,7 @@ async def _by_use(connection: Connection, reach: Reach, found: _Found, totals_fr
         found.person_ids |= {row["person_id"] for row in rows} - {None}
     column = _COLUMNS[reach.kind]
     # Of several upstreams asked for one request only the last is on record: each of them may have seen it.
-    tries = " OR attempts > 1" if reach.kind == "upstream" else ""
+    tries = " OR attempts > 1 OR code = 'interrupted'" if reach.kind == "upstream" else ""
     rows = await _requests(connection, reach, found, totals_from, f"{column} = $3{tries}", f"{column} = $3")
     if reach.kind == "upstream" and any(row["tried"] for row in rows):
         found.say("requests that were tried at several upstreams are counted, because only the last one is on record")
@@ -131,7 +138,10 @@ async def _requests(
     rows: list[Any] = []
     if reach.ends_at > kept_from:
         begins_at = max(reach.begins_at, kept_from)
-        rows += await connection.fetch(_REQUESTS.format(condition=exact), begins_at, reach.ends_at, *arguments)
+        exactly = await connection.fetch(_REQUESTS.format(condition=exact), begins_at, reach.ends_at, *arguments)
+        if any(row["cut"] for row in exactly):
+            found.say("requests of up to a day before are counted whose process died, because nobody knows their end")
+        rows += exactly
     if reach.begins_at < kept_from:
         ends_at = min(reach.ends_at, kept_from)
         found.say(
@@ -149,7 +159,8 @@ async def _everybody_before(
     if reach.begins_at >= totals_from:
         return []
     rows = await connection.fetch(
-        "SELECT account_id, 0::bigint AS records, 0::bigint AS tried FROM account WHERE created_at < $1",
+        "SELECT account_id, 0::bigint AS records, 0::bigint AS tried, 0::bigint AS cut FROM account"
+        " WHERE created_at < $1",
         min(reach.ends_at, totals_from),
     )
     if rows:

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from luntrex_proxy.store import audit, billing, ownership, people, subjects, tombstones
+from luntrex_proxy.core.rights import State
+from luntrex_proxy.store import audit, billing, ownership, people, rights, subjects, tombstones
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError, StoreError
@@ -145,6 +146,10 @@ async def count_graves(pool: Pool) -> int:
 
 async def _erase(connection: Connection, directory: Path, subject: Subject, now: datetime, audit_days: int) -> Receipt:
     async with connection.transaction():
+        await next_version(
+            connection
+        )  # whoever makes a key of theirs at this moment has made it, or waits and is refused
+        subject = await _by_now(connection, subject)
         if await _is_held(connection, subject):
             raise HeldError
         # Before anything else of it is on record: what a crash leaves half done is ended at the next start.
@@ -154,6 +159,15 @@ async def _erase(connection: Connection, directory: Path, subject: Subject, now:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", tombstones.ADVISORY_LOCK)
         await tombstones.insert(connection, graves)
     return await _finish(connection, subject, now, audit_days)
+
+
+async def _by_now(connection: Connection, subject: Subject) -> Subject:
+    if not subject.person_ids:
+        return await subjects.of_account(connection, subject.account_ids[0])
+    found = await subjects.of_person(connection, subject.person_ids[0])
+    if found is None:
+        raise RefusedError("There is no such person.", "not_found")
+    return found
 
 
 async def _shut_out(connection: Connection, subject: Subject) -> None:
@@ -190,9 +204,12 @@ async def _finish(connection: Connection, subject: Subject, now: datetime, audit
             receipt.unlinked[table] = receipt.unlinked.get(table, 0) + rows
         try:
             async with connection.transaction():
+                asked = await rights.open_erasures(connection, subject.person_ids)
                 await _erase_everywhere(connection, subject, receipt)
                 await _list_kept(connection, subject, receipt, now, audit_days)
                 await _note(connection, subject, receipt)
+                for request_id in asked:  # here, so that a crash leaves nobody without an answer
+                    await rights.end(connection, request_id, State.DONE, "erased", receipt.shown())
         except asyncpg.ForeignKeyViolationError as error:
             raise StoreError(
                 f"The table {error.table_name} still refers to what is erased; nothing more was done."
@@ -220,6 +237,8 @@ async def _erase_everywhere(connection: Connection, subject: Subject, receipt: R
     for table in await ownership.tables(connection):
         if table.name not in _APART:
             await _erase_from(connection, table, subject, receipt)
+    # What an alert was about is a key or a network, so no column of it leads to a key.
+    await connection.execute("DELETE FROM alert WHERE kind = 'key' AND subject = ANY($1)", list(subject.key_ids))
     await connection.execute(
         "UPDATE api_key SET rotated_from = NULL WHERE rotated_from = ANY($1)", list(subject.key_ids)
     )

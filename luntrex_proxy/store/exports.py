@@ -5,7 +5,7 @@ import contextlib
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +17,9 @@ from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.exportchild import Order
 
 _PIECE_BYTES: Final = 64 * 1024
+# Whose export this process gives out now: each takes a process and a snapshot for as long as its reader likes.
+_under_way: set[uuid.UUID] = set()
+_AT_ONCE_MAX: Final = 8
 _COMMAND: Final = (sys.executable, "-P", "-m", "luntrex_proxy.store.exportchild")
 
 
@@ -63,6 +66,8 @@ async def use_link(pool: Pool, token_hash: bytes) -> uuid.UUID:
             )
             if row is None:
                 raise DeadExportError
+            if row["person_id"] in _under_way or len(_under_way) >= _AT_ONCE_MAX:
+                raise RefusedError("An export is under way; try again when it has ended. This link is not used up.")
             await audit.record(
                 connection, "export.given", str(row["export_id"]), facts={"person": str(row["person_id"])}
             )
@@ -70,12 +75,13 @@ async def use_link(pool: Pool, token_hash: bytes) -> uuid.UUID:
     return person_id
 
 
-async def stream(dsn: str, person_id: uuid.UUID, days: Mapping[str, int]) -> AsyncIterator[bytes]:
+async def stream(dsn: str, person_id: uuid.UUID, days: Mapping[str, int]) -> AsyncGenerator[bytes, None]:
     """The zip in pieces, as a process of its own writes it. StoreError: what came is not whole."""
     process = await asyncio.to_thread(_start, msgspec.json.encode(Order(dsn, person_id, dict(days))))
     if process.stdout is None:
         raise AssertionError
     reader, transport = asyncio.StreamReader(_PIECE_BYTES), None
+    _under_way.add(person_id)
     try:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), process.stdout
@@ -85,6 +91,7 @@ async def stream(dsn: str, person_id: uuid.UUID, days: Mapping[str, int]) -> Asy
         if await asyncio.to_thread(process.wait) != 0:
             raise StoreError("The export could not be written; nothing of it is missing here, try again later.")
     finally:
+        _under_way.discard(person_id)
         if transport is not None:
             transport.close()
         with contextlib.suppress(ProcessLookupError):

@@ -3,6 +3,7 @@
 import base64
 import secrets
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -124,6 +125,15 @@ async def listed(
             limit,
         )
     return [_request(row) for row in rows]
+
+
+async def open_erasures(connection: Connection, person_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+    """Requests of these people to be erased that nobody has answered yet."""
+    rows = await connection.fetch(
+        "SELECT request_id FROM rights_request WHERE person_id = ANY($1) AND kind = 'erase' AND closed_at IS NULL",
+        list(person_ids),
+    )
+    return [row["request_id"] for row in rows]
 
 
 async def due_erasures(pool: Pool, now: datetime) -> list[Request]:

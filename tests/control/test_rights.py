@@ -7,6 +7,7 @@ import uuid
 import zipfile
 from datetime import UTC, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,9 @@ from luntrex_proxy.control.rights import HeldError, LastOwnerError, Law, Right, 
 from luntrex_proxy.core.deadlines import Stage
 from luntrex_proxy.core.rights import clock
 from luntrex_proxy.settings.retention import RetentionPeriods
-from luntrex_proxy.store import holds, mail, people
+from luntrex_proxy.store import erasing, holds, mail, people
 from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.errors import StoreError
 from tests.people import MAIL, make_person, services_of
 from tests.store.test_erasing import key_of, use
 
@@ -77,6 +79,47 @@ async def test_an_erasure_can_be_withdrawn_until_it_is_carried_out(database: Poo
     shown = rights.shown(done, later)
     assert str(person) not in str(shown)
     assert await rights.carry_out_due(database, tmp_path, later, 2192) == 0
+
+
+async def test_an_erasure_that_was_killed_is_answered_when_it_is_taken_up(
+    database: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked gets the receipt, and no clock runs on."""
+    person = await make_person(database)
+    made = await rights.ask_erasure(database, person, NOW, timedelta(0))
+
+    async def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasing, "_finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await rights.carry_out_due(database, tmp_path, NOW, 2192)
+    assert await erasing.catch_up(database, tmp_path, NOW, 2192) == 1
+    done = await rights.by_reference(database, made.reference)
+    assert (done.state, done.outcome) == (State.DONE, "erased")
+    assert done.receipt is not None
+    assert done.receipt["erased"]["person"] == 1
+
+
+async def test_one_erasure_that_fails_keeps_no_other_from_being_carried_out(
+    database: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that fails is told of and tried again."""
+    first, second = await make_person(database), await make_person(database, "eve@example.org")
+    await rights.ask_erasure(database, first, NOW, timedelta(0))
+    made = await rights.ask_erasure(database, second, NOW, timedelta(seconds=1))
+    erase = erasing.erase_person
+
+    async def failing(pool: Pool, directory: Path, person_id: uuid.UUID, *rest: Any) -> erasing.Receipt:
+        if person_id == first:
+            raise StoreError("The table x still refers to what is erased; nothing more was done.")
+        return await erase(pool, directory, person_id, *rest)
+
+    monkeypatch.setattr(erasing, "erase_person", failing)
+    with pytest.raises(StoreError, match="still refers"):
+        await rights.carry_out_due(database, tmp_path, NOW + timedelta(minutes=1), 2192)
+    assert (await rights.by_reference(database, made.reference)).state is State.DONE
 
 
 async def test_what_an_erasure_meets(database: Pool, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from luntrex_proxy.store import (
     unlinking,
 )
 from luntrex_proxy.store.binaries import find_clients
+from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.erasing import HeldError, Receipt
 from luntrex_proxy.store.frames import encode_frame, parse_frames
@@ -109,6 +110,7 @@ async def test_a_person_is_gone_and_totals_stay(database: Pool, tmp_path: Path) 
     await use(database, tmp_path / "spool", 1, theirs, 1, 2, 3)
     await use(database, tmp_path / "spool", 1, others, 4, 5)
     await fill(database, person)
+    await database.execute("INSERT INTO alert VALUES ('key', $1, 1, now(), 21)", theirs)
     before, kept = await totals(database), await database.fetch("SELECT * FROM usage WHERE key_id = $1", others)
     receipt = await erase(database, tmp_path, person)
     assert await totals(database) == before
@@ -178,6 +180,25 @@ async def test_the_last_owner_and_a_hold_have_their_outcomes(database: Pool, tmp
     await holds.place(database, "case", 1)
     with pytest.raises(HeldError):
         await erase(database, tmp_path, viewer)
+
+
+async def test_a_key_made_at_that_moment_goes_too(database: Pool, tmp_path: Path) -> None:
+    """It does not become the account's own."""
+    person = await make_person(database, acme="developer")
+    await make_person(database, "o@example.org", acme="owner")
+    made = await key_of(database, "acme", "first", person)
+    async with database.acquire() as connection:
+        async with connection.transaction():
+            await next_version(connection)  # as whoever makes a key
+            erased = asyncio.create_task(erase(database, tmp_path, person))
+            while not await database.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                await asyncio.sleep(0.01)
+            late = dict(await connection.fetchrow("SELECT * FROM api_key WHERE key_id = $1", made) or {})
+            late |= {"key_id": "lateLateLate", "name": "late", "lookup_hash": b"l" * 32}
+            places = ", ".join(f"${at}" for at in range(1, len(late) + 1))
+            await connection.execute(f"INSERT INTO api_key ({', '.join(late)}) VALUES ({places})", *late.values())
+        await erased
+    assert await database.fetch("SELECT key_id, status FROM api_key") == []
 
 
 async def test_what_comes_late_is_unlinked_too(database: Pool, tmp_path: Path) -> None:

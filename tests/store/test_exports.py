@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from luntrex_proxy.settings.retention import RetentionPeriods
-from luntrex_proxy.store import exporting, exports, subjects
+from luntrex_proxy.store import audit, exporting, exports, subjects
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.exports import DeadExportError
@@ -84,6 +84,34 @@ async def test_an_export_is_all_of_one_person(database: Pool, database_dsn: str,
     assert tables.keys() >= {"person", "membership", "api_key", "mail", "note", "usage_rollup"} - {"audit_entry"}
 
 
+async def test_the_log_names_nobody_else(database: Pool, database_dsn: str, tmp_path: Path) -> None:
+    """What a person did to others is in its export, without who they are."""
+    person, other = await make_person(database, acme="owner"), await make_person(database, "o@x.org", acme="owner")
+    with audit.acting_as(audit.Actor(f"console:{person}")):
+        async with database.acquire() as connection, connection.transaction():
+            await audit.record(connection, "person.suspended", str(other))
+            await audit.record(connection, "key.created", "abcdefghijkl", 1, {"person": str(other)})
+            await audit.record(connection, "key.created", "mnopqrstuvwx", 1, {"person": str(person)})
+    files = await exported(database_dsn, person)
+    acts = {row["act"] for row in rows_of(files, "audit_entry")}
+    assert acts >= {"person.suspended", "key.created"}
+    assert str(other).encode() not in b"".join(files.values())
+    assert {"person": str(person)} in [row["facts"] for row in rows_of(files, "audit_entry")]
+
+
+async def test_one_person_gets_one_export_at_a_time(database: Pool, database_dsn: str, tmp_path: Path) -> None:
+    """Each takes a process and a connection for as long as its reader likes; a refused link still works."""
+    person, _, _ = await put_people(database, tmp_path)
+    async with database.acquire() as connection, connection.transaction():
+        await exports.make_link(connection, person, b"two".ljust(32))
+    pieces = exports.stream(database_dsn, person, DAYS)
+    await anext(pieces)
+    with pytest.raises(RefusedError, match="under way"):
+        await exports.use_link(database, b"two".ljust(32))
+    await pieces.aclose()
+    assert await exports.use_link(database, b"two".ljust(32)) == person
+
+
 async def test_an_export_is_of_one_moment(database: Pool, database_dsn: str, tmp_path: Path) -> None:
     """What is stored meanwhile is in neither form."""
     person, theirs, _ = await put_people(database, tmp_path)
@@ -146,7 +174,7 @@ async def test_an_export_that_fails_or_is_left_ends(database: Pool, database_dsn
     person, _, _ = await put_people(database, tmp_path)
     pieces = exports.stream(database_dsn, person, DAYS)
     assert await anext(pieces)
-    await pieces.aclose()  # type: ignore[attr-defined]  # it is a generator
+    await pieces.aclose()  # it is a generator
 
 
 async def test_whose_accounts_are_theirs_alone(database: Pool, tmp_path: Path) -> None:

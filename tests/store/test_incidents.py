@@ -66,6 +66,22 @@ async def test_an_upstream_reaches_who_used_it_then(used: Pool) -> None:
     assert (await reached(used, "upstream", "unheard", 1, 0)).accounts == []
 
 
+async def test_what_ran_on_into_the_time_is_reached(used: Pool) -> None:
+    """A long answer that began before; one whose process died, and that nobody knows the end of; an erased moment."""
+    await used.execute("DELETE FROM usage WHERE NOT (account_id = 1 AND upstream = 'rare')")
+    await used.execute("UPDATE usage SET started_at = $1, duration_us = 600000000", NOW - 65 * HOUR / 60)
+    assert [each.name for each in (await reached(used, "upstream", "rare", 1, 0)).accounts] == ["ada"]
+    await used.execute("UPDATE usage SET duration_us = 240000000")
+    assert (await reached(used, "upstream", "rare", 1, 0)).accounts == []
+    await used.execute("UPDATE usage SET duration_us = 0, code = 'interrupted', upstream = 'often'")
+    found = await reached(used, "upstream", "rare", 1, 0)
+    assert [each.name for each in found.accounts] == ["ada"]
+    assert "nobody knows" in found.wider[-1]
+    await used.execute("UPDATE usage SET code = 'ok', upstream = 'rare', key_id = 'erased'")
+    assert [each.name for each in (await reached(used, "upstream", "rare", 0.05, 0)).accounts] == []
+    assert [each.name for each in (await reached(used, "upstream", "rare", 1, 0)).accounts] == ["ada"]
+
+
 async def test_a_key_reaches_its_account_used_or_not(used: Pool) -> None:
     """And all members of it; a member's own key the member."""
     made = await apikeys.create(used, LOOKUP, "bob", "leaked", bcrypt_cost=4)

@@ -1,5 +1,7 @@
 """The pages about one's data for everybody: asking by form, confirming, how it stands, and fetching an export."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ from luntrex_proxy.control.acts import RefusedError
 from luntrex_proxy.control.rights import Law, Right
 
 _FILE: Final = "my-data.zip"
+_LONGEST_S: Final = 3_600.0  # who reads more slowly than that holds a process and a snapshot of the tables
 
 
 async def _form(page: Page) -> Mapping[str, Any]:
@@ -67,9 +70,10 @@ async def _download(page: Page) -> web.StreamResponse:
         }
     )
     await response.prepare(page.request)
-    async for piece in pieces:
-        await response.write(piece)
-    await response.write_eof()
+    async with asyncio.timeout(_LONGEST_S), contextlib.aclosing(pieces):
+        async for piece in pieces:
+            await response.write(piece)
+        await response.write_eof()
     return response
 
 
