@@ -10,6 +10,7 @@ from luntrex_proxy.control.people import Handover, checked_address, refuse_owner
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.control.sessions import SignedIn
 from luntrex_proxy.core.roles import Role
+from luntrex_proxy.store import links as link_table
 from luntrex_proxy.store import mail, people
 from luntrex_proxy.store import members as table
 from luntrex_proxy.store.database import store_errors
@@ -81,15 +82,31 @@ async def invitations_for(services: Services, who: SignedIn) -> list[Invitation]
 
 
 async def accept(services: Services, who: SignedIn, invitation_id: uuid.UUID) -> Invitation:
-    """The person becomes a member. RefusedError: the invitation is over, or the address was never proven."""
+    """The person becomes a member. RefusedError: the invitation is over, or the address was never proven.
+
+    Without mail nobody proves an address, and whoever invites chooses it: then the invitation's own link is needed.
+    """
+    if not services.sends_mail:
+        raise acts.RefusedError("Open the link that you were given with this invitation.", "needs_link")
     person = await people.by_id(services.pool, who.person_id)
-    if services.sends_mail and (person is None or person.email_verified_at is None):
+    if person is None or person.email_verified_at is None:
         raise acts.RefusedError(
             "Prove first that this address is yours: send a link to it from your profile.", "unproven_address"
         )
     with store_errors("take up the invitation"), acts.acting_as(f"console:{who.person_id}"):
         async with services.pool.acquire() as connection, connection.transaction():
             return await table.take_up(connection, invitation_id, who.person_id, who.email)
+
+
+async def accept_by_link(services: Services, who: SignedIn, token: str) -> Invitation:
+    """The same, by the link of the invitation. RefusedError: it is for another address. DeadLinkError."""
+    link = await links.look_at(services, token)
+    if link.invitation_id is None:
+        raise links.DeadLinkError
+    with store_errors("take up the invitation"), acts.acting_as(f"console:{who.person_id}"):
+        async with services.pool.acquire() as connection, connection.transaction():
+            await link_table.use(connection, link.token_hash, "invitation")
+            return await table.take_up(connection, link.invitation_id, who.person_id, who.email)
 
 
 async def turn_down(services: Services, who: SignedIn, invitation_id: uuid.UUID) -> None:

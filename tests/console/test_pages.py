@@ -293,12 +293,14 @@ async def test_invitations_by_link_and_signed_in(opened: Open) -> None:
     _, made = await members.invite(services, who, ids["beta"], ADA, Role.VIEWER)
     await members.invite(services, who, ids["gamma"], ADA, Role.ADMIN)
     assert made.link
-    seen = await browser.get("/link?token=" + made.link.partition("=")[2])
-    assert "sign in , and accept" in seen.said
+    link = "/link?token=" + made.link.partition("=")[2]
+    assert "sign in , and open this link again" in (await Browser(browser.client, browser.url).get(link)).said
     seen = await browser.get("/")
     first = seen.hidden("invitation")
     assert "Invitation to beta" in seen.said
-    seen = await browser.send("/invitations/accept", invitation=first)
+    assert "open the link that you were given" in seen.said
+    assert "Accept" in (await browser.get(link)).said
+    seen = await browser.send("/link", token=made.link.partition("=")[2])
     assert "You are a member now." in seen.said
     seen = await browser.send("/invitations/turn-down", invitation=seen.hidden("invitation"))
     assert "turned down" in seen.said

@@ -156,13 +156,18 @@ async def test_who_is_here_takes_it_up_signed_in(scene: Scene) -> None:
     assert made.link
     with pytest.raises(RefusedError, match="address already"):
         await people.come_invited(services, made.link.partition("token=")[2], "", PASSWORD, HERE, affirmed_16=True)
-    with pytest.raises(RefusedError, match="is over"):
-        await members.accept(services, await scene.signed_in(mallory), invitation.invitation_id)
     with pytest.raises(NotFoundError):
         await members.turn_down(services, await scene.signed_in(mallory), invitation.invitation_id)
     who = await scene.signed_in(eve)
     assert await members.invitations_for(services, who) == [invitation]
-    await members.accept(services, who, invitation.invitation_id)
+    token = made.link.partition("token=")[2]
+    with pytest.raises(RefusedError, match="Open the link that you were given"):
+        await members.accept(services, who, invitation.invitation_id)
+    with pytest.raises(RefusedError, match="is over"):
+        await members.accept_by_link(services, await scene.signed_in(mallory), token)
+    await members.accept_by_link(services, who, token)
+    with pytest.raises(DeadLinkError):
+        await members.accept_by_link(services, who, token)
     assert (await scene.signed_in(eve)).role_in("acme") is Role.OWNER
     again, _ = await members.invite(services, scene.who("owner"), account, "mallory@example.org", Role.ADMIN)
     await members.turn_down(services, await scene.signed_in(mallory), again.invitation_id)
@@ -170,10 +175,11 @@ async def test_who_is_here_takes_it_up_signed_in(scene: Scene) -> None:
     with pytest.raises(NotFoundError):
         await members.withdraw(services, account + 1, third.invitation_id)
     await members.withdraw(services, account, third.invitation_id)
-    fourth, _ = await members.invite(services, scene.who("owner"), account, "mallory@example.org", Role.ADMIN)
+    _, fourth = await members.invite(services, scene.who("owner"), account, "mallory@example.org", Role.ADMIN)
+    assert fourth.link
     await services.pool.execute("UPDATE invitation SET expires_at = now()")
     with pytest.raises(RefusedError, match="is over"):
-        await members.accept(services, await scene.signed_in(mallory), fourth.invitation_id)
+        await members.accept_by_link(services, await scene.signed_in(mallory), fourth.link.partition("token=")[2])
 
 
 async def test_with_mail_the_letter_takes_it(database: Pool, tmp_path: Path) -> None:

@@ -67,9 +67,11 @@ async def _show_link(page: Page) -> Mapping[str, Any]:
         "email": link.email,
         "invitation": None,
         "known": False,
+        "mine": False,
     }
     if link.invitation_id is not None:
         values["invitation"], values["known"] = await members.of_link(page.services, link.invitation_id)
+        values["mine"] = page.who is not None and page.who.email == values["invitation"].email
     has_totp = False
     if link.person_id is not None:
         person = await people.of_link(page.services, link)
@@ -80,6 +82,9 @@ async def _show_link(page: Page) -> Mapping[str, Any]:
 async def _use_link(page: Page) -> web.StreamResponse:
     token, password = page.field("token"), page.field("password")
     kind = (await links.look_at(page.services, token)).kind
+    if kind == "invitation" and page.who is not None and (await _show_link(page))["mine"]:
+        await members.accept_by_link(page.services, page.who, token)
+        return page.go("/?done=accepted")
     if kind == "address":
         email = await people.set_address_by_link(page.services, token)
         return page.show("message.html", {"heading": "The address is changed", "sentence": f"It is {email} now."})

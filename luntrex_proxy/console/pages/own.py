@@ -14,7 +14,8 @@ from luntrex_proxy.control.access import NotFoundError
 
 
 async def _home(page: Page) -> Mapping[str, Any]:
-    return {"invitations": await members.invitations_for(page.services, page.person)}
+    found = await members.invitations_for(page.services, page.person)
+    return {"invitations": found, "by_link": not page.services.sends_mail}
 
 
 async def _accept(page: Page) -> web.StreamResponse:
