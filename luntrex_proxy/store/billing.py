@@ -59,7 +59,7 @@ async def ensure_role(pool: Pool) -> bool:
                 with contextlib.suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
                     await connection.execute(f"CREATE ROLE {ROLE} NOLOGIN")
                 async with connection.transaction():
-                    await connection.execute("SELECT pg_advisory_xact_lock($1)", 0x6C756E74_04)
+                    await connection.execute("SELECT pg_advisory_xact_lock($1)", 0x6C756E74_07)
                     await connection.execute(_GRANT)
             except asyncpg.InsufficientPrivilegeError:
                 return False

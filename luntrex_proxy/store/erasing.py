@@ -25,7 +25,7 @@ from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.ownership import Column, Kind, Subject, Table, Where
 from luntrex_proxy.store.unlinking import ERASED, unlink_stored
 
-_ONE_AT_A_TIME: Final = 0x6C756E74_06
+_ONE_AT_A_TIME: Final = 0x6C756E74_08
 _NOBODY: Final = uuid.UUID(int=0)
 # They have steps of their own here, or nothing of theirs goes.
 _APART: Final = frozenset(
