@@ -140,6 +140,10 @@ class Register:
         """Versions that were announced and do not hold yet."""
         return [e for versions in self._versions.values() for e in versions if e.effective_at > now]
 
+    def seen_by(self, host: str, now: datetime.datetime) -> set[str]:
+        """The names of all entries that this host is of, to whichever of them somebody objects."""
+        return {entry.name for entry in self.current(now) if not entry.retired and covers(entry.hosts, host)}
+
     def look_up(self, host: str, now: datetime.datetime, traits: Traits | None = None) -> Listing:
         """What it says of this host; `traits` are what the settings say of an upstream there."""
         covering = [entry for entry in self.current(now) if covers(entry.hosts, host)]

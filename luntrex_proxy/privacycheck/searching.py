@@ -6,6 +6,7 @@ What this program cannot read is a place as well, one that is not checked.
 import asyncio
 import contextlib
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from luntrex_proxy.store.errors import StoreError
 
 _PIECE_BYTES: Final = 8 << 20
 _OVERLAP_BYTES: Final = 4_096  # longer than a mark in any form
+_BYTES: Final = re.compile(rb"\\x((?:[0-9a-f]{2}){12,})")  # a column of bytes, as PostgreSQL writes it
 NO_FIND: Final = "nothing planted"
 
 
@@ -42,6 +44,8 @@ async def search_tables(pool: Pool, said: Marks, planted: Marks, since: datetime
             async for text in everything.texts(pool, table):
                 place.looked_at += len(text)
                 place.hits += said.search(f"table {table}", text)
+                for packed in _BYTES.findall(text):
+                    place.hits += said.search_deeply(f"table {table}", bytes.fromhex(packed.decode()))
                 found = found or bool(planted.search(table, text))
         except StoreError:
             yield Place(f"table {table}", not_checked="this user may not read it, or it is gone")

@@ -63,7 +63,9 @@ def closed(
     judged = [each for each in judge(settings, register, now) if each.destination.upstream]
     behind: dict[str, set[str]] = {}  # sub-processor -> upstreams it sees something of
     for each in judged:
-        behind.setdefault(each.listing.name or each.destination.host, set()).add(each.destination.upstream)
+        host = each.destination.host
+        for name in {each.listing.name or host} | register.seen_by(host, now):
+            behind.setdefault(name, set()).add(each.destination.upstream)
     return Closed(
         frozenset(each.destination.upstream for each in judged if not each.usable),
         {

@@ -16,9 +16,12 @@ from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import ChangedError, RefusedError
 from luntrex_proxy.store.once import claimed
+from luntrex_proxy.store.tombstones import hash_of
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE: Final = "1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit"
+_IS_ERASED: Final = f"SELECT EXISTS (SELECT FROM tombstone WHERE subject_hash = {hash_of('account', '$1::bigint')})"  # noqa: S608 -- constants
+_NEXT_ID: Final = "UPDATE account SET account_id = DEFAULT WHERE account_id = $1 RETURNING *"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,7 @@ async def create(pool: Pool, name: str, policy: str | None = None) -> Account:
     with store_errors("create the account"):
         try:
             async with pool.acquire() as connection, connection.transaction(), claimed(connection) as claim:
-                row = await connection.fetchrow(
-                    "INSERT INTO account (name, policy) VALUES ($1, $2) RETURNING *", name, policy
-                )
-                account = _account(row)
+                account = _account(await _insert(connection, name, policy))
                 claim.object_id = str(account.account_id)
                 await _record(connection, "account.created", account.account_id, name)
         except asyncpg.UniqueViolationError:
@@ -58,9 +58,17 @@ async def create_own(connection: Connection, email: str) -> int:
     """An account for somebody who signed up, named after the address, in the caller's transaction."""
     wish = re.sub(r"[^A-Za-z0-9._-]", "", email.partition("@")[0])[:50].strip("._-") or "account"
     name = f"{wish}-{secrets.token_hex(4)}"
-    account_id: int = await connection.fetchval("INSERT INTO account (name) VALUES ($1) RETURNING account_id", name)
+    account_id: int = (await _insert(connection, name))["account_id"]
     await _record(connection, "account.created", account_id, name)
     return account_id
+
+
+async def _insert(connection: Connection, name: str, policy: str | None = None) -> Any:
+    """Its row. After a restore ids begin anew that were given away before: one with a tombstone is nobody's again."""
+    row = await connection.fetchrow("INSERT INTO account (name, policy) VALUES ($1, $2) RETURNING *", name, policy)
+    while row is not None and await connection.fetchval(_IS_ERASED, row["account_id"]):
+        row = await connection.fetchrow(_NEXT_ID, row["account_id"])
+    return row
 
 
 async def list_all(pool: Pool) -> list[Account]:

@@ -80,3 +80,10 @@ def test_the_proxy_on_the_way_counts_too() -> None:
     objections = {7: frozenset({"carrier"}), 8: frozenset({"acme", "gone"}), 9: frozenset({"openai"})}
     found = closed(settings(proxied, OPENAI, *HERE), Register((ENTRY, replace(theirs, region="eu"))), objections, NOW)
     assert found.objections == {7: {"acme"}, 8: {"acme"}}, "openai is no entry here"
+
+
+def test_an_objection_to_any_entry_of_a_host_holds() -> None:
+    """Whichever of several entries for it counts, as when another takes a host over."""
+    taken_over = Register((ENTRY, replace(ENTRY, name="zacme")))
+    for name in ("acme", "zacme"):
+        assert closed(settings(ACME), taken_over, {7: frozenset({name})}, NOW).objections == {7: {"acme"}}

@@ -293,6 +293,23 @@ async def test_a_restore_brings_nobody_back(database: Pool, tmp_path: Path) -> N
     assert await erasing.catch_up(database, tmp_path, NOW, 2192) == 0
 
 
+async def test_after_a_restore_no_new_account_gets_an_erased_id(database: Pool, tmp_path: Path) -> None:
+    """The sequence is restored as well: who comes next would be taken for who was erased, and erased at the start."""
+    await accounts.create(database, "stays")
+    gone = [(await accounts.create(database, name)).account_id for name in ("gone", "gone-too")]
+    for account_id in gone:
+        await erasing.erase_account(database, tmp_path, account_id, NOW, 2192)
+    restored = "SELECT setval(pg_get_serial_sequence('account', 'account_id'), $1)"
+    await database.execute(restored, gone[0] - 1)
+    assert (await accounts.create(database, "new")).account_id > gone[-1]
+    await database.execute("DELETE FROM account WHERE name = 'new'")
+    await database.execute(restored, gone[0] - 1)
+    async with database.acquire() as connection, connection.transaction():
+        assert await accounts.create_own(connection, "a@example.org") > gone[-1]
+    await erasing.catch_up(database, tmp_path, NOW, 2192)
+    assert await database.fetchval("SELECT count(*) FROM account") == 2
+
+
 async def test_a_restored_hold_keeps_its_person_and_lets_the_daemon_start(database: Pool, tmp_path: Path) -> None:
     """Its keys are refused, others are erased; when the hold is lifted again, it is erased as well."""
     held = await make_person(database, mine="owner")
