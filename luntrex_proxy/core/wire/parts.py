@@ -89,7 +89,8 @@ def read_parts(route: Route, members: Members) -> list[Any] | None:
 
     The words are not searched for first: with their escapes that takes as long as this.
     """
-    raw = members.get(SPOKEN_IN.get(route.name, ""))
+    name = SPOKEN_IN.get(route.name)
+    raw = None if name is None else members.get(name)
     if raw is None or _first_of(raw) != _LIST:
         return _NO_PARTS
     try:

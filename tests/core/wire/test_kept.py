@@ -119,6 +119,15 @@ def test_models_that_the_catalogue_did_not_resolve(route: str, field: str) -> No
     assert refused(route, {field: None}) is None
 
 
+@pytest.mark.parametrize("route", ["completions", "embeddings", "moderations"])
+@pytest.mark.parametrize("value", [[{"file_id": "f"}], b"[1e999]"])
+def test_routes_without_a_conversation_have_none_under_an_empty_name(route: str, value: list[Any] | bytes) -> None:
+    """What a member without a name holds is no conversation, readable or not."""
+    body = b'{"model":"m","":%b}' % (value if isinstance(value, bytes) else json.dumps(value).encode())
+    assert read_fields(ROUTE[route], body).parts == []
+    assert refused(route, body) is None
+
+
 CALL = {"name": "t", "arguments": json.dumps({"file_id": "f", "tools": [STORE], "container_id": "c"})}
 SCHEMA = {"type": "object", "properties": {"vector_store_ids": {"type": "array"}, "container": {"type": "string"}}}
 
