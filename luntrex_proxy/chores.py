@@ -135,12 +135,13 @@ async def send_mail(postman: Postman) -> None:
         await asyncio.sleep(_MAIL_EVERY_S)
 
 
-async def keep_child_reports(pool: Pool) -> None:
+async def keep_child_reports(pool: Pool, directory: Path, audit_days: int) -> None:
     """Let confirmed reports of children come to their end, and say when one's 72 hours run out. Each stage once."""
     told: set[tuple[str, str]] = set()
     while True:
         try:
-            near = {(str(report.report_id), stage.value) for report, stage in await children.keep(pool, utc_now())}
+            found = await children.keep(pool, utc_now(), directory, audit_days)
+            near = {(str(report.report_id), stage.value) for report, stage in found}
             for report_id, stage in sorted(near - told):
                 log.warning("luntrex.child_erasure_is_due", request_id=report_id, state=stage)
             told = near

@@ -220,7 +220,7 @@ class _Daemon:
             self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
             chores.follow_captures(CaptureBook(direct), direct, lambda: self._keys.seen, self._pipeline),
             chores.keep_attempts(self._attempts, direct, self._settings.alerts, by_mail=by_mail),
-            chores.keep_child_reports(direct),
+            chores.keep_child_reports(direct, self._plan.state_directory, self._settings.retention.audit_days),
             chores.anchor_audit(direct, self._plan.state_directory),
             chores.feed_watchdog(asyncio.get_running_loop()),
             self._retention.keep(),

@@ -6,6 +6,7 @@ A confirmed one suspends at once and erases the next day, so that a mistake can 
 import contextlib
 import datetime
 import uuid
+from pathlib import Path
 from typing import Final
 
 from luntrex_proxy.control import rights
@@ -14,14 +15,16 @@ from luntrex_proxy.control.people import checked_address
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.deadlines import Stage
 from luntrex_proxy.store import childreports as table
-from luntrex_proxy.store import people
+from luntrex_proxy.store import erasing, people
 from luntrex_proxy.store.childreports import RELATIONS, ChildReport
 from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.erasing import HeldError
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.people import LastOwnerError
 
 __all__ = ["RELATIONS", "ChildReport", "confirm", "keep", "receive"]
 _TIME_TO_UNDO: Final = datetime.timedelta(hours=24)
+_BEFORE_THE_END: Final = datetime.timedelta(hours=6)  # then it is erased whether its account has another owner or not
 
 
 async def receive(services: Services, reported: str, reporter: str, relation: str, network: str) -> None:
@@ -42,7 +45,7 @@ async def confirm(pool: Pool, report_id: uuid.UUID, now: datetime.datetime) -> C
     return await table.get(pool, report_id)
 
 
-async def keep(pool: Pool, now: datetime.datetime) -> list[tuple[ChildReport, Stage]]:
+async def keep(pool: Pool, now: datetime.datetime, directory: Path, audit_days: int) -> list[tuple[ChildReport, Stage]]:
     """What time does: erasures that could not be asked for are, ended reports are closed; those whose end is near."""
     near: list[tuple[ChildReport, Stage]] = []
     for report in await table.list_all(pool, open_only=True):
@@ -50,6 +53,11 @@ async def keep(pool: Pool, now: datetime.datetime) -> list[tuple[ChildReport, St
             if await _is_in(pool, report.person_id):
                 await people.suspend(pool, report.person_id, although_last_owner=True)
             await _ask_erasure(pool, report.person_id, now)
+            if report.erase_due_at is not None and now >= report.erase_due_at - _BEFORE_THE_END:
+                with contextlib.suppress(HeldError):
+                    await erasing.erase_person(
+                        pool, directory, report.person_id, now, audit_days, although_last_owner=True
+                    )
         stage = report.stage(now)
         if stage is not None and stage is not Stage.RUNNING:
             near.append((report, stage))
@@ -64,6 +72,6 @@ async def _is_in(pool: Pool, person_id: uuid.UUID) -> bool:
 
 
 async def _ask_erasure(pool: Pool, person_id: uuid.UUID, now: datetime.datetime) -> None:
-    # A last owner's account needs another one first: the operator is told of the clock, and it is tried again.
+    # A last owner's account should get another one first: the operator is told of the clock, and it is tried again.
     with contextlib.suppress(LastOwnerError):
         await rights.ask_erasure(pool, person_id, now, _TIME_TO_UNDO, channel="operator")

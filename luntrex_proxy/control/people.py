@@ -252,7 +252,7 @@ async def set_address_by_link(services: Services, token: str) -> str:
         async with services.pool.acquire() as connection, connection.transaction():
             await link_table.use(connection, link.token_hash, "address")
             if services.sends_mail:  # to the address of before: whoever lost it should know
-                await mail.enqueue(connection, "address_set", person.email)
+                await mail.enqueue(connection, "address_set", person.email, {"person": str(person.person_id)})
             await table.set_address(connection, person.person_id, link.email)
     return link.email
 

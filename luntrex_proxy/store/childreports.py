@@ -17,6 +17,7 @@ _SELECT: Final = (
     " r.erase_due_at, r.ended_at, EXISTS (SELECT FROM person p WHERE p.email = r.reported_address) AS is_known"
     " FROM child_report r"
 )
+_CLOCK_RUNS: Final = "(r.decision IS NOT DISTINCT FROM 'confirmed' AND r.ended_at IS NULL)"
 # What the form was told is not needed any longer than until the end.
 _END: Final = "ended_at = now(), reported_address = NULL, reporter_address = NULL"
 
@@ -63,10 +64,10 @@ async def receive(pool: Pool, reported: str, reporter: str | None, relation: str
 
 
 async def list_all(pool: Pool, *, open_only: bool = False) -> list[ChildReport]:
-    """Reports, the newest first."""
+    """Reports, the newest first, before them those whose clock runs: no flood of others keeps them from their end."""
     condition = " WHERE r.ended_at IS NULL" if open_only else ""
     with store_errors("list the reports"):
-        rows = await pool.fetch(f"{_SELECT}{condition} ORDER BY r.received_at DESC LIMIT 1000")
+        rows = await pool.fetch(f"{_SELECT}{condition} ORDER BY {_CLOCK_RUNS} DESC, r.received_at DESC LIMIT 1000")
     return [ChildReport(**row) for row in rows]
 
 

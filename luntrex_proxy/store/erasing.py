@@ -237,6 +237,12 @@ async def _erase_everywhere(connection: Connection, subject: Subject, receipt: R
     for table in await ownership.tables(connection):
         if table.name not in _APART:
             await _erase_from(connection, table, subject, receipt)
+    # Letters about them: to a new address not proven yet or the one before, and to others about their keys.
+    await connection.execute(
+        "DELETE FROM mail WHERE facts ->> 'person' = ANY($1) OR facts ->> 'key_id' = ANY($2)",
+        [str(each) for each in subject.person_ids],
+        list(subject.key_ids),
+    )
     # What an alert was about is a key or a network, so no column of it leads to a key.
     await connection.execute("DELETE FROM alert WHERE kind = 'key' AND subject = ANY($1)", list(subject.key_ids))
     await connection.execute(
@@ -312,6 +318,7 @@ async def _list_kept(
         Kept("audit log without names", "proof of what was done", (now + timedelta(days=audit_days)).date()),
         Kept("this request", "proof that it was answered", (now + timedelta(days=audit_days)).date()),
         Kept("keyed hash of the id", "so that no backup brings it back", None),
+        Kept("backups made before", "whoever runs this keeps them; restoring one erases this again", None),
     ]
     for invoice in await billing.of_accounts(connection, list(subject.account_ids)):
         why = f"tax law of {invoice.country}" + ("" if invoice.paid_on else ", and it is not paid yet")

@@ -81,7 +81,7 @@ async def test_a_confirmed_report_ends_in_erasure(opened: Open, database: Pool, 
     assert await rights.carry_out_due(database, tmp_path, NOW, 2192) == 0, "a day to undo a mistake"
     assert await rights.carry_out_due(database, tmp_path, NOW + datetime.timedelta(hours=25), 2192) == 1
     assert await database.fetchval("SELECT count(*) FROM person WHERE person_id = $1", kid) == 0
-    await children.keep(database, NOW)
+    await children.keep(database, NOW, tmp_path, 2192)
     ended = await childreports.get(database, report_id)
     assert (ended.reported_address, ended.person_id, ended.decision) == (None, None, "confirmed")
     assert ended.ended_at is not None
@@ -127,17 +127,19 @@ async def test_the_form_tells_nobody_who_is_here(opened: Open, database: Pool) -
     assert statuses == {200, 429}
 
 
-async def test_a_last_owner_waits_for_another_and_the_clock_says_so(opened: Open, database: Pool) -> None:
+async def test_a_last_owner_waits_for_another_and_the_clock_says_so(
+    opened: Open, database: Pool, tmp_path: Path
+) -> None:
     """Suspended all the same; the erasure is asked for as soon as it can be."""
     kid = await make_person(database, KID, shared="owner")
     heir = await make_person(database, "ada@example.org", shared="admin")
     report_id = await reported(opened, KID)
     await children.confirm(database, report_id, NOW)
     assert await database.fetchval("SELECT count(*) FROM rights_request") == 0
-    near = await children.keep(database, NOW + datetime.timedelta(hours=60))
+    near = await children.keep(database, NOW + datetime.timedelta(hours=60), tmp_path, 2192)
     assert [stage for _, stage in near] == [Stage.LATE]
     await database.execute("UPDATE membership SET role = 'owner' WHERE person_id = $1", heir)
-    await children.keep(database, NOW)
+    await children.keep(database, NOW, tmp_path, 2192)
     assert await database.fetchval("SELECT count(*) FROM rights_request WHERE person_id = $1", kid) == 1
 
 
@@ -157,3 +159,20 @@ async def test_letters_say_it_in_fixed_words(opened: Open, database: Pool) -> No
     }  # fmt: skip
     assert "under 16" in made["child_erasure"].paragraphs[0]
     assert "mum@example.org" not in str([letter.paragraphs for letter in made.values()])
+
+
+async def test_a_last_owner_is_erased_in_time_all_the_same(opened: Open, database: Pool, tmp_path: Path) -> None:
+    """Nobody made another owner, and strangers filled the list with reports: the account stays, the child does not."""
+    kid = await make_person(database, KID, shared="owner")
+    await make_person(database, "ada@example.org", shared="admin")
+    await children.confirm(database, await reported(opened, KID), NOW)
+    await database.execute(
+        "INSERT INTO child_report (reported_address, relation) SELECT n || '@x.org', 'other'"
+        " FROM generate_series(1, 1000) n"
+    )
+    await children.keep(database, NOW + datetime.timedelta(hours=64), tmp_path, 2192)
+    assert await database.fetchval("SELECT count(*) FROM person WHERE person_id = $1", kid) == 1
+    await children.keep(database, NOW + datetime.timedelta(hours=67), tmp_path, 2192)
+    assert await database.fetchval("SELECT count(*) FROM person WHERE person_id = $1", kid) == 0
+    assert await database.fetchval("SELECT count(*) FROM child_report WHERE person_id IS NOT NULL") == 0
+    assert await database.fetchval("SELECT count(*) FROM account") == 1
