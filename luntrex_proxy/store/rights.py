@@ -22,6 +22,13 @@ _COLUMNS: Final = (
     "request_id, reference, kind, state, channel, law, person_id, email, received_at, confirmed_at, extended_at,"
     " act_at, warned, closed_at, outcome, receipt"
 )
+# Of who is suspended the requests say it; it holds from when they are let in again (people.py).
+_IS_NEWS_OF_SUSPENDED: Final = """
+SELECT status = 'suspended' AND $2 <> coalesce((SELECT outcome = 'restricted' FROM rights_request
+    WHERE person_id = $1 AND kind = 'restrict' AND outcome IN ('restricted', 'lifted')
+    ORDER BY closed_at DESC LIMIT 1), false)
+FROM person WHERE person_id = $1
+"""
 # ruff: noqa: S608 -- statements of constants of this file
 
 
@@ -224,7 +231,7 @@ async def set_restricted(connection: Connection, person_id: uuid.UUID, *, restri
         "restricted" if restricted else "active",
         "active" if restricted else "restricted",
     )
-    if done == "UPDATE 0":
+    if done == "UPDATE 0" and not await connection.fetchval(_IS_NEWS_OF_SUSPENDED, person_id, restricted):
         return False
     # Keys of its own, and those of accounts that all members of which may be restricted by now.
     await connection.execute(

@@ -152,6 +152,20 @@ async def test_a_suspension_does_not_end_a_restriction(database: Pool) -> None:
         assert await database.fetchval("SELECT status FROM person WHERE person_id = $1", person) == then
 
 
+async def test_who_is_suspended_can_be_restricted(database: Pool) -> None:
+    """By form or operator: it holds from when they are let in again, and the answer does not say that it was so."""
+    person = await make_person(database)
+    await people.suspend(database, person)
+    assert (await rights.restrict(database, person)).outcome == "restricted"
+    assert (await rights.restrict(database, person)).outcome == "was_so_already"
+    await people.resume(database, person)
+    assert await database.fetchval("SELECT status FROM person WHERE person_id = $1", person) == "restricted"
+    await people.suspend(database, person)
+    assert (await rights.restrict(database, person, on=False)).outcome == "lifted"
+    await people.resume(database, person)
+    assert await database.fetchval("SELECT status FROM person WHERE person_id = $1", person) == "active"
+
+
 async def test_restriction_objection_correction(database: Pool, tmp_path: Path) -> None:
     """Each is on record as asked for and done; twice changes nothing; a note is on one's own records only."""
     person, other = await make_person(database, acme="developer"), await make_person(database, "o@x.org", acme="owner")
