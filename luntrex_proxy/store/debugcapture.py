@@ -23,12 +23,14 @@ from luntrex_proxy.store.sealedbox import seal
 
 _KEPT: Final = timedelta(hours=KEPT_HOURS)
 _SECONDS_LEFT: Final = "least(c.seconds_left, extract(epoch FROM c.expires_at - now()))::float8"
-# A key that ended and a consent that was withdrawn end the capture as well.
+# A key that ended, a consent that was withdrawn, and a member who left or may not act end the capture as well.
 LIVE: Final = f"""
 FROM debug_capture c JOIN api_key k USING (key_id) JOIN account a ON a.account_id = c.account_id
 WHERE c.ended_at IS NULL AND {_SECONDS_LEFT} > 0 AND k.status = 'active' AND a.status = 'active'
   AND CASE WHEN k.person_id IS NULL THEN '{Purpose.DEBUG_CAPTURE.value}' = ANY (a.consents)
       ELSE k.person_id = c.person_id END
+  AND EXISTS (SELECT FROM membership m JOIN person p USING (person_id)
+      WHERE m.account_id = c.account_id AND m.person_id = c.person_id AND p.status = 'active')
 """
 _SHOWN: Final = f"""
 SELECT c.capture_id, c.account_id, c.key_id, c.person_id, c.requests_left, c.started_at, c.expires_at, c.ended_at,

@@ -162,7 +162,7 @@ async def test_clocks_and_restarts_do_not_stretch_it(acme: Acme, clock: Clock) -
 
 
 async def test_it_ends_when_its_reasons_end(acme: Acme) -> None:
-    """Stopped, time over by either clock, key suspended, member's key handed on, consent withdrawn."""
+    """Stopped, time over by either clock, key suspended or handed on, who started it gone or not to act."""
     for change in (
         "UPDATE debug_capture SET ended_at = now()",
         "UPDATE debug_capture SET started_at = now() - interval '1 hour', expires_at = now()",
@@ -170,6 +170,9 @@ async def test_it_ends_when_its_reasons_end(acme: Acme) -> None:
         "UPDATE api_key SET status = 'suspended'",
         "UPDATE account SET status = 'suspended'",
         "UPDATE api_key SET person_id = NULL",
+        "DELETE FROM membership",
+        "UPDATE person SET status = 'suspended'",
+        "UPDATE person SET status = 'restricted'",
     ):
         await acme.pool.execute("DELETE FROM debug_capture")
         await acme.start()
