@@ -46,9 +46,17 @@ def test_a_changed_head_is_parsed_again(changed: bytes) -> None:
     assert known.read(changed) is None
 
 
-@pytest.mark.parametrize("more", [b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"X: %b\r\n" % (b"y" * 4096)])
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"Connection: close\r\n",
+        b"Expect: 100-continue\r\n",
+        b"X: %b\r\n" % (b"y" * 2048),
+        b"".join(b"X%d: y\r\n" % number for number in range(40)),
+    ],
+)
 def test_a_head_that_will_hardly_come_again_is_not_kept(more: bytes) -> None:
-    """Heads of a last request, of one that asks first, and large ones are parsed each time."""
+    """Heads of a last request, of one that asks first, and large ones or ones of many lines are parsed each time."""
     data = b"POST /v1/x HTTP/1.1\r\nHost: h\r\n" + more + b"Content-Length: 5\r\n\r\n"
     assert remember_head(data, parse_head(data, 100)[0]) is None
 

@@ -32,7 +32,9 @@ _HOST = re.compile(
 LENGTH_DIGITS = 16
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE).search
-_REPEATED_BYTES = 4096  # of a head that is kept while its connection lives
+# Of a head that is kept while its connection lives, also an idle one of a stranger: an SDK's has some 20 lines, 1 KiB.
+_REPEATED_BYTES = 2048
+_REPEATED_LINES = 40
 # A second one of these would let two readers disagree.
 _ONCE = frozenset(
     {
@@ -95,7 +97,9 @@ class RepeatedHead:
 def remember_head(data: bytes, head: RequestHead) -> RepeatedHead | None:
     """What to know `head`, just read from `data`, by. None when it is not of the kind that is sent again and again."""
     line = _LENGTH_LINE(data)
-    if line is None or not head.keep_alive or head.expects_continue or len(data) > _REPEATED_BYTES:
+    if line is None or not head.keep_alive or head.expects_continue:
+        return None
+    if len(data) > _REPEATED_BYTES or len(head.headers) > _REPEATED_LINES:
         return None
     return RepeatedHead(data, head, line.span(1))
 
