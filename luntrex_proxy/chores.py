@@ -28,7 +28,7 @@ from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.capturing import CaptureBook
 from luntrex_proxy.store.database import DRIVER_ERRORS, Pool
 from luntrex_proxy.store.debugcapture import delete_old
-from luntrex_proxy.store.errors import StoreError
+from luntrex_proxy.store.errors import StoreError, StoreUnavailableError
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
@@ -145,6 +145,8 @@ async def keep_child_reports(pool: Pool, directory: Path, audit_days: int) -> No
             for report_id, stage in sorted(near - told):
                 log.warning("luntrex.child_erasure_is_due", request_id=report_id, state=stage)
             told = near
+        except StoreUnavailableError:
+            pass  # luntrex.database_lost says so
         except Exception as error:  # noqa: BLE001 -- the next round tries again
             log.warning("luntrex.child_reports_failed", **logs.describe(error))
         await asyncio.sleep(_CHILD_REPORTS_EVERY_S)
@@ -162,6 +164,8 @@ async def anchor_audit(pool: Pool, directory: Path) -> None:
                 log.info("luntrex.audit_anchored", **anchor.as_text())
                 signed = sequence
             told = False
+        except StoreUnavailableError:
+            pass  # luntrex.database_lost says so
         except StoreError as error:
             if not told:
                 log.warning("luntrex.audit_not_anchored", **logs.describe(error))

@@ -14,6 +14,7 @@ from luntrex_proxy.control import rights
 from luntrex_proxy.observe import logs
 from luntrex_proxy.store import erasing, scrubbing
 from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.errors import StoreUnavailableError
 from luntrex_proxy.store.tombstones import TOMBSTONE_FILE
 
 _EVERY_S = 5.0
@@ -42,11 +43,17 @@ class Rights:
 
     async def keep(self) -> None:
         """Whatever fails, the next round tries again."""
+        told = False
         while True:
             try:
                 await self.round()
+                told = False
+            except StoreUnavailableError:
+                pass  # luntrex.database_lost says so
             except Exception as error:  # noqa: BLE001 -- nothing of it is lost: tombstones and requests are on record
-                log.warning("luntrex.rights_failed", **logs.describe(error))
+                if not told:
+                    log.warning("luntrex.rights_failed", **logs.describe(error))
+                told = True
             await asyncio.sleep(_EVERY_S)
 
     async def round(self) -> None:

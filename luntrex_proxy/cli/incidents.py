@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
+from luntrex_proxy.cli.options import PublicText
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.core.incidents import Reach, clocks
 from luntrex_proxy.store import incidents as table
@@ -23,9 +24,9 @@ _upstreams = click.option("--upstream", "upstreams", multiple=True, metavar="NAM
 _tables = click.option("--table", "tables", multiple=True, metavar="NAME", help="A table it reached.")
 _from = click.option("--from", "begins_at", type=_TIME, help="From when it reached them, in UTC.")
 _to = click.option("--to", "ends_at", type=_TIME, help="Until when. Default: now.")
-_nature = click.option("--nature", help="What happened, for the notices.")
-_consequences = click.option("--consequences", help="What may follow, for the notices.")
-_measures = click.option("--measures", help="What was and is done, for the notices.")
+_nature = click.option("--nature", type=PublicText(), help="What happened, for the notices.")
+_consequences = click.option("--consequences", type=PublicText(), help="What may follow, for the notices.")
+_measures = click.option("--measures", type=PublicText(), help="What was and is done, for the notices.")
 
 
 @click.group()
@@ -34,7 +35,7 @@ def incidents() -> None:
 
 
 @incidents.command("open")
-@click.argument("title")
+@click.argument("title", type=PublicText())
 @click.option("--aware-at", type=_TIME, help="When somebody knew, in UTC: the clocks begin. Default: now.")
 @_keys
 @_upstreams
@@ -90,7 +91,7 @@ def show(context: click.Context, number: int, as_json: bool) -> None:
 
 @incidents.command()
 @_number
-@click.option("--title", help="What it is called.")
+@click.option("--title", type=PublicText(), help="What it is called.")
 @_nature
 @_consequences
 @_measures

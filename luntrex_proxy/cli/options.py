@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -10,6 +11,8 @@ from typing import IO, Any, TypeVar
 import click
 
 from luntrex_proxy.store.errors import StoreError
+
+_KEY = re.compile(r"lx_[0-9A-Za-z]{12}_", re.IGNORECASE).search
 
 
 class FiniteRange(click.FloatRange):
@@ -21,6 +24,18 @@ class FiniteRange(click.FloatRange):
         if math.isnan(number):
             self.fail("nan is no number.", param, ctx)
         return number
+
+
+class PublicText(click.types.StringParamType):
+    """Words that are kept and shown; a key among them, also one with a typing error, is refused unsaid."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The words."""
+        if _KEY(value) is not None:
+            self.fail("there is an API key in it; say it without.", param, ctx)
+        return str(value)
 
 
 class NamedPath(click.Path):

@@ -40,7 +40,7 @@ def privacy_check(
 
     if upstream is not None and not yes:
         click.confirm(
-            f"This sends test words to {upstream}, which may keep and charge for them. Go on?", abort=True, err=True
+            "This sends test words to a provider, which may keep and charge for them. Go on?", abort=True, err=True
         )
 
     async def body(opened: Opened) -> "tuple[Verdict, list[str]]":

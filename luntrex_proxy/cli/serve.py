@@ -46,7 +46,7 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
         why = missing_contact(loaded.settings)
         if why is not None:
             raise ConfigError([f"privacy.contact: needed, because {why}: an address people can ask about their data"])
-        for sentence in (*outsiders(loaded.settings), *contact_warnings(loaded.settings)):
+        for sentence in outsiders(loaded.settings):
             click.echo(sentence, err=True)
     # A key in the journal would be a key at rest in plain text: there `keys create` is the way.
     own_key = (demo or loaded.from_environment) and plane != "control" and not stdout_is_journal()
@@ -60,7 +60,13 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
         first_link=sys.stdout.isatty(),  # anywhere else it would be kept
         reload=None if demo else lambda: load(path, serving=True).settings,
     )
-    run(plan, lambda started: _tell(started, demo=demo, state=plan.state_directory))
+
+    def announce(started: "Started") -> None:
+        _tell(started, demo=demo, state=plan.state_directory)
+        for sentence in () if demo else contact_warnings(loaded.settings):  # a start that fails has one thing to say
+            click.echo(sentence, err=True)
+
+    run(plan, announce)
 
 
 def _tell(started: "Started", *, demo: bool, state: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from luntrex_proxy.store.database import Pool, check_major, close_pool, open_pool, store_errors
 from luntrex_proxy.store.errors import StoreError, StoreUnavailableError
 from tests.postgres import dsn_of
+from tests.spying import outside
 
 PASSWORD = "hunter2secret"
 
@@ -42,6 +43,7 @@ async def test_password_is_never_quoted(dsn: str) -> None:
     sentence = await refusal(dsn.format(PASSWORD))
     assert "hunter2" not in sentence
     assert "12" + PASSWORD[:3] not in sentence
+    assert set(outside.taken()) <= {f"lookup {PASSWORD}"}  # where it stands in the place of the host
 
 
 async def test_unreachable() -> None:

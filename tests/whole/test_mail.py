@@ -29,6 +29,7 @@ def daemon(servers: LoopThread, mail: MailServer) -> Iterator[Daemon]:
             "models": [model("m", "dead")],
             "mail": {"host": "127.0.0.1", "port": mail.port, "security": "none", "sender": "proxy@example.org"},
             "console": {"public_url": "https://proxy.example.org"},
+            "privacy": {"contact": "privacy@example.org"},
         },
     )
     made.start()
