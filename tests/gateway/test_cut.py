@@ -140,6 +140,24 @@ async def test_drain_lets_streams_end() -> None:
         assert not gateway.pipeline.connections
 
 
+async def test_who_came_a_moment_before_the_drain_is_heard_out() -> None:
+    """A slow client that has connected and not yet spoken gets its answer; one that says nothing holds nobody up."""
+    async with (
+        upstream_server() as up,
+        serving(both_dialects(up.url)) as gateway,
+        connected(gateway.port) as slow,
+        connected(gateway.port) as silent,
+    ):
+        while len(gateway.pipeline.connections) < 2:
+            await asyncio.sleep(0.01)
+        cleanup = asyncio.ensure_future(gateway.runner.cleanup())
+        await asyncio.sleep(0.4)
+        await slow.send(post())
+        assert (await slow.reply()).status == 200
+        assert await silent.read_all() == b""
+        await asyncio.wait_for(cleanup, 5)
+
+
 async def test_the_drain_deadline_cuts_with_an_error_event() -> None:
     """What still runs at the deadline ends with the dialect's error event."""
     async with (

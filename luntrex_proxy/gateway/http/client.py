@@ -47,8 +47,9 @@ class ClientConnection(asyncio.Protocol):
     """Reads requests of one client connection, one at a time, in order."""
 
     __slots__ = (
-        "_body_due", "_buffer", "_chunked", "_discarded_bytes", "_lingering", "_repeated", "_scanned", "_unsent_bytes",
-        "address", "deadline", "exchange", "forwards", "handler", "loop", "peer", "ticker", "transport", "write_paused",
+        "_body_due", "_buffer", "_chunked", "_discarded_bytes", "_first_due", "_lingering", "_repeated", "_scanned",
+        "_unsent_bytes", "address", "deadline", "exchange", "forwards", "handler", "loop", "peer", "ticker",
+        "transport", "write_paused",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -66,6 +67,7 @@ class ClientConnection(asyncio.Protocol):
         self._chunked: ChunkedBody | None = None
         self._lingering = False
         self._discarded_bytes = 0
+        self._first_due = NEVER
         self._body_due = NEVER
         self._repeated: RepeatedHead | None = None
         self.address = ""  # as counted for the limits; "" when it is exempt
@@ -79,7 +81,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.handler.connections.add(self)
         self.ticker.members.add(self)
-        self.deadline = self.ticker.now + self.handler.timeouts.header_s
+        self.deadline = self._first_due = self.ticker.now + self.handler.timeouts.header_s
         if len(self.handler.connections) > self.handler.limits.connections:
             self._refuse("overloaded")
 
@@ -273,6 +275,10 @@ class ClientConnection(asyncio.Protocol):
         if self._buffer and self.exchange is None and not self._lingering and not self.transport.is_closing():
             data, self._buffer = self._buffer, b""
             self._read_head(data)
+
+    def is_unheard(self) -> bool:
+        """Whether its first request may still be on its way: nothing of it has come."""
+        return self.exchange is None and not self._buffer and self.deadline == self._first_due
 
     def close_if_idle(self) -> None:
         """Close a connection that waits for a request that may never come."""

@@ -15,7 +15,9 @@ from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
 from luntrex_proxy.gateway.overload import CLOSED, Overload
 from luntrex_proxy.sockets.tls import Tls, Waiting, hand_over
 
-_LAST_WORD_S = 0.1  # after the listeners closed, for the requests of those who came a moment before
+# After the listeners closed, for the requests of those who came a moment before; of those who said nothing, at most.
+_LAST_WORD_S = 0.1
+_LAST_WORD_MAX_S = 1.0
 _CUT_GRACE_S = 1.0  # for the error events of cut answers to leave
 # Connections beyond the limit that are still told so; more are closed without a word, or telling would be the flood.
 _TOLD = 100
@@ -232,8 +234,18 @@ class GatewayRunner(web.BaseRunner):
         for site in listened:
             await site.stop()
         if listened:
-            await asyncio.sleep(_LAST_WORD_S)
+            await self._hear_out()
         await super().cleanup()
+
+    async def _hear_out(self) -> None:
+        """Wait for the first request of connections that have none yet: closed now, it would be lost unanswered."""
+        await asyncio.sleep(_LAST_WORD_S)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LAST_WORD_MAX_S
+        while (  # noqa: ASYNC110 -- once per process, at its end
+            any(each.is_unheard() for each in self._handler.connections) and loop.time() < until
+        ):
+            await asyncio.sleep(0.02)
 
     async def _make_server(self) -> web.Server:
         return cast(web.Server, cast(Any, _Server(self._handler, self._ticker, self._entrance)))
