@@ -68,7 +68,7 @@ def test_a_check_beside_a_running_daemon_finds_nothing_and_leaves_nothing(daemon
     assert any("KMS" in sentence for sentence in found["policy_shortfalls"])
 
     asked = daemon.cli("privacy-check", "--upstream", "sim", check=False, stdin="n\n")
-    assert (asked.returncode, "sends test words to sim" in asked.stderr) == (1, True)
+    assert (asked.returncode, "sends test words to a provider" in asked.stderr) == (1, True)
     assert "No model without a *" in daemon.cli("privacy-check", "--upstream", "x", "--yes", check=False).stderr
     table = daemon.cli("privacy-check", "--upstream", "sim", "--allow-unchecked", stdin="y\n")
     assert "NOT CHECKED" in table.stdout
