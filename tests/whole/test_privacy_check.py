@@ -55,7 +55,9 @@ def test_a_check_beside_a_running_daemon_finds_nothing_and_leaves_nothing(daemon
     """All said, all searched, the rest named; traces gone but for the audit log's, without the account's name."""
     assert ask(daemon, post(daemon, "/v1/chat/completions", chat_request("demo-small"))).status == 200
     daemon.rows_where("true")
-    before, temporary = everything_kept(daemon), set(Path(tempfile.gettempdir()).glob("lx-check-*"))
+    before = everything_kept(daemon)
+    temporary = Path(tempfile.mkdtemp(prefix="lx"))  # its own: other tests check beside this one
+    daemon.environment["TMPDIR"] = str(temporary)
     done = daemon.cli("privacy-check", "--json", check=False)
     found = json.loads(done.stdout)
     assert (found["leaks"], found["proven"], found["unexpected"]) == (False, True, []), done.stderr
@@ -76,7 +78,7 @@ def test_a_check_beside_a_running_daemon_finds_nothing_and_leaves_nothing(daemon
     assert "nothing of it was found" in table.stdout
 
     assert everything_kept(daemon) == before
-    assert set(Path(tempfile.gettempdir()).glob("lx-check-*")) == temporary
+    temporary.rmdir()  # nothing is left in it
     assert daemon.query("SELECT count(*) AS n FROM audit_personal WHERE word LIKE 'privacy-check%'")[0]["n"] == 0
     daemon.cli("audit", "verify")
     assert ask(daemon, post(daemon, "/v1/chat/completions", chat_request("demo-small"))).status == 200
