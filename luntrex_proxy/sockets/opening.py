@@ -6,12 +6,14 @@ opened.remove_files(); await runner.cleanup()
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import fcntl
 import itertools
 import os
 import socket
 import stat
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +33,10 @@ from luntrex_proxy.core.listening import (
     parse_listen,
 )
 
+# A classic BPF program (code, jt, jf, k; linux/filter.h) on the TCP header: drop SYN without ACK, keep all else.
+_NO_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0x40000))
+_SO_ATTACH_FILTER = 26
+_HANDSHAKES_S = 0.05  # for those that had begun
 _TURN_LOOK_S = 0.01
 _TURN_LOOKS = 200  # so many times, 2 seconds; a turn takes less than a millisecond
 
@@ -125,6 +131,10 @@ class _Site(web.BaseSite):
         if self._server is not None and not isinstance(self._place, Inherited):
             sockets: list[socket.socket] = self._server.sockets  # type: ignore[attr-defined]  # asyncio's and uvloop's server have it
             queues = [socket.socket(fileno=os.dup(listening.fileno())) for listening in sockets]
+        if self._options.get("reuse_port"):
+            for queue in queues:
+                _send_new_ones_on(queue)
+            await asyncio.sleep(_HANDSHAKES_S)
         await super().stop()
         for queue in queues:
             with queue:
@@ -137,6 +147,17 @@ class _Site(web.BaseSite):
         if isinstance(self._place, HostPort) and self._server is not None:
             return str(HostPort(self._place.host, self._server.sockets[0].getsockname()[1]))  # type: ignore[attr-defined]  # asyncio's and uvloop's server have it
         return str(self._place)
+
+
+def _send_new_ones_on(queue: socket.socket) -> None:
+    """Let the kernel drop each SYN: its sender asks again in a second, and another process on the port answers. What
+    came between the last accept and the close would be thrown out."""
+    program = b"".join(struct.pack("HBBI", *step) for step in _NO_SYN)
+    buffer = ctypes.create_string_buffer(program)
+    with contextlib.suppress(OSError):  # then the gap is as small as it can be
+        queue.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(_NO_SYN), ctypes.addressof(buffer))
+        )
 
 
 def _waiting(queue: socket.socket) -> Iterator[socket.socket]:
