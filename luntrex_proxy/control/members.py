@@ -2,6 +2,7 @@
 
 import contextlib
 import uuid
+from collections.abc import AsyncIterator
 
 from luntrex_proxy.control import acts, links
 from luntrex_proxy.control.access import NotFoundError, Person
@@ -13,7 +14,9 @@ from luntrex_proxy.core.roles import Role
 from luntrex_proxy.store import links as link_table
 from luntrex_proxy.store import mail, people
 from luntrex_proxy.store import members as table
-from luntrex_proxy.store.database import store_errors
+from luntrex_proxy.store.changes import hold_changes
+from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.joined import joined
 from luntrex_proxy.store.members import Invitation, MemberInfo
 
 __all__ = ["Invitation", "MemberInfo", "invitations", "invite", "list_page", "remove", "set_role", "withdraw"]
@@ -22,16 +25,18 @@ list_page, invitations = table.list_page, table.invitations
 
 async def set_role(services: Services, person: Person, account_id: int, member_id: uuid.UUID, role: Role) -> MemberInfo:
     """Let a member be something else. DeniedError: only owners make and unmake owners. LastOwnerError."""
-    await refuse_owners(services.pool, person, account_id, await _role_of(services, account_id, member_id), role)
-    return await table.set_role(services.pool, account_id, member_id, role.value)
+    async with _changing(services) as pool:
+        await refuse_owners(pool, person, account_id, await _role_of(pool, account_id, member_id), role)
+        return await table.set_role(pool, account_id, member_id, role.value)
 
 
 async def remove(services: Services, person: Person, account_id: int, member_id: uuid.UUID) -> int:
     """End a membership and revoke the member's own keys there; how many. Whoever leaves may do so: one's own."""
-    role = await _role_of(services, account_id, member_id)
-    if str(member_id) != person.person_id:
-        await refuse_owners(services.pool, person, account_id, role)
-    return await table.remove(services.pool, account_id, member_id)
+    async with _changing(services) as pool:
+        role = await _role_of(pool, account_id, member_id)
+        if str(member_id) != person.person_id:
+            await refuse_owners(pool, person, account_id, role)
+        return await table.remove(pool, account_id, member_id)
 
 
 async def invite(
@@ -125,8 +130,17 @@ async def of_link(services: Services, invitation_id: uuid.UUID) -> tuple[Invitat
     return found, await people.credentials(services.pool, found.email) is not None
 
 
-async def _role_of(services: Services, account_id: int, member_id: uuid.UUID) -> Role:
-    role = await table.role_of(services.pool, account_id, member_id)
+@contextlib.asynccontextmanager
+async def _changing(services: Services) -> AsyncIterator[Pool]:
+    """Who may is looked at in the transaction of the change, and nobody else changes members meanwhile."""
+    with store_errors("change the member"):
+        async with services.pool.acquire() as connection, connection.transaction():
+            await hold_changes(connection)
+            yield joined(connection)
+
+
+async def _role_of(pool: Pool, account_id: int, member_id: uuid.UUID) -> Role:
+    role = await table.role_of(pool, account_id, member_id)
     if role is None:
         raise NotFoundError
     return Role(role)

@@ -18,8 +18,10 @@ from luntrex_proxy.core.roles import Role
 from luntrex_proxy.store import accounts, mail, members, sessions, totp
 from luntrex_proxy.store import links as link_table
 from luntrex_proxy.store import people as table
+from luntrex_proxy.store.changes import hold_changes
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.joined import joined
 from luntrex_proxy.store.once import claimed
 from luntrex_proxy.store.people import LastOwnerError, PersonInfo
 
@@ -78,10 +80,11 @@ async def create(
     if not affirmed_16:
         raise AgeError
     known = None if account is None else await accounts.get(services.pool, account)
-    if known is not None and by is not None:
-        await refuse_owners(services.pool, by, known.account_id, role)
     with store_errors("make the person"):
         async with services.pool.acquire() as connection, connection.transaction(), claimed(connection) as claim:
+            if known is not None and by is not None:
+                await hold_changes(connection)
+                await refuse_owners(joined(connection), by, known.account_id, role)
             person_id = await table.create(connection, email, named, operator=operator)
             claim.object_id = str(person_id)
             if known is not None:

@@ -19,5 +19,5 @@ async def next_version(connection: Connection) -> int:
 
 
 async def hold_changes(connection: Connection) -> None:
-    """Let nobody else change keys or accounts until the transaction ends; changes nothing itself."""
+    """Let nobody else change keys, accounts or members until the transaction ends. Call it first; changes nothing."""
     await connection.execute("SELECT version FROM change_version FOR UPDATE")

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import asyncpg
+
 from luntrex_proxy.store import audit
-from luntrex_proxy.store.changes import next_version
+from luntrex_proxy.store.changes import hold_changes, next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.links import LASTS
@@ -111,6 +113,7 @@ async def put_person(pool: Pool, account_id: int, person_id: uuid.UUID, role: st
     """Make a person a member, or another one. LastOwnerError."""
     with store_errors("change the member"):
         async with pool.acquire() as connection, connection.transaction():
+            await hold_changes(connection)
             await put(connection, account_id, person_id, role)
             return await _member(connection, account_id, person_id)
 
@@ -119,6 +122,7 @@ async def set_role(pool: Pool, account_id: int, person_id: uuid.UUID, role: str)
     """Let a member be something else. RefusedError: no member; LastOwnerError."""
     with store_errors("change the member"):
         async with pool.acquire() as connection, connection.transaction():
+            await hold_changes(connection)
             if not await _is_member(connection, account_id, person_id):
                 raise _no_member()
             await put(connection, account_id, person_id, role)
@@ -156,7 +160,10 @@ async def remove(pool: Pool, account_id: int, person_id: uuid.UUID) -> int:
 async def invite(
     connection: Connection, account_id: int, email: str, role: str, invited_by: uuid.UUID | None
 ) -> Invitation:
-    """Ask somebody into an account, or anew, in the caller's transaction. RefusedError: a member already."""
+    """Ask somebody into an account, or anew, in the caller's transaction.
+
+    RefusedError: a member already, or another invitation to the address is made at this moment.
+    """
     if await connection.fetchval(
         "SELECT EXISTS (SELECT FROM membership JOIN person USING (person_id) WHERE account_id = $1 AND email = $2)",
         account_id,
@@ -166,21 +173,30 @@ async def invite(
     async with claimed(connection) as claim:
         # Asked anew: the links of before are gone with the row that they belong to.
         await connection.execute("DELETE FROM invitation WHERE account_id = $1 AND email = $2", account_id, email)
-        invitation_id = await connection.fetchval(
-            "INSERT INTO invitation (account_id, email, role, invited_by, expires_at)"
-            " VALUES ($1, $2, $3, $4, now() + $5::interval) RETURNING invitation_id",
-            account_id,
-            email,
-            role,
-            invited_by,
-            LASTS["invitation"],
-        )
+        invitation_id = await _insert(connection, account_id, email, role, invited_by)
         claim.object_id = str(invitation_id)
         await audit.record(
             connection, "invitation.made", str(invitation_id), account_id, {"role": role}, {"email": email}
         )
         (row,) = await connection.fetch(f"{_INVITATIONS} WHERE i.invitation_id = $1", invitation_id)
     return Invitation(*row)
+
+
+async def _insert(
+    connection: Connection, account_id: int, email: str, role: str, invited_by: uuid.UUID | None
+) -> uuid.UUID:
+    try:
+        invitation_id: uuid.UUID = await connection.fetchval(
+            "INSERT INTO invitation (account_id, email, role, invited_by, expires_at)"
+            " VALUES ($1, $2, $3, $4, now() + $5::interval) RETURNING invitation_id",
+            account_id, email, role, invited_by, LASTS["invitation"],
+        )  # fmt: skip
+    except asyncpg.UniqueViolationError:
+        raise RefusedError(
+            "Somebody invited this address at the same moment; look at the invitations, then try again.",
+            "invited_already",
+        ) from None
+    return invitation_id
 
 
 async def invitations(

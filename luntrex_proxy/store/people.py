@@ -253,7 +253,9 @@ async def set_operator(pool: Pool, person_id: uuid.UUID, *, operator: bool) -> N
 
 
 async def suspend(pool: Pool, person_id: uuid.UUID, *, although_last_owner: bool = False) -> None:
-    """Nobody gets in as this person any more, by session, token, link or its own API keys. LastOwnerError.
+    """Nobody gets in as this person any more, by session, token, link or its own API keys; no export is given out.
+
+    LastOwnerError, RefusedError: an account, or the installation, would be left to nobody.
 
     `although_last_owner` is for what has to happen at once, such as a confirmed report of a child.
     """
@@ -262,6 +264,7 @@ async def suspend(pool: Pool, person_id: uuid.UUID, *, although_last_owner: bool
             version = await next_version(connection)
             if not although_last_owner:
                 await refuse_last_owner(connection, person_id)
+                await _refuse_last_operator(connection, person_id)
             await connection.execute(
                 "UPDATE api_key SET status = 'suspended', version = $2 WHERE person_id = $1 AND status = 'active'",
                 person_id,
@@ -271,8 +274,24 @@ async def suspend(pool: Pool, person_id: uuid.UUID, *, although_last_owner: bool
                 "UPDATE person SET status = 'suspended' WHERE person_id = $1 AND status <> 'suspended'", person_id
             )
             await links.void_all(connection, person_id)
+            await connection.execute("DELETE FROM export_link WHERE person_id = $1 AND used_at IS NULL", person_id)
             await audit.record(connection, "person.suspended", str(person_id))
             await sessions.end_all(connection, person_id)
+
+
+async def _refuse_last_operator(connection: Connection, person_id: uuid.UUID) -> None:
+    """RefusedError: nobody else runs the installation. Behind `next_version`, so two cannot go at once."""
+    is_last = await connection.fetchval(
+        "SELECT operator AND NOT EXISTS (SELECT FROM person o WHERE o.operator AND o.person_id <> $1"
+        " AND o.status IN ('active', 'restricted')) FROM person WHERE person_id = $1",
+        person_id,
+    )
+    if is_last:
+        raise RefusedError(
+            "This is the last operator who can sign in; make another person one first, with"
+            " `luntrex-proxy people operator ADDRESS`.",
+            "last_operator",
+        )
 
 
 async def resume(pool: Pool, person_id: uuid.UUID) -> None:

@@ -1,10 +1,14 @@
 """/accounts/ID/members and /invitations: who makes whom what, who may leave, and who hears of a link."""
 
+import asyncio
+import uuid
+
 import pytest
 
 from luntrex_proxy.control import members
 from luntrex_proxy.control.guessing import ThrottledError
 from luntrex_proxy.core.roles import Permission, Role
+from luntrex_proxy.store import members as table
 from tests.console.conftest import Api
 
 
@@ -147,3 +151,31 @@ async def test_to_consent_one_proves_oneself_again(api: Api) -> None:
     await api.pool.execute("UPDATE session SET authenticated_at = now() - interval '11 minutes'")
     path = f"/accounts/{account_id}/consents/training"
     assert (await api.ask("PUT", path, session=session, json={"text_version": 1})).code == "prove_again"
+
+
+async def test_one_of_two_invitations_at_once_is_refused_in_a_sentence(api: Api) -> None:
+    """Whoever comes second hears that the address was just invited; the first one's link works on."""
+    account = await api.account("acme")
+    session = await api.session(await api.person({account: Role.OWNER}))
+    body = {"email": "new@example.test", "role": "viewer"}
+    async with api.pool.acquire() as first, first.transaction():
+        made = await table.invite(first, account, body["email"], "viewer", None)
+        path = f"/accounts/{account}/invitations"
+        second = asyncio.ensure_future(api.ask("POST", path, session=session, json=body))
+        while not await first.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            await asyncio.sleep(0.01)
+    answer = await second
+    assert (answer.status, answer.code) == (409, "invited_already")
+    assert answer.body["detail"] == "Look at the invitations, then try again."
+    assert await table.invitation(api.pool, made.invitation_id) is not None
+
+
+async def test_the_last_operator_is_not_suspended(api: Api) -> None:
+    """Refused while nobody else could sign in and run the installation; then it works."""
+    first, second = await api.person(operator=True), await api.person(operator=True)
+    token = await api.token(first)
+    await api.pool.execute("UPDATE person SET status = 'suspended' WHERE person_id = $1", uuid.UUID(second))
+    answer = await api.ask("POST", f"/people/{first}/suspend", token=token)
+    assert (answer.status, answer.code) == (409, "last_operator")
+    await api.ask("POST", f"/people/{second}/resume", token=token)
+    assert (await api.ask("POST", f"/people/{first}/suspend", token=token)).body["status"] == "suspended"

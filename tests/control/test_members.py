@@ -1,5 +1,6 @@
 """Members and invitations: owners are made by owners, the last one stays, and an invitation is for one address."""
 
+import asyncio
 import uuid
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from luntrex_proxy.control.services import Services
 from luntrex_proxy.control.sessions import SignedIn
 from luntrex_proxy.core.roles import Role
 from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store import members as table
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.joined import joined
 from tests.people import MAIL, PASSWORD, make_person, services_of
 
 HERE = "192.0.2.0/24"
@@ -205,3 +208,21 @@ async def test_with_mail_the_letter_takes_it(database: Pool, tmp_path: Path) -> 
         await members.invite(closed, who, account, "stranger@example.org", Role.VIEWER)
     await make_person(database, "other@example.org")
     await members.invite(closed, who, account, "other@example.org", Role.VIEWER)
+
+
+async def test_who_may_is_looked_at_in_the_transaction_of_the_change(scene: Scene) -> None:
+    """Somebody becomes an owner while an admin changes or removes them: by then the admin may not any more."""
+    services, account, viewer = scene.services, scene.account_id, scene.ids["viewer"]
+    for act in (
+        lambda: members.set_role(services, scene.who("admin"), account, viewer, Role.BILLING),
+        lambda: members.remove(services, scene.who("admin"), account, viewer),
+    ):
+        await services.pool.execute("UPDATE membership SET role = 'viewer' WHERE person_id = $1", viewer)
+        async with services.pool.acquire() as connection, connection.transaction():
+            await table.set_role(joined(connection), account, viewer, "owner")
+            waiting = asyncio.ensure_future(act())
+            while not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                await asyncio.sleep(0.01)
+        with pytest.raises(DeniedError):
+            await waiting
+        assert (await table.role_of(services.pool, account, viewer)) == "owner"

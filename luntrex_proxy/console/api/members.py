@@ -146,7 +146,8 @@ OPERATIONS: Final = (
         name="invitations.create", method="POST", path=_INVITATIONS,
         summary="Ask somebody into an account, by a letter or by a link that is shown this once.",
         access=(Permission.MEMBERS_WRITE,), proven=True, handler=_invite, body=InvitationBody,
-        answer=NewInvitationShown, makes=True, problems=("member_already", "closed", "bad_address"),
+        answer=NewInvitationShown, makes=True,
+        problems=("member_already", "invited_already", "closed", "bad_address"),
     ),
     Operation(
         name="invitations.withdraw", method="DELETE", path=f"{_INVITATIONS}/{{invitation_id}}",

@@ -127,7 +127,7 @@ OPERATIONS: Final = (
         name="people.suspend", method="POST", path=f"{_PERSON}/suspend",
         summary="Let a person in no more: sessions, links, tokens and the person's own keys stop.",
         access=Who.OPERATOR, scopes=(Permission.MEMBERS_WRITE,), handler=_suspend, answer=PersonShown,
-        problems=("last_owner",),
+        problems=("last_owner", "last_operator"),
     ),
     Operation(
         name="people.resume", method="POST", path=f"{_PERSON}/resume",

@@ -70,7 +70,26 @@ PROBLEMS: Final = {
     "address_taken": Row(409, "There is a person with this address", "Each address is one person's."),
     "suspended": Row(409, "The person is suspended", "Resume the person first."),
     "member_already": Row(409, "This person is a member already", "Change the member's role instead."),
+    "invited_already": Row(
+        409, "The address was invited at the same moment", "Look at the invitations, then try again."
+    ),
+    "last_operator": Row(
+        409,
+        "An installation has to have an operator",
+        "Make another person one first: `luntrex-proxy people operator`.",
+    ),
     "closed": Row(403, "Only the operator adds new people here", "Ask whoever runs this installation."),
+    "exercise": Row(409, "This is an exercise", "Nobody is told of one."),
+    "closed_already": Row(409, "The incident is closed already", "What is closed stays in the register as it is."),
+    "not_stated": Row(
+        409,
+        "Not everything is stated yet",
+        "Each entry of `errors` names what people have to be told; state it, `contact` in the configuration.",
+    ),
+    "decided": Row(
+        409, "The report was decided on", "It was confirmed or dismissed already, or nobody has the address."
+    ),
+    "unchanged": Row(409, "The entry says so already", "Send what is to be another than before."),
     "no_capture_consent": Row(
         409,
         "The account did not consent",
@@ -90,6 +109,11 @@ PROBLEMS: Final = {
     "bad_times": Row(
         422, "The times are not valid", "It has to end in the future, before the year 10000, and after it begins."
     ),
+    "ahead": Row(422, "The time lies ahead", "Give a time that has passed."),
+    "bad_reach": Row(
+        422, "This cannot be reached", "It has to end after it begins; a table is one that /privacy/inventory names."
+    ),
+    "bad_text": Row(422, "The text is too long", "A title has 1 to 200 characters, what is stated at most 4,000 each."),
     "bad_note": Row(422, "The note is not valid", "A note has 1 to 500 characters, on one line."),
     "bad_name": Row(422, "The name is not valid", "A name has at most 200 characters, on one line."),
     "no_account": Row(422, "There is no such account", "Give the name of an account that is there."),
