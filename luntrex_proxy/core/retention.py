@@ -40,8 +40,12 @@ CLASSES: Final = (
     Class("audit", "audit_days", 2_192, "claims lapse, and the law of most countries asks for proof that long"),
 )
 BY_NAME: Final = {each.name: each for each in CLASSES}
-UNTIMED: Final = frozenset({"forever", "account"})  # goes with its subject, or never
-BY_DATE: Final = frozenset({"invoice"})  # says itself until when
+# Classes without a number of days, and why.
+UNTIMED: Final[Mapping[str, str]] = {
+    "account": "it goes with the person or account whose it is",
+    "forever": "it is about the installation itself and names nobody, or the law sets no end to it",
+}
+BY_DATE: Final[Mapping[str, str]] = {"invoice": "the law of its country says until when"}
 
 # Years after the end of the year of issue. Sources: AO 147 (DE, since 2025), BAO 132 (AT), OR 958f (CH), LPF L102 B and
 # code de commerce L123-22 (FR), CIVA and national laws of the others; the longest where two apply.

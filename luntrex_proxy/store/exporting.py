@@ -28,6 +28,7 @@ from luntrex_proxy.store.ownership import Column, Kind, Subject, Table, Where
 _TIMEOUT_S: Final = 3600.0
 _COMPRESSION: Final = 6
 _NOT_IN_JSON: Final = "\x01"  # JSON escapes it, so a line of JSON is a line of "CSV" quoted by it
+_PERSON_ID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 # Whom the audit log speaks of stands in the entry's own words. Other people's ids are left out.
 _AUDIT: Final = (
     "SELECT sequence, at, act, CASE WHEN object_id = {0}::text OR object_id NOT IN (SELECT person_id::text FROM person)"
@@ -72,6 +73,12 @@ async def sources(connection: Connection, subject: Subject) -> list[Source]:
 
 def _shown(column: Column, where: Where, subject: Subject) -> str:
     """A column as it is; of others whom the row mentions, nothing."""
+    if column.type == "text" and column.name.endswith("_by"):  # a way, such as console:ID
+        ids = where.value([str(each) for each in subject.person_ids])
+        return (
+            f"CASE WHEN {column.name} !~ '{_PERSON_ID}' OR substring({column.name} FROM '{_PERSON_ID}') = ANY({ids})"
+            f" THEN {column.name} END AS {column.name}"
+        )
     if column.kind not in (Kind.PERSON, Kind.EMAIL):
         return column.name
     theirs = where.leads_to(column, subject)

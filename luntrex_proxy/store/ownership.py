@@ -191,7 +191,7 @@ def _table(name: str, rows: list[Any]) -> Table:
             f"like {', '.join([*_NAMES, *_ADDRESSES])}."
         )
     table = Table(name, match["purpose"], match["basis"], match["retention"], match["subject"], tuple(columns.values()))
-    if table.retention not in BY_NAME.keys() | UNTIMED | BY_DATE:
+    if table.retention not in BY_NAME.keys() | UNTIMED.keys() | BY_DATE.keys():
         raise StoreError(f"The table {name} has the retention class {table.retention}, which has no period.")
     return table
 

@@ -26,3 +26,14 @@ async def test_upstreams_are_said_as_they_are(api: Api) -> None:
     listed = await OPERATIONS[0].handler(Call(services, Person("x"), {}, None, PageQuery(limit=2)))
     assert [(each.name, each.health) for each in listed.items] == [("a", "good"), ("b", "avoided")]
     assert listed.end == ("b",)
+
+
+async def test_every_class_of_the_inventory_has_its_period(api: Api) -> None:
+    """With days, or with what else says until when; nothing is kept as something that nobody explains."""
+    shown = (await api.ask("GET", "/privacy/retention")).body
+    periods = {each["name"]: each for each in shown["periods"]}
+    assert periods.keys() >= {item.retention for item in await inventory(api.pool)}
+    assert (periods["usage"]["days"], periods["session"]["days"], periods["audit"]["days"]) == (396, 30, 2_192)
+    assert [name for name, each in periods.items() if each["days"] is None] == ["account", "forever", "invoice"]
+    assert all(each["reason"] for each in periods.values())
+    assert (shown["idle_account_days"], shown["idle_notice_days"], shown["invoice_years"]["DE"]) == (730, 30, 8)

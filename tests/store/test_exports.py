@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.settings.retention import RetentionPeriods
-from luntrex_proxy.store import audit, exporting, exports, subjects
+from luntrex_proxy.store import audit, consents, exporting, exports, people, subjects
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.exports import DeadExportError
@@ -191,3 +192,36 @@ async def test_whose_accounts_are_theirs_alone(database: Pool, tmp_path: Path) -
         report = await exporting.report(connection, subject, NOW, DAYS)
     rows = {each["table"]: each["rows"] for each in report["kept"]}
     assert (rows["usage"], rows["api_key"], rows["account"], rows["membership"]) == (1, 1, 1, 2)
+
+
+async def test_a_suspension_ends_links_of_before(database: Pool) -> None:
+    """And not one that the suspended person asks for afterwards: it is their data."""
+    person = await make_person(database)
+
+    async def link(name: bytes) -> None:
+        async with database.acquire() as connection, connection.transaction():
+            await exports.make_link(connection, person, name.ljust(32))
+
+    await link(b"before")
+    await people.suspend(database, person)
+    assert not await exports.works(database, b"before".ljust(32))
+    with pytest.raises(DeadExportError):
+        await exports.use_link(database, b"before".ljust(32))
+    await link(b"after")
+    assert await exports.use_link(database, b"after".ljust(32)) == person
+
+
+async def test_a_consent_names_nobody_else(database: Pool, database_dsn: str) -> None:
+    """Of an account that is one's own by now: what a former member agreed to is there, without who it was."""
+    person, former = await make_person(database, acme="owner"), await make_person(database, "f@x.org", acme="owner")
+    mine = f"token:abcdefghijkl:{person}"
+    for who, purpose in ((f"console:{former}", Purpose.TRAINING), (mine, Purpose.BENCHMARKING)):
+        with audit.acting_as(audit.Actor(who)):
+            await consents.give(database, "acme", purpose)
+    with audit.acting_as(audit.Actor("command line")):
+        await consents.withdraw(database, "acme", Purpose.TRAINING)
+    await database.execute("DELETE FROM membership WHERE person_id = $1", former)
+    files = await exported(database_dsn, person)
+    found = {row["purpose"]: (row["given_by"], row["withdrawn_by"]) for row in rows_of(files, "consent")}
+    assert found == {"training": (None, "command line"), "benchmarking": (mine, None)}
+    assert str(former).encode() not in b"".join(files.values())

@@ -25,14 +25,16 @@ class PeriodShown(Shown):
     """How long a class of data is kept, and why."""
 
     name: str = Field(description="As the inventory names it.")
-    days: int
+    days: int | None = Field(description="null: by no number of days, as `reason` says.")
     reason: str
 
 
 class PeriodsShown(Shown):
-    """What has a period; everything else goes with the person or account it belongs to."""
+    """Every class that the inventory names."""
 
     periods: list[PeriodShown]
+    idle_account_days: int = Field(description="Without any use, after which an account's owners are told.")
+    idle_notice_days: int = Field(description="Between telling them and erasing the account.")
     invoice_years: dict[str, int] = Field(description="By country of the account, after the end of the year of issue.")
 
 
@@ -55,9 +57,14 @@ async def _inventory(call: Call) -> Listed:
 
 
 async def _periods(call: Call) -> PeriodsShown:
-    days = call.services.settings.retention.by_class()
-    periods = [PeriodShown(name=each.name, days=days[each.name], reason=each.reason) for each in privacy.CLASSES]
-    return PeriodsShown(periods=periods, invoice_years=dict(privacy.INVOICE_YEARS))
+    settings = call.services.settings.retention
+    periods = [PeriodShown.model_validate(each) for each in privacy.periods(settings.by_class())]
+    return PeriodsShown(
+        periods=periods,
+        invoice_years=dict(privacy.INVOICE_YEARS),
+        idle_account_days=settings.idle_account_days,
+        idle_notice_days=settings.idle_notice_days,
+    )
 
 
 async def _retention(call: Call) -> RetentionShown:

@@ -22,7 +22,8 @@ async def _policy(_page: Page) -> Mapping[str, Any]:
 async def _inventory(page: Page) -> Mapping[str, Any]:
     items = sorted(await privacy.inventory(page.services.pool), key=lambda item: (item.table, item.column))
     tables = [(name, list(rows)) for name, rows in groupby(items, key=lambda item: item.table)]
-    return {"tables": tables, "days": page.services.settings.retention}
+    settings = page.services.settings.retention
+    return {"tables": tables, "periods": privacy.periods(settings.by_class()), "days": settings}
 
 
 async def _subprocessors(page: Page) -> Mapping[str, Any]:
