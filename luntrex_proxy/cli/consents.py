@@ -1,5 +1,6 @@
 """`luntrex-proxy consents ...`: what accounts' owners agreed to. The words themselves are in core/consents.py."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
 import click
@@ -10,8 +11,10 @@ from luntrex_proxy.core.consents import Purpose, text_of, version_of
 from luntrex_proxy.store import accounts
 from luntrex_proxy.store import consents as table
 from luntrex_proxy.store.consents import Consent
+from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
 
+_Change = Callable[[Pool, str, Purpose], Awaitable[Consent]]
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _purpose = click.argument("purpose", type=click.Choice([purpose.value for purpose in Purpose]))
 _owner = click.option(
@@ -65,12 +68,8 @@ def texts(purpose: str | None, as_json: bool) -> None:
 @click.pass_context
 def give(context: click.Context, account: str, purpose: str, owner: str | None, as_json: bool) -> None:
     """Note that an account's owner agrees to a purpose, in the present words (`consents texts`)."""
-
-    async def body(opened: Opened) -> Consent:
-        await _check_owner(opened, account, owner)
-        return await table.give(opened.pool, account, Purpose(purpose))
-
-    _print(run_verb(context, body), as_json, f"{account} agrees: {text_of(Purpose(purpose))}")
+    consent = _changed(context, table.give, account, purpose, owner)
+    _print(consent, as_json, f"{account} agrees: {text_of(Purpose(purpose))}")
 
 
 @consents.command()
@@ -81,12 +80,16 @@ def give(context: click.Context, account: str, purpose: str, owner: str | None, 
 @click.pass_context
 def withdraw(context: click.Context, account: str, purpose: str, owner: str | None, as_json: bool) -> None:
     """Note that an account's owner agrees no more; it counts everywhere within a second."""
+    consent = _changed(context, table.withdraw, account, purpose, owner)
+    _print(consent, as_json, f"{account} does not agree to {purpose} any more.")
 
+
+def _changed(context: click.Context, change: _Change, account: str, purpose: str, owner: str | None) -> Consent:
     async def body(opened: Opened) -> Consent:
         await _check_owner(opened, account, owner)
-        return await table.withdraw(opened.pool, account, Purpose(purpose))
+        return await change(opened.pool, account, Purpose(purpose))
 
-    _print(run_verb(context, body), as_json, f"{account} does not agree to {purpose} any more.")
+    return run_verb(context, body)
 
 
 async def _check_owner(opened: Opened, account: str, owner: str | None) -> None:

@@ -3,16 +3,14 @@
 import contextlib
 import math
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import click
 
+from luntrex_proxy.core.apikeys import mentions_key
 from luntrex_proxy.store.errors import StoreError
-
-_KEY = re.compile(r"lx_[0-9A-Za-z]{12}_", re.IGNORECASE).search
 
 
 class FiniteRange(click.FloatRange):
@@ -33,7 +31,7 @@ class PublicText(click.types.StringParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The words."""
-        if _KEY(value) is not None:
+        if mentions_key(str(value)):
             self.fail("there is an API key in it; say it without.", param, ctx)
         return str(value)
 

@@ -3,7 +3,7 @@
 Others than the member see totals of the member, not its single requests, keys, models or days.
 """
 
-from luntrex_proxy.store.usage import SUMMED, UsageRequest, micros
+from luntrex_proxy.store.usage import micros
 from luntrex_proxy.store.usagepages import GroupTotal, requests_page, totals_page
 
-__all__ = ["SUMMED", "GroupTotal", "UsageRequest", "micros", "requests_page", "totals_page"]
+__all__ = ["GroupTotal", "micros", "requests_page", "totals_page"]

@@ -26,6 +26,8 @@ _CHECKED: Final = slice(0, 59)
 _CHECKSUM: Final = slice(59, 65)
 _ID_LENGTH: Final = 12
 _SECRET_LENGTH: Final = 43
+# Also one with a typing error, or in capitals.
+_MENTION: Final = re.compile(r"lx_[0-9A-Za-z]{12}_", re.IGNORECASE)
 _CLAIM: Final = re.compile(rb"lx_([0-9A-Za-z]{12})_")
 _WHOLE_KEY: Final = re.compile(KEY_PATTERN.encode())
 # Two digits at a time: the checksum is made for every request.
@@ -44,6 +46,11 @@ def make_key(random: bytes) -> tuple[str, bytes]:
     secret = base62(int.from_bytes(random[:32], "big"), _SECRET_LENGTH)
     checked = f"{_PREFIX}{key_id}_{secret}".encode()
     return key_id, checked + checksum(checked)
+
+
+def mentions_key(text: str) -> bool:
+    """Whether a key stands in words that are to be kept or shown."""
+    return _MENTION.search(text) is not None
 
 
 def parse(key: bytes) -> str | None:

@@ -13,16 +13,9 @@ _PICO_PER_MICRO = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class UsageTotal:
-    """Sums of one key, model and upstream. Names are None when account or key are gone."""
+class Spent:
+    """Tokens by class, and what they cost."""
 
-    account: str | None
-    key_id: str
-    key_name: str | None
-    model: str
-    upstream: str
-    requests: int
-    errors: int
     input_tokens: int
     cached_input_tokens: int
     cache_write_5m_tokens: int
@@ -33,9 +26,27 @@ class UsageTotal:
     output_audio_tokens: int
     cost_pico: int
 
+    @property
+    def cost_micros(self) -> int:
+        """In micro-dollars, for display."""
+        return micros(self.cost_pico)
+
 
 @dataclass(frozen=True, slots=True)
-class UsageRequest:
+class UsageTotal(Spent):
+    """Sums of one key, model and upstream. Names are None when account or key are gone."""
+
+    account: str | None
+    key_id: str
+    key_name: str | None
+    model: str
+    upstream: str
+    requests: int
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRequest(Spent):
     """One request of a known account: metadata, no content."""
 
     request_id: str
@@ -51,15 +62,6 @@ class UsageRequest:
     upstream: str
     streamed: bool
     usage_source: str
-    input_tokens: int
-    cached_input_tokens: int
-    cache_write_5m_tokens: int
-    cache_write_1h_tokens: int
-    input_audio_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
-    output_audio_tokens: int
-    cost_pico: int
     price_version: str
     request_bytes: int
     response_bytes: int
@@ -95,12 +97,15 @@ WHERE $3::bigint IS NULL OR sums.account_id = $3
 GROUP BY account.name, key_id, api_key.name, model, upstream
 ORDER BY account.name, api_key.name, key_id, model, upstream
 """
-_REQUESTS = """
-SELECT request_id::text AS request_id, started_at, account.name AS account, key_id, api_key.name AS key_name,
-    route, usage.status, code, ending, model, upstream, streamed, usage_source, input_tokens, cached_input_tokens,
-    cache_write_5m_tokens, cache_write_1h_tokens, input_audio_tokens, output_tokens, reasoning_tokens,
-    output_audio_tokens, cost_pico, price_version, request_bytes, response_bytes, events, attempts, duration_us,
-    first_byte_us, overhead_us
+# Of a request, as far as `usage` itself has it.
+REQUEST_COLUMNS = """
+    request_id::text AS request_id, started_at, key_id, route, usage.status, code, ending, model, upstream, streamed,
+    usage_source, input_tokens, cached_input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, input_audio_tokens,
+    output_tokens, reasoning_tokens, output_audio_tokens, cost_pico, price_version, request_bytes, response_bytes,
+    events, attempts, duration_us, first_byte_us, overhead_us
+"""
+_REQUESTS = f"""
+SELECT {REQUEST_COLUMNS}, account.name AS account, api_key.name AS key_name
 FROM usage LEFT JOIN account USING (account_id) LEFT JOIN api_key USING (key_id)
 WHERE started_at >= $1 AND started_at < $2 AND ($3::bigint IS NULL OR usage.account_id = $3)
     AND ($4::text IS NULL OR key_id = $4)

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Final
 
 from luntrex_proxy.store.database import Pool, store_errors
-from luntrex_proxy.store.usage import SUMMED, UsageRequest
+from luntrex_proxy.store.usage import REQUEST_COLUMNS, SUMMED, UsageRequest
 
 # Grouped by neither key nor member, sums say nothing of one member. An empty word: not grouped by that.
 _TOTALS: Final = f"""
@@ -34,16 +34,13 @@ SELECT place, bool_or(hidden) AS hidden, CASE WHEN 'key' = ANY($5) AND NOT bool_
     {", ".join(f"sum({column})::bigint AS {column}" for column in SUMMED)}
 FROM named WHERE $6::text[] IS NULL OR place > $6 GROUP BY place ORDER BY place LIMIT $7
 """
-_REQUESTS: Final = """
-SELECT request_id::text AS request_id, started_at, NULL AS account, key_id, k.name AS key_name,
-    route, u.status, code, ending, model, upstream, streamed, usage_source, input_tokens, cached_input_tokens,
-    cache_write_5m_tokens, cache_write_1h_tokens, input_audio_tokens, output_tokens, reasoning_tokens,
-    output_audio_tokens, cost_pico, price_version, request_bytes, response_bytes, events, attempts, duration_us,
-    first_byte_us, overhead_us
-FROM usage u LEFT JOIN api_key k USING (key_id)
-WHERE u.account_id = $1 AND started_at >= $2 AND started_at < $3 AND (k.person_id IS NULL OR k.person_id = $4::uuid)
-    AND ($5::text IS NULL OR key_id = $5) AND ($6::timestamptz IS NULL OR (started_at, u.request_id) < ($6, $7::uuid))
-ORDER BY started_at DESC, u.request_id DESC LIMIT $8
+_REQUESTS: Final = f"""
+SELECT {REQUEST_COLUMNS}, NULL AS account, k.name AS key_name
+FROM usage LEFT JOIN api_key k USING (key_id)
+WHERE usage.account_id = $1 AND started_at >= $2 AND started_at < $3
+    AND (k.person_id IS NULL OR k.person_id = $4::uuid) AND ($5::text IS NULL OR key_id = $5)
+    AND ($6::timestamptz IS NULL OR (started_at, usage.request_id) < ($6, $7::uuid))
+ORDER BY started_at DESC, usage.request_id DESC LIMIT $8
 """
 
 

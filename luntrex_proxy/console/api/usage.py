@@ -2,31 +2,27 @@
 
 import time
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Final
+from typing import Final
 
 from pydantic import Field
 
-from luntrex_proxy.console.api.operations import Call, Listed, Operation, PageQuery, Shown, Time, page
+from luntrex_proxy.console.api.fields import Day, Moment
+from luntrex_proxy.console.api.operations import Call, Listed, Operation, PageQuery, Shown, page
 from luntrex_proxy.console.api.problems import invalid
 from luntrex_proxy.control import usage
-from luntrex_proxy.control.usage import GroupTotal, UsageRequest
+from luntrex_proxy.control.usage import GroupTotal
 from luntrex_proxy.core.roles import Permission
 
 _GROUPS: Final = ("key", "model", "upstream", "day")
 _WORD: Final = f"({'|'.join(_GROUPS)})"
 _DEFAULT_DAYS: Final = 30
-# Neither Python's nor PostgreSQL's ends of time, near which times in another zone are none any more.
-_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
-_Day = Annotated[date, Field(ge=_EARLIEST.date(), le=_LATEST.date())]
-_Moment = Annotated[Time, Field(ge=_EARLIEST, le=_LATEST)]
 
 
 class TotalsQuery(PageQuery):
     """Which totals."""
 
-    since: _Day | None = Field(None, description="The first UTC day; by default 30 days ago.")
-    until: _Day | None = Field(None, description="The last UTC day; by default today.")
+    since: Day | None = Field(None, description="The first UTC day; by default 30 days ago.")
+    until: Day | None = Field(None, description="The last UTC day; by default today.")
     by: str = Field(
         "key,model,upstream",
         pattern=f"^{_WORD}(,{_WORD}){{0,3}}$",
@@ -37,8 +33,8 @@ class TotalsQuery(PageQuery):
 class RequestsQuery(PageQuery):
     """Which requests."""
 
-    since: _Moment | None = Field(None, description="From when on; by default 30 days ago.")
-    until: _Moment | None = Field(None, description="Before when; by default now.")
+    since: Moment | None = Field(None, description="From when on; by default 30 days ago.")
+    until: Moment | None = Field(None, description="Before when; by default now.")
     key_id: str | None = Field(None, pattern="^[0-9A-Za-z]{12}$", description="Only those of this key.")
 
 
@@ -124,7 +120,7 @@ async def _requests(call: Call) -> Listed:
     found = await usage.requests_page(
         call.services.pool, call.account_id, call.person.person_id, times, query.key_id, after, call.rows
     )
-    return page(call, found, _request, lambda request: (request.started_at, request.request_id))
+    return page(call, found, RequestShown.model_validate, lambda request: (request.started_at, request.request_id))
 
 
 def _total(total: GroupTotal) -> TotalShown:
@@ -139,11 +135,6 @@ def _total(total: GroupTotal) -> TotalShown:
         cost_pico=total.cost_pico,
         **total.sums,
     )
-
-
-def _request(request: UsageRequest) -> RequestShown:
-    fields = {name: getattr(request, name) for name in RequestShown.model_fields if name != "cost_micros"}
-    return RequestShown(**fields, cost_micros=usage.micros(request.cost_pico))
 
 
 OPERATIONS: Final = (
