@@ -311,6 +311,7 @@ class _Daemon:
             sends_mail=settings.mail.host is not None,
         )
         self._retention.show_in(self._metrics)
+        self._metrics.watch("luntrex_legal_due_seconds", self._rights.due_s)
         self._metrics.watch("luntrex_wrapping_key_up", lambda: int(self._secrets.keeper_answers))
         self._metrics.watch("luntrex_subprocessors", lambda: self._vetting.counts)
 

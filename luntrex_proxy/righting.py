@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from luntrex_proxy.control import rights
+from luntrex_proxy.control import clocks, rights
 from luntrex_proxy.observe import logs
 from luntrex_proxy.store import erasing, scrubbing
 from luntrex_proxy.store.database import Pool
@@ -33,6 +33,12 @@ class Rights:
         self._audit_days = audit_days
         self._new_segment = new_segment
         self._graves = (-1, -1)
+        self._due: dict[str, datetime] = {}
+
+    def due_s(self) -> dict[str, float]:
+        """Seconds until the next end of each legal clock that runs, as of the last round; negative: it is over."""
+        now = _now()
+        return {clock: (due - now).total_seconds() for clock, due in self._due.items()}
 
     async def begin(self) -> None:
         """Before READY: nobody comes back by a restore. Raises StoreError."""
@@ -64,6 +70,7 @@ class Rights:
             self._new_segment()
             await self._scrub()
         await rights.lapse(self._pool)
+        self._due = await clocks.next_due(self._pool)
         for request, stage in await rights.warnings(self._pool, _now()):
             log.warning("luntrex.right_is_due", request_id=str(request.request_id), state=stage.value)
 

@@ -25,6 +25,7 @@ VERBS: Final = {
     "apply": "Accounts, members and keys as a file says.",
     "tokens": "Access tokens for the API.",
     "usage": "What was used, and what it cost.",
+    "billing": "What accounts are billed.",
     "ledger": "Records on their way to the database.",
     "retention": "How long data is kept.",
     "db": "The database: schema, backup, upgrade.",

@@ -11,10 +11,10 @@ import click
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.options import PublicText
 from luntrex_proxy.cli.printing import print_json, print_table
-from luntrex_proxy.core.incidents import Reach, clocks
+from luntrex_proxy.core.incidents import Incident, Reach, clocks
 from luntrex_proxy.store import incidents as table
 from luntrex_proxy.store.affected import Affected
-from luntrex_proxy.store.incidents import Incident, Notice
+from luntrex_proxy.store.incidents import Notice
 
 _TIME: Final = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%SZ"])
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -112,14 +112,10 @@ def change(context: click.Context, /, number: int, as_json: bool, **given: Any) 
     if "authority_notified_at" in changes:
         changes["authority_notified_at"] = _utc(changes["authority_notified_at"])
 
-    async def body(opened: Opened) -> tuple[Incident, list[Reach]]:
-        if changes:
-            await table.change(opened.pool, number, changes)
-        for reach in reaches:
-            await table.add_reach(opened.pool, number, reach)
-        return await table.get(opened.pool, number)
+    from luntrex_proxy.control import incidents as control  # noqa: PLC0415 -- pydantic is slow and --help needs none
 
-    _print_one(*run_verb(context, body), [], as_json)
+    done = run_verb(context, lambda opened: control.change(opened.pool, number, changes, reaches))
+    _print_one(*done, [], as_json)
 
 
 @incidents.command()
@@ -214,27 +210,13 @@ def drill(context: click.Context, /, as_json: bool, **given: Any) -> None:
     if not reaches:
         raise click.UsageError("Say what the exercise reaches: --key, --upstream or --table, and --from.")
 
-    async def body(opened: Opened) -> dict[str, Any]:
-        began_s = time.monotonic()
-        incident = await table.open_(opened.pool, "exercise", _now(), reaches, drill=True)
-        found = await control.affected(opened.pool, opened.settings, incident.incident_id, _now())
-        drafts = await control.draft(opened.pool, opened.settings, incident.incident_id, _now())
-        await table.close(opened.pool, incident.incident_id, "exercise")
-        return {
-            "number": incident.incident_id,
-            "accounts": len(found.accounts),
-            "people": len(found.people),
-            "seconds": round(time.monotonic() - began_s, 3),
-            "gaps": (drafts.to_authority + drafts.to_people).count("[TO BE STATED"),
-        }
-
-    done = run_verb(context, body)
+    done = run_verb(context, lambda opened: control.drill(opened.pool, opened.settings, reaches, _now()))
     if as_json:
         print_json(done)
     else:
         click.echo(
-            f"Exercise {done['number']}: {done['accounts']} accounts and {done['people']} people found, both notices "
-            f"drafted, in {done['seconds']} seconds; {done['gaps']} places in them are for people to fill."
+            f"Exercise {done.number}: {done.accounts} accounts and {done.people} people found, both notices "
+            f"drafted, in {done.seconds} seconds; {done.gaps} places in them are for people to fill."
         )
 
 
@@ -272,9 +254,7 @@ def _print_one(incident: Incident, reaches: list[Reach], notices: list[Notice], 
 
 
 def _stage(incident: Incident) -> str:
-    if incident.closed_at is not None or incident.authority_notified_at is not None:
-        return "done"
-    return clocks(incident.aware_at)[1].stage(_now()).value
+    return incident.stage(_now()) or "done"
 
 
 def _as_object(incident: Incident) -> dict[str, Any]:

@@ -9,14 +9,13 @@ import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
-from luntrex_proxy.core.policy import BadPolicyError, read_policy
-from luntrex_proxy.core.registry import REVIEW_DAYS_MAX, Entry, Register
+from luntrex_proxy.core.registry import BadEntryError, Entry, checked
 from luntrex_proxy.store import registry as table
 from luntrex_proxy.store.errors import RefusedError
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _day = click.DateTime(["%Y-%m-%d"])
-_TEXTS: Final = ("purpose", "region", "kept", "training", "agreement", "commitments", "evidence")
+_OPTIONS: Final = {"hosts": "host", "kept": "retention"}  # where they are called otherwise
 
 
 @click.group()
@@ -29,23 +28,10 @@ def registry() -> None:
 @click.pass_context
 def list_places(context: click.Context, as_json: bool) -> None:
     """Show every remote place of the configuration, and what the register says of it."""
-    from luntrex_proxy.settings import registry as configured  # noqa: PLC0415 -- pydantic is slow and --help needs none
+    from luntrex_proxy.control import registry as control  # noqa: PLC0415 -- pydantic is slow and --help needs none
 
-    async def body(opened: Opened) -> list[dict[str, Any]]:
-        register, now = Register(await table.entries(opened.pool), configured.SHIPPED), _now()
-        rows = [
-            {"place": one.destination.place, "for": one.destination.purpose, "subprocessor": one.listing.name or None,
-             "state": one.listing.state.value, "used": one.usable, "why": one.listing.why or None}
-            for one in configured.judge(opened.settings, register, now)
-        ]  # fmt: skip
-        used = {row["subprocessor"] for row in rows}
-        return rows + [
-            {"place": ", ".join(entry.hosts), "for": "nothing now", "subprocessor": entry.name,
-             "state": "retired" if entry.retired else "not in use", "used": False, "why": None}
-            for entry in register.current(now) if entry.name not in used
-        ]  # fmt: skip
-
-    rows = run_verb(context, body)
+    found = run_verb(context, lambda opened: control.places(opened.pool, opened.settings, _now()))
+    rows = [{"for" if name == "purpose" else name: said for name, said in asdict(each).items()} for each in found]
     if as_json:
         print_json(rows)
         return
@@ -140,30 +126,13 @@ def object_to(context: click.Context, account: str, name: str, withdraw: bool) -
     click.echo(f"{account} {'does not object to' if withdraw else 'objects to'} {name}{' any more' * withdraw}.")
 
 
-def _checked(changes: dict[str, Any]) -> dict[str, Any]:
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
     """The values in the form that the table has them. Raises UsageError."""
-    for field in _TEXTS:
-        if field in changes:
-            changes[field] = str(changes[field]).strip()
-    for field in ("agreed_on", "next_review"):
-        if field in changes:
-            changes[field] = changes[field].date()
-    if "hosts" in changes:
-        changes["hosts"] = tuple(sorted({host.strip().lower() for host in changes["hosts"]}))
-        if any(not host or set(host) & set("/: ") for host in changes["hosts"] if not host.count(":") > 1):
-            raise click.UsageError("--host is a host name or an address, without scheme, port or path.")
-    if "region" in changes:
-        changes["region"] = changes["region"].lower()
-    today = _now().date()
-    if "next_review" in changes and not today < changes["next_review"] <= today + datetime.timedelta(REVIEW_DAYS_MAX):
-        raise click.UsageError("--next-review is a day ahead, at most 12 months from now.")
-    if "agreed_on" in changes and changes["agreed_on"] > today:
-        raise click.UsageError("--agreed-on cannot lie ahead.")
+    days = {name: value.date() for name, value in given.items() if isinstance(value, datetime.datetime)}
     try:
-        read_policy(f"retention={changes.get('kept', 'none')}; training=never")
-    except BadPolicyError:
-        raise click.UsageError("--retention is none, or a kind and days: abuse_monitoring:30.") from None
-    return changes
+        return checked(given | days, _now().date())
+    except BadEntryError as error:
+        raise click.UsageError(f"--{_OPTIONS.get(error.field, error.field).replace('_', '-')} {error}.") from None
 
 
 def _print(entry: Entry, as_json: bool) -> None:

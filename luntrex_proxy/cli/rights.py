@@ -225,14 +225,14 @@ def status(context: click.Context, reference: str | None, as_json: bool) -> None
     if reference is not None:
         _print(run_verb(context, lambda opened: control.by_reference(opened.pool, reference)), as_json)
         return
-    found = run_verb(context, lambda opened: control.listed(opened.pool))
-    now = _now()
-    stages = [each.clock.stage(now).value for each in found]
-    shown = {stage: stages.count(stage) for stage in ("running", "half", "late", "over")}
+    found = run_verb(context, lambda opened: control.clocks(opened.pool, _now()))
+    count = sum(found.stages.values())
     if as_json:
-        print_json({"open": len(found), "clocks": shown})
-    else:
-        print_table(("OPEN", *(stage.upper() for stage in shown)), [(len(found), *shown.values())])
+        print_json({"open": count, "clocks": found.stages, "nearest": found.nearest})
+        return
+    print_table(("OPEN", *(stage.upper() for stage in found.stages)), [(count, *found.stages.values())])
+    for law, due in sorted(found.nearest.items()):
+        click.echo(f"The next answer by {law.upper()} is due by {due:%Y-%m-%d %H:%M}Z.")
 
 
 @rights.command("hold")

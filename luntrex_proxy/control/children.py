@@ -22,7 +22,8 @@ from luntrex_proxy.store.erasing import HeldError
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.people import LastOwnerError
 
-__all__ = ["RELATIONS", "ChildReport", "confirm", "keep", "receive"]
+__all__ = ["RELATIONS", "ChildReport", "confirm", "dismiss", "get", "keep", "list_page", "receive"]
+dismiss, get, list_page = table.dismiss, table.get, table.list_page
 _TIME_TO_UNDO: Final = datetime.timedelta(hours=24)
 _BEFORE_THE_END: Final = datetime.timedelta(hours=6)  # then it is erased whether its account has another owner or not
 

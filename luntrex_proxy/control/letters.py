@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from luntrex_proxy.control import links, rightsform
-from luntrex_proxy.control.incidents import contact_of, facts_of
+from luntrex_proxy.control.incidents import contact_of
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.incidents import to_people
 from luntrex_proxy.store import incidents, members, people
@@ -201,8 +201,8 @@ async def _incident(services: Services, queued: Queued) -> Letter | None:
     person = None if queued.person_id is None else await people.by_id(services.pool, queued.person_id)
     if person is None or "incident_id" not in queued.facts:  # the suspended are told as well: it is their data
         return None
-    incident, reaches = await incidents.get(services.pool, int(queued.facts["incident_id"]))
-    text = to_people(facts_of(incident, reaches, contact_of(services.settings)))
+    incident, _ = await incidents.get(services.pool, int(queued.facts["incident_id"]))
+    text = to_people(incident, contact_of(services.settings))
     subject, *paragraphs = (part.lstrip("# ") for part in text.strip().split("\n\n"))
     return Letter(person.email, subject, tuple(paragraphs))
 

@@ -6,14 +6,16 @@ invoice stays with the others until the law lets it go; a legal hold makes it wa
 """
 
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from luntrex_proxy.control.acts import RefusedError
 from luntrex_proxy.control.sessions import new_token, token_hash
-from luntrex_proxy.core.deadlines import STAGES, Stage
+from luntrex_proxy.core.deadlines import STAGES, Stage, nearest
 from luntrex_proxy.core.people import NAME_RULE, read_name
 from luntrex_proxy.core.rights import ENDED, Law, Right, State
 from luntrex_proxy.store import erasing, exporting, exports, people, subjects
@@ -21,6 +23,7 @@ from luntrex_proxy.store import rights as table
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.erasing import HeldError, Receipt
 from luntrex_proxy.store.errors import StoreError
+from luntrex_proxy.store.joined import joined
 from luntrex_proxy.store.people import LastOwnerError
 from luntrex_proxy.store.rights import Request
 
@@ -37,9 +40,7 @@ async def restrict(
         async with pool.acquire() as connection, connection.transaction():
             made = await table.insert(connection, Right.RESTRICT, law, channel, State.OPEN, person_id=person_id)
             changed = await table.set_restricted(connection, person_id, restricted=on)
-            outcome = ("restricted" if on else "lifted") if changed else "was_so_already"
-            await table.end(connection, made.request_id, State.DONE, outcome)
-    return await table.by_reference(pool, made.reference)
+            return await _marked(connection, made, "restricted" if on else "lifted", changed=changed)
 
 
 async def object_to_analytics(
@@ -50,9 +51,12 @@ async def object_to_analytics(
         async with pool.acquire() as connection, connection.transaction():
             made = await table.insert(connection, Right.OBJECT, law, channel, State.OPEN, person_id=person_id)
             changed = await table.set_objecting(connection, person_id, objecting=on)
-            outcome = ("objected" if on else "lifted") if changed else "was_so_already"
-            await table.end(connection, made.request_id, State.DONE, outcome)
-    return await table.by_reference(pool, made.reference)
+            return await _marked(connection, made, "objected" if on else "lifted", changed=changed)
+
+
+async def _marked(connection: Connection, made: Request, outcome: str, *, changed: bool) -> Request:
+    await table.end(connection, made.request_id, State.DONE, outcome if changed else "was_so_already")
+    return await table.by_reference(joined(connection), made.reference)
 
 
 async def correct_name(
@@ -224,6 +228,21 @@ async def warnings(pool: Pool, now: datetime) -> list[tuple[Request, Stage]]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """How many open requests are how near their end, and when the next of each law is due."""
+
+    stages: dict[str, int]
+    nearest: dict[str, datetime]
+
+
+async def clocks(pool: Pool, now: datetime) -> Clocks:
+    """The clocks of everybody's open requests."""
+    found = await table.open_clocks(pool)
+    counts = Counter(each.stage(now).value for each in found)
+    return Clocks({stage.value: counts[stage.value] for stage in STAGES}, nearest(found))
+
+
 def shown(request: Request, now: datetime) -> dict[str, Any]:
     """A request as everybody with its reference may see it: no address, no person."""
     clock = request.clock
@@ -248,5 +267,4 @@ async def _done_at_once(pool: Pool, person_id: uuid.UUID, kind: Right, law: Law,
     with store_errors("note the request"):
         async with pool.acquire() as connection, connection.transaction():
             made = await table.insert(connection, kind, law, channel, State.OPEN, person_id=person_id)
-            await table.end(connection, made.request_id, State.DONE, outcome)
-    return await table.by_reference(pool, made.reference)
+            return await _marked(connection, made, outcome, changed=True)

@@ -4,10 +4,12 @@ Deadline.after_hours(name, begins, 72)    hours count as they pass, also at nigh
 Deadline.after_days(name, begins, 45)
 Deadline.after_months(name, begins, 1)    the same day of a later month, or its last day where there is none
 deadline.stage(now)                       running, half (50 % gone), late (80 % gone), over
+nearest(deadlines)                        the first due of each name
 """
 
 import calendar
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Self
@@ -59,6 +61,14 @@ class Deadline:
             return Stage.OVER
         gone = (now - self.begins) / (self.due - self.begins)
         return Stage.LATE if gone >= _LATE else Stage.HALF if gone >= _HALF else Stage.RUNNING
+
+
+def nearest(deadlines: Iterable[Deadline]) -> dict[str, datetime]:
+    """When the first one of each name is due."""
+    found: dict[str, datetime] = {}
+    for each in deadlines:
+        found[each.name] = min(each.due, found.get(each.name, each.due))
+    return found
 
 
 def months_later(begins: datetime, months: int) -> datetime:

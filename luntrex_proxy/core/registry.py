@@ -2,6 +2,7 @@
 
     in_force(versions, now)           the version of one entry that holds at `now`
     Register(entries).look_up(host)   -> Listing: complete, incomplete, overdue, retired, shipped or unlisted
+    checked(changes, today)           what somebody says of an entry, or BadEntryError
     needs_notice(old, new)            whether accounts are told 30 days ahead
 
 An entry is complete when every field says something and its next review lies ahead, at most 12 months off. What is
@@ -13,7 +14,7 @@ import datetime
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from luntrex_proxy.core.policy import BadPolicyError, Traits, read_policy
 
@@ -115,6 +116,40 @@ class Listing:
     def is_usable(self, *, strict: bool) -> bool:
         """Whether anything may be sent there."""
         return self.state is State.COMPLETE or (not strict and self.state in _TOLERATED)
+
+
+class BadEntryError(Exception):
+    """A field of an entry cannot be so; the text says what it must be."""
+
+    def __init__(self, field: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.field = field
+
+
+def checked(changes: Mapping[str, Any], today: datetime.date) -> dict[str, Any]:
+    """What somebody says of an entry, in the form in which it is kept. BadEntryError."""
+    found: dict[str, Any] = {
+        name: value.strip() if isinstance(value, str) else value for name, value in changes.items()
+    }
+    if "region" in found:
+        found["region"] = found["region"].lower()
+    if "hosts" in found:
+        found["hosts"] = tuple(sorted({host.strip().lower() for host in found["hosts"]}))
+        if not found["hosts"] or not all(map(_is_host, found["hosts"])):
+            raise BadEntryError("hosts", "is a host name or an address, without scheme, port or path")
+    if "next_review" in found and not today < found["next_review"] <= today + datetime.timedelta(REVIEW_DAYS_MAX):
+        raise BadEntryError("next_review", "is a day ahead, at most 12 months from now")
+    if "agreed_on" in found and found["agreed_on"] > today:
+        raise BadEntryError("agreed_on", "cannot lie ahead")
+    try:
+        read_policy(f"retention={found.get('kept', 'none')}; training=never")
+    except BadPolicyError:
+        raise BadEntryError("kept", "is none, or a kind and days: abuse_monitoring:30") from None
+    return found
+
+
+def _is_host(host: str) -> bool:
+    return bool(host) and (host.count(":") > 1 or not set(host) & set("/: "))
 
 
 def in_force(versions: Sequence[Entry], now: datetime.datetime) -> Entry | None:

@@ -85,6 +85,9 @@ _WATCHABLE = {
     "luntrex_retention_oldest_seconds": _Watchable("gauge", "class", "Age of the oldest row, by retention class."),
     "luntrex_retention_success_age_seconds": _Watchable("gauge", None, "Time since a run of retention was whole."),
     "luntrex_retention_overdue": _Watchable("gauge", None, "1 when that is more than 26 hours. Alert on it."),
+    "luntrex_legal_due_seconds": _Watchable(
+        "gauge", "clock", "Seconds until an answer, a notice or an erasure is due by law, the nearest of each clock."
+    ),
     "luntrex_loop_lag_seconds": _Watchable("gauge", None, "Longest delay of the event loop in the last window."),
     "luntrex_overload_stage": _Watchable("gauge", None, "0 well, 1 no keep-alive, 2 refusing requests, 3 connections."),
     "luntrex_log_fields_unlisted_total": _Watchable("counter", None, "Log fields withheld: not on the allowlist."),

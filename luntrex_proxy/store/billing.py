@@ -5,6 +5,7 @@ whose user may make no roles works without; `doctor` says so.
 """
 
 import contextlib
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import date
@@ -19,13 +20,22 @@ from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 
 ROLE: Final = "luntrex_billing"
-_COLUMNS: Final = "number, account_id, recipient, country, amount, currency, issued_on, paid_on, keep_until"
+_COLUMNS: Final = "invoice_id, number, account_id, recipient, country, amount, currency, issued_on, paid_on, keep_until"
 # ruff: noqa: S608 -- statements of constants of this file
 _INSERT: Final = (
     "INSERT INTO billing.invoice (number, account_id, recipient, country, amount, currency, issued_on, keep_until)"
     f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_COLUMNS}"
 )
 _PAY: Final = f"UPDATE billing.invoice SET paid_on = coalesce(paid_on, $2) WHERE number = $1 RETURNING {_COLUMNS}"
+_PAGE: Final = (
+    f"SELECT {_COLUMNS} FROM billing.invoice WHERE ($1::bigint IS NULL OR account_id = $1)"
+    " AND ($2::date IS NULL OR (issued_on, invoice_id) < ($2, $3::uuid))"
+    " ORDER BY issued_on DESC, invoice_id DESC LIMIT $4"
+)
+_ONE: Final = (
+    f"SELECT {_COLUMNS} FROM billing.invoice WHERE ($1::text IS NULL OR number = $1)"
+    " AND ($2::uuid IS NULL OR invoice_id = $2) AND num_nonnulls($1::text, $2::uuid) > 0"
+)
 _OF_ACCOUNTS: Final = f"SELECT {_COLUMNS} FROM billing.invoice WHERE account_id = ANY($1) ORDER BY issued_on, number"
 # A backup holds no roles and no rights, so this is done at every start.
 _GRANT: Final = f"""
@@ -40,8 +50,9 @@ GRANT {ROLE} TO CURRENT_USER;
 class Invoice:
     """An invoice; `keep_until` is the last day on which the law wants it."""
 
+    invoice_id: uuid.UUID
     number: str
-    account_id: int
+    account_id: int  # outlives the account
     recipient: str
     country: str
     amount: Decimal
@@ -120,6 +131,24 @@ async def pay(pool: Pool, number: str, on: date) -> Invoice:
                 raise RefusedError("There is no invoice of this number.")
             await audit.record(connection, "invoice.paid", number, row["account_id"])
     return Invoice(**dict(row))
+
+
+async def list_page(
+    pool: Pool, account_id: int | None = None, after: tuple[date, uuid.UUID] | None = None, limit: int | None = None
+) -> list[Invoice]:
+    """Invoices of an account, or all, the newest first, those before `after` (day of issue, id)."""
+    with store_errors("list the invoices"):
+        async with pool.acquire() as connection, connection.transaction(readonly=True), in_role(connection):
+            rows = await connection.fetch(_PAGE, account_id, *(after or (None, None)), limit)
+    return [Invoice(**dict(row)) for row in rows]
+
+
+async def find(pool: Pool, *, number: str | None = None, invoice_id: uuid.UUID | None = None) -> Invoice | None:
+    """The invoice of this number or id."""
+    with store_errors("find the invoice"):
+        async with pool.acquire() as connection, connection.transaction(readonly=True), in_role(connection):
+            row = await connection.fetchrow(_ONE, number, invoice_id)
+    return None if row is None else Invoice(**dict(row))
 
 
 async def of_accounts(connection: Connection, account_ids: list[int]) -> list[Invoice]:

@@ -71,6 +71,30 @@ async def list_all(pool: Pool, *, open_only: bool = False) -> list[ChildReport]:
     return [ChildReport(**row) for row in rows]
 
 
+async def list_page(
+    pool: Pool, before: tuple[datetime.datetime, uuid.UUID] | None, limit: int, *, open_only: bool = False
+) -> list[ChildReport]:
+    """Reports, the newest first, those before (time, id)."""
+    with store_errors("list the reports"):
+        rows = await pool.fetch(
+            f"{_SELECT} WHERE (r.ended_at IS NULL OR NOT $1)"
+            " AND ($2::timestamptz IS NULL OR (r.received_at, r.report_id) < ($2, $3::uuid))"
+            " ORDER BY r.received_at DESC, r.report_id DESC LIMIT $4",
+            open_only, *(before or (None, None)), limit,
+        )  # fmt: skip
+    return [ChildReport(**row) for row in rows]
+
+
+async def open_clocks(pool: Pool) -> list[Deadline]:
+    """The clocks of erasures that confirmed reports ask for."""
+    with store_errors("list the reports"):
+        rows = await pool.fetch(
+            "SELECT decided_at, erase_due_at FROM child_report"
+            " WHERE decision = 'confirmed' AND ended_at IS NULL AND erase_due_at IS NOT NULL"
+        )
+    return [Deadline("child_erasure", row["decided_at"], row["erase_due_at"]) for row in rows]
+
+
 async def get(pool: Pool, report_id: uuid.UUID) -> ChildReport:
     """The report of this id; an unknown one raises RefusedError."""
     with store_errors("find the report"):

@@ -9,10 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from luntrex_proxy.core.audit import Fact
-from luntrex_proxy.core.incidents import Reach
-from luntrex_proxy.store import audit
+from luntrex_proxy.core.deadlines import Deadline
+from luntrex_proxy.core.incidents import TEXT_CHARACTERS_MAX, TITLE_CHARACTERS_MAX, Incident, Reach, clocks
+from luntrex_proxy.store import audit, ownership
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.once import claimed
 
 LETTER: Final = "incident"  # the kind of the letter; the trigger `mail_proves_notice` knows it too
 _SELECT: Final = "SELECT i.* FROM incident i"
@@ -28,25 +30,15 @@ INSERT INTO incident_notice (incident_id, person_id, way, mail_id)
 SELECT $1, w.person_id, CASE WHEN $5 THEN 'mail' ELSE 'banner' END, l.mail_id
 FROM wanted w LEFT JOIN letters l USING (person_id)
 """
+_OF_ACCOUNT: Final = """
+SELECT i.* FROM incident i JOIN incident_account a USING (incident_id)
+WHERE a.account_id = $1 AND ($2::bigint IS NULL OR i.incident_id < $2) ORDER BY i.incident_id DESC LIMIT $3
+"""
+_NOTICES: Final = """
+SELECT n.notice_id, p.email, n.way, n.queued_at, n.ended_at, n.outcome FROM incident_notice n
+LEFT JOIN person p USING (person_id) WHERE n.incident_id = $1 AND n.notice_id > $2 ORDER BY n.notice_id LIMIT $3
+"""
 FIELDS: Final = ("title", "nature", "consequences", "measures", "authority_notified_at")
-_TEXT_MAX: Final = 4_000
-
-
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """One incident. Empty texts: nobody has stated it yet."""
-
-    incident_id: int
-    title: str
-    nature: str
-    consequences: str
-    measures: str
-    aware_at: datetime.datetime
-    opened_at: datetime.datetime
-    authority_notified_at: datetime.datetime | None
-    closed_at: datetime.datetime | None
-    conclusion: str | None
-    drill: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +62,19 @@ async def open_(
     *,
     drill: bool = False,
 ) -> Incident:
-    """Enter an incident; the clocks run from `aware_at`, which cannot lie ahead."""
+    """Enter an incident; the clocks run from `aware_at`, which cannot lie ahead. RefusedError."""
     said = {"nature": "", "consequences": "", "measures": "", **(texts or {})}
     _refuse_long({"title": title, **said})
     with store_errors("enter the incident"):
-        async with pool.acquire() as connection, connection.transaction():
-            if await connection.fetchval("SELECT $1 > now()", aware_at):
-                raise RefusedError("Nobody can know of an incident in advance; give a time that has passed, in UTC.")
+        async with pool.acquire() as connection, connection.transaction(), claimed(connection) as claim:
+            await _refuse_ahead(connection, aware_at)
             (row,) = await connection.fetch(
                 "INSERT INTO incident (title, aware_at, nature, consequences, measures, drill)"
                 " VALUES ($1, $2, $3, $4, $5, $6) RETURNING *",
                 title, aware_at, said["nature"], said["consequences"], said["measures"], drill,
             )  # fmt: skip
             incident = _incident(row)
+            claim.object_id = str(incident.incident_id)
             for reach in reaches:
                 await _reach(connection, incident.incident_id, reach)
             facts: dict[str, Fact] = {
@@ -101,6 +93,9 @@ async def change(pool: Pool, incident_id: int, changes: Mapping[str, str | datet
     places = ", ".join(f"{name} = ${at}" for at, name in enumerate(columns, 2))
     with store_errors("change the incident"):
         async with pool.acquire() as connection, connection.transaction():
+            told_at = changes.get("authority_notified_at")
+            if isinstance(told_at, datetime.datetime):
+                await _refuse_ahead(connection, told_at)
             row = await connection.fetchrow(
                 f"UPDATE incident SET {places} WHERE incident_id = $1 RETURNING *",  # noqa: S608 -- names of FIELDS
                 incident_id,
@@ -124,10 +119,29 @@ async def add_reach(pool: Pool, incident_id: int, reach: Reach) -> None:
             await audit.record(connection, "incident.widened", str(incident_id), facts={"reach": str(reach)})
 
 
-async def list_all(pool: Pool) -> list[Incident]:
-    """All of them, the newest first."""
+async def list_all(pool: Pool, before: int | None = None, limit: int | None = None) -> list[Incident]:
+    """All of them, the newest first, those before the number `before`."""
     with store_errors("list the incidents"):
-        return [_incident(row) for row in await pool.fetch(f"{_SELECT} ORDER BY incident_id DESC")]
+        rows = await pool.fetch(
+            f"{_SELECT} WHERE $1::bigint IS NULL OR incident_id < $1 ORDER BY incident_id DESC LIMIT $2", before, limit
+        )
+    return [_incident(row) for row in rows]
+
+
+async def list_of_account(pool: Pool, account_id: int, before: int | None, limit: int) -> list[Incident]:
+    """Those of which people of the account were told, the newest first, those before the number `before`."""
+    with store_errors("list the incidents"):
+        return [_incident(row) for row in await pool.fetch(_OF_ACCOUNT, account_id, before, limit)]
+
+
+async def open_clocks(pool: Pool) -> list[Deadline]:
+    """The clocks of incidents of which the authority was not told yet; exercises have none."""
+    with store_errors("list the incidents"):
+        rows = await pool.fetch(
+            "SELECT min(aware_at) AS aware_at FROM incident"
+            " WHERE closed_at IS NULL AND authority_notified_at IS NULL AND NOT drill"
+        )
+    return [each for row in rows if row["aware_at"] is not None for each in clocks(row["aware_at"])]
 
 
 async def get(pool: Pool, incident_id: int) -> tuple[Incident, list[Reach]]:
@@ -143,8 +157,13 @@ async def get(pool: Pool, incident_id: int) -> tuple[Incident, list[Reach]]:
     return _incident(row), [Reach(**each) for each in reaches]
 
 
-async def notify(pool: Pool, incident_id: int, person_ids: Sequence[uuid.UUID], *, by_mail: bool) -> int:
-    """Queue a letter to each of these who was not told before, or show a banner where no mail is sent; how many."""
+async def notify(
+    pool: Pool, incident_id: int, person_ids: Sequence[uuid.UUID], account_ids: Sequence[int] = (), *, by_mail: bool
+) -> int:
+    """Queue a letter to each of these who was not told before, or show a banner where no mail is sent; how many.
+
+    `account_ids`: the accounts it reached, whose own people see it from now on.
+    """
     facts = msgspec.json.encode({"incident_id": incident_id}).decode()
     with store_errors("queue the notices"):
         async with pool.acquire() as connection, connection.transaction():
@@ -152,7 +171,13 @@ async def notify(pool: Pool, incident_id: int, person_ids: Sequence[uuid.UUID], 
             if incident is None:
                 raise _unknown()
             if incident["drill"]:
-                raise RefusedError("This is an exercise: nobody is told.")
+                raise RefusedError("This is an exercise: nobody is told.", "exercise")
+            await connection.execute(
+                "INSERT INTO incident_account (incident_id, account_id) SELECT $1, account_id FROM account"
+                " WHERE account_id = ANY($2) ON CONFLICT DO NOTHING",
+                incident_id,
+                list(account_ids),
+            )
             done = await connection.execute(_NOTIFY, incident_id, list(person_ids), LETTER, facts, by_mail)
             told = int(done.rpartition(" ")[2])
             await audit.record(
@@ -161,14 +186,10 @@ async def notify(pool: Pool, incident_id: int, person_ids: Sequence[uuid.UUID], 
     return told
 
 
-async def notices(pool: Pool, incident_id: int) -> list[Notice]:
-    """Who was told, when, and how it ended: the proof."""
+async def notices(pool: Pool, incident_id: int, after: int = 0, limit: int | None = None) -> list[Notice]:
+    """Who was told, when, and how it ended, those after the number `after`: the proof."""
     with store_errors("list the notices"):
-        rows = await pool.fetch(
-            "SELECT n.notice_id, p.email, n.way, n.queued_at, n.ended_at, n.outcome FROM incident_notice n"
-            " LEFT JOIN person p USING (person_id) WHERE n.incident_id = $1 ORDER BY n.notice_id",
-            incident_id,
-        )
+        rows = await pool.fetch(_NOTICES, incident_id, after, limit)
     return [Notice(**row) for row in rows]
 
 
@@ -195,7 +216,7 @@ async def confirm_banner(pool: Pool, person_id: uuid.UUID, incident_id: int) -> 
 
 
 async def close(pool: Pool, incident_id: int, conclusion: str) -> Incident:
-    """End it, with the reason. RefusedError: it is closed, or somebody has not been told yet and is waiting."""
+    """End it, with the reason. RefusedError: it is closed already, or there is none of this number."""
     _refuse_long({"conclusion": conclusion})
     with store_errors("close the incident"):
         async with pool.acquire() as connection, connection.transaction():
@@ -207,7 +228,8 @@ async def close(pool: Pool, incident_id: int, conclusion: str) -> Incident:
             )
             if row is None:
                 raise RefusedError(
-                    "There is no open incident of this number; `luntrex-proxy incidents list` shows all."
+                    "There is no open incident of this number; `luntrex-proxy incidents list` shows all.",
+                    "closed_already",
                 )
             await audit.record(connection, "incident.closed", str(incident_id))
     return _incident(row)
@@ -226,7 +248,11 @@ def _incident(row: Any) -> Incident:
 
 async def _reach(connection: Connection, incident_id: int, reach: Reach) -> None:
     if reach.ends_at <= reach.begins_at:
-        raise RefusedError("What an incident reached ends after it begins; give a later end or an earlier begin.")
+        raise RefusedError(
+            "What an incident reached ends after it begins; give a later end or an earlier begin.", "bad_reach"
+        )
+    if reach.kind == "table" and reach.object not in {table.name for table in await ownership.tables(connection)}:
+        raise RefusedError("There is no table of this name; `luntrex-proxy privacy inventory` lists all.", "bad_reach")
     await connection.execute(
         "INSERT INTO incident_scope (incident_id, kind, object, begins_at, ends_at) VALUES ($1, $2, $3, $4, $5)"
         " ON CONFLICT (incident_id, kind, object, begins_at) DO UPDATE SET ends_at = excluded.ends_at",
@@ -235,11 +261,18 @@ async def _reach(connection: Connection, incident_id: int, reach: Reach) -> None
 
 
 def _refuse_long(texts: Mapping[str, str]) -> None:
-    if not 0 < len(texts.get("title", "-")) <= 200:
-        raise RefusedError("The title of an incident has 1 to 200 characters.")
-    if any(len(text) > _TEXT_MAX for text in texts.values()):
-        raise RefusedError(f"What is stated of an incident has at most {_TEXT_MAX} characters each.")
+    if not 0 < len(texts.get("title", "-")) <= TITLE_CHARACTERS_MAX:
+        raise RefusedError(f"The title of an incident has 1 to {TITLE_CHARACTERS_MAX} characters.", "bad_text")
+    if any(len(text) > TEXT_CHARACTERS_MAX for text in texts.values()):
+        raise RefusedError(
+            f"What is stated of an incident has at most {TEXT_CHARACTERS_MAX} characters each.", "bad_text"
+        )
+
+
+async def _refuse_ahead(connection: Connection, moment: datetime.datetime) -> None:
+    if await connection.fetchval("SELECT $1 > now()", moment):
+        raise RefusedError("This lies ahead; give a time that has passed, in UTC.", "ahead")
 
 
 def _unknown() -> RefusedError:
-    return RefusedError("There is no incident of this number; `luntrex-proxy incidents list` shows all.")
+    return RefusedError("There is no incident of this number; `luntrex-proxy incidents list` shows all.", "not_found")

@@ -15,6 +15,7 @@ from luntrex_proxy.store import accounts, audit
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.once import claimed
 
 _COLUMNS: Final = tuple(Entry.__slots__)
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM subprocessor"  # noqa: S608 -- names of fields
@@ -29,19 +30,25 @@ async def entries(pool: Pool, name: str | None = None) -> list[Entry]:
     return [_entry(row) for row in rows]
 
 
-async def change(pool: Pool, name: str, changes: Mapping[str, Any], *, in_use: bool = False) -> Entry:
+async def change(
+    pool: Pool, name: str, changes: Mapping[str, Any], *, in_use: bool = False, is_known: bool | None = None
+) -> Entry:
     """Add a version of an entry with these fields, the others as in the version before.
 
     What lets a sub-processor do more holds 30 days later, so that accounts can object, unless it documents what is
     `in_use` already or there is no account to tell. Anything else holds at once. May raise RefusedError.
+
+    `is_known`: whether there has to be such an entry already; None: either way.
     """
     if any(isinstance(value, str) and len(value) > _TEXT_MAX for value in changes.values()):
         raise RefusedError(f"Each part of an entry has at most {_TEXT_MAX} characters.")
     with store_errors("change the register of sub-processors"):
-        async with pool.acquire() as connection, connection.transaction():
+        async with pool.acquire() as connection, connection.transaction(), claimed(connection) as claim:
             version = await next_version(connection)
+            claim.object_id = name
             now: datetime.datetime = await connection.fetchval("SELECT now()")
             known = [_entry(row) for row in await connection.fetch(f"{_SELECT} WHERE name = $1 ORDER BY 2", name)]
+            _refuse_unexpected(name, bool(known), is_known)
             entry = _changed(name, known, changes, now)
             told = in_use or not await connection.fetchval("SELECT EXISTS (SELECT FROM account)")
             entry = replace(entry, effective_at=_effective_at(entry, known, now, told=told))
@@ -59,6 +66,17 @@ async def change(pool: Pool, name: str, changes: Mapping[str, Any], *, in_use: b
     return entry
 
 
+def _refuse_unexpected(name: str, is_known: bool, expected: bool | None) -> None:
+    if is_known and expected is False:
+        raise RefusedError(f"There is an entry {name!r} already.", "name_taken")
+    if not is_known and expected:
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> RefusedError:
+    return RefusedError(f"There is no entry {name!r}; `luntrex-proxy registry list` shows all.", "not_found")
+
+
 def _changed(name: str, known: list[Entry], changes: Mapping[str, Any], now: datetime.datetime) -> Entry:
     if known:
         newest = known[-1]
@@ -66,10 +84,10 @@ def _changed(name: str, known: list[Entry], changes: Mapping[str, Any], now: dat
         entry = replace(newest, **given, entry_version=newest.entry_version + 1, announced_at=now, effective_at=now)
         if replace(entry, entry_version=newest.entry_version, announced_at=newest.announced_at,
                    effective_at=newest.effective_at) == newest:  # fmt: skip
-            raise RefusedError(f"The entry {name} says so already.")
+            raise RefusedError(f"The entry {name} says so already.", "unchanged")
         return entry
     if changes.get("retired"):
-        raise RefusedError(f"There is no entry {name!r}; `luntrex-proxy registry list` shows all.")
+        raise _unknown(name)
     empty: dict[str, Any] = dict.fromkeys(_COLUMNS, "") | {"agreed_on": None, "next_review": None, "hosts": ()}
     known_by = {"name": name, "entry_version": 1, "retired": False, "announced_at": now, "effective_at": now}
     entry = Entry(**{**empty, **changes, **known_by})

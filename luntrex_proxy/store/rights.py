@@ -120,18 +120,35 @@ async def by_reference(pool: Pool, reference: str) -> Request:
 
 
 async def listed(
-    pool: Pool, *, person_id: uuid.UUID | None = None, only_open: bool = True, limit: int = 1_000
+    pool: Pool,
+    *,
+    person_id: uuid.UUID | None = None,
+    only_open: bool = True,
+    after: tuple[datetime, uuid.UUID] | None = None,
+    limit: int = 1_000,
 ) -> list[Request]:
-    """Requests, the oldest first; those of one person, or everybody's."""
+    """Requests, the oldest first, those behind `after` (time, id); those of one person, or everybody's."""
     with store_errors("list the requests"):
         rows = await pool.fetch(
             f"SELECT {_COLUMNS} FROM rights_request WHERE ($1::uuid IS NULL OR person_id = $1)"
-            " AND (closed_at IS NULL OR NOT $2) ORDER BY received_at, request_id LIMIT $3",
-            person_id,
-            only_open,
-            limit,
-        )
+            " AND (closed_at IS NULL OR NOT $2)"
+            " AND ($3::timestamptz IS NULL OR (received_at, request_id) > ($3, $4::uuid))"
+            " ORDER BY received_at, request_id LIMIT $5",
+            person_id, only_open, *(after or (None, None)), limit,
+        )  # fmt: skip
     return [_request(row) for row in rows]
+
+
+async def open_clocks(pool: Pool, *, only_first: bool = False) -> list[Deadline]:
+    """The clocks of all open requests, or only of those that came first: none of its law is due before."""
+    received_at = "min(received_at) AS received_at" if only_first else "received_at"
+    groups = " GROUP BY 1, 2" if only_first else ""
+    with store_errors("list the requests"):
+        rows = await pool.fetch(
+            f"SELECT law, extended_at IS NOT NULL AS extended, {received_at} FROM rights_request"
+            f" WHERE closed_at IS NULL{groups}"
+        )
+    return [clock(Law(row["law"]), row["received_at"], extended=row["extended"]) for row in rows]
 
 
 async def open_erasures(connection: Connection, person_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:

@@ -1,7 +1,9 @@
-"""`apply` and `tokens` as a user runs them: what is printed where, and the exit status."""
+"""`apply`, `tokens` and `billing` as a user runs them: what is printed where, and the exit status."""
 
 import asyncio
+import datetime
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from luntrex_proxy.cli import main
 from luntrex_proxy.core.tokens import is_token
-from luntrex_proxy.store import tokens
+from luntrex_proxy.store import accounts, billing, tokens
 from luntrex_proxy.store.database import Pool
 from tests.people import make_person
 from tests.postgres import database, database_dsn, postgres_dsn
@@ -93,3 +95,19 @@ async def test_tokens_are_made_listed_and_ended(database: Pool) -> None:
     assert "no person with this address" in nobody.stderr
     whole = await run("tokens", "revoke", made["token"], "--person", "ada@example.org", status=1)
     assert made["token"] not in whole.output
+
+
+async def test_invoices_are_listed_and_shown(database: Pool) -> None:
+    """Of one account or all, erased ones without a name; an unknown number or account is said."""
+    account = (await accounts.create(database, "acme")).account_id
+    for number, whose in (("A-1", account), ("B-1", 4_711)):
+        day = datetime.date(2026, 1, 31)
+        await billing.issue(database, whose, number, "Acme", "DE", Decimal("12.50"), "EUR", day)
+    listed = json.loads((await run("billing", "list", "--json")).stdout)
+    assert {each["number"]: each["account"] for each in listed} == {"A-1": "acme", "B-1": None}
+    (mine,) = json.loads((await run("billing", "list", "--account", "acme", "--json")).stdout)
+    assert (mine["amount"], mine["paid_on"], mine["keep_until"]) == ("12.50", None, "2034-12-31")
+    assert json.loads((await run("billing", "show", "A-1", "--json")).stdout) == mine
+    assert "12.50" in (await run("billing", "show", "A-1")).stdout
+    assert "billing list" in (await run("billing", "show", "A-2", status=1)).stderr
+    await run("billing", "list", "--account", "nobody", status=1)

@@ -115,9 +115,10 @@ class Api:
 
 
 @contextlib.asynccontextmanager
-async def running_api(database: Pool, directory: Path) -> AsyncIterator[Api]:
-    """The API on a loopback port."""
-    services = Services(Settings(), database, LOOKUP, directory, key_bcrypt_cost=4)
+async def running_api(database: Pool, directory: Path, **sections: Any) -> AsyncIterator[Api]:
+    """The API on a loopback port, with these sections of the configuration."""
+    settings = Settings.model_validate({"privacy": {"contact": "privacy@example.test"}} | sections)
+    services = Services(settings, database, LOOKUP, directory, key_bcrypt_cost=4)
     app = web.Application()
     add_console(app, services)
     runner = QuietRunner(app, shutdown_timeout_s=1)

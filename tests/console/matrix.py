@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ from luntrex_proxy.control import consents
 from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.core.rights import Law, Right, State
 from luntrex_proxy.core.roles import Permission, Role
-from luntrex_proxy.store import apikeys, members, registry, rights
+from luntrex_proxy.store import apikeys, billing, childreports, incidents, members, registry, rights
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.frames import encode_record
 from luntrex_proxy.store.partitions import ensure_partitions
@@ -240,6 +241,42 @@ async def _captured(world: World, account: int, person_id: str) -> dict[str, str
     return {"capture_id": str(capture_id)}
 
 
+async def an_incident(world: World, _account: int, _caller: Caller) -> dict[str, str]:
+    """An open one that reached nobody, of which everything is stated."""
+    stated = {"nature": "A leak.", "consequences": "None.", "measures": "Mended."}
+    now = datetime.datetime.fromtimestamp(time.time() - 60, datetime.UTC)
+    made = await incidents.open_(world.api.pool, fresh(), now, (), stated)
+    return {"incident_id": str(made.incident_id)}
+
+
+async def a_report(world: World, _account: int, _caller: Caller) -> dict[str, str]:
+    """A report about somebody who is here."""
+    person_id = uuid.UUID(await world.api.person())
+    address = await world.api.pool.fetchval("SELECT email FROM person WHERE person_id = $1", person_id)
+    await childreports.receive(world.api.pool, address, None, "other")
+    report_id = await world.api.pool.fetchval("SELECT report_id FROM child_report WHERE reported_address = $1", address)
+    return {"report_id": str(report_id)}
+
+
+async def an_invoice(world: World, account: int, _caller: Caller) -> dict[str, str]:
+    """An invoice of the account."""
+    day = datetime.date(2026, 1, 31)
+    made = await billing.issue(world.api.pool, account, fresh(), "Acme", "DE", Decimal("12.50"), "EUR", day)
+    return {"invoice_id": str(made.invoice_id)}
+
+
+async def an_entry(world: World, _account: int, _caller: Caller) -> dict[str, str]:
+    """An entry of the register that counts already."""
+    name = fresh()
+    await registry.change(world.api.pool, name, {"hosts": (f"{name}.example",)}, in_use=True)
+    return {"subprocessor": name}
+
+
+def a_reach() -> dict[str, str]:
+    """Something that an incident can reach."""
+    return {"kind": "upstream", "object": "openai", "begins_at": "2026-01-31T00:00:00Z"}
+
+
 @dataclass(frozen=True)
 class Row:
     """Who may: roles in the account of the path, or a kind of person."""
@@ -308,6 +345,31 @@ ROWS = {
     "rights.withdraw": Row(Who.SIGNED_IN, place=a_request),
     "rights.status": Row(Who.ANYONE, place=a_request),
     "rights.list": Row(Who.OPERATOR),
+    "rights.clocks": Row(Who.OPERATOR),
+    "incidents.list": Row(Who.OPERATOR),
+    "incidents.list_of_account": Row(_roles(O, A, P)),
+    "incidents.open": Row(Who.OPERATOR, body=lambda: {"title": fresh(), "reaches": [a_reach()]}),
+    "incidents.drill": Row(Who.OPERATOR, body=lambda: {"reaches": [a_reach()]}),
+    "incidents.get": Row(Who.OPERATOR, place=an_incident),
+    "incidents.change": Row(Who.OPERATOR, place=an_incident, body=lambda: {"title": fresh()}),
+    "incidents.close": Row(Who.OPERATOR, place=an_incident, body=lambda: {"conclusion": "Over."}),
+    "incidents.affected": Row(Who.OPERATOR, place=an_incident),
+    "incidents.affected_accounts": Row(Who.OPERATOR, place=an_incident),
+    "incidents.affected_people": Row(Who.OPERATOR, place=an_incident),
+    "incidents.drafts": Row(Who.OPERATOR, place=an_incident),
+    "incidents.notify": Row(Who.OPERATOR, place=an_incident),
+    "incidents.notices": Row(Who.OPERATOR, place=an_incident),
+    "child_reports.list": Row(Who.OPERATOR),
+    "child_reports.get": Row(Who.OPERATOR, place=a_report),
+    "child_reports.confirm": Row(Who.OPERATOR, place=a_report),
+    "child_reports.dismiss": Row(Who.OPERATOR, place=a_report),
+    "registry.list": Row(Who.OPERATOR),
+    "registry.add": Row(Who.OPERATOR, body=lambda: {"name": fresh(), "hosts": [f"{fresh()}.example"]}),
+    "registry.versions": Row(Who.OPERATOR, place=an_entry),
+    "registry.set": Row(Who.OPERATOR, place=an_entry, body=lambda: {"purpose": fresh()}),
+    "registry.retire": Row(Who.OPERATOR, place=an_entry),
+    "invoices.list": Row(_roles(O, A, B)),
+    "invoices.get": Row(_roles(O, A, B), place=an_invoice),
     "upstreams.list": Row(Who.OPERATOR),
     "usage.totals": Row(_roles(O, A, D, B, V)),
     "usage.requests": Row(_roles(O, A, D, B, V)),

@@ -2,16 +2,20 @@
 
 import io
 import re
+import time
 import zipfile
+from datetime import UTC, datetime, timedelta
 
 from luntrex_proxy.control import rights, rightsform
 from luntrex_proxy.core.rights import Law
+from luntrex_proxy.store import audit
 from luntrex_proxy.store.database import Pool
 from tests.console.conftest import Api
 from tests.console.test_pages import Open, opened, services_behind
 from tests.people import MAIL, make_person
 
 __all__ = ["opened"]
+NOW = datetime.fromtimestamp(time.time(), UTC)
 
 
 async def test_the_form_and_its_way(database: Pool, opened: Open) -> None:
@@ -59,3 +63,23 @@ async def test_a_download_works_once(api: Api, database: Pool, database_dsn: str
             assert b"down@example.org" in archive.read("data/person.json")
     async with api.client.post(f"{base}/rights/download", data=f"token={token}", headers=headers) as answer:
         assert answer.status == 422
+
+
+async def test_an_operator_reads_all_requests_and_their_clocks(api: Api, database: Pool) -> None:
+    """Page by page, and it is on record; how many are near their end, and when the next of each law is due."""
+    token = await api.token(await api.person(operator=True))
+    laws = [Law.GDPR, Law.LGPD, Law.GDPR]
+    for number, law in enumerate(laws):
+        await rights.ask_erasure(
+            database, await make_person(database, f"{number}@example.org"), NOW, timedelta(days=30), law=law
+        )
+    await database.execute("UPDATE rights_request SET received_at = $1 WHERE law = 'lgpd'", NOW - timedelta(days=8))
+    first = (await api.ask("GET", "/rights?limit=2", token=token)).body
+    rest = (await api.ask("GET", f"/rights?limit=2&cursor={first['next_cursor']}", token=token)).body
+    assert [each["law"] for each in (*first["items"], *rest["items"])] == ["lgpd", "gdpr", "gdpr"]
+    reads = [entry.object_id for entry in await audit.newest(database, 50, act="operator.read")]
+    assert reads == ["rights.list"] * 2
+    shown = (await api.ask("GET", "/rights/clocks", token=token)).body
+    assert (shown["open"], shown["clocks"]) == (3, {"running": 2, "half": 1, "late": 0, "over": 0})
+    assert datetime.fromisoformat(shown["nearest"]["lgpd"]) == NOW + timedelta(days=7)
+    assert shown["nearest"].keys() == {"gdpr", "lgpd"}

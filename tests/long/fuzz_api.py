@@ -12,7 +12,7 @@ from luntrex_proxy.store.database import close_pool, open_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.migrate import migrate
 from tests.console.conftest import running_api
-from tests.console.fuzzing import fuzz
+from tests.console.fuzzing import PATIENT, fuzz
 
 
 async def run(dsn: str, directory: Path) -> int:
@@ -21,7 +21,7 @@ async def run(dsn: str, directory: Path) -> int:
     await migrate(pool, post=True)
     worst = 0
     for by_session in (False, True):
-        async with running_api(pool, directory) as api:
+        async with running_api(pool, directory, **PATIENT) as api:
             status, report = await fuzz(api, directory, *sys.argv[1:], by_session=by_session)
         print(report)
         worst = max(worst, status)

@@ -29,6 +29,9 @@ PARAMETERS: Final = {
     "person_id": (_UUID, "Id of the person."),
     "invitation_id": (_UUID, "Id of the invitation."),
     "capture_id": (_UUID, "Id of the debug capture."),
+    "incident_id": (r"[1-9][0-9]{0,17}", "Number of the incident."),
+    "report_id": (_UUID, "Id of the report."),
+    "invoice_id": (_UUID, "Id of the invoice."),
     "session_id": (_UUID, "Id of the session."),
 }
 

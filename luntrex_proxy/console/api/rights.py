@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from luntrex_proxy.console.api.operations import Body, Call, Listed, Operation, PageQuery, Shown, Who, page
-from luntrex_proxy.control import rights
+from luntrex_proxy.control import acts, rights
 from luntrex_proxy.control.links import console_url
 from luntrex_proxy.control.rights import Law, Request
 from luntrex_proxy.core.roles import Permission
@@ -54,6 +54,18 @@ class ExportShown(Shown):
     reference: str
 
 
+class ClocksShown(Shown):
+    """How near the open requests are to the end of their time."""
+
+    open: int
+    clocks: dict[Literal["running", "half", "late", "over"], int] = Field(
+        description="How many by what is gone of their time: less than half, half, four fifths, all of it."
+    )
+    nearest: dict[Literal["gdpr", "ccpa", "lgpd"], datetime] = Field(
+        description="When the next answer is due, by law; one without an open request is left out."
+    )
+
+
 class LawBody(Body):
     """Under which law one asks."""
 
@@ -73,10 +85,7 @@ class NoteBody(LawBody):
 
 
 async def _list(call: Call) -> Listed:
-    found = await rights.listed(call.services.pool, person_id=_me(call), only_open=False)
-    after = (datetime.min.replace(tzinfo=UTC).isoformat(), "") if call.after is None else tuple(call.after)
-    rows = [each for each in found if (each.received_at.isoformat(), each.reference) > after][: call.rows]
-    return page(call, rows, _shown, lambda each: (each.received_at.isoformat(), each.reference))
+    return await _page(call, _me(call))
 
 
 async def _access(call: Call) -> AccessShown:
@@ -134,10 +143,21 @@ async def _status(call: Call) -> RequestShown:
 
 
 async def _all(call: Call) -> Listed:
-    found = await rights.listed(call.services.pool)
-    after = (datetime.min.replace(tzinfo=UTC).isoformat(), "") if call.after is None else tuple(call.after)
-    rows = [each for each in found if (each.received_at.isoformat(), each.reference) > after][: call.rows]
-    return page(call, rows, _shown, lambda each: (each.received_at.isoformat(), each.reference))
+    await acts.record_read(call.services.pool, "rights.list")
+    return await _page(call, None)
+
+
+async def _page(call: Call, person_id: uuid.UUID | None) -> Listed:
+    after = None if call.after is None else (datetime.fromisoformat(call.after[0]), uuid.UUID(call.after[1]))
+    found = await rights.listed(
+        call.services.pool, person_id=person_id, only_open=person_id is None, after=after, limit=call.rows
+    )
+    return page(call, found, _shown, lambda each: (each.received_at.isoformat(), str(each.request_id)))
+
+
+async def _clocks(call: Call) -> ClocksShown:
+    found = await rights.clocks(call.services.pool, _now())
+    return ClocksShown(open=sum(found.stages.values()), clocks=found.stages, nearest=found.nearest)
 
 
 def _shown(request: Request) -> RequestShown:
@@ -211,6 +231,11 @@ OPERATIONS: Final = (
         name="rights.status", method="GET", path="/rights/{reference}",
         summary="Show how a request stands, and the receipt of an erasure.",
         access=Who.ANYONE, handler=_status, answer=RequestShown, problems=("not_found",),
+    ),
+    Operation(
+        name="rights.clocks", method="GET", path="/rights/clocks",
+        summary="Count open requests by how near the end of their time is, and show when the next is due.",
+        access=Who.OPERATOR, scopes=(Permission.PRIVACY_READ,), handler=_clocks, answer=ClocksShown,
     ),
     Operation(
         name="rights.list", method="GET", path="/rights", summary="List open requests of everybody.",

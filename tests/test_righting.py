@@ -1,0 +1,50 @@
+"""Legal clocks in the daemon: how near the next end of each is, as a scrape shows it."""
+
+import datetime
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from luntrex_proxy.control import children, rights
+from luntrex_proxy.core.rights import Law
+from luntrex_proxy.observe.metrics import Metrics
+from luntrex_proxy.righting import Rights
+from luntrex_proxy.store import childreports, incidents
+from luntrex_proxy.store.database import Pool
+from tests.people import make_person
+from tests.postgres import database, database_dsn, postgres_dsn
+
+__all__ = ["database", "database_dsn", "postgres_dsn"]
+NOW = datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+async def test_the_nearest_end_of_each_clock_is_a_metric(database: Pool, tmp_path: Path) -> None:
+    """Of several the first; negative when it is over; none for what nobody waits for, exercises included."""
+    kept = Rights(database, tmp_path, 2192)
+    await kept.round()
+    assert kept.due_s() == {}
+    for number, days in enumerate((3, 20)):
+        person = await make_person(database, f"{number}@example.org")
+        asked = await rights.ask_erasure(database, person, NOW, 30 * DAY, law=Law.LGPD)
+        await database.execute(
+            "UPDATE rights_request SET received_at = $2 WHERE reference = $1", asked.reference, NOW - days * DAY
+        )
+    await incidents.open_(database, "exercise", NOW - 70 * HOUR, drill=True)
+    number = (await incidents.open_(database, "A leak", NOW - 30 * HOUR)).incident_id
+    await make_person(database, "kid@example.org")
+    await childreports.receive(database, "kid@example.org", None, "other")
+    await children.confirm(database, (await childreports.list_all(database))[0].report_id, NOW)
+    await kept.round()
+    due = {clock: round(left_s / 3600) for clock, left_s in kept.due_s().items()}
+    assert due.pop("gdpr") > 24 * 27  # the child's erasure is a request as well
+    assert due == {"lgpd": -5 * 24, "decision": -6, "authority": 42, "child_erasure": 72}
+    metrics = Metrics(version="1")
+    metrics.watch("luntrex_legal_due_seconds", kept.due_s)
+    assert b'luntrex_legal_due_seconds{clock="authority"} 151' in metrics.render()
+    await incidents.change(database, number, {"authority_notified_at": NOW - HOUR})
+    await kept.round()
+    assert kept.due_s().keys() == {"gdpr", "lgpd", "child_erasure"}
+    assert kept.due_s()["lgpd"] == pytest.approx(-5 * 86_400, abs=60)
