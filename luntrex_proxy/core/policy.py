@@ -110,11 +110,12 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
         return self.admits(_STRANGER)
 
     def without_consent(self, default: "Policy", *, training: bool, keeping: bool) -> "Policy":
-        """This policy of an account, no wider than `default` in what its owner has not agreed to (False).
+        """This policy for an account whose owner has not agreed to everything (False): no training at all, whatever
+        the configuration allows, and nothing kept beyond `default`.
 
         Where requests are processed is no matter of consent.
         """
-        trains = self.trains if training else min(self.trains, default.trains)
+        trains = self.trains if training else _TRAINS[Training.NEVER]
         kept, kept_days = self.kept, self.kept_days
         if not keeping and kept != _KEPT[RetentionKind.NONE]:
             kept, kept_days = min(kept, default.kept), min(kept_days, default.kept_days)

@@ -43,10 +43,10 @@ def authorise(
     resolution = catalogue.resolve(model, call.route.dialect)
     if resolution is None:
         raise Refusal("model_not_found", "model")
-    policy = default
-    if caller.policy is not None:
-        # What its owner has not agreed to is no wider than the default, whoever set the policy.
-        policy = caller.policy.without_consent(
+    policy = default if caller.policy is None else caller.policy
+    if policy is not default or policy.trains:
+        # Training needs the owner's word whoever set the policy, the configuration included.
+        policy = policy.without_consent(
             default,
             training=bool(caller.consents & TRAINING_BIT),
             keeping=bool(caller.consents & PROVIDER_RETENTION_BIT),

@@ -29,7 +29,8 @@ class Policy(Section):
     )
     training: Annotated[Training, yes_is_a_word] = Field(
         Training.NEVER,
-        description="The most training there may be: never, unless_opted_out, yes or unknown (anything).",
+        description="The most training there may be: never, unless_opted_out, yes or unknown (anything). Only accounts "
+        "whose owner consents to training get more than never.",
     )
 
     def bound(self) -> core.Policy:
@@ -39,10 +40,16 @@ class Policy(Section):
 
 
 def outsiders(settings: "Settings") -> Iterator[str]:
-    """One sentence for each upstream that accounts without a policy of their own can't use."""
+    """One sentence for each upstream that accounts without a policy and consents of their own can't use."""
     bound = settings.policy.bound()
+    asked = bound.without_consent(bound, training=False, keeping=False)
     for upstream in settings.upstreams:
         names = bound.excluded_by(upstream.traits)
+        if not names and asked.excluded_by(upstream.traits):
+            yield (
+                f"Upstream {upstream.name} may train on what it is sent: requests for it get 403, except from accounts "
+                "whose owner consents to training (`luntrex-proxy consents give ACCOUNT training`)."
+            )
         if names:
             unstated = [name for name in names if getattr(upstream, name) in _UNSTATED]
             advice = f"state {' and '.join(unstated)} with the upstream" if unstated else "widen the section policy"

@@ -205,6 +205,25 @@ async def test_an_account_is_no_wider_than_its_owner_agreed_to() -> None:
             assert len(running.outside.requests) == 2
 
 
+async def test_a_wide_configuration_is_nobodys_consent_to_training() -> None:
+    """The installation's own policy may allow it: without the owner's word no byte goes there, with it all do."""
+    anything = Policy()
+    for traits in (TRAINED, {"training": "yes"}, UNKNOWN):
+        async with scene(anything, ("out", "in"), **traits) as both:
+            assert (await both.ask()).json() == {"from": "in"}
+            assert both.outside.connections == 0
+        async with scene(anything, ("out",), **traits) as running:
+            for consents in (0, PROVIDER_RETENTION_BIT):
+                running.gateway.keys.callers[KEY.encode()] = Caller(7, "k" * 12, consents=consents)
+                answer = await running.ask()
+                assert (answer.status, names(answer)) == (403, "training")
+            assert running.outside.connections == 0
+            running.gateway.keys.callers[KEY.encode()] = Caller(7, "k" * 12, consents=TRAINING_BIT)
+            assert (await running.ask()).status == 200
+            assert (await running.ask(BODY, "x-luntrex-policy: training=never")).status == 403
+            assert len(running.outside.requests) == 1
+
+
 COUNT = f"{MESSAGES}/count_tokens"
 CODE = {"type": "code_execution_20250825", "name": "c"}
 FORBIDDEN = [
@@ -270,6 +289,8 @@ async def test_fields_beyond_the_policy(path: str, more: dict[str, Any], field: 
         assert answer.json()["error"]["message"].startswith(f"{field}: ")
         assert (running.inside.connections, running.outside.connections) == (0, 0)
     async with scene(Policy(), ("in",)) as running:
+        # Some of it reaches strangers, who may train on it.
+        running.gateway.keys.callers[KEY.encode()] = Caller(7, "k" * 12, consents=TRAINING_BIT)
         answer = await running.ask(body, path=path)
         assert answer.status == (200 if (path, more, field) in FORBIDDEN else 400)
         assert len(running.inside.requests) == (answer.status == 200)

@@ -96,13 +96,17 @@ LOCAL = "upstreams: [{name: a, dialect: openai, base_url: 'http://127.0.0.1:1/v1
         (LOCAL % "", ["retention and training", "state retention and training with the upstream"]),
         (LOCAL % ", retention: none", ["its training:", "state training with the upstream"]),
         (LOCAL % ", retention: none, training: yes", ["its training:", "widen the section policy"]),
-        ("policy: {training: yes}\n" + LOCAL % ", retention: none, training: yes", []),
+        (
+            "policy: {training: yes}\n" + LOCAL % ", retention: none, training: yes",
+            ["may train on what it is sent", "`luntrex-proxy consents give ACCOUNT training`"],
+        ),
         (
             "policy: {regions: [eu]}\n" + LOCAL % ", retention: none, training: never",
             ["its region:", "state region with"],
         ),
         ("policy: {regions: [EU]}\n" + LOCAL % ", region: eu, retention: none, training: never", []),
-        ("policy: {retention: unknown, training: unknown}\n" + LOCAL % "", []),
+        ("policy: {retention: unknown, training: unknown}\n" + LOCAL % "", ["may train on what it is sent"]),
+        ("policy: {retention: unknown, training: unknown}\n" + LOCAL % ", training: never", []),
     ],
 )
 def test_upstreams_outside_the_default_policy_are_told(loaded: Load, text: str, said: list[str]) -> None:

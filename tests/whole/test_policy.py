@@ -34,7 +34,8 @@ def outside(servers: LoopThread) -> Iterator[ScriptedUpstream]:
 def daemon(servers: LoopThread, inside: ScriptedUpstream, outside: ScriptedUpstream) -> Iterator[Daemon]:
     there = f"{outside.url}/v1"
     configuration = {
-        "policy": {"regions": ["eu", "ch"], "retention": "none"},
+        # Training too: that an owner has to agree to it holds whatever the configuration says.
+        "policy": {"regions": ["eu", "ch"], "retention": "none", "training": "yes"},
         "upstreams": [
             upstream("inside", "openai", f"{inside.url}/v1"),
             upstream("elsewhere", "openai", there, region="us"),
@@ -99,8 +100,9 @@ def test_pseudonyms_outlive_a_start(daemon: Daemon, inside: ScriptedUpstream) ->
 def test_start_tells_who_is_outside(daemon: Daemon) -> None:
     """Each upstream that the default policy leaves out is named at start, with what to write."""
     said = daemon.stderr.read_text()
-    for name in ("elsewhere", "keeps", "trains", "unknown"):
+    for name in ("elsewhere", "keeps", "unknown"):
         assert f"Upstream {name} is outside the default privacy policy" in said
+    assert "Upstream trains may train on what it is sent" in said
     assert "Upstream inside " not in said
 
 
@@ -128,20 +130,26 @@ def test_an_account_may_have_a_policy_of_its_own(
 def test_an_owner_agrees_to_training_or_it_does_not_happen(
     daemon: Daemon, outside: ScriptedUpstream, inside: ScriptedUpstream
 ) -> None:
-    """A policy that allows it is not enough: the consent is, until the second in which it is withdrawn."""
+    """A policy that allows it, the configuration's or the account's own, is not enough: the consent is, until the
+    second in which it is withdrawn."""
     outside.script = inside.script = lambda exchange: bodies.answer_by_path(exchange.path, exchange.body)
+    asked = outside.connections
+    assert status(daemon, "trains") == 403
     daemon.cli("accounts", "policy", daemon.account, "region=eu; retention=none; training=yes")
     wait_until(lambda: status(daemon, "all") == 200)
     assert status(daemon, "trains") == 403
+    assert outside.connections == asked
     daemon.cli("consents", "give", daemon.account, "training")
     wait_until(lambda: status(daemon, "trains") == 200)
     assert "training" in daemon.cli("consents", "list", daemon.account, "--json").stdout
+    daemon.cli("accounts", "policy", daemon.account, "--default")
+    wait_until(lambda: status(daemon, "elsewhere") == 403)
+    assert status(daemon, "trains") == 200
     daemon.cli("consents", "withdraw", daemon.account, "training")
     wait_until(lambda: status(daemon, "trains") == 403)
     assert daemon.cli("consents", "withdraw", daemon.account, "training", check=False).returncode == 1
     assert daemon.cli("consents", "give", daemon.account, "all", check=False).returncode == 2
     assert daemon.cli("consents", "give", daemon.account, "training", "--owner", "x@y.z", check=False).returncode == 1
-    daemon.cli("accounts", "policy", daemon.account, "--default")
 
 
 def status(daemon: Daemon, model: str) -> int:
