@@ -1,6 +1,7 @@
 """Requests by the public form, without signing in: a letter with a link asks whether it was them, then it is done.
 
 The form's answer is the same whether the address is known here or not. What the link lets do is done by POST only.
+Of a person with a second factor the mailbox alone is not proof enough: the request waits for an answer by hand.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from luntrex_proxy.control.services import Services
 from luntrex_proxy.control.sessions import new_token, token_hash
 from luntrex_proxy.core.people import ADDRESS_RULE, read_address
 from luntrex_proxy.core.rights import Law, Right, State
-from luntrex_proxy.store import mail, subjects
+from luntrex_proxy.store import mail, subjects, totp
 from luntrex_proxy.store import rights as table
 from luntrex_proxy.store.database import Connection, store_errors
 from luntrex_proxy.store.rights import Request
@@ -23,6 +24,8 @@ PATH = "/rights/confirm"
 LETTER = "rights_confirm"
 # To one address in a day, however many networks ask: no mailbox is filled, and whose it is has links enough.
 _LETTERS_MAX = 20
+# What would hand data out, stop keys or erase. An objection harms nobody, and corrections are looked at anyway.
+_NEED_PROOF = frozenset({Right.ACCESS, Right.EXPORT, Right.RESTRICT, Right.ERASE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Confirmed:
 
     request: Request
     token: str = ""
+    by_hand: bool = False  # the person has a second factor, so the letter alone does not carry it out
 
 
 async def ask(services: Services, address: str, right: Right, law: Law, network: str) -> Request:
@@ -60,7 +64,7 @@ async def link_for(services: Services, request_id: str) -> str | None:
 async def confirm(services: Services, token: str, now: datetime) -> Confirmed:
     """Do what was asked for. DeadLinkError: the link was used, is a day old, or never was one."""
     grace = timedelta(days=services.settings.privacy.erasure_grace_days)
-    offered = ""
+    offered, by_hand = "", False
     with store_errors("confirm the request"):
         async with services.pool.acquire() as connection, connection.transaction():
             request = await table.confirm(connection, token_hash(token))
@@ -69,8 +73,10 @@ async def confirm(services: Services, token: str, now: datetime) -> Confirmed:
             if request.person_id is None:
                 await table.end(connection, request.request_id, State.DONE, "nothing_held")
             else:
-                offered = await _carry_out(connection, request, now + grace)
-    return Confirmed(await table.by_reference(services.pool, request.reference), offered)
+                by_hand = request.kind in _NEED_PROOF and await totp.is_in_use(connection, request.person_id)
+                if not by_hand:
+                    offered = await _carry_out(connection, request, now + grace)
+    return Confirmed(await table.by_reference(services.pool, request.reference), offered, by_hand)
 
 
 async def _carry_out(connection: Connection, request: Request, act_at: datetime) -> str:

@@ -49,6 +49,14 @@ async def find(pool: Pool, sealer: Sealer, person_id: uuid.UUID) -> Factor | Non
     return None if row is None else Factor(sealer.open(_place(person_id), row[0]), row[1], row[2])
 
 
+async def is_in_use(connection: Connection, person_id: uuid.UUID) -> bool:
+    """Whether the person is asked for codes, in the caller's transaction."""
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM totp WHERE person_id = $1 AND confirmed_at IS NOT NULL)", person_id
+    )
+    return found
+
+
 async def use_step(pool: Pool, person_id: uuid.UUID, step: int) -> bool:
     """Whether the code of this step was not used yet; it is now."""
     with store_errors("note the code"):

@@ -243,6 +243,24 @@ async def test_a_request_by_form(
             assert "data/person.json" in archive.namelist()
 
 
+@pytest.mark.parametrize("right", list(Right))
+async def test_a_mailbox_is_no_second_factor(database: Pool, tmp_path: Path, right: Right) -> None:
+    """Who has one: a letter alone hands out, stops and erases nothing; somebody answers, within the law's time."""
+    services = services_of(database, tmp_path, **MAIL)
+    person = await make_person(database)
+    await database.execute("INSERT INTO totp (person_id, seed, confirmed_at) VALUES ($1, $2, now())", person, b"sealed")
+    await rightsform.ask(services, "ada@example.org", right, Law.GDPR, "192.0.2.0/24")
+    sent = await letter(database, services)
+    assert sent is not None
+    done = await rightsform.confirm(services, sent.paragraphs[1].partition("token=")[2], NOW)
+    assert (done.token, done.by_hand) == ("", right not in (Right.OBJECT, Right.CORRECT))
+    assert done.request.state is (State.DONE if right is Right.OBJECT else State.OPEN)
+    assert await rights.carry_out_due(database, tmp_path, NOW + timedelta(days=30), 2192) == 0
+    assert await database.fetchval("SELECT status FROM person WHERE person_id = $1", person) == "active"
+    told = await rights.warnings(database, NOW + timedelta(days=27))
+    assert [stage for _, stage in told] == ([] if right is Right.OBJECT else [Stage.LATE])
+
+
 async def ask_often(services: rightsform.Services) -> None:
     for _ in range(50):
         await rightsform.ask(services, "nobody@example.org", Right.ERASE, Law.GDPR, "192.0.2.0/24")

@@ -41,19 +41,20 @@ async def _link(page: Page) -> Mapping[str, Any]:
 
 async def _confirm(page: Page) -> web.StreamResponse:
     done = await rightsform.confirm(page.services, page.field("token"), _now())
-    return page.show("rights_status.html", {"request": rights.shown(done.request, _now()), "token": done.token})
+    shown = rights.shown(done.request, _now())
+    return page.show("rights_status.html", {"request": shown, "token": done.token, "by_hand": done.by_hand})
 
 
 async def _status(page: Page) -> Mapping[str, Any]:
     reference = page.query("reference").strip()
     if not reference:
-        return {"request": None, "token": ""}
+        return {"request": None, "token": "", "by_hand": False}
     try:
         found = rights.shown(await rights.by_reference(page.services.pool, reference), _now())
     except RefusedError as refused:
         page.error = str(refused)
         found = None
-    return {"request": found, "token": ""}
+    return {"request": found, "token": "", "by_hand": False}
 
 
 async def _download(page: Page) -> web.StreamResponse:
