@@ -82,6 +82,9 @@ _WATCHABLE = {
     "luntrex_subprocessors": _Watchable(
         "gauge", "state", "Remote places by what the register says of them; due_soon: a review comes up in 30 days."
     ),
+    "luntrex_debug_captures_lost_total": _Watchable(
+        "counter", None, "Requests captured for their owner and not stored: the database refused them."
+    ),
     "luntrex_retention_oldest_seconds": _Watchable("gauge", "class", "Age of the oldest row, by retention class."),
     "luntrex_retention_success_age_seconds": _Watchable("gauge", None, "Time since a run of retention was whole."),
     "luntrex_retention_overdue": _Watchable("gauge", None, "1 when that is more than 26 hours. Alert on it."),

@@ -1,5 +1,6 @@
 """Debug captures in their tables: bounds that no restart, clock or second process stretches; ciphertext, for a day."""
 
+import asyncio
 import uuid
 
 import msgspec
@@ -204,6 +205,58 @@ async def test_a_service_key_needs_prior_consent(acme: Acme) -> None:
     for requests, minutes in ((0, 1), (101, 1), (1, 0), (1, 61)):
         with pytest.raises(RefusedError, match="A capture has 1 to 100 requests in 1 to 60 minutes"):
             await acme.start(requests=requests, minutes=minutes)
+
+
+def take(book: CaptureBook, key_id: str, characters: int) -> None:
+    """One request of so many characters."""
+    sink = book.admit(key_id)
+    assert sink is not None
+    sink(Captured("r", 1, "chat.completions", b"x" * characters, characters))
+
+
+async def sizes(acme: Acme, capture_id: uuid.UUID) -> list[int]:
+    """Of the requests that are stored."""
+    rows = await acme.pool.fetch("SELECT sealed FROM debug_capture_record")
+    return sorted(msgspec.json.decode(unseal(PRIVATE, row[0], capture_id.bytes))["request_bytes"] for row in rows)
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_one_that_cannot_be_stored_costs_no_other(acme: Acme, later: bool) -> None:
+    """The database refuses one of three: both others are there, it is tried again, and lost only in the end."""
+    capture_id = await acme.start()
+    book = await acme.book()
+    await acme.pool.execute(
+        "ALTER TABLE debug_capture_record ADD CONSTRAINT small CHECK (octet_length(sealed) < 3000) NOT VALID"
+    )
+    for characters in (10, 5_000, 11):
+        take(book, acme.own, characters)
+    for _ in range(3):
+        await book.write()
+        await book.refresh()
+    assert (await sizes(acme, capture_id), book.lost, book.active) == ([10, 11], 0, True)
+    if later:
+        await acme.pool.execute("ALTER TABLE debug_capture_record DROP CONSTRAINT small")
+    for _ in range(10):
+        await book.write()
+    assert await sizes(acme, capture_id) == [10, 11, *([5_000] if later else [])]
+    assert book.lost == (not later)
+    await debugcapture.stop(acme.pool, acme.account_id, capture_id)
+    await book.refresh()
+    assert not book.active
+
+
+async def test_a_process_that_ends_stores_what_it_has_or_says_so(acme: Acme) -> None:
+    """In bounded time; two writers at once store nothing twice."""
+    capture_id = await acme.start()
+    book = await acme.book()
+    take(book, acme.own, 10)
+    _, left = await asyncio.gather(book.write(), book.finish(5.0))
+    assert (await sizes(acme, capture_id), left) == ([10], 0)
+    take(book, acme.own, 11)
+    async with acme.pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE debug_capture_record IN ACCESS EXCLUSIVE MODE")
+        assert await book.finish(0.1) == 1
+    assert await sizes(acme, capture_id) == [10]
 
 
 async def test_ciphertext_is_gone_after_a_day(acme: Acme) -> None:
