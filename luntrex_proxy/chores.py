@@ -22,7 +22,7 @@ from luntrex_proxy.observe import logs
 from luntrex_proxy.observe.refusedkeys import RefusedKeys
 from luntrex_proxy.observe.requestlog import RequestLog
 from luntrex_proxy.settings.alerts import Alerts
-from luntrex_proxy.store import audit
+from luntrex_proxy.store import audit, checkjournal
 from luntrex_proxy.store.anchors import AnchorKey, append_anchor
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.capturing import CaptureBook
@@ -41,6 +41,7 @@ _KEEPER_AGAIN_S = 5.0
 _ATTEMPTS_EVERY_S = 2.0
 _WEBHOOKS_EVERY_S = 1.0
 _CAPTURES_EVERY_S = 0.5
+_CHECK_LEFTOVERS_EVERY_S = 10.0
 _SWEEP_EVERY_S = 60.0
 _MAIL_EVERY_S = 1.0
 _CHILD_REPORTS_EVERY_S = 30.0
@@ -92,20 +93,47 @@ async def keep_attempts(book: AttemptBook, pool: Pool, alerts: Alerts, *, by_mai
 
 async def follow_captures(book: CaptureBook, pool: Pool, changes: Callable[[], object], pipeline: Pipeline) -> None:
     """Let requests be captured while somebody's capture runs; with none, the way of a request knows of nothing."""
-    seen, swept_at = None, 0.0
+    seen, swept_at, told = None, 0.0, 0
     while True:
         try:
             if book.active or changes() != seen:
                 seen = changes()
                 await book.refresh()
-                await book.write()
                 pipeline.captures = book if book.active else None
+                await book.write()
             if time.monotonic() - swept_at > _SWEEP_EVERY_S:
                 swept_at = time.monotonic()
                 await delete_old(pool)
         except StoreError:
             seen = None  # the next round asks again; until then captures end by their own clock
+        if book.lost > told:
+            log.warning("luntrex.captures_lost", count=book.lost - told)
+            told = book.lost
         await asyncio.sleep(_CAPTURES_EVERY_S)
+
+
+async def store_last_captures(book: CaptureBook, wait_s: float) -> None:
+    """When no request is under way any more: what was captured last, or that it is lost."""
+    left = await book.finish(wait_s)
+    if left:
+        log.warning("luntrex.captures_lost", count=left)
+
+
+async def remove_check_leftovers(pool: Pool, directory: Path) -> None:
+    """Remove what a `privacy-check` of this machine has left that was killed."""
+    told = False
+    while True:
+        try:
+            if await checkjournal.remove_leftovers(pool, directory):
+                log.info("luntrex.check_leftovers_removed")
+            told = False
+        except StoreUnavailableError:
+            pass  # luntrex.database_lost says so
+        except StoreError as error:
+            if not told:
+                log.warning("luntrex.check_leftovers_stay", **logs.describe(error))
+            told = True
+        await asyncio.sleep(_CHECK_LEFTOVERS_EVERY_S)
 
 
 async def deliver_webhooks(sender: Sender) -> None:

@@ -105,6 +105,7 @@ class _Daemon:
         self._dsn = dsn
         self._embedded = embedded
         self._output = output
+        self._boot_id = uuid.uuid4()  # of this process, wherever its counts are written down
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()  # a second signal
         self._ready = False
@@ -193,6 +194,7 @@ class _Daemon:
         await stack.enter_async_context(self._kept_records())
         await stack.enter_async_context(self._kept_keys(lookup))
         self._build_pipeline()
+        stack.push_async_callback(chores.store_last_captures, self._captures, _LAST_WORDS_S)
         services = Services(
             self._settings,
             direct,
@@ -218,7 +220,8 @@ class _Daemon:
             chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
             chores.watch_keeper(self._secrets),
             self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
-            chores.follow_captures(CaptureBook(direct), direct, lambda: self._keys.seen, self._pipeline),
+            chores.follow_captures(self._captures, direct, lambda: self._keys.seen, self._pipeline),
+            chores.remove_check_leftovers(direct, self._plan.state_directory),
             chores.keep_attempts(self._attempts, direct, self._settings.alerts, by_mail=by_mail),
             chores.keep_child_reports(direct, self._plan.state_directory, self._settings.retention.audit_days),
             chores.anchor_audit(direct, self._plan.state_directory),
@@ -242,7 +245,7 @@ class _Daemon:
         """Spool and shipper."""
         ledger = self._settings.ledger
         root = self._plan.state_directory / "spool"
-        self._spool = Spool(root, uuid.uuid4(), ledger.segment_bytes, ledger.max_bytes)
+        self._spool = Spool(root, self._boot_id, ledger.segment_bytes, ledger.max_bytes)
         self._shipper = Shipper(lambda: self._pools.pool, root, self._spool)
         self._shipper.start()
         try:
@@ -283,7 +286,7 @@ class _Daemon:
         self._lag = LoopLag(loop)
         self._requests = RequestLog(self._output)
         self._refused_keys = RefusedKeys()
-        self._attempts = AttemptBook()
+        self._attempts = AttemptBook(self._boot_id)
         self._metrics = Metrics(version=__version__, models=[m.name for m in settings.models if "*" not in m.name])
         # As methods: a call of an object costs the interpreter ten times as much.
         sinks: tuple[Sink, ...] = (self._metrics.__call__, self._upkeep.__call__)
@@ -314,6 +317,8 @@ class _Daemon:
         self._metrics.watch("luntrex_legal_due_seconds", self._rights.due_s)
         self._metrics.watch("luntrex_wrapping_key_up", lambda: int(self._secrets.keeper_answers))
         self._metrics.watch("luntrex_subprocessors", lambda: self._vetting.counts)
+        self._captures = CaptureBook(self._pools.direct)
+        self._metrics.watch("luntrex_debug_captures_lost_total", lambda: self._captures.lost)
 
     def _routing(self, settings: Settings, replaces: Routing | None) -> Routing:
         loop, sealed = asyncio.get_running_loop(), self._secrets.values

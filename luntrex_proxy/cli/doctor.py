@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from luntrex_proxy.cli.opening import address_of, opened
+from luntrex_proxy.cli.policy_gaps import policy_gaps
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.core.registry import Register, State
-from luntrex_proxy.store import migrate, rotation
+from luntrex_proxy.store import checkjournal, migrate, rotation
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.datadirectory import has_data
 from luntrex_proxy.store.errors import StoreError
@@ -72,6 +73,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     directory = find_state_directory(settings.state).path
     findings = [
         *_look_at_settings(settings),
+        *(Finding("privacy policy", Level.NOTE, sentence) for sentence in policy_gaps(settings, directory)),
         *_look_at_machine(settings, directory),
         *asyncio.run(_look_at_database(settings, directory)),
         asyncio.run(_look_at_mail(settings)),
@@ -87,20 +89,21 @@ def doctor(context: click.Context, as_json: bool) -> None:
 def _look_at_settings(settings: "Settings") -> Iterator[Finding]:
     from luntrex_proxy.settings.policy import outsiders  # noqa: PLC0415 -- see above
     from luntrex_proxy.settings.privacy import contact_warnings  # noqa: PLC0415 -- see above
-    from luntrex_proxy.settings.section import show_loc  # noqa: PLC0415 -- see above
-    from luntrex_proxy.settings.security import shortfalls  # noqa: PLC0415 -- see above
 
     yield Finding("configuration", Level.GOOD, f"{len(settings.upstreams)} upstreams, {len(settings.models)} models")
     for sentence in outsiders(settings):
         yield Finding("policy", Level.NOTE, sentence)
     for sentence in contact_warnings(settings):
         yield Finding("privacy contact", Level.NOTE, sentence)
-    for found in shortfalls(settings):
-        text = f'"{found.sentence}" does not hold: {show_loc(found.loc)} {found.remedy}'
-        yield Finding("privacy policy", Level.NOTE, text)
 
 
 def _look_at_machine(settings: "Settings", directory: Path) -> Iterator[Finding]:
+    try:
+        if checkjournal.has_leftovers(directory):
+            text = "one that was killed has left an account and files; a daemon or the next privacy-check removes them"
+            yield Finding("privacy-check", Level.NOTE, text)
+    except StoreError as error:
+        yield Finding("privacy-check", Level.BAD, str(error))
     if directory.exists():
         free, bound = shutil.disk_usage(directory).free, settings.ledger.max_bytes
         text = f"{free >> 20} MiB are free where the spool lies; ledger.max_bytes lets it grow to {bound >> 20} MiB"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
+from luntrex_proxy.cli.policy_gaps import policy_gaps
 from luntrex_proxy.cli.printing import print_json, print_table
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ def privacy_check(
     Exit status 1: something was found, or a place could not be read.
     """
     from luntrex_proxy.privacycheck.checking import Installation, check  # noqa: PLC0415 -- --help needs none of it
-    from luntrex_proxy.settings.section import show_loc  # noqa: PLC0415 -- as above
-    from luntrex_proxy.settings.security import shortfalls  # noqa: PLC0415 -- as above
 
     if upstream is not None and not yes:
         click.confirm(
@@ -47,10 +46,7 @@ def privacy_check(
         embedded = opened.settings.database.url is None
         installation = Installation(opened.settings, opened.pool, opened.dsn, opened.state_directory, embedded)
         found = await check(installation, _PROGRAM, lambda what: click.echo(what, err=True), upstream)
-        short = [
-            f'"{one.sentence}" does not hold: {show_loc(one.loc)} {one.remedy}' for one in shortfalls(opened.settings)
-        ]
-        return found, short
+        return found, list(policy_gaps(opened.settings, opened.state_directory))
 
     verdict, short = run_verb(context, body)
     if as_json:

@@ -29,6 +29,7 @@ _OWN_ACCOUNT = "default"
 @click.pass_context
 def serve(context: click.Context, demo: bool, plane: str) -> None:
     """Run the gateway until Ctrl-C or SIGTERM; SIGHUP reads models and upstreams again."""
+    from luntrex_proxy.cli.policy_gaps import plain_files  # noqa: PLC0415 -- as below
     from luntrex_proxy.daemon import serve as run  # noqa: PLC0415 -- --help must not load the server
     from luntrex_proxy.plan import Plan  # noqa: PLC0415 -- as above
     from luntrex_proxy.settings.loading import load  # noqa: PLC0415 -- as above
@@ -65,6 +66,9 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
         _tell(started, demo=demo, state=plan.state_directory)
         for sentence in () if demo else contact_warnings(loaded.settings):  # a start that fails has one thing to say
             click.echo(sentence, err=True)
+        if loaded.settings.security.policy == "strict":
+            for sentence in plain_files(plan.state_directory):  # who is strict must not believe that nothing is left
+                click.echo(sentence, err=True)
 
     run(plan, announce)
 

@@ -31,7 +31,11 @@ from luntrex_proxy.store.usage import UsageRequest, UsageTotal, micros
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; times are RFC 3339 in UTC.")
 @click.pass_context
 def usage(context: click.Context, single: bool, account: str | None, days: int, limit: int, as_json: bool) -> None:
-    """Show usage and cost by key, model and upstream."""
+    """Show usage and cost by key, model and upstream.
+
+    The upstream is the one that answered, or the last one asked; `attempts` of a single request counts them all, those
+    before are not on record.
+    """
     until = datetime.datetime.fromtimestamp(time.time() + 3600, datetime.UTC)  # a clock ahead of ours hides nothing
     since = until - datetime.timedelta(days=days, hours=1)
 

@@ -8,16 +8,21 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from msgspec.structs import replace
 
 from luntrex_proxy.core.canaries import Marks
+from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.privacycheck import searching
 from luntrex_proxy.privacycheck.daemon import (
     ASKED_MODEL,
     CheckedDaemon,
+    Paths,
     add_upstream,
     configuration,
     copy_pepper,
+    new_paths,
     private_directory,
 )
 from luntrex_proxy.privacycheck.saying import Saying, everything
@@ -25,10 +30,11 @@ from luntrex_proxy.privacycheck.searching import Place
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.simulator.misbehaving import Misbehaving
 from luntrex_proxy.simulator.server import Simulator, start_simulator
-from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store import accounts, apikeys, consents
+from luntrex_proxy.store.checkjournal import CheckJournal, Made
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError, StoreError
-from luntrex_proxy.store.everything import remove_traces, write_files
+from luntrex_proxy.store.everything import write_files
 from luntrex_proxy.store.pepper import lookup_of
 
 _AT_ONCE: Final = 8
@@ -75,64 +81,106 @@ class Installation:
 async def check(
     installation: Installation, program: Sequence[str], tell: Progress, upstream: str | None = None
 ) -> Verdict:
-    """Check an installation with a daemon of its program. Whatever happens, nothing of it stays but audit entries."""
+    """Check an installation with a daemon of its program. Whatever happens, nothing of it stays but audit entries:
+    what a check that was killed has left, the next one removes first.
+    """
     asked = _model_of(installation.settings, upstream) if upstream is not None else ""
-    said, planted = _marks("zq"), _marks("zp")
-    since, verdict = searching.now(), Verdict()
-    lookup = await lookup_of(installation.pool, installation.state_directory)
-    # The account's name is what the search has to find in the tables.
-    account = await accounts.create(installation.pool, f"privacy-check-{planted('account')}")
-    boot_ids: list[str] = []
+    journal = await CheckJournal.open(installation.state_directory)
     try:
-        key = (await apikeys.create(installation.pool, lookup, account.name, "check")).key
-        with private_directory() as paths:
-            copy_pepper(installation.state_directory, paths)
-            async with _upstreams(said) as (simulator, failing):
-                configured = configuration(
-                    installation.settings, installation.dsn, paths, simulator, failing.url, installation.state_directory
-                )
-                if upstream is not None:
-                    add_upstream(configured, installation.settings, upstream, asked)
-                daemon = CheckedDaemon(program, paths, configured, simulator.secret)
-                (paths.temporary / "planted.gz").write_bytes(gzip.compress(planted("file").encode()))
-                async with daemon.running():
-                    answers = await _say_all(
-                        daemon, list(everything(said, key, ASKED_MODEL if asked else "")), verdict, tell
-                    )
-                    await _settled(daemon)
-                    metrics = await daemon.ask_control("/metrics")
-                    boot_ids += [each.name for each in (paths.state / "spool").glob("*-*")]
-                    spool = await searching.search_files_beside("files of the daemon", paths.root, said, planted, since)
-                    tell("searching the tables")
-                    async for place in searching.search_tables(installation.pool, said, planted, since):
-                        verdict.places.append(place)
-                verdict.places += [
-                    spool,
-                    searching.search_text("metrics", metrics, said, b"luntrex_build_info"),
-                    searching.search_text("log", paths.output.read_bytes(), said, b'"luntrex.request"'),
-                    searching.search_text("refusals", b"\n".join(answers), said, b"HTTP/1.1 4"),
-                ]
-                again = await searching.search_files_beside(
-                    "its files after the stop", paths.root, said, planted, since
-                )
-                verdict.places.append(again)
-        await _search_installation(installation, said, planted, since, verdict, tell)
-        verdict.places += searching.unreadable(embedded=installation.embedded, upstream=upstream or "")
-        verdict.planted = len(said.planted)
+        if await journal.remove_leftovers(installation.pool):
+            tell("removed what a check has left that was ended before its end")
+        return await _Check(installation, tell, journal, upstream or "", asked).run(program)
     finally:
-        await remove_traces(installation.pool, account.account_id, boot_ids)
-    return verdict
+        journal.close()
 
 
-async def _search_installation(
-    installation: Installation, said: Marks, planted: Marks, since: datetime, verdict: Verdict, tell: Progress
-) -> None:
-    tell("searching the files of the installation")
-    with contextlib.suppress(StoreError):  # PostgreSQL writes them soon anyway; not everybody may ask for it
-        await write_files(installation.pool)
-    expected = planted if installation.embedded else None
-    place = await searching.search_files_beside("state directory", installation.state_directory, said, expected, since)
-    verdict.places.append(place)
+@dataclass(slots=True)
+class _Check:
+    """One check while it runs."""
+
+    installation: Installation
+    tell: Progress
+    journal: CheckJournal
+    upstream: str  # of the installation, to ask in place of the built-in one; "": none
+    asked: str  # its model
+    said: Marks = field(default_factory=lambda: _marks("zq"))
+    planted: Marks = field(default_factory=lambda: _marks("zp"))
+    since: datetime = field(default_factory=searching.now)
+    verdict: Verdict = field(default_factory=Verdict)
+
+    async def run(self, program: Sequence[str]) -> Verdict:
+        """All of it."""
+        pool, verdict, paths = self.installation.pool, self.verdict, new_paths()
+        # The account's name is what the search has to find in the tables.
+        name = f"privacy-check-{self.planted('account')}"
+        made = Made.of(name, paths.root)
+        self.journal.note(made)
+        try:
+            key = await self._account(name)
+            with private_directory(paths):
+                copy_pepper(self.installation.state_directory, paths)
+                async with _upstreams(self.said) as (simulator, failing):
+                    daemon = CheckedDaemon(
+                        program, paths, self._configured(paths, simulator, failing), simulator.secret, self.journal
+                    )
+                    (paths.temporary / "planted.gz").write_bytes(gzip.compress(self.planted("file").encode()))
+                    async with daemon.running():
+                        made = replace(made, boot_ids=[each.name for each in (paths.state / "spool").glob("*-*")])
+                        self.journal.note(made)
+                        answers = await self._speak(daemon, key)
+                    again = await self._files("its files after the stop", paths.root, self.planted)
+                    log = searching.search_text("log", paths.output.read_bytes(), self.said, b'"luntrex.request"')
+                    refusals = searching.search_text("refusals", b"\n".join(answers), self.said, b"HTTP/1.1 4")
+                    verdict.places += [log, refusals, *again]
+            await self._search_installation()
+            verdict.places += searching.unreadable(embedded=self.installation.embedded, upstream=self.upstream)
+            verdict.planted = len(self.said.planted)
+        finally:
+            await made.remove(pool)
+            self.journal.clear()
+        return verdict
+
+    async def _account(self, name: str) -> str:
+        """Make the throw-away account; its key."""
+        pool = self.installation.pool
+        lookup = await lookup_of(pool, self.installation.state_directory)
+        account = await accounts.create(pool, name)
+        if self.upstream:  # whoever asks has seen what it is and said yes
+            await consents.give(pool, name, Purpose.TRAINING)
+        return (await apikeys.create(pool, lookup, account.name, "check")).key
+
+    def _configured(self, paths: Paths, simulator: Simulator, failing: Misbehaving) -> dict[str, Any]:
+        here = self.installation
+        configured = configuration(here.settings, here.dsn, paths, simulator, failing.url, here.state_directory)
+        if self.upstream:
+            add_upstream(configured, here.settings, self.upstream, self.asked)
+        return configured
+
+    async def _speak(self, daemon: CheckedDaemon, key: str) -> list[bytes]:
+        """Say everything and search what is there while the daemon runs; its own answers that must quote nothing."""
+        sayings = list(everything(self.said, key, ASKED_MODEL if self.asked else ""))
+        answers = await _say_all(daemon, sayings, self.verdict, self.tell)
+        await _settled(daemon)
+        metrics = await daemon.ask_control("/metrics")
+        files = await self._files("files of the daemon", daemon.paths.root, self.planted)
+        self.tell("searching the tables")
+        async for place in searching.search_tables(self.installation.pool, self.said, self.planted, self.since):
+            self.verdict.places.append(place)
+        self.verdict.places += [
+            *files,
+            searching.search_text("metrics", metrics, self.said, b"luntrex_build_info"),
+        ]
+        return answers
+
+    async def _files(self, name: str, root: Path, planted: Marks | None) -> list[Place]:
+        return await searching.search_files_beside(name, root, self.said, planted, self.since)
+
+    async def _search_installation(self) -> None:
+        self.tell("searching the files of the installation")
+        with contextlib.suppress(StoreError):  # PostgreSQL writes them soon anyway; not everybody may ask for it
+            await write_files(self.installation.pool)
+        expected = self.planted if self.installation.embedded else None
+        self.verdict.places += await self._files("state directory", self.installation.state_directory, expected)
 
 
 @contextlib.asynccontextmanager

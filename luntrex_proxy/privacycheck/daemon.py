@@ -6,11 +6,12 @@ It listens on Unix sockets in a private directory, so that nobody else can speak
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,9 @@ import orjson
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.simulator.misbehaving import FAILURES
 from luntrex_proxy.simulator.server import ANTHROPIC_MODELS, OPENAI_MODELS, Simulator
+from luntrex_proxy.store.checkjournal import DIRECTORY_PREFIX, CheckJournal
 from luntrex_proxy.store.errors import StoreError
+from luntrex_proxy.store.identity import launched
 from luntrex_proxy.store.wrapping import WRAPPING_FILE
 
 _READY_WAIT_S: Final = 60.0
@@ -67,17 +70,21 @@ class Paths:
         return self.root / "control.sock"
 
 
+def new_paths() -> Paths:
+    """A place that nobody has made yet."""
+    return Paths(Path(tempfile.gettempdir()).absolute() / f"{DIRECTORY_PREFIX}{secrets.token_hex(8)}")
+
+
 @contextlib.contextmanager
-def private_directory() -> Any:
-    """A place for all of it, gone at the end."""
-    root = Path(tempfile.mkdtemp(prefix="lx-check-"))  # mode 0700
+def private_directory(paths: Paths) -> Iterator[None]:
+    """The place for all of it, gone at the end."""
+    paths.root.mkdir(mode=0o700)
     try:
-        paths = Paths(root)
         paths.state.mkdir(mode=0o700)
         paths.temporary.mkdir(mode=0o700)
-        yield paths
+        yield
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(paths.root, ignore_errors=True)
 
 
 def copy_pepper(state_directory: Path, paths: Paths) -> None:
@@ -147,17 +154,20 @@ def add_upstream(configured: dict[str, Any], settings: Settings, name: str, mode
 
 
 class CheckedDaemon:
-    """The process; `program` begins its command line."""
+    """The process; `program` begins its command line. It ends with this one, and holds the journal's lock till then."""
 
-    def __init__(self, program: Sequence[str], paths: Paths, configured: dict[str, Any], secret: str) -> None:
+    def __init__(
+        self, program: Sequence[str], paths: Paths, configured: dict[str, Any], secret: str, journal: CheckJournal
+    ) -> None:
         self.paths = paths
+        self._journal = journal
         file = paths.root / "check.yaml"
         file.write_bytes(orjson.dumps(configured))  # JSON is YAML
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("LUNTREX_", "NOTIFY_", "LISTEN_"))
         }
         self._environment = kept | {_SECRET: secret, "TMPDIR": str(paths.temporary)}
-        self._command = [*program, "serve", "--config", str(file)]
+        self._command = launched("self", Path(program[0]), *program[1:], "serve", "--config", str(file))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -173,7 +183,7 @@ class CheckedDaemon:
         with self.paths.output.open("ab") as output:
             return subprocess.Popen(  # noqa: S603 -- our own program
                 self._command, env=self._environment, cwd=self.paths.root, stdin=subprocess.DEVNULL,
-                stdout=output, stderr=output,
+                stdout=output, stderr=output, pass_fds=(self._journal.descriptor,),
             )  # fmt: skip
 
     async def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:

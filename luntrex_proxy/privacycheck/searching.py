@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import re
+import stat
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -53,23 +54,30 @@ async def search_tables(pool: Pool, said: Marks, planted: Marks, since: datetime
     yield place
 
 
-def search_files(name: str, root: Path, said: Marks, planted: Marks | None, since: datetime) -> Place:
-    """Every file below `root` that was written since, by name and content."""
-    place, found = Place(name), False
-    for path in _written(root, since.timestamp()):
+def search_files(name: str, root: Path, said: Marks, planted: Marks | None, since: datetime) -> list[Place]:
+    """Every file below `root` that was written since, by name and content; and those that cannot be read."""
+    place, found, closed = Place(name), False, list[str]()
+    for path in _written(root, since.timestamp(), closed):
         place.hits += said.search(f"name of {path}", os.fsencode(path))
         # PostgreSQL's pages hold too many bytes that look compressed.
         deep = "postgres" not in path.relative_to(root).parts
-        with contextlib.suppress(OSError):
+        try:
             for piece in _pieces(path):
                 place.looked_at += len(piece)
                 look = said.search_deeply if deep else said.search
                 place.hits += look(str(path), piece)
                 if planted is not None and not found:
                     found = bool((planted.search_deeply if deep else planted.search)(str(path), piece))
+        except FileNotFoundError:
+            continue
+        except OSError:
+            closed.append(str(path))
     if planted is not None:
         place.control = "found" if found else "NOT FOUND"
-    return place
+    if not closed:
+        return [place]
+    more = f" and {len(closed) - 1} more" if len(closed) > 1 else ""
+    return [place, Place(f"{name}: {closed[0]}{more}", not_checked="this user may not read it")]
 
 
 def search_text(name: str, text: bytes, said: Marks, must_hold: bytes) -> Place:
@@ -79,13 +87,19 @@ def search_text(name: str, text: bytes, said: Marks, must_hold: bytes) -> Place:
     return place
 
 
-async def search_files_beside(name: str, root: Path, said: Marks, planted: Marks | None, since: datetime) -> Place:
+async def search_files_beside(
+    name: str, root: Path, said: Marks, planted: Marks | None, since: datetime
+) -> list[Place]:
     """`search_files` in a thread."""
     return await asyncio.to_thread(search_files, name, root, said, planted, since)
 
 
 def unreadable(*, embedded: bool, upstream: str) -> Iterator[Place]:
     """Places that no program like this can look into."""
+    yield Place(
+        "the journal of the installation's own daemon",
+        not_checked="where its output goes is not known here; the check's daemon wrote into a file, which was searched",
+    )
     if not embedded:
         yield Place("the database server's files, log and backups", not_checked="they are on the server")
     with contextlib.suppress(OSError):
@@ -100,13 +114,23 @@ def now() -> datetime:
     return datetime.fromtimestamp(int(time.time()) - 2, UTC)
 
 
-def _written(root: Path, since: float) -> Iterator[Path]:
-    for directory, _, names in os.walk(root):
+def _written(root: Path, since: float, closed: list[str]) -> Iterator[Path]:
+    """Files that were written since; what cannot be looked at goes to `closed`. Links lead to what is no part of it."""
+
+    def refused(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            closed.append(str(error.filename))
+
+    for directory, _, names in os.walk(root, onerror=refused):
         for name in names:
             path = Path(directory, name)
-            with contextlib.suppress(OSError):
-                if path.is_file() and not path.is_symlink() and path.stat().st_mtime >= since:
-                    yield path
+            try:
+                status = path.lstat()
+            except OSError as error:
+                refused(error)
+                continue
+            if stat.S_ISREG(status.st_mode) and status.st_mtime >= since:
+                yield path
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

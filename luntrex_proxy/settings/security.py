@@ -6,13 +6,14 @@ security.policy: standard  it works, and `doctor` says which sentence of the pol
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field
 
 from luntrex_proxy.core.listening import ListenError, is_loopback_host, parse_listen
-from luntrex_proxy.settings.listeners import TERMINATED
+from luntrex_proxy.settings.listeners import TERMINATED, TlsFiles
 from luntrex_proxy.settings.secrets import Secret
 from luntrex_proxy.settings.section import Loc, Section
 from luntrex_proxy.settings.urls import host_of, parse_proxy_url
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 AT_REST: Final = "Secrets at rest are protected by our cloud provider KMS."
 IN_TRANSIT: Final = "Data in transit uses TLS."
 _SEALED: Final = "must be sealed: write {sealed: NAME} and run `luntrex-proxy secrets set NAME`"
+_KEY_FILE: Final = (
+    "lies on a disk in plain text: let systemd keep it encrypted (LoadCredentialEncrypted=) and name the file under "
+    "/run/credentials/"
+)
+_IN_MEMORY: Final = Path("/run")
 _CREDENTIAL: Final = "write it as {credential: NAME}, which systemd keeps encrypted (LoadCredentialEncrypted=)"
 
 
@@ -32,8 +38,9 @@ class Security(Section):
 
     policy: Literal["standard", "strict"] = Field(
         "standard",
-        description="strict: a local wrapping key, secrets that are not sealed, and connections without verified TLS "
-        "are refused. standard: they work, and `doctor` names the sentence of the privacy policy that does not hold.",
+        description="strict: a local wrapping key, secrets that are not sealed, private keys of TLS on a disk, and "
+        "connections without verified TLS are refused. standard: they work, and `doctor` names the sentence of the "
+        "privacy policy that does not hold.",
     )
 
 
@@ -75,8 +82,27 @@ def _unprotected(settings: "Settings") -> Found:
         url = getattr(settings.database, key)
         if _is_loose(url) and _has_password(_text(url)):
             yield ("database", key), f"holds a password: {_CREDENTIAL}, or use a client certificate"
+    for loc, file in _key_files(settings):
+        if not file.is_relative_to(_IN_MEMORY):
+            yield loc, _KEY_FILE
     if _is_loose(settings.mail.password):
         yield ("mail", "password"), f"is not protected at rest: {_CREDENTIAL}"
+
+
+def _key_files(settings: "Settings") -> Iterator[tuple[Loc, Path]]:
+    """The files with private keys of TLS."""
+    for plane in ("gateway", "control"):
+        tls = getattr(settings, plane).tls
+        if isinstance(tls, TlsFiles):
+            yield (plane, "tls", "key_file"), tls.key_file
+    for number, upstream in enumerate(settings.upstreams):
+        if upstream.client_key_file is not None:
+            yield ("upstreams", number, "client_key_file"), upstream.client_key_file
+        elif upstream.client_certificate_file is not None:
+            yield ("upstreams", number, "client_certificate_file"), upstream.client_certificate_file
+    for key in ("url", "direct_url"):
+        for file in parse_qs(urlsplit(_text(getattr(settings.database, key))).query).get("sslkey", []):
+            yield ("database", key), Path(file)
 
 
 def _unencrypted(settings: "Settings") -> Found:

@@ -36,8 +36,8 @@ GROUP BY 1, 2, 3, 4 ORDER BY 1 DESC, 2 DESC, 3 DESC, 4 DESC LIMIT $6
 class AttemptBook:
     """Counts refusals on the way (`note`); `write` puts them into the table."""
 
-    def __init__(self) -> None:
-        self._process = uuid.uuid4()
+    def __init__(self, process: uuid.UUID | None = None) -> None:
+        self._process = process or uuid.uuid4()
         self._counts: dict[tuple[int, str, str, str], int] = {}  # minute, claimed key id, network, code
         self._minute = 0
         self._changed = False

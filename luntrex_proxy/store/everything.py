@@ -16,10 +16,9 @@ _TRACES = (
     "DELETE FROM usage WHERE account_id = $1",
     "DELETE FROM usage_rollup WHERE account_id = $1",
     "DELETE FROM usage_rollup_daily WHERE account_id = $1",
-    # Its processes are those that counted a refusal of its key; what else they counted is the check's as well.
-    "DELETE FROM attempt WHERE process IN (SELECT process FROM attempt WHERE account_id = $1)",
     "DELETE FROM alert WHERE account_id = $1",
     "DELETE FROM audit_personal WHERE sequence IN (SELECT sequence FROM audit_entry WHERE account_id = $1)",
+    "DELETE FROM consent WHERE account_id = $1",
     "DELETE FROM api_key WHERE account_id = $1",
     "DELETE FROM account WHERE account_id = $1",
 )
@@ -43,12 +42,15 @@ async def texts(pool: Pool, table: str) -> AsyncIterator[bytes]:
                 yield "\n".join(row[0] or "" for row in rows).encode(errors="surrogateescape")
 
 
-async def remove_traces(pool: Pool, account_id: int, boot_ids: list[str]) -> None:
-    """Delete a throw-away account and all of its usage. The audit log keeps that it was there, without its name."""
+async def remove_traces(pool: Pool, account_id: int | None, boot_ids: list[str]) -> None:
+    """Delete a throw-away account, all of its usage, and what these processes counted. The audit log keeps that it was
+    there, without its name.
+    """
     with store_errors("remove what the check made"):
         async with pool.acquire() as connection, connection.transaction():
             for statement in _TRACES:
                 await connection.execute(statement, account_id)
+            await connection.execute("DELETE FROM attempt WHERE process = ANY($1::uuid[])", boot_ids)
             await connection.execute("DELETE FROM spool_position WHERE boot_id = ANY($1::uuid[])", boot_ids)
             await connection.execute("UPDATE change_version SET version = version + 1")
 

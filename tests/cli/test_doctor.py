@@ -1,6 +1,7 @@
 """`doctor` only looks: whatever the state of things, it makes, moves and binds nothing, and says one sentence each."""
 
 import asyncio
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -69,6 +70,41 @@ def test_a_database_that_is_there_is_left_as_it_was(used: Program) -> None:
     found = doctor(used, 0)
     assert (found["pepper"]["level"], found["keys"]["text"]) == ("good", "1 live")
     assert tree(used.state) == before
+
+
+def doctor_says(program: Program, what: str) -> list[str]:
+    """All findings of this name."""
+    done = program.run("doctor", "--json")
+    return [finding["text"] for finding in json.loads(done.stdout) if finding["what"] == what]
+
+
+def test_plain_files_are_told_whatever_is_set(used: Program) -> None:
+    """The pepper is a plain file: the sentence of the policy that does not hold so is named, each file with it."""
+    told = [text for text in doctor_says(used, "privacy policy") if "plain files" in text]
+    assert len(told) == 1
+    assert told[0].startswith('"Secrets at rest are protected by our cloud provider KMS." does not hold: pepper')
+    (used.state / "audit.key").touch(0o600)
+    try:
+        [text] = [text for text in doctor_says(used, "privacy policy") if "plain files" in text]
+    finally:
+        (used.state / "audit.key").unlink()
+    assert f"pepper, audit.key in {used.state} are plain files" in text
+
+
+def test_what_a_killed_check_has_left_is_told(used: Program) -> None:
+    """Nothing of it is removed by a look; one that runs is none of its business."""
+    path = used.state / "privacy-check.lock"
+    assert doctor_says(used, "privacy-check") == []
+    path.write_text('{"account_hash":"","directory":"/tmp/lx-check-x"}')
+    try:
+        before = tree(used.state)
+        assert "was killed" in doctor_says(used, "privacy-check")[0]
+        assert tree(used.state) == before
+        with path.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert doctor_says(used, "privacy-check") == []
+    finally:
+        path.unlink()
 
 
 def test_beside_a_daemon(used: Program) -> None:

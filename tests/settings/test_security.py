@@ -13,6 +13,8 @@ from luntrex_proxy.settings.security import AT_REST, IN_TRANSIT, shortfalls
 
 KMS = {"key_id": "arn:aws:kms:eu-west-1:123456789012:key/1-2"}
 UPSTREAM = {"name": "a", "dialect": "openai", "base_url": "https://api.example/v1", "api_key": {"sealed": "a"}}
+TLS = {"cert_file": "/etc/cert.pem", "key_file": "/etc/key.pem"}
+OWN = {"client_certificate_file": "/etc/hostname"}
 GOOD: dict[str, Any] = {
     "sealing": {"kms": KMS},
     "upstreams": [UPSTREAM],
@@ -49,6 +51,14 @@ def test_what_is_right_is_not_refused(loaded: Callable[..., Loaded]) -> None:
         (
             {"gateway": {"listen": ["0.0.0.0:1"], "tls": "terminated_by_proxy"}}, "gateway.listen[0]", IN_TRANSIT,
         ),
+        ({"gateway": {"tls": TLS}}, "gateway.tls.key_file", AT_REST),
+        ({"control": {"tls": TLS}}, "control.tls.key_file", AT_REST),
+        (
+            {"upstreams": [UPSTREAM | OWN | {"client_key_file": "/etc/hostname"}]},
+            "upstreams[0].client_key_file", AT_REST,
+        ),
+        ({"upstreams": [UPSTREAM | OWN]}, "upstreams[0].client_certificate_file", AT_REST),
+        ({"database": {"url": "postgresql://u@localhost/x?sslkey=/etc/key.pem"}}, "database.url", AT_REST),
         ({"gateway": {"public_url": "http://api.example"}}, "gateway.public_url", IN_TRANSIT),
         ({"console": {"public_url": "http://api.example"}}, "console.public_url", IN_TRANSIT),
     ],
@@ -69,10 +79,12 @@ def test_each_shortfall(change: dict[str, Any], place: str, sentence: str) -> No
         {"database": {"url": "postgresql://%2Frun%2Fp/x"}},
         {"gateway": {"listen": ["unix:/x"], "tls": "terminated_by_proxy"}},
         {"gateway": {"public_url": "http://127.0.0.1:1"}},
+        {"gateway": {"tls": TLS | {"key_file": "/run/credentials/luntrex-proxy.service/key"}}},
+        {"database": {"url": "postgresql://u@localhost/x?sslkey=/run/credentials/x/key"}},
     ],
 )
-def test_this_machine_needs_no_tls(change: dict[str, Any]) -> None:
-    """Loopback and Unix sockets do not leave it."""
+def test_what_stays_here_is_no_shortfall(change: dict[str, Any]) -> None:
+    """Loopback and Unix sockets do not leave the machine, and what lies in /run is in its memory only."""
     assert found(change) == []
 
 
