@@ -48,7 +48,8 @@ def show(rows: Sequence[Row], stall: Stall | None, summary: dict[str, Any], cons
     console.print(f"{summary['machine']}; {summary['cores']}; {summary['rounds']} rounds", highlight=False)
     console.print(summary["python"], style="" if summary["optimised_python"] else "bold red", highlight=False)
     console.print(_table(
-        "CPU of the proxy alone (user + kernel); ratios to nginx of the same round: median (lowest-highest)",
+        "CPU of the proxy alone (user + kernel); ratios to nginx of the same round: median (lowest-highest)\n"
+        f"Events: of streams of {summary['events_per_stream']}, which pay for their connection and request as well",
         ("proxy", "µs/request", "user", "x nginx", "requests/s\nper core", "database\nµs/request",
          "µs/event", "user", "x nginx"),
         [(f"{row.name} {row.version}", _n(row.json_us), _n(row.json_user_us), _ratio(row, "json"),

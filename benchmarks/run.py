@@ -101,7 +101,7 @@ class Comparison:
         ))  # fmt: skip
 
     def _sse(self, proxy: Proxy, name: str) -> None:
-        question = Question(stream=True)
+        question = Question(stream=True, events=self.options.events)
         self._enter("sse", name, measures.cost(proxy, [question], connections=self.options.streams, seconds=0))
 
     def _enter(self, what: str, name: str, cost: measures.Cost) -> None:
@@ -248,6 +248,7 @@ def finish(options: argparse.Namespace, comparison: Comparison, rounds: int, cor
     summary: dict[str, Any] = {
         "machine": cpu_model(), "cores": cores.said(), "python": build.said(), "optimised_python": build.optimised,
         "rounds": rounds, "noise": complaints, "rate_per_s": options.rate,
+        "events_per_stream": options.events,
         "stall": asdict(comparison.stall) if comparison.stall else None,
         "rows": [each.as_json() for each in rows],
     }  # fmt: skip
@@ -267,11 +268,13 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=STARTS, help="compare ours with these alone")
-    parser.add_argument("--minutes", type=float, default=3, help="roughly how long it may take (default 3)")
+    parser.add_argument("--minutes", type=float, default=5, help="roughly how long it may take (default 5)")
     parser.add_argument("--rounds", type=int, default=7, help="at most; fewer when the time is over (default 7)")
     parser.add_argument("--seconds", type=float, default=1.2, help="of JSON requests per proxy and round")
     parser.add_argument("--connections", type=int, default=32, help="for JSON requests, closed loop")
     parser.add_argument("--streams", type=int, default=200, help="at once, one event per 50 ms each")
+    # With few events the figure would be that of connections and requests: 100 tokens are a short answer.
+    parser.add_argument("--events", type=int, default=100, help="of each stream; they pay for its request as well")
     parser.add_argument("--open-streams", type=int, default=1000, help="for memory per stream; up to 9000")
     parser.add_argument("--rate", type=float, default=250, help="requests per second in the open loop")
     parser.add_argument("--no-tls", dest="tls", action="store_false", help="without the rows with a TLS upstream")
