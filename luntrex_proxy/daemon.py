@@ -362,7 +362,7 @@ class _Daemon:
     def _cut_keys(self, key_ids: set[str]) -> None:
         self._pipeline.cut_keys(key_ids)
 
-    def _keys_in_use(self) -> set[str]:
+    def _keys_in_use(self) -> dict[str, int]:
         return self._pipeline.keys_in_use()
 
     def _overload_changed(self, stage: int, reason: str) -> None:

@@ -15,7 +15,6 @@ import msgspec
 from luntrex_proxy.core.call import ROUTE_NAMES
 from luntrex_proxy.core.policy import REGION, Policy
 
-RESTRICTED: Final = "restricted"  # no endpoint has this name
 ENDPOINTS: Final = tuple(name for name in ROUTE_NAMES if name != "none")
 # None begins as a key does: somebody may have put a whole one there, and limits are shown.
 MODEL: Final = re.compile(r"(?!lx_)[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}\*?|\*")
@@ -39,7 +38,7 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_restricted(self) -> bool:
         """Whether nothing may be done with the key, because its person asked that data only be stored."""
-        return self.endpoints is not None and RESTRICTED in self.endpoints
+        return self is ONLY_STORED
 
     def allows_endpoint(self, name: str) -> bool:
         """Whether a route, by its name, may be asked."""
@@ -67,6 +66,7 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
 
 
 ANYTHING: Final = Scope()
+ONLY_STORED: Final = Scope(endpoints=frozenset())
 
 
 def read_scope(

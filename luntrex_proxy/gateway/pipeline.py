@@ -119,8 +119,9 @@ class Pipeline:
         caller = known_caller(call, self._keys, now)
         if caller is None:
             caller = await self.door.examine(call.headers, now, self._origin(exchange))
+        exchange.caller = caller
         draft.account_id = caller.account_id
-        draft.key_id = exchange.key_id = caller.key_id
+        draft.key_id = caller.key_id
         if caller.scope is not None:
             self.door.check_scope(caller, caller.scope, call.route, self._origin(exchange))
         if call.route.method == "GET":
@@ -282,15 +283,16 @@ class Pipeline:
         close = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
         return b"".join((head, _own_headers(draft), _JSON, _retry_headers(Refusal(code)), close, body))
 
-    def keys_in_use(self) -> set[str]:
-        """The ids of the keys of all running answers."""
-        return {connection.exchange.key_id for connection in self.connections if connection.exchange is not None}
+    def keys_in_use(self) -> dict[str, int]:
+        """The keys of all running answers: key id -> account id."""
+        callers = (each.exchange.caller for each in self.connections if each.exchange is not None)
+        return {caller.key_id: caller.account_id for caller in callers if caller is not None}
 
     def cut_keys(self, key_ids: set[str]) -> None:
         """End every running answer of these keys: they were revoked."""
         for connection in self.connections:
             exchange = connection.exchange
-            if exchange is not None and exchange.key_id in key_ids:
+            if exchange is not None and exchange.caller is not None and exchange.caller.key_id in key_ids:
                 exchange.cut("key_revoked")
 
     def cut_all(self) -> None:

@@ -23,7 +23,7 @@ WHERE a.created_at < $1
                     AND (k.last_used_at >= $1 OR k.created_at >= $1))
     AND NOT EXISTS (SELECT FROM membership m JOIN person p USING (person_id) WHERE m.account_id = a.account_id
                     AND (p.last_seen_at >= $1 OR m.created_at >= $1 OR p.operator
-                         OR p.status = 'restricted'))
+                         OR p.restricted_at IS NOT NULL))
 ORDER BY a.account_id
 """
 # People whom only such an account kept here.

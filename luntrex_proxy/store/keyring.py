@@ -3,7 +3,7 @@
 A key is found by the lookup hash of a pepper this process has: the present one, or while a rotation is under way the
 one before. A key that has neither hash (brought from another installation, or its pepper is lost) is `unproven`: its
 id and bcrypt hash are held, and `proving.py` asks bcrypt once. `following.py` calls `catch_up` whenever something may
-have changed.
+have changed. Keys of suspended accounts stay, refused: what an account or a person says is read as the one row it is.
 """
 
 import asyncio
@@ -15,17 +15,25 @@ from typing import Any, Final
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.apikeys import KEY_LENGTH, lookup_hash
-from luntrex_proxy.store.callers import Callers
 from luntrex_proxy.store.database import Connection, Pool, store_errors
-from luntrex_proxy.store.keyselect import ALL_LIVE, CHANGED, HALTED, HALTED_KEYS, NEWEST, ONE, STATE
-from luntrex_proxy.store.livekeys import LiveKeys, Parts
+from luntrex_proxy.store.keyselect import (
+    ACCOUNTS,
+    ALL_LIVE,
+    CHANGED,
+    CHANGED_ACCOUNTS,
+    ONE,
+    STATE,
+)
+from luntrex_proxy.store.livekeys import LiveKeys
+from luntrex_proxy.store.newest import Newest
+from luntrex_proxy.store.packedkeys import PackedKey, Packer
+from luntrex_proxy.store.parts import Parts
 from luntrex_proxy.store.pepper import Lookup
 
 CURRENT_FOR_S: Final = 5.0
 # Small enough that building the callers of one batch holds the loop for a few milliseconds only.
 _BATCH_ROWS: Final = 500
 _SWEEPS_MAX: Final = 40  # with each heartbeat
-_NEWEST_EVERY_S: Final = 0.25
 _CLOCK_STEP_S: Final = 1.0  # what a clock may go back without keys being read anew
 _RENEWED_MAX: Final = 10_000  # waiting to be written; a key that does not fit is renewed at a later use
 
@@ -33,14 +41,15 @@ _RENEWED_MAX: Final = 10_000  # waiting to be written; a key that does not fit i
 class KeyRing:
     """Live keys as `lookup hash -> Caller`.
 
-    `on_gone` hears the ids of keys that stopped being live; where all are read anew, those of `in_use` only.
+    `on_gone` hears the ids of keys that stopped being live; where all are read anew, or an account is suspended, of
+    those in use only. `in_use` gives these: key id -> account id.
     """
 
     def __init__(
         self,
         lookup: Lookup,
         on_gone: Callable[[set[str]], None] = lambda _: None,
-        in_use: Callable[[], set[str]] = set,
+        in_use: Callable[[], dict[str, int]] = dict,
         *,
         max_staleness_s: float = 3600.0,
     ) -> None:
@@ -53,16 +62,15 @@ class KeyRing:
         self._in_use = in_use
         self._max_staleness_s = max_staleness_s
         self._live = LiveKeys(time.time())
-        self._callers = Callers()
-        self._moved: dict[str, bytes] = {}  # key id -> its hash in _live, where the table said another or none
+        self._packer = Packer()
+        # Key id -> its hash in _live, where the table says another or none, or may come to without our hearing of it.
+        self._moved = Parts[str, bytes]()
+        self._peppers: list[bytes | None] = []  # the installation's when all keys were read last
         self.version = -1  # of the last change read
         self.history: tuple[int, bytes] = (0, b"")  # the audit log's last entry then
         self.generation = 0  # another number after each change, also of one key
         self.contact = float("-inf")  # when the store was last asked and answered, by time.monotonic
         self._given_up = False
-        self._halted: dict[
-            int, int
-        ] = {}  # suspended accounts whose keys are not all dropped yet, and since what version
         self._ended_at = float("-inf")  # unix time at which keys were last dropped because their end had come
 
     def __len__(self) -> int:
@@ -79,8 +87,9 @@ class KeyRing:
             old_hash = lookup_hash(key, self._old.key)
             caller = self._live.get(old_hash)
             if caller is not None and len(self.renewed) < _RENEWED_MAX:
-                self._move(caller, old_hash, hashed)
-        return None if caller is not None and caller.account_id in self._halted else caller
+                self._live.move(old_hash, hashed)
+                self._moved[caller.key_id] = self.renewed[caller.key_id] = hashed
+        return caller
 
     def hash_of(self, key: bytes) -> bytes:
         """What `at` knows the key by."""
@@ -88,7 +97,7 @@ class KeyRing:
 
     def at(self, key_hash: bytes) -> Caller | None:
         """The caller as `find` gives it, or None: ask `find`."""
-        if self._halted or time.monotonic() - self.contact > self._max_staleness_s:
+        if time.monotonic() - self.contact > self._max_staleness_s:
             return None
         # A key in use is looked up for every request: without a call.
         return self._live.at_hand.get(key_hash) or self._live.get(key_hash)
@@ -122,11 +131,11 @@ class KeyRing:
         on_answer()
         # The rotation is finished: rows no longer say the hashes we may know keys by.
         ended = self._old is not None and self._old.fingerprint not in fingerprints
-        stranger = fingerprints[0] is not None and self.lookup.fingerprint not in fingerprints
+        abandoned = self._is_stranger(fingerprints) and fingerprints != self._peppers
         restored = version < self.version or known != self.history[1]
         # The clock was wrong and is right again: keys were taken for ended that are not.
         put_back = time.time() < self._ended_at - _CLOCK_STEP_S
-        if restored or put_back or ended or (stranger and version > self.version):
+        if restored or put_back or ended or abandoned:
             freed = await self._read_all(connection, on_answer, old=None if ended else self._old)
             self._old = None if ended else self._old
             await self._tell_gone(on_answer)
@@ -144,16 +153,18 @@ class KeyRing:
                 break
             await asyncio.sleep(0)
 
-    async def read_live(self, connection: Connection, key_id: str) -> Caller | None:
-        """The caller of a key as its row is now; None when it is not live."""
+    async def read_live(self, connection: Connection, key_id: str) -> PackedKey | None:
+        """A key as its row is now; None when it is not live."""
         row = await connection.fetchrow(ONE, *self._fingerprints(self._old), key_id)
-        return self._callers.of(row) if row is not None and row["live"] else None
+        return self._packer.of(row) if row is not None and row["live"] else None
 
-    def accept(self, caller: Caller, key: bytes) -> Caller | None:
+    def accept(self, proven: PackedKey, key: bytes) -> Caller | None:
         """Take in a key that bcrypt has proven; None when it stopped being live meanwhile."""
-        if self.unproven.pop(caller.key_id, None) is not None:
-            self._live.put(lookup_hash(key, self._key), caller)
-            self._moved[caller.key_id] = self.renewed[caller.key_id] = lookup_hash(key, self._key)
+        key_id = proven.key_id
+        if self.unproven.pop(key_id, None) is not None:
+            hashed = self.hash_of(key)
+            self._live.put(hashed, proven)
+            self._moved[key_id] = self.renewed[key_id] = hashed
             self.generation += 1
         return self.find(key)
 
@@ -163,7 +174,7 @@ class KeyRing:
         if not self._given_up and self.lag_s() > self._max_staleness_s:
             self._given_up = True
             self.generation += 1
-            self._tell(self._in_use())
+            self._tell(set(self._in_use()))
 
     async def _read_all(
         self, connection: Connection, on_answer: Callable[[], None] = lambda: None, *, old: Lookup | None = None
@@ -171,9 +182,10 @@ class KeyRing:
         """Have the ring say what the tables say. What is given back is to be run through: it frees what was there."""
         asked_at = time.monotonic()
         # The version first: a change that commits while the rows are read is read again, never missed.
-        version, _, _, sequence, head_hash, _ = (await connection.fetch(STATE, 0))[0]
-        live, unproven = LiveKeys(time.time()), Parts[str, bytes]()
-        newest = _Newest(self, version, self._fingerprints(old))
+        version, *peppers, sequence, head_hash, _ = (await connection.fetch(STATE, 0))[0]
+        live, unproven, moved = LiveKeys(time.time()), Parts[str, bytes](), Parts[str, bytes]()
+        is_stranger = self._is_stranger(peppers)
+        newest = Newest(self, version, self._fingerprints(old))
         async with connection.transaction(readonly=True):
             on_answer()
             cursor = await connection.cursor(ALL_LIVE, *self._fingerprints(old))
@@ -184,56 +196,58 @@ class KeyRing:
                     if row["hashed"] is None:
                         unproven[row["key_id"]] = row["unproven"].encode()
                     else:
-                        live.put(row["hashed"], self._callers.of(row))
+                        live.put(row["hashed"], self._packer.of(row))
+                        if is_stranger:  # others will write hashes that are not ours over it
+                            moved[row["key_id"]] = row["hashed"]
                 await newest.read(connection, on_answer)
                 await asyncio.sleep(0)
+            # After the keys, so that no key is known longer than what its account says.
+            await live.standings.read(connection, on_answer, ACCOUNTS)
         before, self._live = self._live, live
         waited, self.unproven = self.unproven, unproven
-        self._moved, self.renewed, self._ended_at = {}, {}, float("-inf")
+        known, self._moved = self._moved, moved
+        self.renewed, self._ended_at, self._peppers = {}, float("-inf"), peppers
         for row in newest.rows.values():
             self._change(row)
-        self._reached(version)
-        self.history, self.contact = (sequence, head_hash), asked_at
+        self.version, self.history, self.contact = version, (sequence, head_hash), asked_at
         self.generation += 1
         gc.freeze()  # what stays for the life of the process need not be looked at again
-        return itertools.chain(before.emptied(), waited.emptied())
+        return itertools.chain(before.emptied(), waited.emptied(), known.emptied())
 
     async def _tell_gone(self, on_step: Callable[[], None]) -> None:
         """Of the keys that something runs with, which are neither live nor unproven any more."""
-        gone = {key_id for key_id in self._in_use() if key_id not in self.unproven}
+        in_use = self._in_use()
+        gone = {key_id for key_id in in_use if key_id not in self.unproven}
         if gone:
             for ids in self._live.ids():
                 gone.difference_update(ids)
                 on_step()
                 await asyncio.sleep(0)
-        self._tell(gone - self._moved.keys() - self.unproven.keys())  # those may have been where we had looked
+        # Those that moved may have been where we had looked.
+        gone = {key_id for key_id in gone if key_id not in self._moved and key_id not in self.unproven}
+        self._tell(gone | self._live.standings.of_suspended(in_use))
 
     async def _read_changes(self, connection: Connection, version: int, on_answer: Callable[[], None]) -> None:
         async with connection.transaction(readonly=True):
             on_answer()
-            newest = _Newest(self, self.version, self._fingerprints(self._old))
+            newest = Newest(self, self.version, self._fingerprints(self._old))
+            await self.hear(connection, on_answer, CHANGED_ACCOUNTS, self.version)
             cursor = await connection.cursor(CHANGED, *self._fingerprints(self._old), self.version)
             on_answer()
             while rows := await cursor.fetch(_BATCH_ROWS):
                 on_answer()
-                self.generation += 1
-                rows = [row for row in rows if row["key_id"] not in newest.rows]  # they say what was before
-                self._tell({row["key_id"] for row in rows if not self._change(row)})
+                # What was read newest counts: these say what was before.
+                await newest.take(connection, on_answer, [row for row in rows if row["key_id"] not in newest.rows])
                 await newest.read(connection, on_answer)
                 await asyncio.sleep(0)
-        self._reached(version)
-
-    def _reached(self, version: int) -> None:
         self.version = version
-        self._halted = {account_id: since for account_id, since in self._halted.items() if since > version}
 
-    async def halt(self, connection: Connection, accounts: dict[int, int]) -> None:
-        """Let no key of these accounts in, and end what runs with one, although their rows are not read yet."""
-        self._halted = accounts
+    async def hear(self, connection: Connection, on_answer: Callable[[], None], accounts: str, *values: Any) -> None:
+        """Know what these accounts say, and who is restricted; end what runs with keys of a suspended account."""
+        suspended = await self._live.standings.read(connection, on_answer, accounts, *values)
         self.generation += 1
-        if accounts and (in_use := self._in_use()):
-            rows = await connection.fetch(HALTED_KEYS, list(in_use), list(accounts))
-            self._tell({row["key_id"] for row in rows})
+        if suspended:
+            self._tell(self._live.standings.of_suspended(self._in_use()))
 
     def change(self, rows: list[Any]) -> None:
         """Bring these keys up to their rows, and tell of those that are not live."""
@@ -251,19 +265,17 @@ class KeyRing:
         if not row["live"]:
             self.renewed.pop(key_id, None)
             return False
-        if moved is not None and moved != hashed:
-            self._moved[key_id] = moved  # the table will say so in a moment
+        if place is not None and (place != hashed or self._is_stranger(self._peppers)):
+            self._moved[key_id] = place  # the table will say so in a moment, or may say it no more
         if place is None:
             self.unproven[key_id] = row["unproven"].encode()
         else:
-            self._live.put(place, self._callers.of(row))
+            self._live.put(place, self._packer.of(row))
         return True
 
-    def _move(self, caller: Caller, old: bytes, new: bytes) -> None:
-        """A key was found by the pepper before this one: from now on by the present one."""
-        self._live.drop(old)
-        self._live.put(new, caller)
-        self._moved[caller.key_id] = self.renewed[caller.key_id] = new
+    def _is_stranger(self, peppers: list[bytes | None]) -> bool:
+        """Whether the installation goes by other peppers: hashes of ours leave its tables unseen."""
+        return peppers[0] is not None and self.lookup.fingerprint not in peppers
 
     def _fingerprints(self, old: Lookup | None) -> tuple[bytes, bytes]:
         present = self.lookup.fingerprint
@@ -285,34 +297,3 @@ class KeyRing:
     def _tell(self, gone: set[str]) -> None:
         if gone:
             self._on_gone(gone)
-
-
-class _Newest:
-    """While many keys are read: the few that changed last, and suspended accounts, without waiting for their turn."""
-
-    def __init__(self, ring: KeyRing, version: int, fingerprints: tuple[bytes, bytes]) -> None:
-        self.rows: dict[str, Any] = {}  # by key id
-        self._ring = ring
-        self._began = self._seen = version
-        self._fingerprints = fingerprints
-        self._due = time.monotonic() + _NEWEST_EVERY_S
-
-    async def read(self, connection: Connection, on_answer: Callable[[], None]) -> None:
-        """Now and then, in a fifth of the time at most: a slow database is caught up with all the same."""
-        began_s = time.monotonic()
-        if began_s < self._due:
-            return
-        version = await connection.fetchval("SELECT version FROM change_version")
-        on_answer()
-        if version > self._seen:
-            accounts = await connection.fetch(HALTED, self._began)
-            on_answer()
-            await self._ring.halt(connection, {row["account_id"]: row["version"] for row in accounts})
-            on_answer()
-            rows = await connection.fetch(NEWEST, *self._fingerprints, self._seen)
-            on_answer()
-            self._ring.change(rows)
-            self.rows |= {row["key_id"]: row for row in rows}
-            self._seen = version
-        now_s = time.monotonic()
-        self._due = now_s + max(_NEWEST_EVERY_S, 4 * (now_s - began_s))

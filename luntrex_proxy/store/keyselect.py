@@ -1,9 +1,9 @@
 """What the key ring asks the tables. Statements only."""
 
+# ruff: noqa: S608 -- statements of constants of this file
 from typing import Final
 
 from luntrex_proxy.core.consents import Purpose, routing_bits
-from luntrex_proxy.core.scope import RESTRICTED
 
 # $1 and $2 are the fingerprints of our peppers, the present one and the one before (or the same again).
 
@@ -14,47 +14,45 @@ def _bits(column: str) -> str:
     return f"CASE WHEN {column} = '{{}}' THEN 0 ELSE {' + '.join(terms)} END"
 
 
-# Keys of people who asked that their data only be stored, and those of accounts whose members all did. Asked once per
-# statement, not per key.
-_RESTRICTED: Final = """
-    (k.person_id = ANY (ARRAY(SELECT person_id FROM person WHERE status = 'restricted')) OR k.person_id IS NULL AND
-     k.account_id = ANY (ARRAY(SELECT m.account_id FROM membership m JOIN person p USING (person_id)
-        WHERE m.account_id IN (SELECT account_id FROM membership JOIN person r USING (person_id)
-            WHERE r.status = 'restricted')
-        GROUP BY m.account_id HAVING bool_and(p.status = 'restricted'))))
+RESTRICTED_PEOPLE: Final = "SELECT person_id FROM person WHERE restricted_at IS NOT NULL"
+# Whose own keys are restricted as well: all members are.
+RESTRICTED_ACCOUNTS: Final = f"""
+SELECT account_id FROM membership JOIN person USING (person_id)
+WHERE account_id IN (SELECT account_id FROM membership WHERE person_id IN ({RESTRICTED_PEOPLE}))
+GROUP BY account_id HAVING bool_and(restricted_at IS NOT NULL)
 """
+# Few, so always all of them: whatever has changed who they are, nothing is missed.
+RESTRICTED: Final = f"""
+SELECT ARRAY({RESTRICTED_ACCOUNTS}) AS accounts,
+       ARRAY(SELECT uuid_send(person_id) FROM ({RESTRICTED_PEOPLE}) people) AS people
+"""
+_ACCOUNT: Final = f"""
+SELECT account_id, status = 'active' AS active, policy, {_bits("consents")} AS consents FROM account
+"""
+ACCOUNTS: Final = f"{_ACCOUNT} WHERE status <> 'active' OR policy IS NOT NULL OR consents <> '{{}}'"
+CHANGED_ACCOUNTS: Final = f"{_ACCOUNT} WHERE version > $1"
+THESE_ACCOUNTS: Final = f"{_ACCOUNT} WHERE account_id = ANY($1)"
+_LIVE: Final = "k.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now())"
 _COLUMNS: Final = f"""
        k.key_id, h.hashed, CASE WHEN h.hashed IS NULL THEN k.bcrypt_hash END AS unproven, k.account_id,
+       uuid_send(k.person_id) AS person,
        coalesce(extract(epoch FROM k.not_before)::float8, 0) AS not_before,
        coalesce(extract(epoch FROM k.expires_at)::float8, 0) AS expires_at,
-       a.policy, {_bits("a.consents")} AS consents,
-       CASE WHEN {_RESTRICTED} THEN ARRAY['{RESTRICTED}'] ELSE k.endpoints END AS endpoints,
-       k.models, k.regions, k.networks::text[] AS networks,
-       k.status = 'active' AND a.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now()) AS live
+       k.endpoints, k.models, k.regions, k.networks::text[] AS networks, {_LIVE} AS live
 """
 _FROM: Final = """
-FROM api_key k JOIN account a USING (account_id), LATERAL (SELECT
+FROM api_key k, LATERAL (SELECT
     CASE WHEN k.pepper_fingerprint = $1 THEN k.lookup_hash
          WHEN k.old_pepper_fingerprint = $1 THEN k.old_lookup_hash
          WHEN k.pepper_fingerprint = $2 THEN k.lookup_hash
          WHEN k.old_pepper_fingerprint = $2 THEN k.old_lookup_hash END AS hashed) h
 """
-ALL_LIVE: Final = (
-    f"SELECT {_COLUMNS} {_FROM}"
-    " WHERE k.status = 'active' AND a.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now())"
-)
-_CHANGED_COLUMNS: Final = f"SELECT {_COLUMNS}, k.lookup_hash, k.old_lookup_hash {_FROM}"
-CHANGED: Final = (
-    f"{_CHANGED_COLUMNS} WHERE k.version > $3 UNION ALL {_CHANGED_COLUMNS}"  # noqa: S608 -- constants of this file
-    " WHERE k.account_id IN (SELECT account_id FROM account WHERE version > $3) AND k.version <= $3"
-    " AND k.status = 'active'"
-)
+ALL_LIVE: Final = f"SELECT {_COLUMNS} {_FROM} WHERE {_LIVE}"
+CHANGED: Final = f"SELECT {_COLUMNS}, k.lookup_hash, k.old_lookup_hash {_FROM} WHERE k.version > $3"
 ONE: Final = f"SELECT {_COLUMNS} {_FROM} WHERE k.key_id = $3"
-# While many keys are read (an account with a million is suspended, somebody is erased) these do not wait their
-# turn. $3: the last version that they were asked for.
-NEWEST: Final = f"{_CHANGED_COLUMNS} WHERE k.version > $3 ORDER BY k.version DESC LIMIT 500"
-HALTED: Final = "SELECT account_id, version FROM account WHERE version > $1 AND status <> 'active'"
-HALTED_KEYS: Final = "SELECT key_id FROM api_key WHERE key_id = ANY($1) AND account_id = ANY($2)"
+# While many keys are read (somebody is erased, a restored database) these do not wait their turn. $3: the last version
+# that they were asked for.
+NEWEST: Final = f"{CHANGED} ORDER BY k.version DESC LIMIT 500"
 # A restored database can be ahead of us again by the time we ask; its history is another one all the same. The audit
 # log knows: each act has an entry, whose hash follows from all entries before. `known` is that of the entry that was
 # the last one when we read last ($1). Whatever way a database was restored (our verb, psql, a disk's snapshot), that an

@@ -1,109 +1,61 @@
-"""Live keys in memory: packed callers by lookup hash. A million take 250 MiB, with all their terms.
+"""Live keys in memory: packed keys by lookup hash. A million take 250 MiB, with all their terms.
 
-However many there are, no call takes longer than a few milliseconds: one large dict would hold the loop when it grows
-or is dropped, so there are many small ones.
+A caller is put together when its key is used, of the key and of what its account and its member say at that moment;
+those in use are at hand, until any of it changes. However many keys there are, no call takes longer than a few
+milliseconds.
 """
 
 import heapq
 import math
-import struct
-from collections.abc import Iterator, MutableMapping
-from typing import Any, Final, TypeVar
-
-import msgspec
+from collections.abc import Iterator
+from typing import Final
 
 from luntrex_proxy.core.access import Caller
-from luntrex_proxy.core.policy import Policy
-from luntrex_proxy.core.scope import Scope
+from luntrex_proxy.store.packedkeys import PackedKey
+from luntrex_proxy.store.parts import Parts
+from luntrex_proxy.store.standings import Standings
 
-_PARTS: Final = 256
 _AT_HAND_MAX: Final = 10_000
 _HOUR_S: Final = 3600
 _TICKS_PER_S: Final = 4
-_FIELDS: Final = struct.Struct("<qddI12s")  # account id, not before, expires at, consents, key id
-_END: Final = struct.Struct("<d")
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class Parts(MutableMapping[K, V]):
-    """A dict in many parts, none of them large."""
-
-    def __init__(self) -> None:
-        self.parts: list[dict[K, V]] = [{} for _ in range(_PARTS)]
-
-    def __getitem__(self, key: K) -> V:
-        return self.parts[hash(key) % _PARTS][key]
-
-    def __setitem__(self, key: K, value: V) -> None:
-        self.parts[hash(key) % _PARTS][key] = value
-
-    def __delitem__(self, key: K) -> None:
-        del self.parts[hash(key) % _PARTS][key]
-
-    def __iter__(self) -> Iterator[K]:
-        for part in self.parts:
-            yield from part
-
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
-
-    def __bool__(self) -> bool:
-        return any(self.parts)
-
-    def get(self, key: K, default: Any = None) -> Any:
-        """As of a dict; the one inherited would raise and catch for each key that is not there."""
-        return self.parts[hash(key) % _PARTS].get(key, default)
-
-    def emptied(self) -> Iterator[None]:
-        """Forget all, piece by piece; the last pieces are small: with them go hundreds of MiB back to the system."""
-        left = len(self)
-        for part in self.parts:
-            while part:
-                for _ in range(step := min(len(part), max(10, min(left // 100, 250)))):
-                    part.popitem()
-                left -= step
-                yield
-
-
-class _Packed(msgspec.Struct, frozen=True, gc=False):
-    """A caller in half its size."""
-
-    fields: bytes
-    policy: Policy | None
-    scope: Scope | None
 
 
 class LiveKeys:
     """`lookup hash -> Caller`. Ends of this hour and the next are noted by their moment, and looked for each hour."""
 
     def __init__(self, now: float) -> None:
-        self._packed = Parts[bytes, _Packed]()
+        self._packed = Parts[bytes, PackedKey]()
         self.at_hand: dict[bytes, Caller] = {}  # of those in use
+        self.standings = Standings(self.at_hand.clear)
         self._soon = _Calendar()
         self._noted_to_hour = self._before_hour = int(now // _HOUR_S) + 1  # the last of those in `_soon`; and before
-        self._to_look_through: list[dict[bytes, _Packed]] = []  # for the ends in between
+        self._to_look_through: list[dict[bytes, PackedKey]] = []  # for the ends in between
 
     def __len__(self) -> int:
         return len(self._packed)
 
     def get(self, hashed: bytes) -> Caller | None:
-        """The caller of a hash."""
+        """The caller of a hash; None also while its account is suspended."""
         caller = self.at_hand.get(hashed)
         if caller is None and (packed := self._packed.get(hashed)) is not None:
-            caller = _unpack(packed)
-            if len(self.at_hand) >= _AT_HAND_MAX:
-                self.at_hand.clear()
-            self.at_hand[hashed] = caller
+            caller = self.standings.caller(packed)
+            if caller is not None:
+                if len(self.at_hand) >= _AT_HAND_MAX:
+                    self.at_hand.clear()
+                self.at_hand[hashed] = caller
         return caller
 
-    def put(self, hashed: bytes, caller: Caller) -> None:
+    def put(self, hashed: bytes, key: PackedKey) -> None:
         """Take a key in, or change it."""
-        if 0.0 < caller.expires_at < (self._noted_to_hour + 1) * _HOUR_S:
-            self._note_end(hashed, caller.expires_at)
-        self._packed[hashed] = _pack(caller)
+        if 0.0 < key.ends_at < (self._noted_to_hour + 1) * _HOUR_S:
+            self._note_end(hashed, key.ends_at)
+        self._packed[hashed] = key
         self.at_hand.pop(hashed, None)
+
+    def move(self, old: bytes, new: bytes) -> None:
+        """Know a key by another hash from now on."""
+        self.put(new, self._packed[old])
+        self.drop(old)
 
     def drop(self, hashed: bytes) -> None:
         """Forget a key, if it is there."""
@@ -116,9 +68,9 @@ class LiveKeys:
         gone = set()
         for hashed in self._soon.take(int(now * _TICKS_PER_S), at_most):
             packed = self._packed.get(hashed)  # it may be gone, or end at another time now
-            if packed is not None and 0.0 < _end_of(packed) <= now:
+            if packed is not None and 0.0 < packed.ends_at <= now:
                 self.drop(hashed)
-                gone.add(_id_of(packed))
+                gone.add(packed.key_id)
         return gone
 
     def is_behind(self, now: float) -> bool:
@@ -130,7 +82,7 @@ class LiveKeys:
     def ids(self) -> Iterator[list[str]]:
         """Of all keys, in pieces. Keys may come and go between two of them."""
         for part in self._packed.parts:
-            yield [_id_of(packed) for packed in part.values()]
+            yield [packed.key_id for packed in part.values()]
 
     def emptied(self) -> Iterator[None]:
         """Forget all, piece by piece."""
@@ -148,7 +100,7 @@ class LiveKeys:
         if self._to_look_through:
             begin_s, end_s = (self._before_hour + 1) * _HOUR_S, (self._noted_to_hour + 1) * _HOUR_S
             for hashed, packed in self._to_look_through.pop().items():
-                if begin_s <= (ends_s := _end_of(packed)) < end_s and ends_s:
+                if begin_s <= (ends_s := packed.ends_at) < end_s and ends_s:
                     self._note_end(hashed, ends_s)
 
     def _note_end(self, hashed: bytes, end_s: float) -> None:
@@ -185,25 +137,3 @@ class _Calendar:
             if not hashes:
                 del self._by_number[heapq.heappop(self._order)]
         return taken
-
-
-def _pack(caller: Caller) -> _Packed:
-    fields = _FIELDS.pack(
-        caller.account_id, caller.not_before, caller.expires_at, caller.consents, caller.key_id.encode()
-    )
-    return _Packed(fields, caller.policy, caller.scope)
-
-
-def _end_of(packed: _Packed) -> float:
-    end_s: float = _END.unpack_from(packed.fields, 16)[0]
-    return end_s
-
-
-def _id_of(packed: _Packed) -> str:
-    key_id: bytes = _FIELDS.unpack(packed.fields)[-1]
-    return key_id.decode()
-
-
-def _unpack(packed: _Packed) -> Caller:
-    account_id, not_before, expires_at, consents, key_id = _FIELDS.unpack(packed.fields)
-    return Caller(account_id, key_id.decode(), not_before, expires_at, packed.policy, packed.scope, consents)

@@ -30,9 +30,9 @@ _INVITATIONS: Final = (
 # An account's own keys are restricted while all members are (keyselect.py). Who comes or goes can change that.
 _MAY_BE_RESTRICTED: Final = (
     "SELECT EXISTS (SELECT FROM membership JOIN person USING (person_id)"
-    " WHERE account_id = $1 AND status = 'restricted')"
+    " WHERE account_id = $1 AND restricted_at IS NOT NULL)"
 )
-_READ_ANEW: Final = "UPDATE api_key SET version = $2 WHERE account_id = $1 AND person_id IS NULL AND status = 'active'"
+_CHANGED: Final = "UPDATE account SET version = $2 WHERE account_id = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ async def put(connection: Connection, account_id: int, person_id: uuid.UUID, rol
         role,
     )
     if await connection.fetchval(_MAY_BE_RESTRICTED, account_id):
-        await connection.execute(_READ_ANEW, account_id, await next_version(connection))
+        await connection.execute(_CHANGED, account_id, await next_version(connection))
     await audit.record(connection, "member.set", str(person_id), account_id, {"role": role})
 
 
@@ -148,7 +148,7 @@ async def remove(pool: Pool, account_id: int, person_id: uuid.UUID) -> int:
                 version,
             )
             if await connection.fetchval(_MAY_BE_RESTRICTED, account_id):
-                await connection.execute(_READ_ANEW, account_id, version)
+                await connection.execute(_CHANGED, account_id, version)
             await connection.execute(
                 "DELETE FROM membership WHERE person_id = $1 AND account_id = $2", person_id, account_id
             )

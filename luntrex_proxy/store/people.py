@@ -25,13 +25,8 @@ SELECT p.person_id, p.email, p.name, p.status, p.operator, p.email_verified_at, 
      WHERE m.person_id = p.person_id) AS roles
 FROM person p
 """
-
-
 _RESUME: Final = """
-UPDATE person SET status = CASE WHEN (
-    SELECT outcome FROM rights_request
-    WHERE person_id = $1 AND kind = 'restrict' AND outcome IN ('restricted', 'lifted')
-    ORDER BY closed_at DESC LIMIT 1) = 'restricted' THEN 'restricted' ELSE 'active' END
+UPDATE person SET status = CASE WHEN restricted_at IS NULL THEN 'active' ELSE 'restricted' END
 WHERE person_id = $1 AND status = 'suspended'
 """
 

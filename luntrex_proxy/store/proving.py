@@ -20,6 +20,7 @@ from luntrex_proxy.core.apikeys import bcrypt_input, parse
 from luntrex_proxy.core.attempts import Attempts
 from luntrex_proxy.store.database import DRIVER_ERRORS, Pool
 from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.packedkeys import PackedKey
 
 WAITING_MAX: Final = 16
 KEPT_FREE: Final = 4  # of those, for networks that sent no wrong key of late and have no other one waiting
@@ -94,14 +95,14 @@ class Prover:
     async def _take_in(self, key: bytes, key_id: str) -> Caller | None:
         """Put a proven key into the ring as its row is; one that changed while it was read is read again."""
         while (entry := self._ring.unproven.get(key_id)) is not None:
-            caller = await self._read(key_id)
-            if caller is None:
+            proven = await self._read(key_id)
+            if proven is None:
                 return None
             if self._ring.unproven.get(key_id) is entry:  # a change that the ring hears of is another object
-                return self._ring.accept(caller, key)
+                return self._ring.accept(proven, key)
         return self._ring.find(key)
 
-    async def _read(self, key_id: str) -> Caller | None:
+    async def _read(self, key_id: str) -> PackedKey | None:
         try:
             async with asyncio.timeout(_READ_WAIT_S), self._pool_source().acquire() as connection:
                 return await self._ring.read_live(connection, key_id)

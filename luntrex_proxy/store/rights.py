@@ -22,12 +22,11 @@ _COLUMNS: Final = (
     "request_id, reference, kind, state, channel, law, person_id, email, received_at, confirmed_at, extended_at,"
     " act_at, warned, closed_at, outcome, receipt"
 )
-# Of who is suspended the requests say it; it holds from when they are let in again (people.py).
-_IS_NEWS_OF_SUSPENDED: Final = """
-SELECT status = 'suspended' AND $2 <> coalesce((SELECT outcome = 'restricted' FROM rights_request
-    WHERE person_id = $1 AND kind = 'restrict' AND outcome IN ('restricted', 'lifted')
-    ORDER BY closed_at DESC LIMIT 1), false)
-FROM person WHERE person_id = $1
+# `status` says it too, of who may sign in: the release before this one reads it there.
+_SET_RESTRICTED: Final = """
+UPDATE person SET restricted_at = CASE WHEN $2 THEN now() END,
+    status = CASE WHEN status = 'suspended' THEN status WHEN $2 THEN 'restricted' ELSE 'active' END
+WHERE person_id = $1 AND (restricted_at IS NULL) = $2 AND status <> 'unverified'
 """
 # ruff: noqa: S608 -- statements of constants of this file
 
@@ -242,18 +241,10 @@ async def warned(pool: Pool, request_id: uuid.UUID, stage: Stage) -> None:
 async def set_restricted(connection: Connection, person_id: uuid.UUID, *, restricted: bool) -> bool:
     """Whether the person's data may only be stored, in the caller's transaction; False: it is so already."""
     version = await next_version(connection)
-    done = await connection.execute(
-        "UPDATE person SET status = $2 WHERE person_id = $1 AND status = $3",
-        person_id,
-        "restricted" if restricted else "active",
-        "active" if restricted else "restricted",
-    )
-    if done == "UPDATE 0" and not await connection.fetchval(_IS_NEWS_OF_SUSPENDED, person_id, restricted):
+    if await connection.execute(_SET_RESTRICTED, person_id, restricted) == "UPDATE 0":
         return False
-    # Keys of its own, and those of accounts that all members of which may be restricted by now.
     await connection.execute(
-        "UPDATE api_key SET version = $2 WHERE person_id = $1 OR person_id IS NULL"
-        " AND account_id IN (SELECT account_id FROM membership WHERE person_id = $1)",
+        "UPDATE account SET version = $2 WHERE account_id IN (SELECT account_id FROM membership WHERE person_id = $1)",
         person_id,
         version,
     )

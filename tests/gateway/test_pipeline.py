@@ -12,7 +12,7 @@ import pytest
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.outcome import Ending, Outcome, Tokens, UsageSource
 from luntrex_proxy.core.refusals import REFUSALS
-from luntrex_proxy.core.scope import RESTRICTED, Scope
+from luntrex_proxy.core.scope import ONLY_STORED
 from tests.fakes import KEY, Gateway, both_dialects, serving
 from tests.gateway.wire import (
     BODY,
@@ -98,7 +98,7 @@ def revoke_soon(gateway: Gateway) -> None:
 
 def restrict(gateway: Gateway) -> None:
     """Whose key it is asked that data only be stored."""
-    gateway.keys.callers[KEY.encode()] = Caller(account_id=7, key_id="k" * 12, scope=Scope(frozenset({RESTRICTED})))
+    gateway.keys.callers[KEY.encode()] = Caller(account_id=7, key_id="k" * 12, scope=ONLY_STORED)
 
 
 REFUSED: dict[str, Case] = {

@@ -39,6 +39,11 @@ def find(ring: KeyRing, made: NewKey) -> Caller | None:
     return ring.find(made.key.encode())
 
 
+def in_use(*made: NewKey) -> dict[str, int]:
+    """As a ring is told of keys that something runs with."""
+    return {each.info.key_id: each.info.account_id for each in made}
+
+
 async def set_peppers(pool: Pool, present: Lookup, old: Lookup | None = None) -> None:
     """What the installation says its peppers are."""
     await pool.execute(

@@ -35,6 +35,7 @@ from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
 from tests.people import make_person
 from tests.postgres import LOOKUP
+from tests.store.keys import in_use
 from tests.store.notes import NOTE
 from tests.store.records import assert_sums_match, outcome, ship
 
@@ -265,7 +266,7 @@ async def test_other_processes_forget_the_keys(database: Pool, tmp_path: Path) -
     made = await apikeys.create(database, LOOKUP, "acme", "k", bcrypt_cost=4)
     await database.execute("UPDATE api_key SET person_id = $1", person)
     gone: set[str] = set()
-    ring = KeyRing(LOOKUP, gone.update, lambda: {made.info.key_id})
+    ring = KeyRing(LOOKUP, gone.update, lambda: in_use(made))
     await ring.load(database)
     assert ring.find(made.key.encode()) is not None
     await erase(database, tmp_path, person)

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.policy import NOTHING, Policy, RetentionKind, Training, Traits, read_policy
 from luntrex_proxy.core.scope import Scope
 from luntrex_proxy.gateway import ports
-from luntrex_proxy.store import accounts, apikeys, keyring
+from luntrex_proxy.store import accounts, apikeys, keyring, newest
 from luntrex_proxy.store import following as following_module
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.database import Pool, close_pool, open_pool
@@ -23,8 +22,10 @@ from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.livekeys import LiveKeys
 from luntrex_proxy.store.migrate import migrate
+from luntrex_proxy.store.packedkeys import PackedKey
 from luntrex_proxy.store.pepper import Lookup
 from tests.postgres import LOOKUP
+from tests.store.keys import in_use
 
 
 async def make(pool: Pool, name: str = "main") -> NewKey:
@@ -99,10 +100,12 @@ async def test_holds_no_plain_key(acme: Pool) -> None:
 async def test_changes_arrive_within_a_second(acme: Pool, database_dsn: str) -> None:
     """Create, revoke, rotate, suspend and resume elsewhere are followed at once; `on_gone` hears who left."""
     gone: set[str] = set()
-    ring = KeyRing(LOOKUP, gone.update)
+    running: dict[str, int] = {}
+    ring = KeyRing(LOOKUP, gone.update, lambda: running)
     async with following(ring, acme, database_dsn):
         first = await make(acme, "first")
         key = first.key.encode()
+        running |= in_use(first)
         assert await seconds_until(lambda: ring.find(key) is not None) < 0.9
         await accounts.suspend(acme, "acme")
         assert await seconds_until(lambda: ring.find(key) is None) < 0.9
@@ -177,7 +180,7 @@ async def test_restored_database_is_read_anew(acme: Pool, database_dsn: str) -> 
     """A database put back to an older backup has lower versions: everything is read again."""
     gone: set[str] = set()
     made = await make(acme)
-    ring = KeyRing(LOOKUP, gone.update, lambda: {made.info.key_id})
+    ring = KeyRing(LOOKUP, gone.update, lambda: in_use(made))
     async with following(ring, acme, database_dsn):
         await acme.execute("DELETE FROM api_key; UPDATE change_version SET version = 0")
         assert await seconds_until(lambda: ring.find(made.key.encode()) is None) < 3
@@ -194,7 +197,7 @@ async def test_a_restored_database_that_has_overtaken_us_is_read_anew(acme: Pool
     tables = ("account", "api_key", "change_version", "audit_entry", "audit_personal", "audit_head")
     await acme.execute("".join(f"CREATE TABLE backup_{table} AS TABLE {table};" for table in tables))
     lost, idle = await make(acme, "lost"), await make(acme, "idle")
-    ring = KeyRing(LOOKUP, gone.update, lambda: {kept.info.key_id, lost.info.key_id})
+    ring = KeyRing(LOOKUP, gone.update, lambda: in_use(kept, lost))
     await ring.load(acme)
     async with acme.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL session_replication_role = replica")  # no trigger, as a restore has none
@@ -290,12 +293,12 @@ async def test_a_clock_that_comes_back_brings_back_what_it_ended(acme: Pool, mon
 async def test_while_many_keys_are_read_a_stop_does_not_wait(
     acme: Pool, monkeypatch: pytest.MonkeyPatch, stopped_by: str, all_anew: bool
 ) -> None:
-    """An account with a million keys takes a while to read: who is stopped meanwhile is out at once, and stays out."""
-    monkeypatch.setattr(keyring, "_NEWEST_EVERY_S", 0.0)
+    """A million keys take a while to read: who is stopped meanwhile is out at once, and stays out."""
+    monkeypatch.setattr(newest, "_EVERY_S", 0.0)
     monkeypatch.setattr(keyring, "_BATCH_ROWS", 1)
     await accounts.create(acme, "other")
     gone: set[str] = set()
-    ring = KeyRing(LOOKUP, gone.update, lambda: {made.info.key_id})
+    ring = KeyRing(LOOKUP, gone.update, lambda: in_use(made))
     await acme.execute(
         "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, lookup_hash, pepper_fingerprint, version)"
         " SELECT lpad(n::text, 12, '0'), a.account_id, n, '$2b$04$' || repeat('x', 53), sha256(n::text::bytea), $1, 1"
@@ -312,7 +315,8 @@ async def test_while_many_keys_are_read_a_stop_does_not_wait(
             stop = apikeys.revoke(acme, made.info.key_id) if stopped_by == "revoked" else accounts.suspend(acme, "acme")
             stopping.append(asyncio.ensure_future(stop))
 
-    await accounts.set_policy(acme, "other", "region=eu; retention=none; training=never")
+    await acme.execute("UPDATE change_version SET version = version + 1")
+    await acme.execute("UPDATE api_key SET version = (SELECT version FROM change_version) WHERE name <> 'main'")
     if all_anew:
         await acme.execute("UPDATE change_version SET version = 0")
         await acme.execute("UPDATE api_key SET version = 0; UPDATE account SET version = 0")
@@ -355,7 +359,7 @@ async def test_what_runs_with_a_key_that_has_to_be_proven_is_cut_as_well(acme: P
     """A request may have begun while the key was known: it is not in memory now, and its end is told all the same."""
     gone: set[str] = set()
     made = await make(acme)
-    ring = KeyRing(Lookup(bytes(32), b"s" * 16), gone.update, lambda: {made.info.key_id}, max_staleness_s=0.2)
+    ring = KeyRing(Lookup(bytes(32), b"s" * 16), gone.update, lambda: in_use(made), max_staleness_s=0.2)
     await ring.load(acme)
     assert list(ring.unproven) == [made.info.key_id]
     if told_by == "revoked":
@@ -382,7 +386,7 @@ async def test_database_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         await accounts.create(pool, "acme")
         made = await make(pool)
         gone: set[str] = set()
-        ring = KeyRing(LOOKUP, gone.update, lambda: {made.info.key_id}, max_staleness_s=3)
+        ring = KeyRing(LOOKUP, gone.update, lambda: in_use(made), max_staleness_s=3)
         async with following(ring, pool, dsn):
             key = made.key.encode()
             server.stop()
@@ -414,9 +418,9 @@ async def test_loading_many_keys_holds_the_loop_briefly(acme: Pool, monkeypatch:
     taken_in: list[int] = []  # between two turns of the loop
     put = LiveKeys.put
 
-    def counted(self: LiveKeys, hashed: bytes, caller: Caller) -> None:
+    def counted(self: LiveKeys, hashed: bytes, key: PackedKey) -> None:
         taken_in[-1] += 1
-        put(self, hashed, caller)
+        put(self, hashed, key)
 
     monkeypatch.setattr(LiveKeys, "put", counted)
     loading = asyncio.create_task(ring.load(acme))

@@ -1,10 +1,13 @@
 """Key ring and pepper rotation as a state machine: any order of changes, uses, writes, restarts and laggards.
 
-What must hold for every ring that has caught up: a live key is found or waits to be proven, never both nor neither; a
-key that is revoked or suspended is neither.
+What must hold for every ring that has caught up: a live key is known or waits to be proven, never both nor neither; a
+key that is revoked or suspended is neither. One that is known is found unless its account is suspended, with what its
+account and its member say at that moment.
 """
 
 import asyncio
+import uuid
+from dataclasses import dataclass, field
 from typing import Any
 
 import hypothesis.strategies as st
@@ -12,16 +15,31 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule, run_state_machine_as_test
 
 from luntrex_proxy.core.apikeys import lookup_hash
+from luntrex_proxy.core.consents import TRAINING_BIT, Purpose
+from luntrex_proxy.core.policy import read_policy
 from luntrex_proxy.core.scope import Scope
-from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store import accounts, apikeys, consents, members, people, rights
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.database import Pool, close_pool, open_pool
+from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.pepper import Lookup
 from luntrex_proxy.store.upkeep import KeyUpkeep
-from tests.store.keys import catch_up, find, make, set_peppers
+from tests.people import make_person
+from tests.store.keys import catch_up, find, set_peppers
 
 RINGS = 3
+POLICIES = ("region=eu; retention=none; training=never", "retention=none; training=never")
+
+
+@dataclass
+class Account:
+    """What an account says, as simply as it can be kept."""
+
+    works: bool = True
+    policy: str | None = None
+    trains: bool = False
+    members: set[uuid.UUID] = field(default_factory=set)
 
 
 class Machine(RuleBasedStateMachine):
@@ -38,7 +56,9 @@ class Machine(RuleBasedStateMachine):
         self.peppers = 0
         self.present = self.pepper()
         self.old: Lookup | None = None
-        self.account_works = True
+        self.accounts = {"acme": Account()}
+        self.restricted: set[uuid.UUID] = set()
+        self.suspended: set[uuid.UUID] = set()
 
     def run(self, coroutine: Any) -> Any:
         return self.runner.run(coroutine)
@@ -51,10 +71,12 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.run(
             self.pool.execute(
-                "TRUNCATE api_key, account RESTART IDENTITY CASCADE; UPDATE change_version SET version = 0"
+                "TRUNCATE api_key, account, person RESTART IDENTITY CASCADE; UPDATE change_version SET version = 0"
             )
         )
         self.run(accounts.create(self.pool, "acme"))
+        self.people = [self.run(make_person(self.pool, f"p{n}@example.org", acme="owner")) for n in range(2)]
+        self.accounts["acme"].members = set(self.people)
         self.run(set_peppers(self.pool, self.present))
         self.rings = [self.start() for _ in range(RINGS)]
 
@@ -67,16 +89,30 @@ class Machine(RuleBasedStateMachine):
         self.run(ring.load(self.pool))
         return ring
 
-    @rule(target=keys, laggard=st.booleans())
-    def create(self, laggard: bool) -> NewKey:
-        if not self.account_works:
-            self.run(accounts.resume(self.pool, "acme"))
-            self.account_works = True
-        lookup = self.old if laggard and self.old else self.held()
-        made: NewKey = self.run(make(self.pool, f"k{len(self.made)}", lookup))
+    def make(self, account: str, lookup: Lookup, owner: uuid.UUID | None = None) -> NewKey:
+        person_id = None if owner is None else str(owner)
+        name = f"k{len(self.made)}"
+        made: NewKey = self.run(apikeys.create(self.pool, lookup, account, name, person_id=person_id, bcrypt_cost=4))
         self.made.append(made)
         self.live[made.info.key_id] = True
         return made
+
+    @rule(target=keys, laggard=st.booleans(), owned=st.booleans())
+    def create(self, laggard: bool, owned: bool) -> NewKey:
+        """The account's own, or one of its first member's."""
+        if not self.accounts["acme"].works:
+            self.pause_all("acme", True)
+        lookup = self.old if laggard and self.old else self.held()
+        ada = self.people[0]
+        return self.make("acme", lookup, ada if owned and ada not in self.suspended else None)
+
+    @rule(target=keys, policy=st.sampled_from([None, *POLICIES]))
+    def create_account(self, policy: str | None) -> NewKey:
+        """Its policy is no change of it: it came with it."""
+        name = f"a{len(self.made)}"
+        self.run(accounts.create(self.pool, name, policy))
+        self.accounts[name] = Account(policy=policy)
+        return self.make(name, self.held())
 
     @rule(made=consumes(keys))
     def revoke(self, made: NewKey) -> None:
@@ -85,13 +121,74 @@ class Machine(RuleBasedStateMachine):
 
     @rule(made=keys, works=st.booleans())
     def pause(self, made: NewKey, works: bool) -> None:
-        self.run((apikeys.resume if works else apikeys.suspend)(self.pool, made.info.key_id))
-        self.live[made.info.key_id] = works
+        owner = made.info.person_id
+        try:
+            self.run((apikeys.resume if works else apikeys.suspend)(self.pool, made.info.key_id))
+        except RefusedError:
+            assert works
+            assert owner in {str(person_id) for person_id in self.suspended}
+        else:
+            self.live[made.info.key_id] = works
 
-    @rule(works=st.booleans())
-    def pause_all(self, works: bool) -> None:
-        self.run((accounts.resume if works else accounts.suspend)(self.pool, "acme"))
-        self.account_works = works
+    def some_account(self, number: int) -> str:
+        return list(self.accounts)[number % len(self.accounts)]
+
+    @rule(number=st.integers(0, 3), works=st.booleans())
+    def pause_account(self, number: int, works: bool) -> None:
+        self.pause_all(self.some_account(number), works)
+
+    def pause_all(self, name: str, works: bool) -> None:
+        self.run((accounts.resume if works else accounts.suspend)(self.pool, name))
+        self.accounts[name].works = works
+
+    @rule(number=st.integers(0, 3), policy=st.sampled_from([None, *POLICIES]))
+    def set_policy(self, number: int, policy: str | None) -> None:
+        name = self.some_account(number)
+        self.run(accounts.set_policy(self.pool, name, policy))
+        self.accounts[name].policy = policy
+
+    @rule(number=st.integers(0, 3))
+    def consent(self, number: int) -> None:
+        """Give it, or take it back."""
+        name = self.some_account(number)
+        account = self.accounts[name]
+        self.run((consents.withdraw if account.trains else consents.give)(self.pool, name, Purpose.TRAINING))
+        account.trains = not account.trains
+
+    @rule(number=st.integers(0, 1))
+    def restrict(self, number: int) -> None:
+        """Or no more."""
+        person_id = self.people[number]
+
+        async def body() -> bool:
+            async with self.pool.acquire() as connection, connection.transaction():
+                return await rights.set_restricted(connection, person_id, restricted=person_id not in self.restricted)
+
+        assert self.run(body())
+        self.restricted ^= {person_id}
+
+    @rule(number=st.integers(0, 1))
+    def suspend_person(self, number: int) -> None:
+        """Or let them in again; their keys wait to be resumed."""
+        person_id = self.people[number]
+        if person_id in self.suspended:
+            self.run(people.resume(self.pool, person_id))
+        else:
+            self.run(people.suspend(self.pool, person_id, although_last_owner=True))
+            self.live |= {key.info.key_id: False for key in self.made if key.info.person_id == str(person_id)}
+        self.suspended ^= {person_id}
+
+    @rule()
+    def join_or_leave(self) -> None:
+        """The second member, who has no key of their own."""
+        account, bob = self.accounts["acme"], self.people[1]
+        if bob not in account.members:
+            self.run(members.put_person(self.pool, 1, bob, "owner"))
+        elif self.people[0] not in self.suspended:  # else they would be the last owner
+            self.run(members.remove(self.pool, 1, bob))
+        else:
+            return
+        account.members ^= {bob}
 
     @rule(made=keys)
     def limit(self, made: NewKey) -> None:
@@ -144,12 +241,28 @@ class Machine(RuleBasedStateMachine):
         ring = self.rings[number]
         self.run(catch_up(ring, self.pool))
         for made in self.made:
-            works = self.live[made.info.key_id] and self.account_works
-            found = find(ring, made) is not None
-            waits = made.info.key_id in ring.unproven
-            assert found + waits == works, (made.info.key_id, works, found, waits)
-        assert len(ring) + len(ring.unproven) == sum(self.live.values()) * self.account_works
-        known = {lookup_hash(made.key.encode(), ring.lookup.key) for made in self.made if self.live[made.info.key_id]}
+            account = self.accounts[made.info.account]
+            lives, waits = self.live[made.info.key_id], made.info.key_id in ring.unproven
+            assert lives or not waits
+            caller = find(ring, made)
+            assert (caller is not None) == (lives and account.works and not waits), (made.info, lives, waits)
+            if caller is None:
+                continue
+            owner = made.info.person_id
+            of_whom = account.members if owner is None else {uuid.UUID(owner)}
+            assert (caller.scope is not None and caller.scope.is_restricted) == bool(
+                of_whom and of_whom <= self.restricted
+            )
+            assert caller.policy == (None if account.policy is None else read_policy(account.policy))
+            assert caller.consents == TRAINING_BIT * account.trains
+        assert len(ring) + len(ring.unproven) == sum(self.live.values())
+        known = {
+            lookup_hash(made.key.encode(), lookup.key)
+            for lookup in (ring.lookup, ring._old)
+            if lookup is not None
+            for made in self.made
+            if self.live[made.info.key_id]
+        }
         assert not [hashed for hashed in ring._moved.values() if hashed not in known]
 
 

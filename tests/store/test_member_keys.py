@@ -1,13 +1,16 @@
 """Keys of members: no way leads around a person's suspension, restriction or leave, whoever takes it and when."""
 
 import os
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from luntrex_proxy.core.scope import ONLY_STORED
 from luntrex_proxy.store import apikeys, members, people, rights, tombstones
 from luntrex_proxy.store import keytransfer as transfer
+from luntrex_proxy.store import migrate as schema
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError, StoreError
@@ -16,6 +19,7 @@ from luntrex_proxy.store.ownership import Subject
 from luntrex_proxy.store.tombstones import Tombstone
 from tests.people import make_person
 from tests.postgres import LOOKUP
+from tests.store.keys import catch_up, find, loaded
 
 _NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
@@ -56,7 +60,7 @@ async def test_no_key_is_taken_over_for_who_is_suspended(acme: Pool) -> None:
     """A file of keys wakes none that the suspension has stopped."""
     person_id = await make_person(acme, acme="developer")
     await make(acme, person_id=person_id)
-    lines = [line.encode() for line in await transfer.export_lines(acme)]
+    lines = [line.encode() for line in (await transfer.export_lines(acme)).lines]
     await acme.execute("DELETE FROM api_key")
     await people.suspend(acme, person_id)
     with pytest.raises(RefusedError, match=r"Line 1: .*suspended"):
@@ -90,10 +94,91 @@ async def test_who_joins_or_leaves_decides_whether_the_accounts_keys_are_restric
     assert not await is_restricted()
 
 
+async def set_restricted(pool: Pool, person_id: uuid.UUID, *, restricted: bool) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        assert await rights.set_restricted(connection, person_id, restricted=restricted)
+
+
+async def facts(pool: Pool, ring: KeyRing, person_id: uuid.UUID, made: NewKey) -> tuple[str, bool]:
+    """What the person's status is, and whether the account's own key is restricted."""
+    await catch_up(ring, pool)
+    caller = find(ring, made)
+    assert caller is not None
+    return await pool.fetchval("SELECT status FROM person WHERE person_id = $1", person_id), caller.scope is ONLY_STORED
+
+
+async def test_restricted_then_suspended(acme: Pool) -> None:
+    """Neither hides the other: the account's own keys are restricted until that is lifted, whoever may sign in."""
+    person_id = await make_person(acme, acme="owner")
+    made, ring = await make(acme), await loaded(acme)
+    await set_restricted(acme, person_id, restricted=True)
+    assert await facts(acme, ring, person_id, made) == ("restricted", True)
+    await people.suspend(acme, person_id, although_last_owner=True)
+    assert await facts(acme, ring, person_id, made) == ("suspended", True)
+    assert (await loaded(acme)).find(made.key.encode()) == find(ring, made)
+    await people.resume(acme, person_id)
+    assert await facts(acme, ring, person_id, made) == ("restricted", True)
+    await set_restricted(acme, person_id, restricted=False)
+    assert await facts(acme, ring, person_id, made) == ("active", False)
+
+
+async def test_suspended_then_restricted(acme: Pool) -> None:
+    """The other way round; and lifting a restriction lets nobody sign in."""
+    person_id = await make_person(acme, acme="owner")
+    made, ring = await make(acme), await loaded(acme)
+    await people.suspend(acme, person_id, although_last_owner=True)
+    assert await facts(acme, ring, person_id, made) == ("suspended", False)
+    await set_restricted(acme, person_id, restricted=True)
+    assert await facts(acme, ring, person_id, made) == ("suspended", True)
+    await set_restricted(acme, person_id, restricted=False)
+    assert await facts(acme, ring, person_id, made) == ("suspended", False)
+    await people.resume(acme, person_id)
+    assert await facts(acme, ring, person_id, made) == ("active", False)
+
+
+@pytest.mark.parametrize("lifted", [True, False])
+async def test_what_the_release_before_writes_is_both_facts(acme: Pool, lifted: bool) -> None:
+    """It writes the status alone, and keys' versions; while its processes run, nothing of it is lost here."""
+    person_id = await make_person(acme, acme="owner")
+    made, ring = await make(acme), await loaded(acme)
+
+    async def write(status: str) -> None:
+        await acme.execute("UPDATE person SET status = $1", status)
+        await acme.execute("UPDATE change_version SET version = version + 1")
+
+    await write("restricted")
+    assert await facts(acme, ring, person_id, made) == ("restricted", True)
+    await write("suspended")
+    assert await facts(acme, ring, person_id, made) == ("suspended", True)
+    await write("active" if lifted else "restricted")
+    assert await facts(acme, ring, person_id, made) == (("active", False) if lifted else ("restricted", True))
+
+
+async def test_who_was_restricted_and_suspended_before_stays_both(empty_database: Pool) -> None:
+    """What was hidden then, the requests say."""
+    files = schema.packaged()
+    await schema.migrate(empty_database, files=tuple(file for file in files if file.version < 22))
+    for n, (status, outcomes) in enumerate(
+        [("restricted", ()), ("suspended", ("restricted",)), ("suspended", ("restricted", "lifted")), ("active", ())]
+    ):
+        person_id = await make_person(empty_database, f"p{n}@example.org", status=status)
+        for day, outcome in enumerate(outcomes):
+            await empty_database.execute(
+                "INSERT INTO rights_request (reference, kind, state, channel, law, person_id, closed_at, outcome)"
+                " VALUES ($1, 'restrict', 'done', 'self', 'gdpr', $2, now() + $3 * interval '1 day', $4)",
+                f"{'ABCD'[n]}{'ABCD'[day]}" + "A" * 24, person_id, day, outcome,
+            )  # fmt: skip
+    await schema.migrate(empty_database)
+    rows = await empty_database.fetch("SELECT status, restricted_at IS NOT NULL AS r FROM person ORDER BY email")
+    assert [tuple(row) for row in rows] == [
+        ("restricted", True), ("suspended", True), ("suspended", False), ("active", False),
+    ]  # fmt: skip
+
+
 async def test_a_key_that_was_erased_is_not_taken_over(acme: Pool) -> None:
     """It would be the account's own, its usage would lead to nobody, and the next start would erase it again."""
     made = await make(acme)
-    lines = [line.encode() for line in await transfer.export_lines(acme)]
+    lines = [line.encode() for line in (await transfer.export_lines(acme)).lines]
     async with acme.acquire() as connection:
         subject = Subject([], [], [made.info.key_id], [])
         await tombstones.insert(connection, await tombstones.of_subject(connection, subject, _NOW))

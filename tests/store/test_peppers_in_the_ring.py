@@ -1,14 +1,20 @@
 """Two peppers at a time: every key is found by either, moves to the present one when used, and leaves when revoked."""
 
+from typing import Any
+
 import pytest
 
 from luntrex_proxy.core.apikeys import lookup_hash
-from luntrex_proxy.core.scope import Scope
-from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.core.consents import TRAINING_BIT, Purpose
+from luntrex_proxy.core.policy import read_policy
+from luntrex_proxy.core.scope import ONLY_STORED, Scope
+from luntrex_proxy.store import accounts, apikeys, consents, rights
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.pepper import Lookup
 from luntrex_proxy.store.upkeep import KeyUpkeep
-from tests.store.keys import BOTH, FIRST, SECOND, catch_up, find, loaded, make, set_peppers
+from tests.people import make_person
+from tests.store.keys import BOTH, FIRST, SECOND, catch_up, find, in_use, loaded, make, set_peppers
 
 
 async def test_a_key_made_before_is_found_and_moves_when_used(acme: Pool) -> None:
@@ -134,7 +140,7 @@ async def test_the_end_of_a_rotation_cuts_nobody(acme: Pool) -> None:
     await set_peppers(acme, FIRST)
     moved, unused = await make(acme, "moved"), await make(acme, "unused")
     await set_peppers(acme, SECOND, FIRST)
-    ring = KeyRing(BOTH, gone.update, lambda: {moved.info.key_id, unused.info.key_id})
+    ring = KeyRing(BOTH, gone.update, lambda: in_use(moved, unused))
     await ring.load(acme)
     assert find(ring, moved) is not None
     await set_peppers(acme, SECOND)
@@ -143,21 +149,87 @@ async def test_the_end_of_a_rotation_cuts_nobody(acme: Pool) -> None:
     assert set(ring.unproven) == {moved.info.key_id, unused.info.key_id}
 
 
-async def test_an_account_of_many_keys_is_one_row_to_change(acme: Pool) -> None:
-    """Suspending it writes one row and is followed for all its keys, other accounts' untouched."""
+async def test_an_account_of_many_keys_is_one_row_to_change(acme: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it or its member says is one row, written and read, for all its keys; other accounts' are untouched."""
     await set_peppers(acme, FIRST)
     await accounts.create(acme, "other")
     mine = [await make(acme, f"k{n}") for n in range(3)]
     theirs = await apikeys.create(acme, FIRST, "other", "main", bcrypt_cost=4)
     gone: set[str] = set()
-    ring = KeyRing(FIRST, gone.update)
+    ring = KeyRing(FIRST, gone.update, lambda: in_use(*mine, theirs))
     await ring.load(acme)
     versions = await acme.fetch("SELECT key_id, version FROM api_key ORDER BY key_id")
+    read: list[object] = []
+    monkeypatch.setattr(ring, "_change", read.append)
+    at_hand = [find(ring, made) for made in mine]
     await accounts.suspend(acme, "acme")
-    assert await acme.fetch("SELECT key_id, version FROM api_key ORDER BY key_id") == versions
     await catch_up(ring, acme)
     assert gone == {made.info.key_id for made in mine}
+    assert not any(ring.at(ring.hash_of(made.key.encode())) for made in mine)
     assert find(ring, theirs) is not None
     await accounts.resume(acme, "acme")
     await catch_up(ring, acme)
-    assert all(find(ring, made) for made in mine)
+    assert [find(ring, made) for made in mine] == at_hand
+    member = await make_person(acme, acme="owner")
+    async with acme.acquire() as connection, connection.transaction():
+        await rights.set_restricted(connection, member, restricted=True)
+    await accounts.set_policy(acme, "acme", "region=eu; retention=none; training=never")
+    await consents.give(acme, "acme", Purpose.TRAINING)
+    await catch_up(ring, acme)
+    for caller in (ring.at(ring.hash_of(made.key.encode())) for made in mine):
+        assert caller is not None
+        assert caller.policy == read_policy("region=eu; retention=none; training=never")
+        assert (caller.consents, caller.scope) == (TRAINING_BIT, ONLY_STORED)
+    assert await acme.fetch("SELECT key_id, version FROM api_key ORDER BY key_id") == versions
+    assert read == []
+
+
+async def test_an_account_whose_policy_came_with_it_is_known_with_its_first_key(acme: Pool) -> None:
+    """It was never changed: its first key brings it in, while many keys are read as well."""
+    words = "region=eu; retention=none; training=never"
+    ring = await loaded(acme)
+    await accounts.create(acme, "strict", words)
+    made = await apikeys.create(acme, FIRST, "strict", "main", bcrypt_cost=4)
+    await catch_up(ring, acme)
+    caller = find(ring, made)
+    assert caller is not None
+    assert caller.policy == read_policy(words)
+
+
+async def test_a_process_whose_pepper_is_no_more_reads_all_keys_once(
+    acme: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with each change; and a key that others write another hash over, where ours was, can still be revoked."""
+    await set_peppers(acme, FIRST)
+    made, late = await make(acme), await make(acme, "late")
+    ring = await loaded(acme)
+    await apikeys.suspend(acme, late.info.key_id)
+    await catch_up(ring, acme)
+    reads: list[object] = []
+    read_all = ring._read_all
+
+    async def counted(*values: Any, **more: Any) -> Any:
+        reads.append(values)
+        return await read_all(*values, **more)
+
+    monkeypatch.setattr(ring, "_read_all", counted)
+    await set_peppers(acme, SECOND)
+    await catch_up(ring, acme)
+    assert len(reads) == 1
+    await apikeys.resume(acme, late.info.key_id)
+    await catch_up(ring, acme)
+    assert (find(ring, made) is not None, find(ring, late) is not None) == (True, True)
+    await acme.execute("UPDATE api_key SET lookup_hash = sha256(key_id::bytea), pepper_fingerprint = $1", b"s" * 16)
+    for key in (made, late):
+        await apikeys.limit(acme, key.info.key_id, Scope(models=("m",)), ["models"])
+    await catch_up(ring, acme)
+    assert (find(ring, made) is not None, find(ring, late) is not None) == (True, True), "it is the same key"
+    for key in (made, late):
+        await apikeys.revoke(acme, key.info.key_id)
+    await catch_up(ring, acme)
+    assert (find(ring, made), find(ring, late), len(ring)) == (None, None, 0)
+    assert len(reads) == 1
+    await set_peppers(acme, Lookup(bytes(32), b"t" * 16))
+    for _ in range(2):
+        await catch_up(ring, acme)
+        assert len(reads) == 2, "once for each pepper"

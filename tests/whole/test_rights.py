@@ -34,7 +34,10 @@ def add_person(daemon: Daemon, key_id: str, address: str) -> str:
     for person_id, email, role in ((owner, f"{owner}@example.org", "owner"), (person, address, "developer")):
         daemon.query(f"INSERT INTO person (person_id, email, affirmed_16_at) VALUES ('{person_id}', '{email}', now())")
         daemon.query(f"INSERT INTO membership SELECT '{person_id}', account_id, '{role}' FROM account LIMIT 1")
-    daemon.query(f"UPDATE api_key SET person_id = '{person}' WHERE key_id = '{key_id}'")
+    daemon.query(
+        "WITH v AS (UPDATE change_version SET version = version + 1 RETURNING version)"
+        f" UPDATE api_key k SET person_id = '{person}', version = v.version FROM v WHERE key_id = '{key_id}'"
+    )
     return person
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.gateway.http.head import RequestHead
 from luntrex_proxy.gateway.http.running import Running, Signal
@@ -76,8 +77,8 @@ class Exchange:
 
     __slots__ = (
         "_body_limit", "_broken", "_chunked", "_counted_bytes", "_discard", "_parts", "_room", "_waiter", "_write",
-        "address", "arrived_ns", "body_bytes", "body_complete", "connection", "cut_code", "first_byte_us", "gone",
-        "head", "head_sent", "heard_at", "key_id", "on_pause", "response_bytes", "running",
+        "address", "arrived_ns", "body_bytes", "body_complete", "caller", "connection", "cut_code", "first_byte_us",
+        "gone", "head", "head_sent", "heard_at", "on_pause", "response_bytes", "running",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
@@ -102,7 +103,7 @@ class Exchange:
         self.gone = False  # the client left
         self.cut_code = ""  # why we cut the answer, if we do
         self.address = ""  # what the request is counted as, once it is
-        self.key_id = ""  # set once authenticated, so that revocation finds what runs
+        self.caller: Caller | None = None  # set once authenticated, so that revocation finds what runs
         self.response_bytes = 0  # of the body, framing not counted
         self.first_byte_us = 0  # from the head to the first answer byte of what goes out in pieces
 

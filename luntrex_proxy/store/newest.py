@@ -1,0 +1,57 @@
+"""While many keys are read: the few keys that changed last, and all accounts, do not wait for their turn."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from luntrex_proxy.store.database import Connection
+from luntrex_proxy.store.keyselect import CHANGED_ACCOUNTS, NEWEST, THESE_ACCOUNTS
+
+_EVERY_S: Final = 0.25
+
+
+class Ring(Protocol):
+    """What is kept current."""
+
+    async def hear(self, connection: Connection, on_answer: Callable[[], None], accounts: str, *values: object) -> None:
+        """Know what these accounts say."""
+
+    def change(self, rows: list[Any]) -> None:
+        """Bring keys up to their rows."""
+
+
+class Newest:
+    """What one reading has been told between its batches."""
+
+    def __init__(self, ring: Ring, version: int, fingerprints: tuple[bytes, bytes]) -> None:
+        self.rows: dict[str, Any] = {}  # by key id
+        self._ring = ring
+        self._seen = version
+        self._fingerprints = fingerprints
+        self._heard: set[int] = set()  # accounts
+        self._due = time.monotonic() + _EVERY_S
+
+    async def take(self, connection: Connection, on_answer: Callable[[], None], rows: list[Any]) -> None:
+        """Have the ring change these keys. Their accounts first: one just made has no change to be read by."""
+        accounts = {row["account_id"] for row in rows} - self._heard
+        if accounts:
+            await self._ring.hear(connection, on_answer, THESE_ACCOUNTS, list(accounts))
+            self._heard |= accounts
+        self._ring.change(rows)
+
+    async def read(self, connection: Connection, on_answer: Callable[[], None]) -> None:
+        """Now and then, in a fifth of the time at most: a slow database is caught up with all the same."""
+        began_s = time.monotonic()
+        if began_s < self._due:
+            return
+        version = await connection.fetchval("SELECT version FROM change_version")
+        on_answer()
+        if version > self._seen:
+            await self._ring.hear(connection, on_answer, CHANGED_ACCOUNTS, self._seen)
+            rows = await connection.fetch(NEWEST, *self._fingerprints, self._seen)
+            on_answer()
+            await self.take(connection, on_answer, rows)
+            self.rows |= {row["key_id"]: row for row in rows}
+            self._seen = version
+        now_s = time.monotonic()
+        self._due = now_s + max(_EVERY_S, 4 * (now_s - began_s))
