@@ -188,10 +188,18 @@ def revoke(context: click.Context, key_id: str, as_json: bool) -> None:
 def export_keys(context: click.Context, account: str | None) -> None:
     """Print keys that work as JSON lines, for `keys import` elsewhere: bcrypt hashes, never a key.
 
-    A member's key names its owner by e-mail address: keep the lines as you keep such addresses.
+    A member's key names its owner by e-mail address: keep the lines as you keep such addresses. Keys that are
+    suspended, by themselves or with their account, or whose person asked that data only be stored, are left out.
     """
-    for line in run_verb(context, lambda opened: transfer.export_lines(opened.pool, account)):
+    exported = run_verb(context, lambda opened: transfer.export_lines(opened.pool, account))
+    for line in exported.lines:
         click.echo(line)
+    if exported.stopped:
+        click.echo(
+            f"{exported.stopped} keys are left out: they or their account are suspended (`luntrex-proxy keys list`), "
+            "or their person asked that data only be stored.",
+            err=True,
+        )
 
 
 @keys.command("import")

@@ -6,6 +6,7 @@ elsewhere it is the account's own, since people are not made by a file: they aff
 A key taken over has no lookup hash, since that is another pepper's; `proving.py` tells it at its first use.
 """
 
+# ruff: noqa: S608 -- statements of constants of this file and keyselect.py
 import datetime
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.keyrows import Terms, refuse_unusable_times, scope_columns
+from luntrex_proxy.store.keyselect import RESTRICTED_ACCOUNTS, RESTRICTED_PEOPLE
 from luntrex_proxy.store.tombstones import hash_of
 
 _LINES_MAX: Final = 100_000  # more would make those wait who change another key
@@ -78,12 +80,17 @@ _COUNTS: Final = """
 SELECT a.account_id, a.name, count(*), count(*) FILTER (WHERE i.person IS NOT NULL AND k.person_id IS NULL)
 FROM key_incoming i JOIN account a ON a.name = i.account JOIN api_key k ON k.key_id = i.id GROUP BY 1, 2 ORDER BY 1
 """
-_EXPORT: Final = """
-SELECT a.account_id, k.key_id AS id, a.name AS account, k.name, p.email AS person, k.bcrypt_hash, k.not_before,
-       k.expires_at, coalesce(k.endpoints, '{}') AS endpoints, coalesce(k.models, '{}') AS models,
-       coalesce(k.regions, '{}') AS regions, coalesce(k.networks::text[], '{}') AS networks
+_WORKS: Final = f"""
+k.status = 'active' AND a.status = 'active' AND CASE WHEN k.person_id IS NULL
+    THEN k.account_id NOT IN ({RESTRICTED_ACCOUNTS}) ELSE k.person_id NOT IN ({RESTRICTED_PEOPLE}) END
+"""
+_EXPORT: Final = f"""
+SELECT a.account_id, {_WORKS} AS works,
+       k.key_id AS id, a.name AS account, k.name, p.email AS person, k.bcrypt_hash, k.not_before,
+       k.expires_at, coalesce(k.endpoints, '{{}}') AS endpoints, coalesce(k.models, '{{}}') AS models,
+       coalesce(k.regions, '{{}}') AS regions, coalesce(k.networks::text[], '{{}}') AS networks
 FROM api_key k JOIN account a USING (account_id) LEFT JOIN person p USING (person_id)
-WHERE k.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now()) AND ($1::text IS NULL OR a.name = $1)
+WHERE k.status <> 'revoked' AND (k.expires_at IS NULL OR k.expires_at > now()) AND ($1::text IS NULL OR a.name = $1)
   AND NOT EXISTS (SELECT FROM api_key s WHERE s.rotated_from = k.key_id AND s.status <> 'revoked')
 ORDER BY a.name, k.name
 """
@@ -121,17 +128,26 @@ class Taken:
     without_member: int
 
 
-async def export_lines(pool: Pool, account: str | None = None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """Keys as lines, and how many were left out because they do not work now: what stopped them would not go along."""
+
+    lines: list[str]
+    stopped: int
+
+
+async def export_lines(pool: Pool, account: str | None = None) -> Exported:
     """One line for each key that works and is not replaced. An unknown account raises RefusedError."""
     if account is not None:
         await accounts.get(pool, account)
     with store_errors("list the keys"):
         async with pool.acquire() as connection, connection.transaction():
             rows = [dict(row) for row in await connection.fetch(_EXPORT, account)]
-            counts = Counter((row.pop("account_id"), row["account"]) for row in rows)
+            working = [row for row in rows if row.pop("works")]
+            counts = Counter((row.pop("account_id"), row["account"]) for row in working)
             for (account_id, name), count in counts.items():
                 await audit.record(connection, "key.exported", name, account_id, {"keys": count})
-    return [msgspec.json.encode(_Line(**row)).decode() for row in rows]
+    return Exported([msgspec.json.encode(_Line(**row)).decode() for row in working], len(rows) - len(working))
 
 
 async def import_lines(pool: Pool, lines: Sequence[bytes], account: str | None = None) -> Taken:

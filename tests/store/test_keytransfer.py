@@ -3,11 +3,12 @@
 import asyncio
 import datetime
 import json
+import uuid
 
 import pytest
 
 from luntrex_proxy.core.scope import read_scope
-from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store import accounts, apikeys, rights
 from luntrex_proxy.store import keytransfer as transfer
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
@@ -35,7 +36,7 @@ async def test_out_and_in(acme: Pool) -> None:
     plain, limited = await make(acme, "plain"), await make(acme, "limited", terms=terms)
     ended = await make(acme, "revoked")
     await apikeys.revoke(acme, ended.info.key_id)
-    lines = await transfer.export_lines(acme)
+    lines = (await transfer.export_lines(acme)).lines
     assert len(lines) == 2
     assert set(json.loads(lines[1])) == {"id", "account", "name", "bcrypt_hash"}, "defaults are left out"
     assert not any(made.key[16:59] in line for made in (plain, limited, ended) for line in lines)
@@ -50,7 +51,7 @@ async def test_out_and_in(acme: Pool) -> None:
     caller = await Prover(ring, lambda: acme).prove(limited.key.encode(), HERE)
     assert caller is not None
     assert caller.scope == terms.scope
-    assert await transfer.export_lines(acme, "acme") == lines
+    assert (await transfer.export_lines(acme, "acme")).lines == lines
 
 
 async def test_a_members_key_is_theirs_where_the_account_has_them(acme: Pool) -> None:
@@ -59,7 +60,7 @@ async def test_a_members_key_is_theirs_where_the_account_has_them(acme: Pool) ->
     for name, person_id in members.items():
         await apikeys.create(acme, LOOKUP, "acme", name, person_id=str(person_id), bcrypt_cost=4)
     await make(acme, "service")
-    lines = await transfer.export_lines(acme)
+    lines = (await transfer.export_lines(acme)).lines
     assert [json.loads(line).get("person") for line in lines] == [*(f"{name}@example.org" for name in members), None]
     await acme.execute("DELETE FROM api_key")
     await acme.execute("DELETE FROM person WHERE email LIKE 'ada@%' OR email LIKE 'bob@%'")
@@ -75,10 +76,36 @@ async def test_a_members_key_is_theirs_where_the_account_has_them(acme: Pool) ->
     ]
 
 
+async def test_keys_that_are_stopped_do_not_go_along(acme: Pool) -> None:
+    """They would work there, where nothing stops them: of a suspended key or account, of whom data is only stored."""
+    ada, bob = [await make_person(acme, f"{name}@example.org", acme="owner") for name in ("ada", "bob")]
+    for name, person_id in (("ada", ada), ("bob", bob)):
+        await apikeys.create(acme, LOOKUP, "acme", name, person_id=str(person_id), bcrypt_cost=4)
+    await make(acme, "service")
+    await apikeys.suspend(acme, (await make(acme, "paused")).info.key_id)
+
+    async def exported(account: str | None = None) -> tuple[list[str], int]:
+        found = await transfer.export_lines(acme, account)
+        return [json.loads(line)["name"] for line in found.lines], found.stopped
+
+    async def restrict(person_id: uuid.UUID) -> None:
+        async with acme.acquire() as connection, connection.transaction():
+            await rights.set_restricted(connection, person_id, restricted=True)
+
+    assert await exported() == (["ada", "bob", "service"], 1)
+    await restrict(ada)
+    assert await exported() == (["bob", "service"], 2)
+    await restrict(bob)
+    assert await exported("acme") == ([], 4)
+    await acme.execute("UPDATE person SET status = 'active'")
+    await accounts.suspend(acme, "acme")
+    assert await exported() == ([], 4)
+
+
 async def test_into_one_account(acme: Pool) -> None:
     """`--account` puts all of them there."""
     await make(acme)
-    lines = await transfer.export_lines(acme)
+    lines = (await transfer.export_lines(acme)).lines
     for work in (transfer.export_lines(acme, "other"), transfer.import_lines(acme, [], "other")):
         with pytest.raises(RefusedError, match="There is no account 'other'"):
             await work
