@@ -1,6 +1,7 @@
 """API keys of an account: who sees and changes which. A member's own are theirs; one without a member is the account's.
 
-keys:read sees all, keys:write sees and changes all, keys:own sees, makes and changes one's own.
+keys:read sees all, keys:write sees and changes all, keys:own sees, makes and changes one's own, except what was
+suspended or limited by keys:write.
 """
 
 import datetime
@@ -81,20 +82,20 @@ async def limit(
     pool: Pool, person: Person, account_id: int, key_id: str, scope: Scope, kinds: Iterable[str], version: int | None
 ) -> KeyInfo:
     """Limit the key anew in these kinds (fields of `Scope`). `version`: refuse when it was changed since."""
-    await _changeable(pool, person, account_id, key_id)
-    return await table.limit(pool, key_id, scope, kinds, version=version)
+    by_admin = await _changeable(pool, person, account_id, key_id)
+    return await table.limit(pool, key_id, scope, kinds, version=version, by_admin=by_admin)
 
 
 async def suspend(pool: Pool, person: Person, account_id: int, key_id: str) -> KeyInfo:
     """Stop the key until it is resumed."""
-    await _changeable(pool, person, account_id, key_id)
-    return await table.suspend(pool, key_id)
+    by_admin = await _changeable(pool, person, account_id, key_id)
+    return await table.suspend(pool, key_id, by_admin=by_admin)
 
 
 async def resume(pool: Pool, person: Person, account_id: int, key_id: str) -> KeyInfo:
     """Let a suspended key work again."""
-    await _changeable(pool, person, account_id, key_id)
-    return await table.resume(pool, key_id)
+    by_admin = await _changeable(pool, person, account_id, key_id)
+    return await table.resume(pool, key_id, by_admin=by_admin)
 
 
 async def revoke(pool: Pool, person: Person, account_id: int, key_id: str) -> KeyInfo:
@@ -103,12 +104,16 @@ async def revoke(pool: Pool, person: Person, account_id: int, key_id: str) -> Ke
     return await table.revoke(pool, key_id)
 
 
-async def _changeable(pool: Pool, person: Person, account_id: int, key_id: str) -> None:
-    """Raise NotFoundError or DeniedError unless the person may change the key. Whose it is never changes."""
+async def _changeable(pool: Pool, person: Person, account_id: int, key_id: str) -> bool:
+    """Whether the person changes the key as an admin, else as whose own it is; that never changes.
+
+    NotFoundError or DeniedError: neither.
+    """
     key = await get(pool, person, account_id, key_id)
-    own = _owns(person, key) and person.may(account_id, Permission.KEYS_OWN)
-    if not (own or person.may(account_id, Permission.KEYS_WRITE)):
+    by_admin = person.may(account_id, Permission.KEYS_WRITE)
+    if not (by_admin or (_owns(person, key) and person.may(account_id, Permission.KEYS_OWN))):
         raise DeniedError
+    return by_admin
 
 
 def _sees_all(person: Person, account_id: int) -> bool:

@@ -19,7 +19,7 @@ from luntrex_proxy.core.audit import Fact
 from luntrex_proxy.core.scope import Scope
 from luntrex_proxy.store import accounts, audit
 from luntrex_proxy.store.changes import next_version
-from luntrex_proxy.store.database import Connection, Pool, store_errors
+from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import ChangedError, RefusedError
 from luntrex_proxy.store.keyrows import (
     LIST,
@@ -30,6 +30,7 @@ from luntrex_proxy.store.keyrows import (
     info_of,
     insert,
     key_info,
+    limited_by_admin,
     owner_suspended,
     refuse_absent_owner,
     refuse_bad_name,
@@ -38,6 +39,7 @@ from luntrex_proxy.store.keyrows import (
     refuse_taken_name,
     scope_columns,
     scope_of,
+    suspended_by_admin,
     unknown_key,
 )
 from luntrex_proxy.store.once import claimed
@@ -52,10 +54,19 @@ ORDER BY k.created_at DESC, k.key_id LIMIT 1
 """
 _OLD: Final = """
 SELECT k.account_id, k.person_id::text, k.version, k.name, k.status, k.not_before, k.expires_at,
-       k.endpoints, k.models, k.regions, k.networks,
+       k.endpoints, k.models, k.regions, k.networks, k.limited_by_admin,
        coalesce(k.expires_at <= now(), false) AS expired,
        (SELECT s.key_id FROM api_key s WHERE s.rotated_from = k.key_id AND s.status <> 'revoked' LIMIT 1) AS successor
 FROM api_key k WHERE k.key_id = $1
+"""
+# An admin may also make a member's own suspension theirs; else suspending twice changes nothing.
+_SUSPEND: Final = """
+UPDATE api_key SET status = 'suspended', suspended_by_admin = $3, version = $2
+WHERE key_id = $1 AND (status = 'active' OR status = 'suspended' AND $3 AND NOT suspended_by_admin)
+"""
+_RESUME: Final = """
+UPDATE api_key SET status = 'active', suspended_by_admin = false, version = $2
+WHERE key_id = $1 AND status = 'suspended' AND ($3 OR NOT suspended_by_admin)
 """
 _OWNER_SUSPENDED: Final = (
     "SELECT EXISTS (SELECT FROM api_key JOIN person p USING (person_id) WHERE key_id = $1 AND p.status = 'suspended')"
@@ -190,10 +201,12 @@ def _rotatable(old: Any, key_id: str) -> Any:
     return old
 
 
-async def limit(pool: Pool, key_id: str, scope: Scope, kinds: Iterable[str], *, version: int | None = None) -> KeyInfo:
+async def limit(
+    pool: Pool, key_id: str, scope: Scope, kinds: Iterable[str], *, version: int | None = None, by_admin: bool = True
+) -> KeyInfo:
     """Limit the key anew: of these kinds (fields of `Scope`) as `scope` says, of the others as before.
 
-    ChangedError: `version` is given and not the key's any more.
+    ChangedError: `version` is given and not the key's any more. RefusedError: also when only an admin may.
     """
     refuse_no_id(key_id)
     with store_errors("limit the key"):
@@ -206,13 +219,15 @@ async def limit(pool: Pool, key_id: str, scope: Scope, kinds: Iterable[str], *, 
                 raise ChangedError
             if old["status"] == "revoked" or old["expired"]:
                 raise RefusedError(f"The key {key_id} has ended; there is nothing to limit any more.", "key_ended")
+            of_admin = limited_by_admin(old["limited_by_admin"], scope, set(kinds), by_admin=by_admin)
             limited = replace(scope_of(old), **{kind: getattr(scope, kind) for kind in kinds})
             await connection.execute(
-                "UPDATE api_key SET endpoints = $3, models = $4, regions = $5, networks = $6, version = $2"
-                " WHERE key_id = $1",
+                "UPDATE api_key SET endpoints = $3, models = $4, regions = $5, networks = $6, version = $2,"
+                " limited_by_admin = $7 WHERE key_id = $1",
                 key_id,
                 new_version,
                 *scope_columns(limited),
+                of_admin,
             )
             info = await info_of(connection, key_id)
             limits: dict[str, Fact] = {kind: tuple(getattr(info, kind) or ()) for kind in kinds}
@@ -220,35 +235,33 @@ async def limit(pool: Pool, key_id: str, scope: Scope, kinds: Iterable[str], *, 
     return info
 
 
-async def suspend(pool: Pool, key_id: str) -> KeyInfo:
+async def suspend(pool: Pool, key_id: str, *, by_admin: bool = True) -> KeyInfo:
     """Stop the key, everywhere within a second, until it is resumed. Suspending twice changes nothing."""
-    return await _set_status(pool, key_id, "active", "suspended")
+    return await _set_status(pool, key_id, _SUSPEND, "key.suspended", by_admin=by_admin)
 
 
-async def resume(pool: Pool, key_id: str) -> KeyInfo:
-    """Let a suspended key work again. Resuming twice changes nothing. RefusedError: who owns it is suspended."""
-    return await _set_status(pool, key_id, "suspended", "active")
+async def resume(pool: Pool, key_id: str, *, by_admin: bool = True) -> KeyInfo:
+    """Let a suspended key work again. Resuming twice changes nothing.
+
+    RefusedError: who owns it is suspended; or it is not `by_admin`, and an admin suspended it.
+    """
+    return await _set_status(pool, key_id, _RESUME, "key.resumed", by_admin=by_admin)
 
 
-async def _set_status(pool: Pool, key_id: str, before: str, after: str) -> KeyInfo:
+async def _set_status(pool: Pool, key_id: str, statement: str, act: str, *, by_admin: bool) -> KeyInfo:
     refuse_no_id(key_id)
     with store_errors("change the key"):
         async with pool.acquire() as connection, connection.transaction():
             version = await next_version(connection)
-            if after == "active" and await connection.fetchval(_OWNER_SUSPENDED, key_id):
+            if statement is _RESUME and await connection.fetchval(_OWNER_SUSPENDED, key_id):
                 raise owner_suspended()
-            await connection.execute(
-                "UPDATE api_key SET status = $3, version = $4 WHERE key_id = $1 AND status = $2",
-                key_id,
-                before,
-                after,
-                version,
-            )
+            await connection.execute(statement, key_id, version, by_admin)
             info = await info_of(connection, key_id)
             if info.state == "revoked":
                 raise RefusedError(f"The key {key_id} is revoked for good; make a new one.", "key_ended")
-            act = "key.resumed" if after == "active" else "key.suspended"
-            await audit.record(connection, act, key_id, await _account_of(connection, key_id))
+            if statement is _RESUME and info.state == "suspended":
+                raise suspended_by_admin()
+            await audit.record(connection, act, key_id, info.account_id)
     return info
 
 
@@ -265,13 +278,8 @@ async def revoke(pool: Pool, key_id: str) -> KeyInfo:
                 version,
             )
             info = await info_of(connection, key_id)
-            await audit.record(connection, "key.revoked", key_id, await _account_of(connection, key_id))
+            await audit.record(connection, "key.revoked", key_id, info.account_id)
     return info
-
-
-async def _account_of(connection: Connection, key_id: str) -> int:
-    account_id: int = await connection.fetchval("SELECT account_id FROM api_key WHERE key_id = $1", key_id)
-    return account_id
 
 
 async def prepare(lookup: Lookup, bcrypt_cost: int = BCRYPT_COST) -> PreparedKey:

@@ -2,6 +2,7 @@
 
 import datetime
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -94,6 +95,23 @@ def owner_suspended() -> RefusedError:
     )
 
 
+def suspended_by_admin() -> RefusedError:
+    return RefusedError("An admin of the account suspended this key; ask them to resume it.", "suspended_by_admin")
+
+
+def limited_by_admin(before: Iterable[str], scope: Scope, kinds: set[str], *, by_admin: bool) -> list[str]:
+    """The kinds that only an admin may change, once these are limited as `scope` says. RefusedError: one is theirs."""
+    kept = set(before)
+    if by_admin:
+        return sorted(kept - kinds | {kind for kind in kinds if getattr(scope, kind) is not None})
+    if kept & kinds:
+        raise RefusedError(
+            f"An admin of the account limited the {', '.join(sorted(kept & kinds))} of this key; ask them.",
+            "limited_by_admin",
+        )
+    return sorted(kept)
+
+
 def refuse_bad_name(name: str) -> None:
     if accounts.NAME.fullmatch(name) is None:
         raise RefusedError(f"A key name is {accounts.NAME_RULE}.")
@@ -155,12 +173,13 @@ async def insert(
     rotated_from: str | None = None,
     person_id: str | None = None,
 ) -> None:
-    """Write a new key, of which everything was checked before."""
+    """Write a new key, of which everything was checked before. What an admin limited of its predecessor stays so."""
     await connection.execute(
         "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, lookup_hash, pepper_fingerprint,"
         " old_lookup_hash, old_pepper_fingerprint, rotated_from, version, not_before, expires_at,"
-        " person_id, endpoints, models, regions, networks)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+        " person_id, endpoints, models, regions, networks, limited_by_admin)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
+        " coalesce((SELECT limited_by_admin FROM api_key WHERE key_id = $9), '{}'))",
         proof.key_id, account_id, name, proof.bcrypt_hash, proof.lookup_hash, proof.fingerprint,
         proof.old_lookup_hash, proof.old_fingerprint, rotated_from, version, terms.not_before, terms.expires_at,
         person_id, *scope_columns(terms.scope),

@@ -93,6 +93,39 @@ async def test_limits_are_changed_by_kind_and_only_as_last_seen(api: Api) -> Non
     assert (nothing.status, nothing.code) == (422, "invalid")
 
 
+async def test_what_an_admin_did_to_a_key_its_member_does_not_undo(api: Api) -> None:
+    """Suspended by oneself, one resumes; by an admin, only an admin does. Of limits each kind is whose who set it."""
+    account_id = await api.account("acme")
+    ada, admin = [await api.token(await api.person({account_id: role})) for role in (Role.DEVELOPER, Role.ADMIN)]
+    keys = f"/accounts/{account_id}/keys"
+    path = f"{keys}/{(await api.ask('POST', keys, token=ada, json={'name': 'mine'})).body['id']}"
+
+    async def change(act: str, token: str) -> tuple[int, str]:
+        answer = await api.ask("POST", f"{path}/{act}", token=token)
+        return answer.status, answer.code
+
+    async def limit(token: str, **limits: object) -> tuple[int, str]:
+        answer = await api.ask("PATCH", path, token=token, json=limits)
+        return answer.status, answer.code
+
+    done, theirs = (200, ""), (403, "suspended_by_admin")
+    assert [await change(act, ada) for act in ("suspend", "resume", "suspend")] == [done] * 3
+    assert [await change("suspend", admin), await change("suspend", ada), await change("resume", ada)] == [
+        done, done, theirs,
+    ]  # fmt: skip
+    assert [await change("resume", admin), await change("suspend", ada), await change("resume", ada)] == [done] * 3
+    assert await limit(admin, models=["m"], regions=["eu"]) == done
+    assert await limit(ada, models=None) == (403, "limited_by_admin")
+    assert await limit(ada, networks=["192.0.2.0/24"]) == done
+    rotated = await api.ask("POST", f"{path}/rotate", token=ada, json={})
+    path = f"{keys}/{rotated.body['id']}"
+    assert await limit(ada, networks=None, regions=["us"]) == (403, "limited_by_admin")
+    assert await limit(admin, regions=None) == done
+    assert await limit(ada, networks=None, regions=["us"]) == done
+    shown = (await api.ask("GET", path, token=ada)).body
+    assert (shown["models"], shown["regions"], shown["networks"]) == (["m"], ["us"], None)
+
+
 async def test_a_token_bounds_the_role_and_the_role_bounds_the_token(api: Api) -> None:
     """An owner's token for keys:own makes only the owner's own; a role taken away takes its tokens' power at once."""
     account_id = await api.account("acme")

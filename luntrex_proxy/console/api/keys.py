@@ -175,7 +175,8 @@ OPERATIONS: Final = (
     Operation(
         name="keys.limit", method="PATCH", path=_KEY,
         summary="Change what a key is limited to; requests under way are not touched.",
-        access=_CHANGE, handler=_limit, body=LimitBody, answer=KeyShown, tagged=True, problems=("key_ended",),
+        access=_CHANGE, handler=_limit, body=LimitBody, answer=KeyShown, tagged=True,
+        problems=("key_ended", "limited_by_admin"),
     ),
     Operation(
         name="keys.rotate", method="POST", path=f"{_KEY}/rotate",
@@ -190,7 +191,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="keys.resume", method="POST", path=f"{_KEY}/resume", summary="Let a suspended key work again.",
-        access=_CHANGE, handler=_resume, answer=KeyShown, problems=("key_ended", "person_suspended"),
+        access=_CHANGE, handler=_resume, answer=KeyShown,
+        problems=("key_ended", "person_suspended", "suspended_by_admin"),
     ),
     Operation(
         name="keys.revoke", method="DELETE", path=_KEY, summary="End a key for good; what runs with it is cut.",

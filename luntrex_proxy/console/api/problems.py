@@ -101,6 +101,10 @@ PROBLEMS: Final = {
     "key_ended": Row(409, "The key has ended", "It is revoked or expired for good; make a new one."),
     "key_suspended": Row(409, "The key is suspended", "Resume it first."),
     "person_suspended": Row(409, "Who owns the key is suspended", "The person has to be resumed first."),
+    "suspended_by_admin": Row(403, "An admin suspended this key", "An admin of the account has to resume it."),
+    "limited_by_admin": Row(
+        403, "An admin set this limit of the key", "An admin of the account has to change it; other kinds are yours."
+    ),
     "key_rotated": Row(409, "The key was rotated already", "Rotate its successor: the one with this `rotated_from`."),
     "stale": Row(412, "It was changed meanwhile", "Read it again, and send its new ETag."),
     "body_too_large": Row(413, "The body is too large", "Send at most 65,536 bytes."),
