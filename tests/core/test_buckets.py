@@ -1,0 +1,262 @@
+"""Buckets against a plain model in exact fractions, and the bound they promise, over any order of events and clocks."""
+
+import copy
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from luntrex_proxy.core.buckets import Bucket, LimitedError, Limits, Room, take
+from luntrex_proxy.core.limits import AMOUNT_MAX, WHATS
+
+MINUTE = 60 * 10**9
+REQUESTS, TOKENS, STREAMS = WHATS["requests/minute"], WHATS["tokens/minute"], WHATS["streams"]
+_JUMPS = st.sampled_from([0, 1, 10**6, 10**9, 7 * 10**9, MINUTE, 3 * MINUTE, -1, -(10**9), -(10**15), 10**15])
+
+
+def limited(limits: Limits, now_ns: int, tokens: int = 0, *, streamed: bool = False, model: str = "m") -> int:
+    """How long a request has to wait; 0: it was let in, and is over at once."""
+    try:
+        room = take(limits.applying(1, "k", model), tokens, streamed=streamed, now_ns=now_ns)
+    except LimitedError as error:
+        return error.wait_ns
+    room.settle(tokens, now_ns)
+    return 0
+
+
+def test_nothing_is_limited_without_a_limit() -> None:
+    """Nor by those of others, and not any more once a limit is taken away."""
+    limits = Limits()
+    limits.put(2, None, None, "requests/minute", 1, 0)
+    limits.put(2, "other", None, "requests/minute", 1, 0)
+    assert limits.applying(1, "k", "m") == ()
+    limits.put(1, "k", None, "requests/minute", 1, 0)
+    assert len(limits.applying(1, "k", "m")) == 1
+    limits.put(1, "k", None, "requests/minute", None, 0)
+    assert limits.applying(1, "k", "m") == ()
+
+
+def test_a_minutes_requests_at_once_and_then_evenly() -> None:
+    """The amount is let in at once; the next one exactly when its share of the period has passed, not before."""
+    limits = Limits()
+    limits.put(1, "k", None, "requests/minute", 7, 0)
+    assert [limited(limits, 5) for _ in range(8)][:7] == [0] * 7
+    wait_ns = limited(limits, 5)
+    assert wait_ns == -(-MINUTE // 7)
+    assert limited(limits, 5 + wait_ns - 1) == 1
+    assert limited(limits, 5 + wait_ns) == 0
+    assert limited(limits, 5 + wait_ns) > 0
+
+
+def test_who_is_refused_by_one_limit_takes_from_no_other() -> None:
+    """Account, key and model count together, and the one that takes longest says how long."""
+    limits = Limits()
+    limits.put(1, None, None, "requests/day", 10, 0)
+    limits.put(1, "k", None, "requests/minute", 10, 0)
+    limits.put(1, "k", "gpt-*", "requests/hour", 1, 0)
+    limits.put(1, "k", None, "streams", 1, 0)
+    assert limited(limits, 0, model="gpt-4o") == 0
+    for _ in range(20):
+        with pytest.raises(LimitedError) as raised:
+            take(limits.applying(1, "k", "gpt-4o"), 0, streamed=True, now_ns=0)
+    assert raised.value.bucket.what.word == "requests/hour"
+    assert raised.value.bucket.whose == "the key for this model"
+    assert raised.value.wait_ns == 60 * MINUTE
+    assert {bucket.what.word: bucket.remaining(0) for bucket in limits.applying(1, "k", "m")} == {
+        "requests/day": 9,
+        "requests/minute": 9,
+        "streams": 1,
+    }
+
+
+def test_a_model_is_met_by_its_name_or_its_beginning() -> None:
+    """Case and all; a changed limit is seen by models asked for before."""
+    limits = Limits()
+    limits.put(1, None, "gpt-*", "streams", 1, 0)
+    limits.put(1, None, "m", "streams", 1, 0)
+    assert [len(limits.applying(1, "k", model)) for model in ("gpt-4o", "m", "mm", "GPT-4o", "gpt")] == [1, 1, 0, 0, 0]
+    limits.put(1, None, "*", "streams", 1, 0)
+    assert [len(limits.applying(1, "k", model)) for model in ("gpt-4o", "m", "mm")] == [2, 2, 1]
+    for number in range(1_000):
+        assert len(limits.applying(1, "k", f"x{number}")) == 1
+
+
+def test_what_is_held_does_not_fill_up_and_the_truth_is_charged() -> None:
+    """An estimate holds its place for as long as the request runs; less or more was used in the end."""
+    bucket = Bucket(TOKENS, "the key", 100, 0)
+    room = take((bucket,), 100, streamed=False, now_ns=0)
+    assert bucket.wait_ns(1, 10 * MINUTE) > 0
+    room.settle(40, 10 * MINUTE)
+    assert bucket.remaining(10 * MINUTE) == 60
+    room.settle(40, 10 * MINUTE)
+    assert bucket.remaining(10 * MINUTE) == 60, "settled twice"
+    take((bucket,), 10, streamed=False, now_ns=10 * MINUTE).settle(1_060, 10 * MINUTE)
+    assert bucket.remaining(10 * MINUTE) == 0
+    assert bucket.wait_ns(1, 10 * MINUTE) == 10 * MINUTE + -(-MINUTE // 100)
+    take((Bucket(TOKENS, "the key", 5, 0),), 10**9, streamed=False, now_ns=0)  # passes alone
+
+
+def test_tokens_nobody_knows_of_count_as_they_were_held() -> None:
+    """Who leaves before the answer gets nothing back."""
+    bucket = Bucket(TOKENS, "the key", 100, 0)
+    take((bucket,), 70, streamed=False, now_ns=0).settle(None, 0)
+    assert (bucket.held, bucket.remaining(0)) == (0, 30)
+
+
+def test_streams_are_counted_while_they_run() -> None:
+    """Only streams, and no time passing makes room but their end."""
+    bucket = Bucket(STREAMS, "the account", 2, 0)
+    rooms = [take((bucket,), 0, streamed=True, now_ns=0) for _ in range(2)]
+    take((bucket,), 0, streamed=False, now_ns=0)
+    with pytest.raises(LimitedError):
+        take((bucket,), 0, streamed=True, now_ns=MINUTE)
+    rooms[0].settle(0, MINUTE)
+    take((bucket,), 0, streamed=True, now_ns=MINUTE)
+    assert bucket.remaining(MINUTE) == 0
+
+
+def test_a_changed_amount_keeps_what_was_used() -> None:
+    """Raised: there is more at once. Lowered: what is too much has to fill up first."""
+    limits = Limits()
+    limits.put(1, None, None, "requests/minute", 10, 0)
+    (bucket,) = limits.applying(1, "k", "m")
+    for _ in range(10):
+        assert limited(limits, 0) == 0
+    limits.put(1, None, None, "requests/minute", 20, 0)
+    assert limits.applying(1, "k", "m") == (bucket,)
+    assert bucket.remaining(0) == 10
+    limits.put(1, None, None, "requests/minute", 5, 0)
+    assert bucket.remaining(0) == 0
+    assert bucket.wait_ns(1, 0) == MINUTE + MINUTE // 5
+
+
+@given(
+    amount=st.integers(1, 50),
+    steps=st.lists(st.tuples(st.integers(0, MINUTE), st.integers(1, 30)), max_size=60),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_promised_bound_holds_in_every_span(amount: int, steps: list[tuple[int, int]]) -> None:
+    """Between any two moments at most amount * (1 + span / period) requests are let in; none waits in vain."""
+    bucket, now_ns = Bucket(REQUESTS, "the key", amount, 0), 0
+    let_in: list[int] = []
+    for pause_ns, tries in steps:
+        now_ns += pause_ns
+        for _ in range(tries):
+            wait_ns = refused_for(bucket, now_ns)
+            if wait_ns:
+                asked = copy.copy(bucket)
+                assert asked.wait_ns(1, now_ns + wait_ns - 1) > 0
+                assert asked.wait_ns(1, now_ns + wait_ns) == 0
+                break
+            let_in.append(now_ns)
+    for first, begin in enumerate(let_in):
+        for last in range(first, len(let_in)):
+            span = Fraction(let_in[last] - begin, MINUTE)
+            assert last - first + 1 <= amount * (1 + span)
+
+
+def refused_for(bucket: Bucket, now_ns: int) -> int:
+    """How long one request has to wait; 0: it was let in."""
+    try:
+        take((bucket,), 0, streamed=False, now_ns=now_ns)
+    except LimitedError as error:
+        return error.wait_ns
+    return 0
+
+
+@dataclass
+class Plain:
+    """A bucket in exact fractions of units."""
+
+    amount: int
+    period_ns: int
+    at_ns: int = 0
+    used: Fraction = Fraction(0)
+    held: list[int] = field(default_factory=list)
+
+    def fill(self, now_ns: int) -> None:
+        """Time passes; a clock that went back is gone by from there."""
+        self.used = max(Fraction(0), self.used - Fraction(max(0, now_ns - self.at_ns) * self.amount, self.period_ns))
+        self.at_ns = now_ns
+
+
+class Machine(RuleBasedStateMachine):
+    """Any order of requests, ends, changes and clock jumps."""
+
+    @initialize(amounts=st.tuples(*[st.one_of(st.integers(1, 9), st.integers(1, AMOUNT_MAX))] * 3))
+    def begin(self, amounts: tuple[int, int, int]) -> None:
+        """Three limits of one key."""
+        self.now_ns = 0
+        self.limits = Limits()
+        self.plain = {w: Plain(a, WHATS[w].period_ns) for w, a in zip(self.words, amounts, strict=True)}
+        for word, each in self.plain.items():
+            self.limits.put(1, "k", None, word, each.amount, 0)
+        self.running: list[tuple[Room, int, bool]] = []
+
+    words = ("requests/minute", "tokens/hour", "streams")
+
+    @rule(by_ns=_JUMPS)
+    def pass_time(self, by_ns: int) -> None:
+        """Also backwards."""
+        self.now_ns += by_ns
+        for each in self.plain.values():
+            each.fill(self.now_ns)
+        for bucket in self.limits.applying(1, "k", "m"):
+            bucket.remaining(self.now_ns)
+
+    @rule(tokens=st.one_of(st.integers(0, 20), st.integers(0, 2 * AMOUNT_MAX)), streamed=st.booleans())
+    def request(self, tokens: int, streamed: bool) -> None:
+        """Let in exactly when everything fits."""
+        requests, spent, streams = (self.plain[word] for word in self.words)
+        units = min(tokens, spent.amount)
+        fits = requests.used + 1 <= requests.amount
+        fits = fits and (not units or spent.used + sum(spent.held) + units <= spent.amount)
+        fits = fits and (not streamed or len(streams.held) + 1 <= streams.amount)
+        buckets = self.limits.applying(1, "k", "m")
+        if not fits:
+            with pytest.raises(LimitedError):
+                take(buckets, tokens, streamed=streamed, now_ns=self.now_ns)
+            return
+        room = take(buckets, tokens, streamed=streamed, now_ns=self.now_ns)
+        requests.used += 1
+        spent.held.append(units)
+        streams.held += [1] * streamed
+        self.running.append((room, units, streamed))
+
+    @rule(data=st.data(), tokens=st.one_of(st.none(), st.integers(0, 20), st.integers(0, AMOUNT_MAX)))
+    def end(self, data: st.DataObject, tokens: int | None) -> None:
+        """The truth is charged, and settling twice changes nothing."""
+        if not self.running:
+            return
+        room, units, streamed = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+        for _ in range(2):
+            room.settle(tokens, self.now_ns)
+        self.plain["tokens/hour"].held.remove(units)
+        if units:
+            self.plain["tokens/hour"].used += units if tokens is None else tokens
+        if streamed:
+            self.plain["streams"].held.pop()
+
+    @rule(word=st.sampled_from(words), amount=st.integers(1, AMOUNT_MAX))
+    def change(self, word: str, amount: int) -> None:
+        """What was used stays used."""
+        self.limits.put(1, "k", None, word, amount, self.now_ns)
+        self.plain[word].amount = amount
+
+    @invariant()
+    def says_the_same(self) -> None:
+        """Remaining units and what is held, and nothing is negative."""
+        for bucket in self.limits.applying(1, "k", "m"):
+            plain = self.plain[bucket.what.word]
+            left = plain.amount - sum(plain.held) - -(-plain.used.numerator // plain.used.denominator)
+            assert bucket.remaining(self.now_ns) == max(0, left)
+            assert bucket.held == sum(plain.held)
+            assert bucket.reset_ns(self.now_ns) >= 0
+
+
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMachine: Any = Machine.TestCase
