@@ -108,7 +108,7 @@ async def report(connection: Connection, subject: Subject, now: datetime, days: 
 
 def _about(source: Source, rows: int, days: Mapping[str, int]) -> dict[str, Any]:
     table = source.table
-    period = f"{days[table.retention]} days" if table.retention in BY_NAME else "as long as you are here"
+    period = _days(days[table.retention]) if table.retention in BY_NAME else "as long as you are here"
     return {
         "table": table.name,
         "rows": rows,
@@ -117,6 +117,10 @@ def _about(source: Source, rows: int, days: Mapping[str, int]) -> dict[str, Any]
         "kept_for": "until the date of its country's law" if table.retention == "invoice" else period,
         "columns": [column.name for column in source.columns],
     }
+
+
+def _days(days: int) -> str:
+    return f"{days} day{'s' * (days != 1)}"
 
 
 async def write_export(dsn: str, person_id: UUID, days: Mapping[str, int], out: IO[bytes]) -> None:

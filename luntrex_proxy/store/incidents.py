@@ -193,6 +193,17 @@ async def notices(pool: Pool, incident_id: int, after: int = 0, limit: int | Non
     return [Notice(**row) for row in rows]
 
 
+async def unread(pool: Pool) -> dict[int, list[str]]:
+    """The addresses of whom open incidents are told by a banner alone and who have not read it, by incident."""
+    with store_errors("list the notices"):
+        rows = await pool.fetch(
+            "SELECT incident_id, array_agg(p.email ORDER BY p.email) AS emails FROM incident_notice n"
+            " JOIN person p USING (person_id) JOIN incident i USING (incident_id)"
+            " WHERE n.way = 'banner' AND n.ended_at IS NULL AND i.closed_at IS NULL GROUP BY 1"
+        )
+    return {row["incident_id"]: row["emails"] for row in rows}
+
+
 async def banners(pool: Pool, person_id: uuid.UUID) -> list[Incident]:
     """The incidents that this person was to be told of here and has not confirmed yet."""
     with store_errors("look for notices"):

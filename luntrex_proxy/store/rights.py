@@ -266,6 +266,12 @@ async def set_objecting(connection: Connection, person_id: uuid.UUID, *, objecti
     return True
 
 
+async def is_objecting(pool: Pool, person_id: uuid.UUID) -> bool:
+    """Whether new usage leads to nobody in analytics, because the person objected."""
+    with store_errors("find the person"):
+        return bool(await pool.fetchval("SELECT objected_at IS NOT NULL FROM person WHERE person_id = $1", person_id))
+
+
 async def annotate(connection: Connection, person_id: uuid.UUID, request_id: uuid.UUID, note: str) -> None:
     """Put a person's words beside a record of its own usage, in the caller's transaction. RefusedError: it has none."""
     done = await connection.execute(

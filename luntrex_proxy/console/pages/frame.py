@@ -17,7 +17,7 @@ Access.PERSON   signed in, else the sign-in page leads back
 Access.FRESH    signed in and proved within ten minutes, for dangerous acts, else the page that asks for the password
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
@@ -32,6 +32,7 @@ from luntrex_proxy.console.keys import SERVICES
 from luntrex_proxy.console.networks import network_of_client
 from luntrex_proxy.console.pages.reading import read_form
 from luntrex_proxy.console.pages.rendering import static_files, template_of
+from luntrex_proxy.control import incidents
 from luntrex_proxy.control.access import DeniedError, NotFoundError
 from luntrex_proxy.control.acts import RefusedError, StoreUnavailableError
 from luntrex_proxy.control.guessing import ThrottledError
@@ -39,6 +40,7 @@ from luntrex_proxy.control.lane import RETRY_AFTER_S
 from luntrex_proxy.control.links import DeadLinkError
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.control.sessions import SignedIn, is_form_token, signed_in
+from luntrex_proxy.core.incidents import Incident
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -64,6 +66,14 @@ DONE: Final = {
     "removed": "The second factor is removed. All other sessions have ended.",
     "accepted": "You are a member now.",
     "declined": "The invitation is turned down.",
+    "noted": "Your words stand beside the record.",
+    "restricted": "Your data is only stored from now on.",
+    "unrestricted": "The restriction has ended.",
+    "objected": "New usage does not lead to your keys any more.",
+    "objection_ended": "The objection has ended.",
+    "erasure_asked": "You are going to be erased. How it stands is below.",
+    "withdrawn": "The request is withdrawn.",
+    "read": "Thank you. That you have read it is noted.",
 }
 
 
@@ -85,6 +95,7 @@ class Page:
     half: SignedIn | None  # whose password was right and whose code is awaited
     fields: Mapping[str, str] = field(default_factory=dict, repr=False)  # of the form that was sent
     error: str = ""
+    banners: Sequence[Incident] = ()  # incidents that the person has not read of yet
 
     @property
     def person(self) -> SignedIn:
@@ -118,6 +129,7 @@ class Page:
         """A page from its template."""
         known = {
             "who": self.who,
+            "banners": self.banners if self.who else (),
             "error": self.error,
             "done": DONE.get(self.query("done"), ""),
             "typed": self.field,
@@ -238,7 +250,8 @@ async def _page_of(request: web.Request) -> Page:
     who = await signed_in(services, cookie_of(request))
     if who is not None and who.awaits_code:
         return Page(request, services, None, who)
-    return Page(request, services, who, None)
+    banners = () if who is None else await incidents.banners(services.pool, who.person_id)
+    return Page(request, services, who, None, banners=banners)
 
 
 def _entrance(page: Page, access: Access) -> web.Response | None:

@@ -1,0 +1,124 @@
+"""The page about one's own data, signed in: see it, get a copy, correct, restrict, object, erase. Without signing in:
+rights.py.
+
+Whatever gives data out or changes what happens to it asks for the password when the last time is ten minutes ago.
+"""
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from aiohttp import web
+
+from luntrex_proxy.console.pages.frame import Access, Page, Route
+from luntrex_proxy.control import acts, rights
+from luntrex_proxy.control.acts import RefusedError
+from luntrex_proxy.control.rights import Law
+
+_PATH: Final = "/your-data"
+_SHOWN_MAX: Final = 30  # of what was asked for, the newest; all of it is in the API
+
+
+async def _data(page: Page) -> Mapping[str, Any]:
+    pool, person_id = page.services.pool, page.person.person_id
+    asked = await rights.listed(pool, person_id=person_id, only_open=False)
+    return {
+        "asked": [rights.shown(each, _now()) for each in asked[: -_SHOWN_MAX - 1 : -1]],
+        "objecting": await rights.is_objecting(pool, person_id),
+        "grace_days": page.services.settings.privacy.erasure_grace_days,
+        "laws": [each.value for each in Law],
+        "contact": page.services.settings.privacy.contact,
+    }
+
+
+async def _access(page: Page) -> web.StreamResponse:
+    days = page.services.settings.retention.by_class()
+    with _acting(page):
+        _, report = await rights.access(page.services.pool, page.person.person_id, _now(), days)
+    return page.show("data_access.html", {"report": report})
+
+
+async def _export(page: Page) -> web.StreamResponse:
+    with _acting(page):
+        _, token, until = await rights.offer_export(page.services.pool, page.person.person_id)
+    return page.show("data_export.html", {"token": token, "until": until})
+
+
+async def _name(page: Page) -> web.StreamResponse:
+    with _acting(page):
+        await rights.correct_name(page.services.pool, page.person.person_id, page.field("name"))
+    return page.go(f"{_PATH}?done=name")
+
+
+async def _note(page: Page) -> web.StreamResponse:
+    try:
+        request_id = uuid.UUID(page.field("request").strip())
+    except ValueError:
+        raise RefusedError("Give the id of the request: the value of its answer's x-request-id.") from None
+    with _acting(page):
+        await rights.annotate(page.services.pool, page.person.person_id, request_id, page.field("note"))
+    return page.go(f"{_PATH}?done=noted")
+
+
+async def _restrict(page: Page) -> web.StreamResponse:
+    on = page.field("on") == "yes"
+    with _acting(page):
+        await rights.restrict(page.services.pool, page.person.person_id, on=on)
+    return page.go(f"{_PATH}?done={'restricted' if on else 'unrestricted'}")
+
+
+async def _object(page: Page) -> web.StreamResponse:
+    on = page.field("on") == "yes"
+    with _acting(page):
+        await rights.object_to_analytics(page.services.pool, page.person.person_id, on=on)
+    return page.go(f"{_PATH}?done={'objected' if on else 'objection_ended'}")
+
+
+async def _erase(page: Page) -> web.StreamResponse:
+    if page.field("sure") != "yes":
+        raise RefusedError("Say that you want to be erased.")
+    try:
+        law = Law(page.field("law"))
+    except ValueError:
+        raise RefusedError("Choose under which law you ask.") from None
+    grace = timedelta(days=page.services.settings.privacy.erasure_grace_days)
+    with _acting(page):
+        await rights.ask_erasure(page.services.pool, page.person.person_id, _now(), grace, law=law)
+    return page.go(f"{_PATH}?done=erasure_asked")
+
+
+async def _withdraw(page: Page) -> web.StreamResponse:
+    with _acting(page):
+        await rights.withdraw(page.services.pool, page.field("reference"), page.person.person_id)
+    return page.go(f"{_PATH}?done=withdrawn")
+
+
+@contextlib.contextmanager
+def _acting(page: Page) -> Iterator[None]:
+    with acts.acting_as(f"console:{page.person.person_id}"):
+        yield
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(time.time(), UTC)
+
+
+ROUTES: Final = (
+    Route(_PATH, "data.html", _data, None, Access.PERSON),
+    Route(f"{_PATH}/withdraw", "data.html", _data, _withdraw, Access.PERSON),
+    *(
+        Route(f"{_PATH}/{verb}", "data.html", _data, submit, Access.FRESH)
+        for verb, submit in (
+            ("access", _access),
+            ("export", _export),
+            ("name", _name),
+            ("note", _note),
+            ("restrict", _restrict),
+            ("object", _object),
+            ("erase", _erase),
+        )
+    ),
+)

@@ -1,0 +1,118 @@
+"""The page about one's own data, without a script: each right by a form, and proven again where it matters."""
+
+import io
+import time
+import uuid
+import zipfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from luntrex_proxy.control import rights
+from luntrex_proxy.store import audit
+from luntrex_proxy.store.database import Pool
+from tests.console.browsing import Browser
+from tests.console.test_pages import Open, ada_in, opened, services_behind
+from tests.people import make_person
+from tests.store.test_erasing import key_of, use
+
+__all__ = ["opened"]
+NOW = datetime.fromtimestamp(time.time(), UTC)
+STATE = "SELECT name, status, objected_at IS NOT NULL FROM person WHERE person_id = $1"
+
+
+async def test_every_right_by_a_form(opened: Open, database: Pool, database_dsn: str, tmp_path: Path) -> None:
+    """Report, copy, correction, restriction, objection, erasure; what was asked for stands below, done by oneself."""
+    browser, ada = await ada_in(opened)
+    await browser.get("/your-data")
+    seen = await browser.send("/your-data/access")
+    assert "who may join" not in seen.said
+    assert all(words in seen.said for words in ("membership", "what a person may do in an account", "legal obligation"))
+    await browser.get("/your-data")
+    seen = await browser.send("/your-data/export")
+    object.__setattr__(services_behind(browser), "dsn", database_dsn)
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    form = {"token": seen.hidden("token")}
+    async with browser.client.post(f"{browser.url}/rights/download", data=form, headers=headers) as answer:
+        with zipfile.ZipFile(io.BytesIO(await answer.read())) as archive:
+            assert b"ada@example.org" in archive.read("data/person.json")
+    await browser.get("/your-data")
+    assert "Your name is changed." in (await browser.send("/your-data/name", name="Ada King")).said
+    for verb, on, said in (
+        ("restrict", "yes", "Your data is only stored now, and your keys are refused."),
+        ("restrict", "no", "Nothing else is done with it"),
+        ("object", "yes", "New usage does not lead to your keys."),
+        ("object", "no", "From then on new usage counts"),
+    ):
+        assert said in (await browser.send(f"/your-data/{verb}", on=on)).said
+    assert "Say that you want to be erased." in (await browser.send("/your-data/erase", law="gdpr")).said
+    assert "Choose under which law" in (await browser.send("/your-data/erase", law="x", sure="yes")).said
+    seen = await browser.send("/your-data/erase", law="lgpd", sure="yes")
+    assert "You are going to be erased." in seen.said
+    assert (NOW.date() + timedelta(days=7)).isoformat() in seen.said
+    seen = await browser.send("/your-data/withdraw", reference=seen.hidden("reference"))
+    assert "The request is withdrawn." in seen.said
+    assert tuple(await database.fetchrow(STATE, ada)) == ("Ada King", "active", False)
+    asked = await rights.listed(database, person_id=ada, only_open=False)
+    assert {(each.kind.value, each.outcome) for each in asked} >= {
+        ("access", "given"), ("export", "link_given"), ("correct", "corrected"), ("restrict", "restricted"),
+        ("restrict", "lifted"), ("object", "objected"), ("object", "lifted"), ("erase", "withdrawn"),
+    }  # fmt: skip
+    acts = [entry for entry in await audit.newest(database, 60) if entry.act.startswith("right.")]
+    assert {entry.actor for entry in acts} == {f"console:{ada}"}
+
+
+async def test_a_note_on_a_record_of_ones_own(opened: Open, database: Pool, tmp_path: Path) -> None:
+    """By the request's id; of another's record, or of none, nothing is said but that it is not there."""
+    browser, ada = await ada_in(opened)
+    await use(database, tmp_path, 1, await key_of(database, "acme", "k", ada), 1)
+    used = str(await database.fetchval("SELECT request_id FROM usage"))
+    await browser.get("/your-data")
+    assert "value of its answer" in (await browser.send("/your-data/note", request="x", note="wrong")).said
+    seen = await browser.send("/your-data/note", request=str(uuid.uuid4()), note="<b>not mine</b>")
+    assert "no such request among this person" in seen.said
+    assert "&lt;b&gt;not mine" in seen.text
+    assert "Your words stand beside the record." in (await browser.send("/your-data/note", request=used, note="w")).said
+    assert await database.fetchval("SELECT note FROM usage_annotation") == "w"
+
+
+POSTS = {
+    "access": {}, "export": {}, "name": {"name": "Mallory"}, "note": {"request": "x", "note": "x"},
+    "restrict": {"on": "yes"}, "object": {"on": "yes"}, "erase": {"sure": "yes", "law": "gdpr"},
+}  # fmt: skip
+
+
+async def _untouched(browser: Browser, ada: uuid.UUID) -> bool:
+    pool = services_behind(browser).pool
+    asked = await rights.listed(pool, person_id=ada, only_open=False)
+    return not asked and tuple(await pool.fetchrow(STATE, ada)) == ("", "active", False)
+
+
+async def test_no_other_site_and_no_stale_session_does_any_of_it(opened: Open) -> None:
+    """A foreign page, a wrong token; a session that was proven too long ago leads to the password first."""
+    browser, ada = await ada_in(opened)
+    await browser.get("/your-data")
+    for verb, fields in POSTS.items():
+        for site in ("cross-site", "same-site", None):
+            assert (await browser.send(f"/your-data/{verb}", site=site, **fields)).status == 403, verb
+            await browser.get("/your-data")
+        assert (await browser.send(f"/your-data/{verb}", form_token="x", **fields)).status == 403, verb
+        await browser.get("/your-data")
+    await services_behind(browser).pool.execute("UPDATE session SET authenticated_at = now() - interval '11 minutes'")
+    for verb, fields in POSTS.items():
+        assert "Your password, please" in (await browser.send(f"/your-data/{verb}", **fields)).said, verb
+        await browser.get("/your-data")
+    assert await _untouched(browser, ada)
+
+
+async def test_what_an_erasure_meets_is_said_there(opened: Open, database: Pool) -> None:
+    """The last owner of an account with others; another's request is not theirs to withdraw."""
+    browser, ada = await ada_in(opened)
+    other = await make_person(database, "eve@example.org", acme="viewer")
+    await browser.get("/your-data")
+    seen = await browser.send("/your-data/erase", law="gdpr", sure="yes")
+    assert (seen.status, "make another member its owner first" in seen.said) == (422, True)
+    theirs = await rights.ask_erasure(database, other, NOW, timedelta(days=7))
+    seen = await browser.send("/your-data/withdraw", reference=theirs.reference)
+    assert (seen.status, "no request of this reference" in seen.said) == (422, True)
+    assert await _untouched(browser, ada)
+    assert (await rights.by_reference(database, theirs.reference)).closed_at is None
