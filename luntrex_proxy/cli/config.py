@@ -1,6 +1,7 @@
 """`luntrex-proxy config ...`: is it right, what is in force and why, and the schema for editors."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -8,6 +9,7 @@ import click
 from luntrex_proxy.cli.printing import print_json, print_table
 
 if TYPE_CHECKING:
+    from luntrex_proxy.settings.litellm import Imported
     from luntrex_proxy.settings.loading import Loaded
 
 # The settings package is imported inside the verbs: pydantic is slow and `--help` must be quick.
@@ -64,6 +66,58 @@ def schema() -> None:
     from luntrex_proxy.settings.model import Settings  # noqa: PLC0415 -- see above
 
     print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()})
+
+
+@config.group("import")
+def import_() -> None:
+    """Make a configuration of another program's."""
+
+
+@import_.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the configuration and what has no equivalent as JSON.")
+def litellm(file: Path, as_json: bool) -> None:
+    """Print the configuration of ours that does what LiteLLM's FILE does.
+
+    What has no equivalent is listed, on standard error: nothing is dropped unsaid, and no value of the file is shown
+    there. Keys that stand in the file are not written down again; it says which variables to put them in.
+
+    \b
+    luntrex-proxy config import litellm config.yaml > luntrex-proxy.yaml
+    luntrex-proxy config check --config luntrex-proxy.yaml
+    """
+    from luntrex_proxy.settings.errors import ConfigError  # noqa: PLC0415 -- see above
+    from luntrex_proxy.settings.litellm import import_litellm  # noqa: PLC0415 -- see above
+    from luntrex_proxy.settings.loading import read_document  # noqa: PLC0415 -- see above
+
+    found = import_litellm(read_document(file).data)
+    if not found.models:
+        raise ConfigError([f"{file}: has no model in its model_list that could be served", *_left_lines(found)])
+    values = {"upstreams": found.upstreams, "models": found.models}
+    if as_json:
+        print_json({"settings": values, "left": [asdict(one) for one in found.left]})
+        return
+    click.echo(_as_yaml(values), nl=False)
+    if found.left:
+        click.echo(f"{len(found.left)} settings have no equivalent:", err=True)
+        for line in _left_lines(found):
+            click.echo(line, err=True)
+
+
+def _left_lines(found: "Imported") -> list[str]:
+    return [f"  {one.key}: {one.why}" for one in found.left]
+
+
+def _as_yaml(values: object) -> str:
+    """Written out: no `*id001` for what stands in two places."""
+    import yaml  # noqa: PLC0415 -- only here
+
+    class Plain(yaml.SafeDumper):
+        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 -- PyYAML's signature
+            return True
+
+    text: str = yaml.dump(values, Dumper=Plain, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _summary(loaded: "Loaded") -> str:

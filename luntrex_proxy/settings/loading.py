@@ -99,16 +99,33 @@ def _collect(path: Path | None, environ: Mapping[str, str]) -> _Layers:
     return layers
 
 
+def read_document(file: Path) -> Document:
+    """A YAML file that need not be one of ours. Raises ConfigError: it can't be read, or is no YAML."""
+    document = parse_document(_read_text(file))
+    if document.faults:
+        raise ConfigError(placed_lines(file, document, ()))
+    return document
+
+
 def _read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path, str] | None:
     named = path or (Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None)
     file = named or DEFAULT_FILE
+    return None if named is None and _is_absent(file) else (file, _read_text(file))
+
+
+def _is_absent(file: Path) -> bool:
+    try:
+        return not file.exists()
+    except OSError:
+        return False  # nobody can tell: reading it will say why
+
+
+def _read_text(file: Path) -> str:
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
         text = raw.decode("utf-8-sig")
     except FileNotFoundError:
-        if named is None:
-            return None
         raise ConfigError([f"{file}: there is no such file"]) from None
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read ({os.strerror(error.errno or 0)})"]) from None
@@ -116,7 +133,7 @@ def _read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path, str
         raise ConfigError([f"{file}: is not UTF-8 text"]) from None
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigError([f"{file}: is larger than {MAX_FILE_BYTES} bytes"])
-    return file, text
+    return text
 
 
 def _validate(layers: _Layers, surroundings: Surroundings) -> tuple[Settings | None, list[Complaint]]:
