@@ -7,6 +7,7 @@ import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy.control import acts
 from luntrex_proxy.store import accounts
 from luntrex_proxy.store import billing as table
 from luntrex_proxy.store.billing import Invoice
@@ -30,6 +31,7 @@ def list_invoices(context: click.Context, account: str | None, as_json: bool) ->
 
     async def body(opened: Opened) -> list[dict[str, Any]]:
         account_id = None if account is None else (await accounts.get(opened.pool, account)).account_id
+        await acts.record_read(opened.pool, "invoices.list", account_id)
         return await _named(opened, await table.list_page(opened.pool, account_id))
 
     _print(run_verb(context, body), as_json)
@@ -46,6 +48,7 @@ def show(context: click.Context, number: str, as_json: bool) -> None:
         found = await table.find(opened.pool, number=number)
         if found is None:
             raise RefusedError("There is no invoice of this number; `luntrex-proxy billing list` shows all.")
+        await acts.record_read(opened.pool, "invoices.get", found.account_id)
         return await _named(opened, [found])
 
     (invoice,) = run_verb(context, body)

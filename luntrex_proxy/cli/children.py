@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from luntrex_proxy.cli.opening import run_verb
+from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.store import childreports as table
 from luntrex_proxy.store.childreports import ChildReport
@@ -28,7 +28,13 @@ def children() -> None:
 @click.pass_context
 def list_reports(context: click.Context, open_only: bool, as_json: bool) -> None:
     """Show the reports, the newest first."""
-    found = run_verb(context, lambda opened: table.list_all(opened.pool, open_only=open_only))
+    from luntrex_proxy.control import acts  # noqa: PLC0415 -- as below
+
+    async def body(opened: Opened) -> list[ChildReport]:
+        await acts.record_read(opened.pool, "child_reports.list")
+        return await table.list_all(opened.pool, open_only=open_only)
+
+    found = run_verb(context, body)
     if as_json:
         print_json([_as_object(report) for report in found])
         return

@@ -82,9 +82,10 @@ def list_incidents(context: click.Context, as_json: bool) -> None:
 def show(context: click.Context, number: int, as_json: bool) -> None:
     """Show an incident, its clocks, what it reached, and who was told and how that ended."""
 
+    from luntrex_proxy.control import incidents as control  # noqa: PLC0415 -- pydantic is slow and --help needs none
+
     async def body(opened: Opened) -> tuple[Incident, list[Reach], list[Notice]]:
-        incident, reaches = await table.get(opened.pool, number)
-        return incident, reaches, await table.notices(opened.pool, number)
+        return *await table.get(opened.pool, number), await control.notices(opened.pool, number)
 
     _print_one(*run_verb(context, body), as_json)
 
@@ -170,7 +171,7 @@ def notify(context: click.Context, number: int, as_json: bool) -> None:
 
     async def body(opened: Opened) -> tuple[int, list[Notice]]:
         told = await control.notify(opened.pool, opened.settings, number, _now())
-        return told, await table.notices(opened.pool, number)
+        return told, await control.notices(opened.pool, number)
 
     told, notices = run_verb(context, body)
     addresses = [notice.email for notice in notices if notice.way == "banner" and notice.email]

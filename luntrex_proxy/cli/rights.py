@@ -17,6 +17,7 @@ import click
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.options import NamedPath, new_private_file
 from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy.control import acts
 from luntrex_proxy.control import rights as control
 from luntrex_proxy.control.rights import Law, Request
 from luntrex_proxy.store import accounts, holds, people
@@ -201,8 +202,12 @@ def extend(context: click.Context, reference: str, as_json: bool) -> None:
 @click.pass_context
 def list_(context: click.Context, with_closed: bool, as_json: bool) -> None:
     """List open requests, the oldest first."""
-    found = run_verb(context, lambda opened: control.listed(opened.pool, only_open=not with_closed))
-    now = _now()
+
+    async def body(opened: Opened) -> list[Request]:
+        await acts.record_read(opened.pool, "rights.list")
+        return await control.listed(opened.pool, only_open=not with_closed)
+
+    found, now = run_verb(context, body), _now()
     shown = [control.shown(each, now) for each in found]
     if as_json:
         print_json(shown)

@@ -119,8 +119,8 @@ async def change(
             return await table.get(whole, incident_id)
 
 
-async def notices(pool: Pool, incident_id: int, after: int, limit: int) -> list[Notice]:
-    """Who was told and how that ended, page by page; that somebody looked is recorded. RefusedError: no such one."""
+async def notices(pool: Pool, incident_id: int, after: int = 0, limit: int | None = None) -> list[Notice]:
+    """Who was told and how that ended, those after the number `after`; reading is recorded. RefusedError."""
     await table.get(pool, incident_id)
     await record_read(pool, "incidents.notices")
     return await table.notices(pool, incident_id, after, limit)

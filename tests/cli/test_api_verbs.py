@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from luntrex_proxy.cli import main
 from luntrex_proxy.core.tokens import is_token
-from luntrex_proxy.store import accounts, billing, tokens
+from luntrex_proxy.store import accounts, audit, billing, tokens
 from luntrex_proxy.store.database import Pool
 from tests.people import make_person
 from tests.postgres import database, database_dsn, postgres_dsn
@@ -111,3 +111,12 @@ async def test_invoices_are_listed_and_shown(database: Pool) -> None:
     assert "12.50" in (await run("billing", "show", "A-1")).stdout
     assert "billing list" in (await run("billing", "show", "A-2", status=1)).stderr
     await run("billing", "list", "--account", "nobody", status=1)
+
+
+async def test_who_reads_of_others_at_the_terminal_is_on_record(database: Pool) -> None:
+    """Requests, reports, notices and invoices of other people, each by its verb."""
+    await run("incidents", "open", "A leak")
+    for verb in (("rights", "list"), ("children", "list"), ("incidents", "show", "1"), ("billing", "list")):
+        await run(*verb)
+    reads = [entry.object_id for entry in reversed(await audit.newest(database, 20, act="operator.read"))]
+    assert reads == ["rights.list", "child_reports.list", "incidents.notices", "invoices.list"]
