@@ -1,5 +1,6 @@
 """`luntrex-proxy people ...`: who may sign in. Reads arguments, prints results; what happens is in `control`."""
 
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,7 @@ from luntrex_proxy.control.people import Handover, PersonInfo
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.roles import Role
 from luntrex_proxy.store import people as table
+from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.pepper import lookup_of
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -183,3 +185,14 @@ def _change(
 def _as_object(person: PersonInfo) -> dict[str, Any]:
     fields = asdict(person)
     return {"id": str(fields.pop("person_id")), **fields}
+
+
+async def person_of(opened: Opened, given: str) -> uuid.UUID:
+    """The person of an address or id. RefusedError."""
+    try:
+        person_id = uuid.UUID(given)
+    except ValueError:
+        return (await table.find(opened.pool, given)).person_id
+    if await table.by_id(opened.pool, person_id) is None:
+        raise RefusedError("There is no person of this id; `luntrex-proxy people list` shows all.", "not_found")
+    return person_id

@@ -7,23 +7,21 @@ an answer are gone.
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
+from luntrex_proxy.cli.holds import hold, holds, lift_hold
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.options import NamedPath, new_private_file
+from luntrex_proxy.cli.people import person_of
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.control import acts
 from luntrex_proxy.control import rights as control
 from luntrex_proxy.control.rights import Law, Request
-from luntrex_proxy.store import accounts, holds, people
-from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.exporting import write_export
-from luntrex_proxy.store.holds import Hold
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _law = click.option(
@@ -42,6 +40,10 @@ def rights() -> None:
     """What people may ask for by right."""
 
 
+for _verb in (hold, lift_hold, holds):
+    rights.add_command(_verb)
+
+
 @rights.command()
 @click.argument("person")
 @_law
@@ -50,7 +52,7 @@ def access(context: click.Context, person: str, law: str) -> None:
     """Print, as JSON, what is kept of PERSON (an address or id), why, how long, and who else gets it."""
 
     async def body(opened: Opened) -> dict[str, Any]:
-        person_id, days = await _person(opened, person), opened.settings.retention.by_class()
+        person_id, days = await person_of(opened, person), opened.settings.retention.by_class()
         _, report = await control.access(opened.pool, person_id, _now(), days, law=Law(law), channel=_CHANNEL)
         return report
 
@@ -240,57 +242,11 @@ def status(context: click.Context, reference: str | None, as_json: bool) -> None
         click.echo(f"The next answer by {law.upper()} is due by {due:%Y-%m-%d %H:%M}Z.")
 
 
-@rights.command("hold")
-@click.argument("case")
-@click.option("--person", help="Address or id of a person.")
-@click.option("--account", help="Name of an account.")
-@_json
-@click.pass_context
-def place(context: click.Context, case: str, person: str | None, account: str | None, as_json: bool) -> None:
-    """Hold everything of a person or an account for the file number CASE."""
-    if (person is None) == (account is None):
-        raise click.UsageError("Give --person or --account.")
-
-    async def body(opened: Opened) -> Hold:
-        if person is not None:
-            return await holds.place(opened.pool, case, await _person(opened, person))
-        return await holds.place(opened.pool, case, (await accounts.get(opened.pool, account or "")).account_id)
-
-    _print_holds([run_verb(context, body)], as_json)
-
-
-@rights.command("lift-hold")
-@click.argument("hold_id", type=click.IntRange(1))
-@_json
-@click.pass_context
-def lift_hold(context: click.Context, hold_id: int, as_json: bool) -> None:
-    """End a hold: erasures that waited for it are carried out, and what is old goes."""
-    _print_holds([run_verb(context, lambda opened: holds.lift(opened.pool, hold_id))], as_json)
-
-
-@rights.command("holds")
-@_json
-@click.pass_context
-def list_holds(context: click.Context, as_json: bool) -> None:
-    """List all holds."""
-    _print_holds(run_verb(context, lambda opened: holds.list_all(opened.pool)), as_json)
-
-
-async def _person(opened: Opened, given: str) -> uuid.UUID:
-    try:
-        person_id = uuid.UUID(given)
-    except ValueError:
-        return (await people.find(opened.pool, given)).person_id
-    if await people.by_id(opened.pool, person_id) is None:
-        raise RefusedError("There is no person of this id; `luntrex-proxy people list` shows all.", "not_found")
-    return person_id
-
-
 def _ask(
     context: click.Context, person: str, body: Callable[[Opened, uuid.UUID], Awaitable[Request]], as_json: bool
 ) -> None:
     async def found(opened: Opened) -> Request:
-        return await body(opened, await _person(opened, person))
+        return await body(opened, await person_of(opened, person))
 
     _print(run_verb(context, found), as_json)
 
@@ -304,15 +260,6 @@ def _print(request: Request, as_json: bool) -> None:
     print_table(tuple(name.upper() for name in shown), [tuple(shown.values())])
     for kept in (receipt or {}).get("kept", ()):
         click.echo(f"stays: {kept['what']} ({kept['why']}), until {kept['until'] or 'it is needed no more'}")
-
-
-def _print_holds(found: list[Hold], as_json: bool) -> None:
-    rows: list[dict[str, Any]] = [asdict(each) for each in found]
-    if as_json:
-        print_json(rows)
-    else:
-        columns = ("hold_id", "person_id", "account", "case_reference", "placed_at")
-        print_table([name.upper() for name in columns], [tuple(row[name] for name in columns) for row in rows])
 
 
 def _now() -> datetime:

@@ -20,7 +20,7 @@ from luntrex_proxy.store.childreports import RELATIONS, ChildReport
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.erasing import HeldError
 from luntrex_proxy.store.errors import RefusedError
-from luntrex_proxy.store.people import LastOwnerError
+from luntrex_proxy.store.lastones import LastOwnerError
 
 __all__ = ["RELATIONS", "ChildReport", "confirm", "dismiss", "get", "keep", "list_page", "receive"]
 dismiss, get, list_page = table.dismiss, table.get, table.list_page

@@ -22,8 +22,9 @@ from luntrex_proxy.store.changes import hold_changes
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.joined import joined
+from luntrex_proxy.store.lastones import LastOwnerError
 from luntrex_proxy.store.once import claimed
-from luntrex_proxy.store.people import LastOwnerError, PersonInfo
+from luntrex_proxy.store.people import PersonInfo
 
 __all__ = [
     "AgeError",

@@ -24,7 +24,7 @@ from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.erasing import HeldError, Receipt
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.joined import joined
-from luntrex_proxy.store.people import LastOwnerError
+from luntrex_proxy.store.lastones import LastOwnerError
 from luntrex_proxy.store.rights import Request
 
 __all__ = ["HeldError", "LastOwnerError", "Law", "Receipt", "Request", "Right", "State"]

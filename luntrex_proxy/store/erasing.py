@@ -18,10 +18,11 @@ from typing import Any, Final
 import asyncpg
 
 from luntrex_proxy.core.rights import State
-from luntrex_proxy.store import audit, billing, ownership, people, rights, subjects, tombstones
+from luntrex_proxy.store import audit, billing, ownership, rights, subjects, tombstones
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError, StoreError
+from luntrex_proxy.store.lastones import LastOwnerError
 from luntrex_proxy.store.ownership import Column, Kind, Subject, Table, Where
 from luntrex_proxy.store.unlinking import ERASED, unlink_stored
 
@@ -76,7 +77,7 @@ async def erase_person(
     *,
     although_last_owner: bool = False,
 ) -> Receipt:
-    """Erase a person and accounts that are nobody else's. HeldError, people.LastOwnerError: nothing was done.
+    """Erase a person and accounts that are nobody else's. HeldError, LastOwnerError: nothing was done.
 
     `although_last_owner` is for what has to happen at once, such as a confirmed report of a child.
     """
@@ -87,7 +88,7 @@ async def erase_person(
                 raise RefusedError("There is no such person.", "not_found")
             lost = await subjects.last_owner_of(connection, person_id)
             if lost and not although_last_owner:
-                raise people.LastOwnerError(lost[0])
+                raise LastOwnerError(lost[0])
             return await _erase(connection, directory, subject, now, audit_days)
 
 

@@ -14,9 +14,9 @@ from luntrex_proxy.store import audit
 from luntrex_proxy.store.changes import hold_changes, next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.lastones import refuse_last_owner
 from luntrex_proxy.store.links import LASTS
 from luntrex_proxy.store.once import claimed
-from luntrex_proxy.store.people import refuse_last_owner
 
 _OWNER: Final = "owner"
 _MEMBERS: Final = (

@@ -1,4 +1,4 @@
-"""The table `person`: made, found, named, given passwords, suspended. Whoever must not be lost is refused here.
+"""The table `person`: made, found, named, given passwords, suspended. Who must not be lost: lastones.py.
 
 What people are in accounts is in members.py, how they sign in in sessions.py, links.py, totp.py.
 """
@@ -16,6 +16,7 @@ from luntrex_proxy.store import audit, links, sessions
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.lastones import refuse_last_operator, refuse_last_owner
 
 _SELECT: Final = """
 SELECT p.person_id, p.email, p.name, p.status, p.operator, p.email_verified_at, p.created_at, p.last_seen_at,
@@ -29,16 +30,6 @@ _RESUME: Final = """
 UPDATE person SET status = CASE WHEN restricted_at IS NULL THEN 'active' ELSE 'restricted' END
 WHERE person_id = $1 AND status = 'suspended'
 """
-
-
-class LastOwnerError(RefusedError):
-    """The account would be left without an owner."""
-
-    def __init__(self, account: str) -> None:
-        super().__init__(
-            f"This is the last owner of {account}; make another member its owner first, or close the account.",
-            "last_owner",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +250,7 @@ async def suspend(pool: Pool, person_id: uuid.UUID, *, although_last_owner: bool
             version = await next_version(connection)
             if not although_last_owner:
                 await refuse_last_owner(connection, person_id)
-                await _refuse_last_operator(connection, person_id)
+                await refuse_last_operator(connection, person_id)
             await connection.execute(
                 "UPDATE api_key SET status = 'suspended', version = $2 WHERE person_id = $1 AND status = 'active'",
                 person_id,
@@ -274,50 +265,12 @@ async def suspend(pool: Pool, person_id: uuid.UUID, *, although_last_owner: bool
             await sessions.end_all(connection, person_id)
 
 
-async def _refuse_last_operator(connection: Connection, person_id: uuid.UUID) -> None:
-    """RefusedError: nobody else runs the installation. Behind `next_version`, so two cannot go at once."""
-    is_last = await connection.fetchval(
-        "SELECT operator AND NOT EXISTS (SELECT FROM person o WHERE o.operator AND o.person_id <> $1"
-        " AND o.status IN ('active', 'restricted')) FROM person WHERE person_id = $1",
-        person_id,
-    )
-    if is_last:
-        raise RefusedError(
-            "This is the last operator who can sign in; make another person one first, with"
-            " `luntrex-proxy people operator ADDRESS`.",
-            "last_operator",
-        )
-
-
 async def resume(pool: Pool, person_id: uuid.UUID) -> None:
     """The person may sign in again, restricted if it asked for that. Its keys stay suspended until resumed."""
     with store_errors("change the person"):
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute(_RESUME, person_id)
             await audit.record(connection, "person.resumed", str(person_id))
-
-
-async def refuse_last_owner(connection: Connection, person_id: uuid.UUID, account_id: int | None = None) -> None:
-    """LastOwnerError: without this person an account (None: any) would have nobody who can sign in as its owner.
-
-    The accounts stay locked until the caller's transaction ends, so two owners cannot leave at once.
-    """
-    rows = await connection.fetch(
-        "SELECT a.account_id, a.name FROM account a WHERE a.account_id IN (SELECT account_id FROM membership"
-        " WHERE person_id = $1 AND role = 'owner' AND ($2::bigint IS NULL OR account_id = $2))"
-        " ORDER BY a.account_id FOR UPDATE OF a",
-        person_id,
-        account_id,
-    )
-    for row in rows:
-        others = await connection.fetchval(
-            "SELECT EXISTS (SELECT FROM membership m JOIN person p USING (person_id) WHERE m.account_id = $1"
-            " AND m.role = 'owner' AND m.person_id <> $2 AND p.status IN ('active', 'restricted'))",
-            row["account_id"],
-            person_id,
-        )
-        if not others:
-            raise LastOwnerError(row["name"])
 
 
 def _info(row: Any) -> PersonInfo:

@@ -20,7 +20,6 @@ from luntrex_proxy.store import (
     erasing,
     holds,
     ownership,
-    people,
     scrubbing,
     tombstones,
     unlinking,
@@ -31,6 +30,7 @@ from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.erasing import HeldError, Receipt
 from luntrex_proxy.store.frames import encode_frame, parse_frames
 from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.lastones import LastOwnerError
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
 from tests.people import make_person
@@ -178,7 +178,7 @@ async def test_the_last_owner_and_a_hold_have_their_outcomes(database: Pool, tmp
     person = await make_person(database, acme="owner")
     viewer = await make_person(database, "v@example.org", acme="viewer")
     before = await everything(database)
-    with pytest.raises(people.LastOwnerError, match="last owner of acme"):
+    with pytest.raises(LastOwnerError, match="last owner of acme"):
         await erase(database, tmp_path, person)
     assert await everything(database) == before
     await database.execute("UPDATE membership SET role = 'owner' WHERE person_id = $1", viewer)
