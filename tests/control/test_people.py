@@ -293,6 +293,18 @@ async def test_two_owners_cannot_leave_at_once(services: Services) -> None:
     assert sorted(isinstance(end, LastOwnerError) for end in ends) == [False, True]
 
 
+async def test_two_operators_cannot_leave_at_once(services: Services) -> None:
+    """Whatever order: one stays, and can let the other in again; a child's account is closed all the same."""
+    both = [await make_person(services.pool, f"{name}@example.org", operator=True) for name in ("ada", "eve")]
+    ends = await asyncio.gather(*(table.suspend(services.pool, one) for one in both), return_exceptions=True)
+    refused = [end for end in ends if isinstance(end, RefusedError)]
+    assert [end.code for end in refused] == ["last_operator"]
+    assert "people operator" in str(refused[0])
+    for one in both:
+        await table.suspend(services.pool, one, although_last_owner=True)
+    assert await services.pool.fetchval("SELECT count(*) FROM person WHERE status = 'suspended'") == 2
+
+
 async def test_an_unknown_person_is_a_sentence(services: Services) -> None:
     """What was typed is not said again."""
     for address in ("nobody@example.org", "no address", ""):

@@ -91,6 +91,7 @@ def test_dump_erase_restore_start(own_scene: Scene) -> None:
     asked_for = json.loads(daemon.cli("rights", "erase", person, "--json").stdout)
     assert asked_for["state"] == "waiting"
     assert asked(daemon, made["key"])[0] == 200, "it can still be withdrawn"
+    until(lambda: b'luntrex_legal_due_seconds{clock="gdpr"}' in get(daemon.control_port, "/metrics")[1])
     daemon.query("UPDATE rights_request SET act_at = now()")
     until(lambda: asked(daemon, made["key"])[0] == 401)
     until(lambda: daemon.query("SELECT state FROM rights_request") == [{"state": "done"}])
