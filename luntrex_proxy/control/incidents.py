@@ -64,11 +64,9 @@ class GapsError(RefusedError):
     """People cannot be told yet: `missing` has to be stated first."""
 
     def __init__(self, missing: Sequence[str]) -> None:
-        super().__init__(
-            f"Before people are told, state {', '.join(missing)}: `luntrex-proxy incidents change`, and"
-            " privacy.contact in the configuration.",
-            "not_stated",
-        )
+        ways = ["`luntrex-proxy incidents change`"] if set(missing) - {"contact"} else []
+        ways += ["privacy.contact in the configuration"] if "contact" in missing else []
+        super().__init__(f"Before people are told, state {', '.join(missing)}: {' and '.join(ways)}.", "not_stated")
         self.missing = tuple(missing)
 
 

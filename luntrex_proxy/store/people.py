@@ -176,7 +176,7 @@ async def set_password(
         hashed,
         fingerprint,
     )
-    await links.void_all(connection, person_id)
+    await _void_links(connection, person_id)
     await audit.record(connection, "password.set", str(person_id))
     await sessions.end_all(connection, person_id, but=but)
 
@@ -259,8 +259,7 @@ async def suspend(pool: Pool, person_id: uuid.UUID, *, although_last_owner: bool
             await connection.execute(
                 "UPDATE person SET status = 'suspended' WHERE person_id = $1 AND status <> 'suspended'", person_id
             )
-            await links.void_all(connection, person_id)
-            await connection.execute("DELETE FROM export_link WHERE person_id = $1 AND used_at IS NULL", person_id)
+            await _void_links(connection, person_id)
             await audit.record(connection, "person.suspended", str(person_id))
             await sessions.end_all(connection, person_id)
 
@@ -271,6 +270,12 @@ async def resume(pool: Pool, person_id: uuid.UUID) -> None:
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute(_RESUME, person_id)
             await audit.record(connection, "person.resumed", str(person_id))
+
+
+async def _void_links(connection: Connection, person_id: uuid.UUID) -> None:
+    """No link of before lets anybody in or gives data out any more."""
+    await links.void_all(connection, person_id)
+    await connection.execute("DELETE FROM export_link WHERE person_id = $1 AND used_at IS NULL", person_id)
 
 
 def _info(row: Any) -> PersonInfo:

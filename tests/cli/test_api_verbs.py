@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import json
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from luntrex_proxy.cli import main
+from luntrex_proxy.control import rights
+from luntrex_proxy.core.rights import Law
 from luntrex_proxy.core.tokens import is_token
 from luntrex_proxy.store import accounts, audit, billing, tokens
 from luntrex_proxy.store.database import Pool
@@ -120,3 +123,14 @@ async def test_who_reads_of_others_at_the_terminal_is_on_record(database: Pool) 
         await run(*verb)
     reads = [entry.object_id for entry in reversed(await audit.newest(database, 20, act="operator.read"))]
     assert reads == ["rights.list", "child_reports.list", "incidents.notices", "invoices.list"]
+
+
+async def test_legal_clocks_are_counted(database: Pool) -> None:
+    """How many requests are how near their end, and when the next of each law is due."""
+    now = datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
+    await rights.ask_erasure(database, await make_person(database), now, datetime.timedelta(days=9), law=Law.LGPD)
+    said = json.loads((await run("rights", "status", "--json")).stdout)
+    assert (said["open"], said["clocks"]) == (1, {"running": 1, "half": 0, "late": 0, "over": 0})
+    due = datetime.datetime.fromisoformat(said["nearest"]["lgpd"])
+    assert abs(due - now - datetime.timedelta(days=15)) < datetime.timedelta(minutes=1)
+    assert "The next answer by LGPD is due by" in (await run("rights", "status")).stdout

@@ -194,14 +194,18 @@ async def test_whose_accounts_are_theirs_alone(database: Pool, tmp_path: Path) -
     assert (rows["usage"], rows["api_key"], rows["account"], rows["membership"]) == (1, 1, 1, 2)
 
 
-async def test_a_suspension_ends_links_of_before(database: Pool) -> None:
-    """And not one that the suspended person asks for afterwards: it is their data."""
+async def test_a_suspension_or_another_password_ends_links_of_before(database: Pool) -> None:
+    """And not one that is asked for afterwards, by the suspended as well: it is their data."""
     person = await make_person(database)
 
     async def link(name: bytes) -> None:
         async with database.acquire() as connection, connection.transaction():
             await exports.make_link(connection, person, name.ljust(32))
 
+    await link(b"stolen")
+    async with database.acquire() as connection, connection.transaction():
+        await people.set_password(connection, person, "$2b$12$" + "x" * 53, b"f" * 16)
+    assert not await exports.works(database, b"stolen".ljust(32))
     await link(b"before")
     await people.suspend(database, person)
     assert not await exports.works(database, b"before".ljust(32))

@@ -21,7 +21,7 @@ from luntrex_proxy.console.api.operations import (
 )
 from luntrex_proxy.console.api.problems import invalid
 from luntrex_proxy.control import registry
-from luntrex_proxy.control.registry import BadEntryError, Entry
+from luntrex_proxy.control.registry import BadEntryError, Entry, Place
 from luntrex_proxy.core.roles import Permission
 
 _Text = Annotated[PublicLine, Field(max_length=500)]
@@ -85,10 +85,14 @@ class EntryShown(Shown):
 
 
 async def _list(call: Call) -> Listed:
-    after = 0 if call.after is None else call.after[0]
-    found = await registry.places(call.services.pool, call.services.settings, _now())
-    rows = list(enumerate(found, 1))[after : after + call.rows]
-    return page(call, rows, lambda row: PlaceShown.model_validate(row[1]), lambda row: (row[0],))
+    after = () if call.after is None else tuple(call.after)
+    found = sorted(await registry.places(call.services.pool, call.services.settings, _now()), key=_order)
+    rows = [each for each in found if _order(each) > after][: call.rows]
+    return page(call, rows, PlaceShown.model_validate, _order)
+
+
+def _order(place: Place) -> tuple[str, str]:
+    return place.place, place.purpose
 
 
 async def _versions(call: Call) -> Listed:
