@@ -78,7 +78,7 @@ class HistogramChild:
         self._prefixes = prefixes
         self._totals = totals
 
-    def observe(self, *values_us: int) -> None:
+    def observe(self, values_us: Iterable[int]) -> None:
         """Count these values. In order they are counted bucket by bucket, which for many takes a third of the time."""
         ordered = sorted(values_us)
         ends = [0, *[bisect_right(ordered, bound_us) for bound_us in self._bounds_us], len(ordered)]

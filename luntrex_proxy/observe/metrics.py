@@ -7,8 +7,10 @@ come from fixed tables, upstreams from the configuration, models from the catalo
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from operator import attrgetter
-from typing import NamedTuple
+from itertools import compress
+from typing import Any, NamedTuple
+
+from msgspec.structs import astuple
 
 from luntrex_proxy.core.call import ROUTE_NAMES
 from luntrex_proxy.core.outcome import Ending, Outcome, Tokens
@@ -96,8 +98,13 @@ _WATCHABLE = {
     "luntrex_log_fields_unlisted_total": _Watchable("counter", None, "Log fields withheld: not on the allowlist."),
     "luntrex_log_requests_dropped_total": _Watchable("counter", None, "Request lines not written: stderr too slow."),
 }
-_Kind = tuple[str, str, str, int, str, str]  # of outcomes that are counted in the same cells
-_kind_of: Callable[[Outcome], _Kind] = attrgetter("route", "upstream", "model", "status", "code", "ending")
+_Row = tuple[Any, ...]  # an outcome's fields, in their order
+_FIELDS = Outcome.__struct_fields__
+# Outcomes of one kind are counted in the same cells: from `route` to `ending` they say the same.
+_KIND = slice(_FIELDS.index("route"), _FIELDS.index("ending") + 1)
+_TOKENS = slice(_FIELDS.index("input_tokens"), _FIELDS.index("output_audio_tokens") + 1)
+_DURATION, _FIRST_BYTE, _OVERHEAD = map(_FIELDS.index, ("duration_us", "first_byte_us", "overhead_us"))
+_ATTEMPTS = _FIELDS.index("attempts")
 WATCHED_NAMES = frozenset(_WATCHABLE)
 Reading = Callable[[], float | Mapping[str, float]]
 
@@ -113,28 +120,6 @@ class _Joined(NamedTuple):
     tokens: list[list[int]]
 
 
-def _tokens_of(outcomes: list[Outcome]) -> tuple[int, ...]:
-    """The tokens of all together, in the order of the classes. For every request: one loop, and few have parts."""
-    whole_input = whole_output = 0
-    cached = written_5m = written_1h = input_audio = reasoning = output_audio = 0
-    for outcome in outcomes:
-        whole_input += outcome.input_tokens
-        whole_output += outcome.output_tokens
-        if outcome.cached_input_tokens:
-            cached += outcome.cached_input_tokens
-        if outcome.reasoning_tokens:
-            reasoning += outcome.reasoning_tokens
-        if outcome.cache_write_5m_tokens:
-            written_5m += outcome.cache_write_5m_tokens
-        if outcome.cache_write_1h_tokens:
-            written_1h += outcome.cache_write_1h_tokens
-        if outcome.input_audio_tokens:
-            input_audio += outcome.input_audio_tokens
-        if outcome.output_audio_tokens:
-            output_audio += outcome.output_audio_tokens
-    return whole_input, cached, written_5m, written_1h, input_audio, whole_output, reasoning, output_audio
-
-
 class Metrics:
     """Sink that counts outcomes; `watch` adds values that others own; `render` is the text of a scrape."""
 
@@ -143,7 +128,7 @@ class Metrics:
         self._pending: list[Outcome] = []
         self._watched: dict[str, Reading] = {}
         self._models: set[str] = {OTHER}
-        self._joined: dict[_Kind, _Joined] = {}
+        self._joined: dict[_Row, _Joined] = {}
         self._requests = Counter(
             "luntrex_requests_total",
             "Requests by what the client was answered; status 0: it left before an answer.",
@@ -181,24 +166,25 @@ class Metrics:
 
     def _count_pending(self) -> None:
         pending, self._pending = self._pending, []
-        kinds: defaultdict[_Kind, list[Outcome]] = defaultdict(list)
-        for outcome in pending:
-            kinds[_kind_of(outcome)].append(outcome)
-        for kind, outcomes in kinds.items():
-            self._count(kind, outcomes)
+        kinds: defaultdict[_Row, list[_Row]] = defaultdict(list)
+        for row in map(astuple, pending):
+            kinds[row[_KIND]].append(row)
+        for kind, rows in kinds.items():
+            self._count(kind, rows)
 
-    def _count(self, kind: _Kind, outcomes: list[Outcome]) -> None:
+    def _count(self, kind: _Row, rows: list[_Row]) -> None:
         joined = self._joined.get(kind) or self._join(kind)
-        joined.requests[0] += len(outcomes)
-        joined.ending[0] += len(outcomes)
+        joined.requests[0] += len(rows)
+        joined.ending[0] += len(rows)
         if joined.denied is not None:
-            joined.denied[0] += len(outcomes)
-        joined.duration.observe(*[outcome.duration_us for outcome in outcomes])
-        joined.first_byte.observe(*[outcome.first_byte_us for outcome in outcomes if outcome.first_byte_us])
-        asked = [outcome for outcome in outcomes if outcome.attempts]
-        self._all_overhead.observe(*[outcome.overhead_us for outcome in asked])
-        for cell, count in zip(joined.tokens, _tokens_of(asked), strict=True):
-            cell[0] += count
+            joined.denied[0] += len(rows)
+        # Field by field instead of request by request: nothing is done in Python for each of them.
+        fields = list(zip(*rows, strict=True))
+        joined.duration.observe(fields[_DURATION])
+        joined.first_byte.observe(filter(None, fields[_FIRST_BYTE]))
+        self._all_overhead.observe(compress(fields[_OVERHEAD], fields[_ATTEMPTS]))
+        for cell, counts in zip(joined.tokens, fields[_TOKENS], strict=True):
+            cell[0] += sum(counts)
 
     def watch(self, name: str, reading: Reading) -> None:
         """Read `name` (one of WATCHED_NAMES) from `reading` at each scrape; without it the metric has no sample."""
@@ -235,8 +221,8 @@ class Metrics:
         for model in (*models, OTHER):
             self._token_cells(self._model_label(model))
 
-    def _join(self, kind: _Kind) -> _Joined:
-        route, upstream, model, status, code, ending = kind
+    def _join(self, kind: _Row) -> _Joined:
+        route, model, upstream, status, code, ending = kind
         # Models and statuses are the dimensions that others can stretch; both are folded below, this table is not.
         if len(self._joined) >= _JOINED_LIMIT:
             self._joined.clear()

@@ -150,7 +150,7 @@ def test_histograms_agree_with_prometheus_client(values_us: list[int]) -> None:
     theirs = prometheus_client.Histogram("h_seconds", "h", ["route"], buckets=bounds, registry=registry).labels("a")
     child = ours.child("a")
     for value_us in values_us:
-        child.observe(value_us)
+        child.observe([value_us])
         theirs.observe(value_us / 1e6)
     expected = parsed(prometheus_client.generate_latest(registry))
     found = parsed("".join(ours.render()))
@@ -163,7 +163,7 @@ def test_a_scrape_of_500_histograms_holds_the_loop_for_less_than_5_ms() -> None:
     """prometheus_client needs over 50 ms for the same; the best of several runs, for the machine is shared."""
     histogram = Histogram("h_seconds", "h", (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30), ("route",))
     for number in range(500):
-        histogram.child(f"r{number}").observe(number * 1000)
+        histogram.child(f"r{number}").observe([number * 1000])
     times_s = []
     for _ in range(20):
         started = time.perf_counter()
