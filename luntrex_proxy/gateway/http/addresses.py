@@ -1,6 +1,7 @@
 """Whose connection or request it is, for the limits by address, and the counts. No address goes anywhere else."""
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 
 from luntrex_proxy.settings.listeners import UNIX_PEERS
@@ -57,12 +58,16 @@ class Clients:
         address = _read(peer)
         return address is not None and self._is_trusted(address)
 
-    def count_as(self, address: str) -> str:
-        """What `address` is counted as: itself, or its /64 network; "" when it is exempt from limits."""
+    def identify(self, address: str) -> tuple[str, str]:
+        """What `address` is counted as (itself, or its /64 network; "" when it is exempt from limits), and its one
+        spelling as `plain_address` has it."""
         read = _read(address)
-        if read is None or read.is_loopback or self._is_trusted(read):
-            return ""
-        return _key(read)
+        if read is None:
+            return "", ""
+        plain = str(read)
+        if read.is_loopback or self._is_trusted(read):
+            return "", plain
+        return _key(read) if read.version == 6 else plain, plain
 
     def forwarded(self, values: bytes) -> str:
         """What a request is counted as by X-Forwarded-For from a trusted proxy.
@@ -100,6 +105,10 @@ def plain_address(text: str) -> str:
 
 
 def _read(text: str) -> _Ip | None:
+    try:
+        return ipaddress.IPv4Address(socket.inet_pton(socket.AF_INET, text))  # the usual one, read in C
+    except (OSError, ValueError):
+        pass
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 
 from aiohttp import web
 
-from luntrex_proxy.gateway.http.addresses import Addresses, Clients, plain_address
+from luntrex_proxy.gateway.http.addresses import Addresses, Clients
 from luntrex_proxy.gateway.http.client import ClientConnection, Handler
 from luntrex_proxy.gateway.http.proxyprotocol import BadProxyHeaderError, parse_proxy_header
 from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
@@ -59,7 +59,7 @@ class ServedConnection(ClientConnection):
         super().__init__(server.handler, server.ticker, server.loop)
         self._counts = server.entrance.connections
         self.address = address  # as counted; "" when it is exempt
-        self.peer = plain_address(peer)
+        self.peer = peer
         self.forwards = forwards  # a trusted proxy whose X-Forwarded-For is believed
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -134,11 +134,11 @@ class _Arrival(Waiting):
 
     def _admit(self, address: str) -> None:
         entrance = self._server.entrance
-        key = entrance.clients.count_as(address)
+        key, peer = entrance.clients.identify(address)
         if key and not entrance.connections.enter(key):
             self.close()
             return
-        self._address, self._peer = key, address
+        self._address, self._peer = key, peer
         if entrance.tls is None:
             self._serve(self._transport)
         else:
