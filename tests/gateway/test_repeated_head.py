@@ -6,14 +6,18 @@ import pytest
 
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.gateway.http.head import RequestHead, parse_head, remember_head
+from luntrex_proxy.settings.model import GatewayLimits
+from tests.fakes import both_dialects, serving
+from tests.gateway.wire import BODY, connected, post, upstream_server
 
+LIMITS = GatewayLimits()
 _ODD_LENGTHS = (b"", b" 5", b"5 ", b"05", b"+5", b"-5", b"5_0", b"5, 5", b"0x5", b"1" * 17, b"\xb2")
 
 
 def test_a_repeated_head_reads_as_if_it_were_parsed() -> None:
     """What is known again from a head before gives what a fresh parse gives, with its own length."""
     first = b"POST /v1/x?a=1 HTTP/1.1\r\nHost: h\r\nContent-Length:\t12\r\nAuthorization: Bearer k\r\n\r\n"
-    known = remember_head(first, parse_head(first, 100)[0])
+    known = remember_head(first, parse_head(first, 100)[0], LIMITS)
     assert known is not None
     for length in (b"0", b"7", b"12", b"9000000", b"1234567890123456"):
         data = first.replace(b"\t12", b"\t" + length)
@@ -41,7 +45,7 @@ def test_a_repeated_head_reads_as_if_it_were_parsed() -> None:
 def test_a_changed_head_is_parsed_again(changed: bytes) -> None:
     """Nothing but a plain length may differ: everything else takes the strict way."""
     first = b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nX: y\r\n\r\n"
-    known = remember_head(first, parse_head(first, 100)[0])
+    known = remember_head(first, parse_head(first, 100)[0], LIMITS)
     assert known is not None
     assert known.read(changed) is None
 
@@ -58,14 +62,14 @@ def test_a_changed_head_is_parsed_again(changed: bytes) -> None:
 def test_a_head_that_will_hardly_come_again_is_not_kept(more: bytes) -> None:
     """Heads of a last request, of one that asks first, and large ones or ones of many lines are parsed each time."""
     data = b"POST /v1/x HTTP/1.1\r\nHost: h\r\n" + more + b"Content-Length: 5\r\n\r\n"
-    assert remember_head(data, parse_head(data, 100)[0]) is None
+    assert remember_head(data, parse_head(data, 100)[0], LIMITS) is None
 
 
 def test_no_mutation_is_taken_for_a_head_that_it_is_not() -> None:
     """Whatever is known again, in any cut and with any bytes changed, reads the same way when it is parsed."""
     first = b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\nX: y\r\n\r\n"
     rng = random.Random(5)
-    known = remember_head(first, parse_head(first, 100)[0])
+    known = remember_head(first, parse_head(first, 100)[0], LIMITS)
     assert known is not None
     taken = 0
     for _ in range(3000):
@@ -89,3 +93,21 @@ def test_no_mutation_is_taken_for_a_head_that_it_is_not() -> None:
             cut[end:],
         )
     assert taken > 300
+
+
+@pytest.mark.parametrize("lowered", [{"header_count": 3}, {"header_bytes": 120}])
+async def test_a_lower_limit_holds_for_a_head_that_is_known(lowered: dict[str, int]) -> None:
+    """A reload counts from the next request on, also for a client that stays and sends the same head again."""
+    request = post(BODY, "X-Filler: " + "x" * 100)
+    async with (
+        upstream_server() as up,
+        serving(both_dialects(up.url)) as gateway,
+        connected(gateway.port) as client,
+    ):
+        for _ in range(2):
+            await client.send(request)
+            assert (await client.reply()).status == 200
+        gateway.pipeline.set_limits(gateway.pipeline.limits.model_copy(update=lowered))
+        await client.send(request)
+        assert (await client.reply()).status == 431
+        assert len(up.requests) == 2

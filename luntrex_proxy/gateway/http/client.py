@@ -170,7 +170,7 @@ class ClientConnection(asyncio.Protocol):
     def _read_head(self, data: bytes) -> None:
         limits = self.handler.limits
         repeated = self._repeated
-        if repeated is not None and repeated.most_bytes <= limits.header_bytes:
+        if repeated is not None and repeated.limits is limits:
             found = repeated.read(data)
             if found is not None:  # the usual request of a client that stays: no look at its head but this one
                 self._buffer = b""
@@ -198,7 +198,7 @@ class ClientConnection(asyncio.Protocol):
         except Refusal as refusal:
             self._refuse(refusal.row.code, data)
             return
-        self._repeated = remember_head(data[:end], head)
+        self._repeated = remember_head(data[:end], head, limits)
         self._begin(head, data[end:])
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.gateway.http.chunked import ChunkedBody
+from luntrex_proxy.settings.model import GatewayLimits
 
 MAX_TARGET_BYTES = 8192
 
@@ -68,14 +69,14 @@ class RepeatedHead:
     What comes again byte for byte, with another number where the length was, reads the same way: it is not read twice.
     """
 
-    __slots__ = ("_after", "_before", "_head", "_length", "most_bytes")
+    __slots__ = ("_after", "_before", "_head", "_length", "limits")
 
-    def __init__(self, data: bytes, head: RequestHead, length: tuple[int, int]) -> None:
+    def __init__(self, data: bytes, head: RequestHead, length: tuple[int, int], limits: GatewayLimits) -> None:
         self._before = data[: length[0]]
         self._length = data[length[0] : length[1]]
         self._after = data[length[1] :]
         self._head = head
-        self.most_bytes = len(data) + LENGTH_DIGITS  # how long it may come to be
+        self.limits = limits  # under which it was accepted: under others it may not be
 
     def read(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         """The head that `data` begins with if it is the same one (and the same object, with another length), and the
@@ -94,14 +95,15 @@ class RepeatedHead:
         return self._head, rest
 
 
-def remember_head(data: bytes, head: RequestHead) -> RepeatedHead | None:
+def remember_head(data: bytes, head: RequestHead, limits: GatewayLimits) -> RepeatedHead | None:
     """What to know `head`, just read from `data`, by. None when it is not of the kind that is sent again and again."""
     line = _LENGTH_LINE(data)
     if line is None or not head.keep_alive or head.expects_continue:
         return None
-    if len(data) > _REPEATED_BYTES or len(head.headers) > _REPEATED_LINES:
+    longest = len(data) + LENGTH_DIGITS  # what it may come to be
+    if longest > min(_REPEATED_BYTES, limits.header_bytes) or len(head.headers) > _REPEATED_LINES:
         return None
-    return RepeatedHead(data, head, line.span(1))
+    return RepeatedHead(data, head, line.span(1), limits)
 
 
 def parse_head(data: bytes, max_count: int) -> tuple[RequestHead, ChunkedBody | None]:
