@@ -24,7 +24,7 @@ _CANDIDATES = 4  # how many `"usage"` are looked at: a hostile upstream must not
 
 
 class _Keys(msgspec.Struct, gc=False):
-    usage: Any = None
+    usage: msgspec.Raw = msgspec.Raw(b"null")  # decoded by itself: nonsense in what is not read of it spoils no answer
     error: Any = None
     object: Any = None
 
@@ -71,8 +71,16 @@ def read_answer(body: bytes, route: Route) -> tuple[Verdict, Tokens | None]:
         return "upstream_error", None
     if not is_billed(route):
         return "", Tokens()
-    usage = answer.usage
-    return "", usage.tokens() if type(usage) is ChatUsage else read_tokens(route.grammar, usage)
+    if isinstance(answer, _ChatKeys):
+        return "", None if answer.usage is None else answer.usage.tokens()
+    return "", read_tokens(route.grammar, _read_value(answer.usage))
+
+
+def _read_value(raw: bytes | msgspec.Raw) -> Any:
+    try:
+        return _VALUE.decode(raw)
+    except UNREADABLE:
+        return None
 
 
 def begins_as_object(body: bytes) -> bool:
@@ -244,8 +252,5 @@ def _read_object(text: bytes, start: int) -> Any:
         if token[0] in (b"{", b"}"):
             depth += 1 if token[0] == b"{" else -1
             if depth == 0:
-                try:
-                    return _VALUE.decode(text[start : token.end()])
-                except UNREADABLE:
-                    return None
+                return _read_value(text[start : token.end()])
     return None

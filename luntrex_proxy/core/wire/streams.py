@@ -96,17 +96,19 @@ class _ChatReader(StreamReader):
                 self.events += 1
                 self.output_bytes += len(data)
                 return data
-        if data.find(b"\n\n") != len(data) - 2 or not data.startswith(b"data:"):
+        if not _is_one_line(data):
             return self._split(data)
         try:
             chunk = _decode_chunk(data[5:])
-        except UNREADABLE:  # not JSON in one line
+        except UNREADABLE:
             return self._split(data)
         return self._judge(data, chunk)
 
     def _take(self, event: bytes) -> bytes:
+        if not _is_one_line(event):
+            return self._take_odd(event)
         try:
-            chunk = _decode_chunk(event[5:] if event.startswith(b"data:") else b"")
+            chunk = _decode_chunk(event[5:])
         except UNREADABLE:
             return self._take_odd(event)
         return self._judge(event, chunk)
@@ -156,7 +158,7 @@ class _ChatReader(StreamReader):
         """Remember what stands around the text of a dull event, if it is of the usual form."""
         self._layouts_left -= 1
         key = _TEXT.search(event)
-        if not key or event.find(10) != len(event) - 2 or not event.startswith(b"data:") or not event.endswith(_CLOSED):
+        if not key or not _is_one_line(event) or not event.endswith(_CLOSED):
             return
         start, end = key.end(), len(event) - len(_CLOSED)
         text = _STRING_TEXT.match(event, start)
@@ -164,7 +166,7 @@ class _ChatReader(StreamReader):
         if padding := _PADDING.search(event, quote):
             end = padding.end()
         told_end = len(told) - len(event) + end
-        if event[quote] == 34 and 13 not in event and told[:quote] == event[:quote] and told[told_end:] == event[end:]:
+        if event[quote] == 34 and told[:quote] == event[:quote] and told[told_end:] == event[end:]:
             self._before, self._after = event[:start], event[quote + 1 : end]
             self._told_after = b"" if told is event else told[quote:told_end]
 
@@ -192,6 +194,11 @@ class _ChatReader(StreamReader):
             self._end(rest + b"\n\n")
         elif (not rest or rest.startswith(b":")) and self._choices and all(self._choices.values()):
             self._end(b"")  # each choice that began has ended: complete without `[DONE]`
+
+
+def _is_one_line(event: bytes) -> bool:
+    """Whether it is one whole event of one line of data: a line break inside of JSON would end the data for SDKs."""
+    return event.find(10) == len(event) - 2 and event.startswith(b"data:") and event[-1] == 10 and 13 not in event
 
 
 class _Kind(msgspec.Struct, gc=False):

@@ -166,6 +166,21 @@ def test_what_only_looks_like_an_error(event: bytes) -> None:
     assert not reader.ended
 
 
+@pytest.mark.parametrize("line_break", [b"\n", b"\r", b"\r\n"])
+@pytest.mark.parametrize("before", [[], [A]])
+def test_json_over_two_lines_is_no_chunk(line_break: bytes, before: list[bytes]) -> None:
+    """An SSE reader takes its second line for a field of its own: no client sees these counts, and so do we."""
+    for begun in (b'{"choices":[]', b'{"error":{"message":"m"}', b'{"choices":[{"index":0,"finish_reason":"stop"}]'):
+        reader = stream_reader(Grammar.CHAT)
+        for event in before:
+            reader.feed(event)
+        event = b'data: %b%b,"usage":%b}\n\n' % (begun, line_break, compact(CHAT_USAGE))
+        assert reader.feed(event) == event
+        assert (reader.usage, reader.ended, reader.failed) == (None, False, False)
+        assert reader.feed(event + event) == event + event  # several in one read are split first
+        assert (reader.usage, reader.ended, reader.finish()) == (None, False, End.CUT)
+
+
 def facts(reader: Any) -> tuple[Any, ...]:
     """All that a reader says of what came."""
     return (reader.usage, reader.usage_partial, reader.events, reader.output_bytes, reader.ended, reader.held,

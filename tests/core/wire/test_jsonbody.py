@@ -21,6 +21,11 @@ def verdict(body: bytes) -> Verdict:
     return read_answer(body, ROUTE["responses"])[0]
 
 
+def verdict_of(name: str, body: bytes) -> Verdict:
+    """The same for an answer of a named route."""
+    return read_answer(body, ROUTE[name])[0]
+
+
 @pytest.mark.parametrize(
     ("name", "answer", "tokens"),
     [
@@ -52,6 +57,14 @@ def test_usage_of(name: str, answer: Any, tokens: Tokens | None) -> None:
     """Each route's own names; what a count_tokens answer says is not billed."""
     assert read_answer(json.dumps(answer).encode(), ROUTE[name])[1] == tokens
     assert is_billed(ROUTE[name]) is (name not in ("moderations", "messages.count_tokens"))
+
+
+@pytest.mark.parametrize("name", ["chat.completions", "embeddings", "responses", "messages"])
+def test_a_number_too_large_in_what_is_not_read_of_the_usage_spoils_no_answer(name: str) -> None:
+    """It is JSON, and an SDK reads it: whether the counts can be read decides about them, not about the answer."""
+    for usage in (b'{"later":1e999}', b'{"prompt_tokens":1,"later":{"a":[1e999]}}', b'{"prompt_tokens":"1","b":1e999}'):
+        assert verdict_of(name, b'{"usage":%b}' % usage) == ""
+    assert verdict_of(name, b'{"usage":{"prompt_tokens":1e}}') == "upstream_invalid"
 
 
 def test_usage_of_garbage() -> None:
