@@ -5,7 +5,7 @@
     ended, held    the terminal event was seen; its bytes wait here until the request is on record
     finish()       after a clean end of the body: did the stream end as its grammar says?
 
-Here are the events; what they mean is in `streams.py`. Each event is looked at once.
+Here are the events; what they mean is in `chatstream.py` and `namedstreams.py`. Each event is looked at once.
 """
 
 import enum
@@ -21,6 +21,7 @@ _BOM = b"\xef\xbb\xbf"
 # Two line ends in a row. A lone CR counts as the second only if no LF can follow it: CRLF may have been cut in two.
 _BLANK_LINE = re.compile(rb"\n(?:\n|\r(?:\n|(?=[^\n])))|\r\r\n?")
 _BLANKS = re.compile(rb"[\r\n]+")
+_LINE_BREAKS = (10, 13)
 _KIND = re.compile(rb'\A\s*event:[ ]*([^\r\n]*)|"type"\s*:\s*"([^"]*)"')
 _KIND_WITHIN_BYTES = 1024
 
@@ -33,7 +34,7 @@ class End(enum.Enum):
 
 
 class StreamReader:
-    """One stream, split into events. The grammars in `streams.py` say what an event means."""
+    """One stream, split into events. The grammars in `chatstream.py` and `namedstreams.py` say what an event means."""
 
     __slots__ = (
         "_kind", "_plain", "_rest", "ended", "events", "failed", "held", "mid_event", "output_bytes", "usage",
@@ -115,7 +116,9 @@ class StreamReader:
         start = 0
         search = max(0, known - 3)  # a blank line that was cut in two begins at most three bytes back
         while end := find_end(buffer, search):
-            if blanks := _BLANKS.match(buffer, start):  # they belong to no event, and pass together, however many
+            if buffer[start] in _LINE_BREAKS and (
+                blanks := _BLANKS.match(buffer, start)
+            ):  # they belong to no event, and pass together, however many
                 out.append(blanks[0])
                 start = search = blanks.end()
                 continue

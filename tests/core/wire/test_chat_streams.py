@@ -238,15 +238,30 @@ def test_what_is_not_decoded_says_the_same(events: list[bytes], withhold: bool, 
         assert facts(quick) == facts(careful)
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_events(), max_size=12), st.booleans(), st.data())
+def test_several_in_one_read_say_the_same(events: list[bytes], withhold: bool, data: st.DataObject) -> None:
+    """Reads end anywhere, and none of them is one whole event: what is let go in the end is what decoding lets go."""
+    quick, careful = both(withhold)
+    whole = b"".join(event for event in events for _ in range(data.draw(st.integers(1, 3))))
+    told = careful_told = b""
+    while whole:
+        end = data.draw(st.integers(1, len(whole)))
+        told, careful_told = told + quick.feed(whole[:end]), careful_told + careful.feed(whole[:end])
+        whole = whole[end:]
+        assert (told, facts(quick)) == (careful_told, facts(careful))
+
+
 @pytest.mark.parametrize("more", [{}, {"usage": None}, {"usage": None, "obfuscation": "Xy7"}])
 def test_the_usual_event_is_not_decoded(more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Once an event's like was seen, escapes in its text included."""
     reader = stream_reader(Grammar.CHAT, withhold_usage=True)
     reader.feed(chat({"content": "a"}, **more))
-    monkeypatch.setattr("luntrex_proxy.core.wire.streams._decode_chunk", None)
+    monkeypatch.setattr("luntrex_proxy.core.wire.chatstream._decode_chunk", None)
     for text in ("b", "", 'say "x"', "line\n", "back\\\\", '"usage":null'):
         event = chat({"content": text}, **more)
         assert reader.feed(event) == event.replace(b',"usage":null', b"")
+        assert reader.feed(event + event) == event.replace(b',"usage":null', b"") * 2
     monkeypatch.undo()
     reader.feed(chat(None, usage=CHAT_USAGE))
-    assert (reader.events, reader.usage) == (7, CHAT_TOKENS)
+    assert (reader.events, reader.usage) == (19, CHAT_TOKENS)
