@@ -30,12 +30,14 @@ from luntrex_proxy.store.database import DRIVER_ERRORS, Pool
 from luntrex_proxy.store.debugcapture import delete_old
 from luntrex_proxy.store.errors import StoreError, StoreUnavailableError
 from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.limiting import LimitBook
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.wrapping import WrappingUnavailableError
 
 _LOG_FLUSH_S = 0.2
 _SECRETS_EVERY_S = 1.0
+_LIMITS_EVERY_S = 0.25
 _KEEPER_EVERY_S = 30.0
 _KEEPER_AGAIN_S = 5.0
 _ATTEMPTS_EVERY_S = 2.0
@@ -89,6 +91,18 @@ async def keep_attempts(book: AttemptBook, pool: Pool, alerts: Alerts, *, by_mai
                 for raised in await raise_due(pool, alerts, by_mail=by_mail):
                     which = {"key_id": raised.subject} if raised.kind == "key" else {"network": raised.subject}
                     log.warning("luntrex.attempts", count=raised.count, **which)
+
+
+async def follow_limits(book: LimitBook, changes: Callable[[], object]) -> None:
+    """Keep to limits that were changed meanwhile. While the database is away those read last hold."""
+    seen = None
+    while True:
+        if changes() != seen:
+            now = changes()
+            with contextlib.suppress(StoreError):
+                await book.refresh()
+                seen = now
+        await asyncio.sleep(_LIMITS_EVERY_S)
 
 
 async def follow_captures(book: CaptureBook, pool: Pool, changes: Callable[[], object], pipeline: Pipeline) -> None:

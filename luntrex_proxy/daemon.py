@@ -49,6 +49,7 @@ from luntrex_proxy.store.capturing import CaptureBook
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.limiting import LimitBook
 from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.pepper import Lookup, lookup_of
@@ -189,6 +190,8 @@ class _Daemon:
         key_id, key = await first_key(direct, lookup, plan.first_account)
         self._secrets = SecretBook(direct, Wrappings(direct, plan.state_directory, self._settings.sealing))
         await self._secrets.open()
+        self._limits = LimitBook(direct)
+        await self._limits.refresh()
         self._vetting = Vetting(RegisterBook(direct, SHIPPED))
         await self._vetting.begin(self._settings)
         await stack.enter_async_context(self._kept_records())
@@ -220,6 +223,7 @@ class _Daemon:
             chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
             chores.watch_keeper(self._secrets),
             self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
+            chores.follow_limits(self._limits, lambda: self._keys.seen),
             chores.follow_captures(self._captures, direct, lambda: self._keys.seen, self._pipeline),
             chores.remove_check_leftovers(direct, self._plan.state_directory),
             chores.keep_attempts(self._attempts, direct, self._settings.alerts, by_mail=by_mail),
@@ -300,6 +304,7 @@ class _Daemon:
             is_ready=lambda: self.ready,
             on_bug=lambda bug: log.error("luntrex.bug", **logs.describe(bug)),
             on_key_refused=self._key_refused,
+            limits=self._limits.limits,
         )
         routing = self._routing(settings, None)
         self._pipeline = Pipeline(outside, settings.gateway.limits, settings.gateway.timeouts, routing)

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from luntrex_proxy.core.access import Caller, KeysBusyError
+from luntrex_proxy.core.buckets import Limits
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.catalogue import Candidate, Catalogue, Entry, Resolution, Target
 from luntrex_proxy.core.ledger import LedgerFullError
@@ -126,6 +127,7 @@ class Gateway:
     keys: FakeKeyRing
     ledger: FakeLedger
     prices: FakePrices
+    limits: Limits  # of account 7 and its key
     timeline: list[str]
     outcomes: list[Outcome]  # what the sink was given
     port: int = 0
@@ -212,6 +214,7 @@ async def serving(
     bugs: list[BaseException] = []
     refused_keys: list[tuple[str, str]] = []
     made: list[Gateway] = []
+    bounds = Limits()
     outside = Outside(
         keys=keys,
         prove=keys.prove,
@@ -220,6 +223,7 @@ async def serving(
         is_ready=lambda: made[0].ready,
         on_bug=bugs.append,
         on_key_refused=lambda network, code, _key_id: refused_keys.append((network, code)),
+        limits=bounds,
     )
     running = {one.name: build_upstream(one, ticker, loop, PSEUDONYM_KEY) for one in upstreams}
     pipeline = Pipeline(
@@ -230,7 +234,7 @@ async def serving(
     )
     runner = GatewayRunner(pipeline, ticker, 0.2)
     gateway = Gateway(
-        pipeline, runner, ticker, keys, ledger, prices, timeline, [], bugs=bugs, refused_keys=refused_keys
+        pipeline, runner, ticker, keys, ledger, prices, bounds, timeline, [], bugs=bugs, refused_keys=refused_keys
     )
     made.append(gateway)
     ticker.start()

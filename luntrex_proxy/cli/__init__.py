@@ -22,6 +22,7 @@ VERBS: Final = {
     "people": "Who may sign in.",
     "accounts": "Who keys and usage belong to.",
     "keys": "API keys of accounts.",
+    "limits": "How much accounts and keys may ask for.",
     "apply": "Accounts, members and keys as a file says.",
     "tokens": "Access tokens for the API.",
     "usage": "What was used, and what it cost.",

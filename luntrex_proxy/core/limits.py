@@ -8,7 +8,10 @@ from typing import Final
 
 import msgspec
 
+from luntrex_proxy.core.scope import MODEL
+
 AMOUNT_MAX: Final = 10**12
+MODELS_MAX: Final = 64  # with limits of their own, of one account or key: a new model is compared with all of them
 _NS_PER_S: Final = 10**9
 
 
@@ -34,6 +37,7 @@ def _whats() -> Iterable[What]:
 
 WHATS: Final = {what.word: what for what in _whats()}
 Amounts = Mapping[str, int]  # by the words of WHATS
+Terms = Mapping[str, Amounts]  # all limits of one account or key: by model, as a name or beginning and *; "": of any
 
 
 class BadLimitError(Exception):
@@ -41,15 +45,24 @@ class BadLimitError(Exception):
 
 
 def check_amount(word: str, amount: int) -> None:
-    """Raise BadLimitError when there is no such limit, or it cannot have this amount."""
-    if word not in WHATS:
-        raise BadLimitError(f"{word!r} is no limit; choose from {', '.join(WHATS)}.")
+    """Raise BadLimitError when a limit cannot have this amount."""
     if not 1 <= amount <= AMOUNT_MAX:
         raise BadLimitError(f"{word} is 1 to {AMOUNT_MAX}, not {amount}; to stop a key or an account, suspend it.")
 
 
-def check_together(amounts: Amounts) -> None:
-    """Raise BadLimitError when one of these limits, all of one account or key and model, makes another pointless."""
+def check_terms(terms: Terms) -> None:
+    """Raise BadLimitError when these cannot be the limits of an account or key."""
+    if len(terms) > MODELS_MAX:
+        raise BadLimitError(f"At most {MODELS_MAX} models have limits of their own; use beginnings such as gpt-4*.")
+    for model, amounts in terms.items():
+        if model and MODEL.fullmatch(model) is None:
+            raise BadLimitError(f"{model!r} is no model name; give one as clients write it, or a beginning and `*`.")
+        for word, amount in amounts.items():
+            check_amount(word, amount)
+        _check_together(amounts)
+
+
+def _check_together(amounts: Amounts) -> None:
     for unit in ("requests", "tokens"):
         shorter = ""
         for word in (each for each in WHATS if WHATS[each].unit == unit and each in amounts):

@@ -112,6 +112,10 @@ _ROWS = (
     # Ourselves.
     Row("overloaded", 503, "The gateway is at its limit. Try again shortly.", retryable=True),
     Row("too_many_requests", 429, "Too many requests at once from this address. Try again shortly.", retryable=True),
+    # Limits of accounts and keys (core/limits.py); the refusal says which.
+    Row("requests_limited", 429, "As many requests were sent as may be. Wait as long as Retry-After says.", True),
+    Row("tokens_limited", 429, "As many tokens were used as may be. Wait as long as Retry-After says.", True),
+    Row("streams_limited", 429, "As many streams run as may at once. Let one end first.", True),
     Row("ledger_full", 503, "The gateway cannot record another request right now. Try again shortly.", retryable=True),
     Row("draining", 503, "The gateway is shutting down. Try again.", retryable=True),
     Row("key_revoked", 401, "The API key was revoked while it was in use."),
@@ -134,8 +138,11 @@ FIELDS = frozenset(
 class Refusal(Exception):  # noqa: N818 -- it is an answer, not a programming error
     """An answer that is not the upstream's. Raised at a station, rendered once in the pipeline."""
 
-    def __init__(self, code: str, field: str | None = None, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, code: str, field: str | None = None, retry_after_s: int | None = None, *, limit: str = ""
+    ) -> None:
         super().__init__(code)
         self.row = REFUSALS[code]
         self.field = field if field in FIELDS else None
+        self.limit = limit  # the one that was met, in fixed words and numbers
         self.retry_after_s = 1 if retry_after_s is None and self.row.status == 503 else retry_after_s

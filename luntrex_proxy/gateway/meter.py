@@ -7,14 +7,14 @@ from luntrex_proxy.core.outcome import REPORTED, UNUSED, Tokens, UsageSource
 from luntrex_proxy.gateway.answer import Answer
 
 BYTES_PER_TOKEN = 4
-_UNBILLED = frozenset({"models", "moderations", "messages.count_tokens"})
+UNBILLED = frozenset({"models", "moderations", "messages.count_tokens"})
 
 
 def meter(
     route_name: str, answer: Answer | None, request_bytes: int, response_bytes: int
 ) -> tuple[Tokens, UsageSource]:
     """Tokens and where they come from. `answer` is None when no upstream saw the request."""
-    if answer is None or route_name in _UNBILLED or answer.status not in (0, 200):
+    if answer is None or route_name in UNBILLED or answer.status not in (0, 200):
         return Tokens(), UNUSED
     reader = answer.reader if answer.is_stream else None
     usage = answer.usage if reader is None else reader.usage

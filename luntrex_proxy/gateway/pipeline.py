@@ -20,6 +20,7 @@ from luntrex_proxy.gateway.forward import conclude, forward
 from luntrex_proxy.gateway.http.addresses import Addresses, Clients
 from luntrex_proxy.gateway.http.client import ClientConnection
 from luntrex_proxy.gateway.http.exchange import REASONS, Exchange
+from luntrex_proxy.gateway.limits import settle_room, take_room
 from luntrex_proxy.gateway.meter import meter
 from luntrex_proxy.gateway.models import ANY_MODEL, local_models
 from luntrex_proxy.gateway.openpaths import PATHS as OPEN_PATHS
@@ -34,6 +35,7 @@ from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
 _JSON = b"Content-Type: application/json\r\n"
 # Refusals after which a model may have worked for nobody: a client that asks again may pay twice.
 _MAY_HAVE_RUN = frozenset(("upstream_closed", "upstream_cut", "upstream_error", "upstream_invalid", "upstream_timeout"))
+_LONGEST_WAIT_S = 60  # every SDK honours a Retry-After up to here (wire formats 5.2)
 _SDKS_RETRY = frozenset({408, 409, 429})  # and every 5xx (wire formats 5.2)
 
 
@@ -42,6 +44,7 @@ class Pipeline:
 
     def __init__(self, outside: Outside, limits: GatewayLimits, timeouts: GatewayTimeouts, routing: Routing) -> None:
         self._keys = outside.keys
+        self._limits = outside.limits
         self._outside = outside
         self._is_ready = outside.is_ready
         self._on_bug = outside.on_bug
@@ -92,6 +95,7 @@ class Pipeline:
                 draft.answer.abandon()  # whatever way we left by: no upstream works for nobody
             if not draft.recorded:
                 self._record_anyway(exchange, draft)
+            settle_room(draft)
             conclude(draft)
             exchange.connection.answered()
 
@@ -145,6 +149,9 @@ class Pipeline:
             routing = self.routing
             permit = authorise(caller, fields.model, call, routing.catalogue, routing.policy, fields)
             draft.model = permit.resolution.name or OTHER
+            limited = self._limits.terms
+            if caller.account_id in limited or caller.key_id in limited:
+                take_room(self._limits, call, permit, fields, draft)
             # 5 route: decided before anything is sent, so that a change of configuration can't split a request.
             targets = choose(permit, routing)
             # 6 forward: recorded as open, sent, and awaited until there is something to decide on.
@@ -194,6 +201,7 @@ class Pipeline:
             return
         routing = self.routing
         permit = authorise(caller, call.model_id or ANY_MODEL, call, routing.catalogue, routing.policy)
+        take_room(self._limits, call, permit, None, draft)
         answer = await forward(call, permit, choose(permit, self.routing), b"", None, draft, self.routing)
         relayed = begin_relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
         if relayed is None:
@@ -220,6 +228,8 @@ class Pipeline:
         answer = draft.answer
         draft.response_bytes = exchange.response_bytes + unsent_bytes
         draft.tokens, draft.usage_source = meter(draft.route, answer, draft.request_bytes, draft.response_bytes)
+        if draft.room is not None:
+            settle_room(draft)
         if answer is not None and answer.reader is not None:
             draft.events = answer.reader.events
         elapsed_us = draft.elapsed_us()
@@ -246,7 +256,7 @@ class Pipeline:
         if exchange.head_sent:
             exchange.abort()
             return
-        body = error_body(speaks(exchange.head), row, draft.request_id, refusal.field)
+        body = error_body(speaks(exchange.head), row, draft.request_id, refusal.field, refusal.limit)
         headers = _own_headers(draft) + _JSON + _retry_headers(refusal)
         if draft.answer is not None and row.code in _MAY_HAVE_RUN:
             headers += b"x-luntrex-upstream-sent: true\r\n"
@@ -304,13 +314,15 @@ class Pipeline:
 
 def _own_headers(draft: Draft) -> bytes:
     request_id = draft.request_id.encode()
-    return b"x-request-id: %b\r\nrequest-id: %b\r\n" % (request_id, request_id)
+    return b"x-request-id: %b\r\nrequest-id: %b\r\n%b" % (request_id, request_id, draft.limit_headers)
 
 
 def _retry_headers(refusal: Refusal) -> bytes:
     row = refusal.row
     if refusal.retry_after_s is not None:
-        return b"Retry-After: %d\r\n" % refusal.retry_after_s
+        # SDKs that would not wait that long would come back at once and hammer instead.
+        stop = b"x-should-retry: false\r\n" if refusal.retry_after_s > _LONGEST_WAIT_S else b""
+        return b"Retry-After: %d\r\n%b" % (refusal.retry_after_s, stop)
     if not row.retryable and (row.status >= 500 or row.status in _SDKS_RETRY):
         return b"x-should-retry: false\r\n"
     return b""

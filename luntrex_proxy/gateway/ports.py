@@ -1,10 +1,11 @@
 """What the way of a request needs from outside. Each port has one to three methods; none awaits but `prove`."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.buckets import Limits
 from luntrex_proxy.core.capture import Captured
 from luntrex_proxy.core.catalogue import Candidate, Resolution
 from luntrex_proxy.core.ledger import LedgerFullError
@@ -77,3 +78,4 @@ class Outside:
     is_ready: Callable[[], bool]
     on_bug: Callable[[BaseException], None]  # told of an exception of ours; must not say its text
     on_key_refused: KeyRefused
+    limits: Limits = field(default_factory=Limits)  # followed by who fills it in

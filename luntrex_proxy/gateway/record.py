@@ -2,6 +2,7 @@
 
 from time import perf_counter_ns
 
+from luntrex_proxy.core.buckets import Room
 from luntrex_proxy.core.health import Health
 from luntrex_proxy.core.outcome import ENDING_WORDS, REFUSED, UNUSED, USAGE_WORDS, Opening, Outcome, Tokens
 from luntrex_proxy.core.pricing import Price
@@ -19,8 +20,8 @@ class Draft:
 
     __slots__ = (
         "_arrived_ns", "_outside", "account_id", "answer", "attempts", "code", "ending", "events", "first_byte_us",
-        "health", "key_id", "model", "overhead_us", "price", "recorded", "request_bytes", "request_id",
-        "response_bytes", "route", "started_us", "status", "streamed", "tokens", "upstream", "usage_source",
+        "health", "key_id", "limit_headers", "model", "overhead_us", "price", "recorded", "request_bytes", "request_id",
+        "response_bytes", "room", "route", "started_us", "status", "streamed", "tokens", "upstream", "usage_source",
     )  # fmt: skip
 
     def __init__(self, now: float, arrived_ns: int, outside: Outside) -> None:
@@ -30,6 +31,8 @@ class Draft:
         self.recorded = False
         self.health: Health | None = None  # who has to be told how the request ended
         self.answer: Answer | None = None  # where the meter reads and the pipeline closes
+        self.room: Room | None = None  # what was taken of limits
+        self.limit_headers = b""  # what is left of them
         self.price = NO_PRICE
         self.tokens = NO_TOKENS
         self.request_id = new_request_id(now)

@@ -23,6 +23,14 @@ WRONG = [
     ("db", "upgrade", "--old-bin", ""),
     ("db", "upgrade", "--old-bin", "/dev/full"),
     ("ledger", "status", "--config", ""),
+    ("limits", "set", "streams=1"),
+    ("limits", "set", "--account", "a", "--key", "A" * 12, "streams=1"),
+    ("limits", "set", "--account", "a", "--model", "", "streams=1"),
+    ("limits", "set", "--account", "a"),
+    *(("limits", "set", "--account", "a", f"requests/minute={number}") for number in NUMBERS),
+    ("limits", "set", "--account", "a", "requests/second=1"),
+    ("limits", "set", "--account", "a", "streams=1", "streams=2"),
+    ("limits", "clear", "--account", "a", "cents/day"),
 ]
 
 

@@ -397,5 +397,8 @@ ROWS = {
     "keys.rotate": Row(_roles(O, A), hidden_from=_roles(D), place=a_key, body=lambda: {"overlap_s": 0}),
     "keys.suspend": Row(_roles(O, A), hidden_from=_roles(D), place=a_key),
     "keys.resume": Row(_roles(O, A), hidden_from=_roles(D), place=a_suspended_key),
+    "limits.list": Row(_roles(O, A, V)),
+    "limits.set_of_account": Row(Who.OPERATOR, body=lambda: {"requests_per_minute": 5}),
+    "limits.set_of_key": Row(_roles(O, A), place=a_key, body=lambda: {"requests_per_minute": 5}),
     "keys.revoke": Row(_roles(O, A), hidden_from=_roles(D), place=a_key),
 }

@@ -21,29 +21,35 @@ _JUMPS = st.sampled_from([0, 1, 10**6, 10**9, 7 * 10**9, MINUTE, 3 * MINUTE, -1,
 def limited(limits: Limits, now_ns: int, tokens: int = 0, *, streamed: bool = False, model: str = "m") -> int:
     """How long a request has to wait; 0: it was let in, and is over at once."""
     try:
-        room = take(limits.applying(1, "k", model), tokens, streamed=streamed, now_ns=now_ns)
+        room = take(applying(limits, model), tokens, streamed=streamed, now_ns=now_ns)
     except LimitedError as error:
         return error.wait_ns
     room.settle(tokens, now_ns)
     return 0
 
 
+def applying(limits: Limits, model: str, now_ns: int = 0) -> tuple[Bucket, ...]:
+    """What counts for the key `k` of account 1."""
+    return limits.applying(1, "k", model, now_ns)
+
+
 def test_nothing_is_limited_without_a_limit() -> None:
     """Nor by those of others, and not any more once a limit is taken away."""
     limits = Limits()
-    limits.put(2, None, None, "requests/minute", 1, 0)
-    limits.put(2, "other", None, "requests/minute", 1, 0)
-    assert limits.applying(1, "k", "m") == ()
-    limits.put(1, "k", None, "requests/minute", 1, 0)
-    assert len(limits.applying(1, "k", "m")) == 1
-    limits.put(1, "k", None, "requests/minute", None, 0)
-    assert limits.applying(1, "k", "m") == ()
+    limits.say(2, {"": {"requests/minute": 1}}, 0)
+    limits.say("other", {"": {"requests/minute": 1}}, 0)
+    assert applying(limits, "m") == ()
+    limits.say("k", {"": {"requests/minute": 1}}, 0)
+    assert len(applying(limits, "m")) == 1
+    limits.say("k", {}, 0)
+    assert applying(limits, "m") == ()
+    assert set(limits.terms) == {2, "other"}
 
 
 def test_a_minutes_requests_at_once_and_then_evenly() -> None:
     """The amount is let in at once; the next one exactly when its share of the period has passed, not before."""
     limits = Limits()
-    limits.put(1, "k", None, "requests/minute", 7, 0)
+    limits.say("k", {"": {"requests/minute": 7}}, 0)
     assert [limited(limits, 5) for _ in range(8)][:7] == [0] * 7
     wait_ns = limited(limits, 5)
     assert wait_ns == -(-MINUTE // 7)
@@ -55,18 +61,16 @@ def test_a_minutes_requests_at_once_and_then_evenly() -> None:
 def test_who_is_refused_by_one_limit_takes_from_no_other() -> None:
     """Account, key and model count together, and the one that takes longest says how long."""
     limits = Limits()
-    limits.put(1, None, None, "requests/day", 10, 0)
-    limits.put(1, "k", None, "requests/minute", 10, 0)
-    limits.put(1, "k", "gpt-*", "requests/hour", 1, 0)
-    limits.put(1, "k", None, "streams", 1, 0)
+    limits.say(1, {"": {"requests/day": 10}}, 0)
+    limits.say("k", {"": {"requests/minute": 10, "streams": 1}, "gpt-*": {"requests/hour": 1}}, 0)
     assert limited(limits, 0, model="gpt-4o") == 0
     for _ in range(20):
         with pytest.raises(LimitedError) as raised:
-            take(limits.applying(1, "k", "gpt-4o"), 0, streamed=True, now_ns=0)
+            take(applying(limits, "gpt-4o"), 0, streamed=True, now_ns=0)
     assert raised.value.bucket.what.word == "requests/hour"
     assert raised.value.bucket.whose == "the key for this model"
     assert raised.value.wait_ns == 60 * MINUTE
-    assert {bucket.what.word: bucket.remaining(0) for bucket in limits.applying(1, "k", "m")} == {
+    assert {bucket.what.word: bucket.remaining(0) for bucket in applying(limits, "m")} == {
         "requests/day": 9,
         "requests/minute": 9,
         "streams": 1,
@@ -76,13 +80,13 @@ def test_who_is_refused_by_one_limit_takes_from_no_other() -> None:
 def test_a_model_is_met_by_its_name_or_its_beginning() -> None:
     """Case and all; a changed limit is seen by models asked for before."""
     limits = Limits()
-    limits.put(1, None, "gpt-*", "streams", 1, 0)
-    limits.put(1, None, "m", "streams", 1, 0)
-    assert [len(limits.applying(1, "k", model)) for model in ("gpt-4o", "m", "mm", "GPT-4o", "gpt")] == [1, 1, 0, 0, 0]
-    limits.put(1, None, "*", "streams", 1, 0)
-    assert [len(limits.applying(1, "k", model)) for model in ("gpt-4o", "m", "mm")] == [2, 2, 1]
+    named = {"gpt-*": {"streams": 1}, "m": {"streams": 1}}
+    limits.say(1, named, 0)
+    assert [len(applying(limits, model)) for model in ("gpt-4o", "m", "mm", "GPT-4o", "gpt")] == [1, 1, 0, 0, 0]
+    limits.say(1, named | {"*": {"streams": 1}}, 0)
+    assert [len(applying(limits, model)) for model in ("gpt-4o", "m", "mm")] == [2, 2, 1]
     for number in range(1_000):
-        assert len(limits.applying(1, "k", f"x{number}")) == 1
+        assert len(applying(limits, f"x{number}")) == 1
 
 
 def test_what_is_held_does_not_fill_up_and_the_truth_is_charged() -> None:
@@ -122,14 +126,14 @@ def test_streams_are_counted_while_they_run() -> None:
 def test_a_changed_amount_keeps_what_was_used() -> None:
     """Raised: there is more at once. Lowered: what is too much has to fill up first."""
     limits = Limits()
-    limits.put(1, None, None, "requests/minute", 10, 0)
-    (bucket,) = limits.applying(1, "k", "m")
+    limits.say(1, {"": {"requests/minute": 10}}, 0)
+    (bucket,) = applying(limits, "m")
     for _ in range(10):
         assert limited(limits, 0) == 0
-    limits.put(1, None, None, "requests/minute", 20, 0)
-    assert limits.applying(1, "k", "m") == (bucket,)
+    limits.say(1, {"": {"requests/minute": 20, "streams": 1}}, 0)
+    assert applying(limits, "m")[0] is bucket
     assert bucket.remaining(0) == 10
-    limits.put(1, None, None, "requests/minute", 5, 0)
+    limits.say(1, {"": {"requests/minute": 5}}, 0)
     assert bucket.remaining(0) == 0
     assert bucket.wait_ns(1, 0) == MINUTE + MINUTE // 5
 
@@ -193,9 +197,12 @@ class Machine(RuleBasedStateMachine):
         self.now_ns = 0
         self.limits = Limits()
         self.plain = {w: Plain(a, WHATS[w].period_ns) for w, a in zip(self.words, amounts, strict=True)}
-        for word, each in self.plain.items():
-            self.limits.put(1, "k", None, word, each.amount, 0)
+        self.say()
         self.running: list[tuple[Room, int, bool]] = []
+
+    def say(self) -> None:
+        """Have the limits as the plain model has them."""
+        self.limits.say("k", {"": {word: each.amount for word, each in self.plain.items()}}, self.now_ns)
 
     words = ("requests/minute", "tokens/hour", "streams")
 
@@ -205,52 +212,52 @@ class Machine(RuleBasedStateMachine):
         self.now_ns += by_ns
         for each in self.plain.values():
             each.fill(self.now_ns)
-        for bucket in self.limits.applying(1, "k", "m"):
+        for bucket in applying(self.limits, "m"):
             bucket.remaining(self.now_ns)
 
     @rule(tokens=st.one_of(st.integers(0, 20), st.integers(0, 2 * AMOUNT_MAX)), streamed=st.booleans())
     def request(self, tokens: int, streamed: bool) -> None:
         """Let in exactly when everything fits."""
         requests, spent, streams = (self.plain[word] for word in self.words)
-        units = min(tokens, spent.amount)
+        units = min(tokens, spent.amount)  # no estimate makes a request impossible
         fits = requests.used + 1 <= requests.amount
         fits = fits and (not units or spent.used + sum(spent.held) + units <= spent.amount)
         fits = fits and (not streamed or len(streams.held) + 1 <= streams.amount)
-        buckets = self.limits.applying(1, "k", "m")
+        buckets = applying(self.limits, "m")
         if not fits:
             with pytest.raises(LimitedError):
                 take(buckets, tokens, streamed=streamed, now_ns=self.now_ns)
             return
         room = take(buckets, tokens, streamed=streamed, now_ns=self.now_ns)
         requests.used += 1
-        spent.held.append(units)
+        spent.held.append(tokens)
         streams.held += [1] * streamed
-        self.running.append((room, units, streamed))
+        self.running.append((room, tokens, streamed))
 
     @rule(data=st.data(), tokens=st.one_of(st.none(), st.integers(0, 20), st.integers(0, AMOUNT_MAX)))
     def end(self, data: st.DataObject, tokens: int | None) -> None:
         """The truth is charged, and settling twice changes nothing."""
         if not self.running:
             return
-        room, units, streamed = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+        room, held, streamed = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
         for _ in range(2):
             room.settle(tokens, self.now_ns)
-        self.plain["tokens/hour"].held.remove(units)
-        if units:
-            self.plain["tokens/hour"].used += units if tokens is None else tokens
+        spent = self.plain["tokens/hour"]
+        spent.held.remove(held)
+        spent.used += min(held, spent.amount) if tokens is None else tokens
         if streamed:
             self.plain["streams"].held.pop()
 
     @rule(word=st.sampled_from(words), amount=st.integers(1, AMOUNT_MAX))
     def change(self, word: str, amount: int) -> None:
         """What was used stays used."""
-        self.limits.put(1, "k", None, word, amount, self.now_ns)
         self.plain[word].amount = amount
+        self.say()
 
     @invariant()
     def says_the_same(self) -> None:
         """Remaining units and what is held, and nothing is negative."""
-        for bucket in self.limits.applying(1, "k", "m"):
+        for bucket in applying(self.limits, "m"):
             plain = self.plain[bucket.what.word]
             left = plain.amount - sum(plain.held) - -(-plain.used.numerator // plain.used.denominator)
             assert bucket.remaining(self.now_ns) == max(0, left)

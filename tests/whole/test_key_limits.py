@@ -4,7 +4,9 @@ import datetime
 import json
 import time
 from pathlib import Path
+from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -15,6 +17,8 @@ from tests.whole.daemon import unique
 from tests.whole.raw import RawClient, Reply, ask, post
 from tests.whole.scene import Scene, chat_request, message_request
 from tests.whole.test_keys import REVOKED_SECONDS, wait_for
+
+SAID: Any = [{"role": "user", "content": "hello"}]
 
 
 def create(scene: Scene, *options: str) -> dict[str, str]:
@@ -147,6 +151,81 @@ def test_keys_of_another_installation_work(scene: Scene, tmp_path: Path) -> None
     while daemon.query("SELECT 1 FROM api_key WHERE key_id = $1 AND lookup_hash IS NULL", made["id"]):
         assert time.monotonic() < wait_moved, "its lookup hash is not in the table"
         time.sleep(0.1)
+
+
+def limited(scene: Scene, *words: str, models: tuple[str, ...]) -> tuple[str, str]:
+    """A new key with limits for each of these models, once the daemon knows of them; the key and its id."""
+    made = create(scene)
+    wait_for(scene, made["key"], 200)
+    for model in models:
+        scene.daemon.cli("limits", "set", "--key", made["id"], "--model", model, *words)
+    # The last change, and one that every answer tells of, also that of a model which takes nothing.
+    scene.daemon.cli("limits", "set", "--key", made["id"], "tokens/day=1000000")
+    request = post(scene.daemon, "/v1/chat/completions", chat_request("unreachable"), key=made["key"])
+    deadline = time.monotonic() + REVOKED_SECONDS
+    while "x-ratelimit-limit-tokens" not in ask(scene.daemon, request).headers:
+        assert time.monotonic() < deadline, "the daemon does not know of the limit"
+        time.sleep(0.05)
+    scene.upstream.forget()
+    return made["key"], made["id"]
+
+
+def test_sdks_see_the_headers_and_the_limit_by_name(scene: Scene) -> None:
+    """What is left comes with each answer; above it, both raise RateLimitError with the limit in the message."""
+    key, _ = limited(scene, "requests/day=1", models=("plain", "claude*"))
+    chat, messages = calls.openai_client(scene.daemon.url, key), calls.anthropic_client(scene.daemon.url, key)
+    raw = chat.chat.completions.with_raw_response.create(model="plain", messages=SAID)
+    assert raw.headers["x-ratelimit-remaining-requests"] == "0"
+    assert int(raw.headers["x-ratelimit-remaining-tokens"]) < 1_000_000
+    theirs = messages.messages.with_raw_response.create(model="claude", max_tokens=9, messages=SAID)
+    assert theirs.headers["anthropic-ratelimit-requests-reset"].endswith("Z")
+    with pytest.raises(openai.RateLimitError, match="The limit: 1 requests per day of the key for this model") as ours:
+        chat.chat.completions.create(model="plain", messages=SAID)
+    assert (ours.value.code, ours.value.type) == ("rate_limit_exceeded", "requests")
+    with pytest.raises(anthropic.RateLimitError, match="The limit: 1 requests per day of the key for this model"):
+        messages.messages.create(model="claude", max_tokens=9, messages=SAID)
+
+
+def test_sdks_wait_as_long_as_it_takes(scene: Scene) -> None:
+    """Thirty a minute is one in two seconds: the one above waits that long, once, and is answered."""
+    key, key_id = limited(scene, "requests/minute=30", models=("plain",))
+    while ask(scene.daemon, post(scene.daemon, "/v1/chat/completions", chat_request(), key=key)).status != 429:
+        pass
+    scene.upstream.forget()
+    client = calls.openai_client(scene.daemon.url, key, max_retries=2)
+    began = time.monotonic()
+    client.chat.completions.create(model="plain", messages=SAID)
+    assert 0.9 < time.monotonic() - began < 9.0
+    assert len(scene.upstream.exchanges) == 1
+    codes = codes_of(scene, key_id, 2)
+    assert codes.count("requests_limited") == 2, "it asked again before its time"
+
+
+def test_sdks_stop_when_waiting_is_useless(scene: Scene) -> None:
+    """A day is too long to wait: they give up at once, although they would try again ten times."""
+    key, key_id = limited(scene, "requests/day=1", models=("pla*", "claude"))
+    chat = calls.openai_client(scene.daemon.url, key, max_retries=10)
+    messages = calls.anthropic_client(scene.daemon.url, key, max_retries=10)
+    chat.chat.completions.create(model="plain", messages=SAID)
+    messages.messages.create(model="claude", max_tokens=9, messages=SAID)
+    began = time.monotonic()
+    with pytest.raises(openai.RateLimitError):
+        chat.chat.completions.create(model="plain", messages=SAID)
+    with pytest.raises(anthropic.RateLimitError):
+        messages.messages.create(model="claude", max_tokens=9, messages=SAID)
+    assert time.monotonic() - began < 5
+    assert codes_of(scene, key_id, 2).count("requests_limited") == 2
+
+
+def codes_of(scene: Scene, key_id: str, refused: int) -> list[str]:
+    """How the key's requests ended, once so many refusals are on record, and a moment later."""
+    deadline = time.monotonic() + 5
+    query = "SELECT code FROM usage WHERE key_id = $1 AND model <> 'unreachable'"
+    while [row["code"] for row in scene.daemon.query(query, key_id)].count("requests_limited") < refused:
+        assert time.monotonic() < deadline, "the refusals are not on record"
+        time.sleep(0.1)
+    time.sleep(0.6)  # the next round of records
+    return [row["code"] for row in scene.daemon.query(query, key_id)]
 
 
 @pytest.mark.parametrize(

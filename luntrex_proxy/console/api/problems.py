@@ -131,6 +131,11 @@ PROBLEMS: Final = {
         "The policy is not valid",
         "Write it as `region=eu,ch; retention=abuse_monitoring:30; training=never`; only region may be left out.",
     ),
+    "bad_limits": Row(
+        422,
+        "These limits cannot be",
+        "A shorter time cannot allow more than a longer one, and at most 64 models have limits of their own.",
+    ),
     "reused_idempotency_key": Row(
         422, "The Idempotency-Key was used for another request", "Use a new key for each new request."
     ),

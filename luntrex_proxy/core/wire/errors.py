@@ -13,6 +13,7 @@ from luntrex_proxy.core.wire.members import UNREADABLE
 
 MESSAGE_LIMIT_CHARS = 4096  # of an upstream's words in an error that we put into form
 
+_LIMITED = {"requests_limited": "requests", "streams_limited": "requests", "tokens_limited": "tokens"}  # OpenAI's types
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -46,21 +47,21 @@ def anthropic_type(status: int) -> str:
     return _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
-def openai_error(row: Row, field: str | None = None) -> dict[str, str | None]:
+def openai_error(row: Row, field: str | None = None, limit: str = "") -> dict[str, str | None]:
     """OpenAI's error object, all four keys."""
-    return {
-        "message": _sentence(row, field),
-        "type": "server_error" if row.status >= 500 else "invalid_request_error",
-        "param": field,
-        "code": "invalid_api_key" if row.status == 401 else row.code,
-    }
+    kind, code = ("server_error" if row.status >= 500 else "invalid_request_error"), row.code
+    if row.status == 401:
+        code = "invalid_api_key"
+    elif code in _LIMITED:
+        kind, code = _LIMITED[code], "rate_limit_exceeded"
+    return {"message": _sentence(row, field, limit), "type": kind, "param": field, "code": code}
 
 
-def error_body(dialect: Dialect, row: Row, request_id: str, field: str | None = None) -> bytes:
-    """A refusal as the JSON body of an error answer."""
+def error_body(dialect: Dialect, row: Row, request_id: str, field: str | None = None, limit: str = "") -> bytes:
+    """A refusal as the JSON body of an error answer; `limit`: the one that was met."""
     if dialect is Dialect.OPENAI:
-        return msgspec.json.encode({"error": openai_error(row, field)})
-    error = {"type": anthropic_type(row.status), "message": _sentence(row, field)}
+        return msgspec.json.encode({"error": openai_error(row, field, limit)})
+    error = {"type": anthropic_type(row.status), "message": _sentence(row, field, limit)}
     return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
 
 
@@ -108,6 +109,7 @@ def _find_message(body: bytes) -> str:
     return ""
 
 
-def _sentence(row: Row, field: str | None) -> str:
-    # SDKs show the message alone, so the field's name has to be in it.
-    return f"{field}: {row.sentence}" if field else row.sentence
+def _sentence(row: Row, field: str | None, limit: str) -> str:
+    # SDKs show the message alone, so the field's name has to be in it, and the limit.
+    sentence = f"{row.sentence} The limit: {limit}." if limit else row.sentence
+    return f"{field}: {sentence}" if field else sentence

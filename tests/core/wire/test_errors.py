@@ -69,9 +69,11 @@ def test_openai_sdk_raises(row: Row) -> None:
         client.chat.completions.create(model="m", messages=[])
     error = caught.value
     assert type(error) is OPENAI_CLASSES.get(row.status, openai.APIStatusError)
-    assert error.code == ("invalid_api_key" if row.status == 401 else row.code)
+    kind = {"tokens_limited": "tokens", "requests_limited": "requests", "streams_limited": "requests"}.get(row.code)
+    code = "rate_limit_exceeded" if kind else row.code
+    assert error.code == ("invalid_api_key" if row.status == 401 else code)
     assert error.param == "model"
-    assert error.type == ("server_error" if row.status >= 500 else "invalid_request_error")
+    assert error.type == (kind or ("server_error" if row.status >= 500 else "invalid_request_error"))
     assert f"model: {row.sentence}" in str(error)
     assert error.request_id == "req-1"
 

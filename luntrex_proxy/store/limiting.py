@@ -1,0 +1,59 @@
+"""The limits in the memory of a process: read before READY, and followed. The counts are not here: core/buckets.py."""
+
+import asyncio
+import time
+from typing import Final
+
+from luntrex_proxy.core.buckets import Limits
+from luntrex_proxy.core.limits import WHATS, Terms
+from luntrex_proxy.store import limits as table
+from luntrex_proxy.store.database import Connection, Pool, store_errors
+
+_SHARED_MAX: Final = 10_000
+
+
+class LimitBook:
+    """Keeps `limits` as the tables say."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.limits = Limits()
+        self._pool = pool
+        self._version = -1  # of the last change read
+        self._shared: dict[str, Terms] = {}  # keys with the same limits share one object
+
+    async def refresh(self) -> None:
+        """Read what has changed. Raises StoreError."""
+        with store_errors("read the limits"):
+            async with self._pool.acquire() as connection:
+                version = await connection.fetchval("SELECT version FROM change_version")
+                if version < self._version:  # the database was restored
+                    await self._read_all(connection)
+                else:
+                    await self._read(connection, self._version)
+                self._version = max(version, 0)
+
+    async def _read(self, connection: Connection, since: int) -> set[int | str]:
+        said: set[int | str] = set()
+        async for rows in table.changed(connection, since):
+            for account_id, key_id, text in rows:
+                ident = account_id if key_id is None else key_id
+                said.add(ident)
+                self.limits.say(ident, self._terms(text), time.perf_counter_ns())
+            await asyncio.sleep(0)
+        return said
+
+    async def _read_all(self, connection: Connection) -> None:
+        said = await self._read(connection, -1)
+        for ident in self.limits.terms.keys() - said:
+            self.limits.say(ident, {}, time.perf_counter_ns())
+
+    def _terms(self, text: str) -> Terms:
+        """The limits in a row; of a later release's kinds this one knows nothing."""
+        terms = self._shared.get(text)
+        if terms is None:
+            read = table.read_terms(text)
+            terms = {m: known for m, each in read.items() if (known := {w: n for w, n in each.items() if w in WHATS})}
+            if len(self._shared) >= _SHARED_MAX:
+                self._shared.clear()
+            self._shared[text] = terms
+        return terms
