@@ -3,9 +3,9 @@
     python -m tests.long.many_keys [--keys 1000000] [--terms] [--json FILE]
 
 Fills the daemon's own database, starts the daemon again, and asks it with a real key. Then everything that touches many
-keys at once: changes, an account suspended and resumed, all read anew with every key kept and with every key gone, all
-at their end in one moment, and a start with a lost pepper, when every key has to be proven. With `--terms` every key
-has a beginning, an end and a scope.
+keys at once: changes, what their account says (suspended, resumed, another policy) until the first and the last of its
+keys follow, all read anew with every key kept and with every key gone, all at their end in one moment, and a start with
+a lost pepper, when every key has to be proven. With `--terms` every key has a beginning, an end and a scope.
 
 The stall of a step is the longest time a timer of a millisecond came late in it, less the time others had the core;
 `busy` is how long the loop's own code ran in one go (design section 10: 5 ms is the goal, 15 ms the bound).
@@ -17,7 +17,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -25,21 +25,18 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.filler import add_keys, execute
-from tests.upstreams.bodies import answer_by_path
+from luntrex_proxy.store import accounts
+from luntrex_proxy.store.database import Pool, close_pool, open_pool
+from luntrex_proxy.store.datadirectory import running_dsn
 from tests.upstreams.loop_thread import LoopThread
 from tests.upstreams.scripted import ScriptedUpstream
 from tests.whole.daemon import Daemon, model, upstream
-from tests.whole.raw import ask, post
-from tests.whole.scene import chat_request
+from tests.whole.fleet import Watch, answer, status
 
 MIB = 1 << 20
 VERSION = "UPDATE change_version SET version = version + 1 RETURNING version"
 TOLD = "SELECT pg_notify('luntrex_changes', version::text) FROM v"
 Found = dict[str, dict[str, float]]
-
-
-def status(daemon: Daemon, key: str) -> int:
-    return ask(daemon, post(daemon, "/v1/chat/completions", chat_request(), key=key)).status
 
 
 def seconds_until(condition: Callable[[], bool], bound_s: float = 180) -> float:
@@ -54,8 +51,8 @@ def seconds_until(condition: Callable[[], bool], bound_s: float = 180) -> float:
 class Measured:
     """A daemon and what was found."""
 
-    def __init__(self, daemon: Daemon, stalls: Path, console: Console) -> None:
-        self.daemon, self.stalls, self.console = daemon, stalls, console
+    def __init__(self, daemon: Daemon, stalls: Path, console: Console, servers: LoopThread) -> None:
+        self.daemon, self.stalls, self.console, self._servers = daemon, stalls, console, servers
         self.found: Found = {}
 
     def resident_mib(self) -> float:
@@ -87,8 +84,18 @@ class Measured:
     def works(self) -> bool:
         return status(self.daemon, self.daemon.key) == 200
 
-    def refused(self) -> bool:
-        return status(self.daemon, self.daemon.key) == 401
+    def act(self, work: Callable[[Pool], Awaitable[object]]) -> float:
+        """An act beside the daemon; the moment at which it was committed."""
+
+        async def body() -> float:
+            pool = await open_pool(running_dsn(self.daemon.state) or "")
+            try:
+                await work(pool)
+                return time.monotonic()
+            finally:
+                await close_pool(pool)
+
+        return self._servers.run(body())
 
     def sql(self, statement: str) -> None:
         execute(self.daemon.state, statement)
@@ -134,14 +141,29 @@ def change_some(measured: Measured) -> None:
 
 
 def change_all(measured: Measured) -> None:
-    daemon = measured.daemon
+    """Seconds from the commit of what the account says; the keys are the first and the last of its million."""
+    daemon, account = measured.daemon, measured.daemon.account
+    keys = {"first_key_s": daemon.key, "last_key_s": daemon.make_key("last")["key"]}
+    for key in keys.values():
+        seconds_until(lambda key=key: status(daemon, key) == 200)
     with measured.step("account suspended") as figures:
-        daemon.cli("accounts", "suspend", daemon.account)
-        figures["after_the_verb_s"] = seconds_until(measured.refused)
-        time.sleep(10)
-    with measured.step("account resumed", settle_s=15) as figures:
-        daemon.cli("accounts", "resume", daemon.account)
-        figures["after_the_verb_s"] = seconds_until(measured.works)
+        watches = {name: Watch(daemon, key) for name, key in keys.items()}
+        changed_at = measured.act(lambda pool: accounts.suspend(pool, account))
+        for name, watch in watches.items():
+            watch.wait()
+            figures[name] = watch.refused_at - changed_at
+            figures[name.replace("key", "stream")] = watch.cut_at - changed_at
+    policy = "region=us; retention=none; training=never"  # no upstream here fits it
+    for what, work, wanted in (
+        ("account resumed", lambda pool: accounts.resume(pool, account), 200),
+        ("another policy", lambda pool: accounts.set_policy(pool, account, policy), 403),
+        ("the policy as before", lambda pool: accounts.set_policy(pool, account, None), 200),
+    ):
+        with measured.step(what) as figures:
+            changed_at = measured.act(work)
+            for name, key in keys.items():
+                seconds_until(lambda key=key, wanted=wanted: status(daemon, key) == wanted)
+                figures[name] = time.monotonic() - changed_at
     with measured.step("all read anew, all kept", settle_s=25):
         measured.sql("UPDATE change_version SET version = 0")
 
@@ -177,7 +199,7 @@ def main() -> None:
     options = parser.parse_args()
     console, servers = Console(width=160), LoopThread()
     scripted = ScriptedUpstream(servers)
-    scripted.script = lambda exchange: answer_by_path(exchange.path, exchange.body)
+    scripted.script = answer
     configuration = {
         "gateway": {"limits": {"key_failures_per_minute": None}},
         "upstreams": [upstream("oai", "openai", f"{scripted.url}/v1")],
@@ -189,7 +211,7 @@ def main() -> None:
         daemon.program = ("-m", "benchmarks.watched")
         try:
             daemon.start()
-            measured = Measured(daemon, stalls, console)
+            measured = Measured(daemon, stalls, console, servers)
             measure(measured, options.keys, terms=options.terms)
         finally:
             daemon.remove()
