@@ -6,7 +6,9 @@ account and its member say at that moment.
 """
 
 import asyncio
+import contextlib
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +31,7 @@ from tests.people import make_person
 from tests.store.keys import catch_up, find, set_peppers
 
 RINGS = 3
+WATCHED = st.none() | st.integers(0, RINGS - 1)  # a ring that has keys in use as the change comes, and follows at once
 POLICIES = ("region=eu; retention=none; training=never", "retention=none; training=never")
 
 
@@ -71,7 +74,8 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.run(
             self.pool.execute(
-                "TRUNCATE api_key, account, person RESTART IDENTITY CASCADE; UPDATE change_version SET version = 0"
+                "TRUNCATE api_key, account, person, consent RESTART IDENTITY CASCADE;"
+                " UPDATE change_version SET version = 0"
             )
         )
         self.run(accounts.create(self.pool, "acme"))
@@ -133,30 +137,41 @@ class Machine(RuleBasedStateMachine):
     def some_account(self, number: int) -> str:
         return list(self.accounts)[number % len(self.accounts)]
 
-    @rule(number=st.integers(0, 3), works=st.booleans())
-    def pause_account(self, number: int, works: bool) -> None:
-        self.pause_all(self.some_account(number), works)
+    @contextlib.contextmanager
+    def watched(self, ring: int | None) -> Iterator[None]:
+        if ring is not None:
+            self.compare(ring)
+        yield
+        if ring is not None:
+            self.compare(ring)
+
+    @rule(number=st.integers(0, 3), works=st.booleans(), ring=WATCHED)
+    def pause_account(self, number: int, works: bool, ring: int | None) -> None:
+        with self.watched(ring):
+            self.pause_all(self.some_account(number), works)
 
     def pause_all(self, name: str, works: bool) -> None:
         self.run((accounts.resume if works else accounts.suspend)(self.pool, name))
         self.accounts[name].works = works
 
-    @rule(number=st.integers(0, 3), policy=st.sampled_from([None, *POLICIES]))
-    def set_policy(self, number: int, policy: str | None) -> None:
+    @rule(number=st.integers(0, 3), policy=st.sampled_from([None, *POLICIES]), ring=WATCHED)
+    def set_policy(self, number: int, policy: str | None, ring: int | None) -> None:
         name = self.some_account(number)
-        self.run(accounts.set_policy(self.pool, name, policy))
-        self.accounts[name].policy = policy
+        with self.watched(ring):
+            self.run(accounts.set_policy(self.pool, name, policy))
+            self.accounts[name].policy = policy
 
-    @rule(number=st.integers(0, 3))
-    def consent(self, number: int) -> None:
+    @rule(number=st.integers(0, 3), ring=WATCHED)
+    def consent(self, number: int, ring: int | None) -> None:
         """Give it, or take it back."""
         name = self.some_account(number)
         account = self.accounts[name]
-        self.run((consents.withdraw if account.trains else consents.give)(self.pool, name, Purpose.TRAINING))
-        account.trains = not account.trains
+        with self.watched(ring):
+            self.run((consents.withdraw if account.trains else consents.give)(self.pool, name, Purpose.TRAINING))
+            account.trains = not account.trains
 
-    @rule(number=st.integers(0, 1))
-    def restrict(self, number: int) -> None:
+    @rule(number=st.integers(0, 1), ring=WATCHED)
+    def restrict(self, number: int, ring: int | None) -> None:
         """Or no more."""
         person_id = self.people[number]
 
@@ -164,8 +179,9 @@ class Machine(RuleBasedStateMachine):
             async with self.pool.acquire() as connection, connection.transaction():
                 return await rights.set_restricted(connection, person_id, restricted=person_id not in self.restricted)
 
-        assert self.run(body())
-        self.restricted ^= {person_id}
+        with self.watched(ring):
+            assert self.run(body())
+            self.restricted ^= {person_id}
 
     @rule(number=st.integers(0, 1))
     def suspend_person(self, number: int) -> None:
