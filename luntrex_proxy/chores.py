@@ -31,6 +31,7 @@ from luntrex_proxy.store.debugcapture import delete_old
 from luntrex_proxy.store.errors import StoreError, StoreUnavailableError
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.limiting import LimitBook
+from luntrex_proxy.store.newest import Seen
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.wrapping import WrappingUnavailableError
@@ -93,14 +94,14 @@ async def keep_attempts(book: AttemptBook, pool: Pool, alerts: Alerts, *, by_mai
                     log.warning("luntrex.attempts", count=raised.count, **which)
 
 
-async def follow_limits(book: LimitBook, changes: Callable[[], object]) -> None:
+async def follow_limits(book: LimitBook, changes: Callable[[], Seen]) -> None:
     """Keep to limits that were changed meanwhile. While the database is away those read last hold."""
     seen = None
     while True:
         if changes() != seen:
             now = changes()
             with contextlib.suppress(StoreError):
-                await book.refresh()
+                await book.refresh(now.readings)
                 seen = now
         await asyncio.sleep(_LIMITS_EVERY_S)
 

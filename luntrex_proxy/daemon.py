@@ -264,7 +264,7 @@ class _Daemon:
 
         async def connected() -> None:
             # What happened to the old connection here happened to those there.
-            await self._pools.pool.expire_connections()
+            await self._pools.expire()
             self._shipper.retry()
 
         self._keys = KeyRing(

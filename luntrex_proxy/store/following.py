@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from luntrex_proxy.store.changes import CHANNEL
-from luntrex_proxy.store.database import DirectConnection, Pool, connect_directly, store_errors
+from luntrex_proxy.store.database import Pool, connect_directly, store_errors
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.silence import Silence
 
 FOLLOWER: Final = "luntrex-proxy keyring"  # in pg_stat_activity, with the beginning of the pepper's fingerprint
 # From the commit of a change until it is known here, should the connection fall silent at the worst moment, such as
@@ -88,7 +89,7 @@ async def _follow_one_connection(
 ) -> None:
     name = f"{FOLLOWER} {ring.lookup.fingerprint.hex()[:8]}"
     connection = await connect_directly(dsn, application_name=name, timeout_s=_CONNECT_WAIT_S * patience)
-    silence = _Silence(connection, _ANSWER_WAIT_S * patience)
+    silence = Silence(connection, _ANSWER_WAIT_S * patience)
     try:
         woken = asyncio.Event()
         connection.add_termination_listener(lambda _: woken.set())
@@ -108,24 +109,3 @@ async def _follow_one_connection(
                 await ring.catch_up(connection, silence.broken)
     finally:
         connection.terminate()
-
-
-class _Silence:
-    """Drops a connection that owes an answer for too long. The driver would first wait to roll back on it."""
-
-    def __init__(self, connection: DirectConnection, longest_s: float) -> None:
-        self._connection = connection
-        self.longest_s = longest_s
-        self._end: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
-        self.broken()
-
-    def broken(self) -> None:
-        """An answer has come, another one is owed."""
-        self.__exit__()
-        self._end = asyncio.get_running_loop().call_later(self.longest_s, self._connection.terminate)
-
-    def __exit__(self, *_: object) -> None:
-        if self._end is not None:
-            self._end.cancel()

@@ -25,7 +25,7 @@ from luntrex_proxy.store.keyselect import (
     STATE,
 )
 from luntrex_proxy.store.livekeys import LiveKeys
-from luntrex_proxy.store.newest import Newest
+from luntrex_proxy.store.newest import Newest, Seen
 from luntrex_proxy.store.packedkeys import PackedKey, Packer
 from luntrex_proxy.store.parts import Parts
 from luntrex_proxy.store.pepper import Lookup
@@ -66,8 +66,7 @@ class KeyRing:
         # Key id -> its hash in _live, where the table says another or none, or may come to without our hearing of it.
         self._moved = Parts[str, bytes]()
         self._peppers: list[bytes | None] = []  # the installation's when all keys were read last
-        self.version = -1  # of the last change read
-        self.history: tuple[int, bytes] = (0, b"")  # the audit log's last entry then
+        self.version, self.newest, self.history, self._readings = Seen()
         self.generation = 0  # another number after each change, also of one key
         self.contact = float("-inf")  # when the store was last asked and answered, by time.monotonic
         self._given_up = False
@@ -111,9 +110,9 @@ class KeyRing:
         return time.monotonic() - self.contact
 
     @property
-    def seen(self) -> tuple[int, tuple[int, bytes]]:
-        """How far the store has been read: something else after every change, restores included."""
-        return self.version, self.history
+    def seen(self) -> Seen:
+        """How far the store has been read."""
+        return Seen(self.version, self.newest, self.history, self._readings)
 
     async def load(self, pool: Pool) -> None:
         """Read all live keys. Before it, no key is known. Raises StoreError."""
@@ -211,6 +210,7 @@ class KeyRing:
             self._change(row)
         self.version, self.history, self.contact = version, (sequence, head_hash), asked_at
         self.generation += 1
+        self._readings += 1
         gc.freeze()  # what stays for the life of the process need not be looked at again
         return itertools.chain(before.emptied(), waited.emptied(), known.emptied())
 

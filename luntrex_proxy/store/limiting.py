@@ -8,8 +8,11 @@ from luntrex_proxy.core.buckets import Limits
 from luntrex_proxy.core.limits import WHATS, Terms
 from luntrex_proxy.store import limits as table
 from luntrex_proxy.store.database import Connection, Pool, store_errors
+from luntrex_proxy.store.silence import Silence
 
 _SHARED_MAX: Final = 10_000
+# Less than it takes to notice a silent connection and to have another one (following.py): limits come no later than keys.
+_ANSWER_WAIT_S: Final = 2.0
 
 
 class LimitBook:
@@ -19,22 +22,30 @@ class LimitBook:
         self.limits = Limits()
         self._pool = pool
         self._version = -1  # of the last change read
+        self._readings = 1  # of the ring's, when all was read; at the start both read all
         self._shared: dict[str, Terms] = {}  # keys with the same limits share one object
 
-    async def refresh(self) -> None:
-        """Read what has changed. Raises StoreError."""
-        with store_errors("read the limits"):
-            async with self._pool.acquire() as connection:
-                version = await connection.fetchval("SELECT version FROM change_version")
-                if version < self._version:  # the database was restored
-                    await self._read_all(connection)
-                else:
-                    await self._read(connection, self._version)
-                self._version = max(version, 0)
+    async def refresh(self, readings: int = 1) -> None:
+        """Read what has changed. Raises StoreError.
 
-    async def _read(self, connection: Connection, since: int) -> set[int | str]:
+        `readings`: how often the ring has read all. Once more than before: the database may be an older one now,
+        whatever its version.
+        """
+        with store_errors("read the limits"):
+            async with self._pool.acquire(timeout=_ANSWER_WAIT_S) as connection:
+                with Silence(connection, _ANSWER_WAIT_S) as silence:
+                    version = await connection.fetchval("SELECT version FROM change_version")
+                    silence.broken()
+                    if version < self._version or readings != self._readings:
+                        await self._read_all(connection, silence)
+                    else:
+                        await self._read(connection, self._version, silence)
+                self._version, self._readings = max(version, 0), readings
+
+    async def _read(self, connection: Connection, since: int, silence: Silence) -> set[int | str]:
         said: set[int | str] = set()
         async for rows in table.changed(connection, since):
+            silence.broken()
             for account_id, key_id, text in rows:
                 ident = account_id if key_id is None else key_id
                 said.add(ident)
@@ -42,8 +53,8 @@ class LimitBook:
             await asyncio.sleep(0)
         return said
 
-    async def _read_all(self, connection: Connection) -> None:
-        said = await self._read(connection, -1)
+    async def _read_all(self, connection: Connection, silence: Silence) -> None:
+        said = await self._read(connection, -1, silence)
         for ident in self.limits.terms.keys() - said:
             self.limits.say(ident, {}, time.perf_counter_ns())
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from luntrex_proxy.store.database import Connection
 from luntrex_proxy.store.keyselect import CHANGED_ACCOUNTS, NEWEST, THESE_ACCOUNTS
@@ -10,8 +10,19 @@ from luntrex_proxy.store.keyselect import CHANGED_ACCOUNTS, NEWEST, THESE_ACCOUN
 _EVERY_S: Final = 0.25
 
 
+class Seen(NamedTuple):
+    """How far the store has been read: something else after every change, restores included."""
+
+    version: int = -1  # of the last change read
+    newest: int = -1  # of the last change heard of; more while many are read
+    history: tuple[int, bytes] = (0, b"")  # the audit log's last entry then
+    readings: int = 0  # how often all was read
+
+
 class Ring(Protocol):
     """What is kept current."""
+
+    newest: int  # version of the last change heard of
 
     async def hear(self, connection: Connection, on_answer: Callable[[], None], accounts: str, *values: object) -> None:
         """Know what these accounts say."""
@@ -52,6 +63,6 @@ class Newest:
             on_answer()
             await self.take(connection, on_answer, rows)
             self.rows |= {row["key_id"]: row for row in rows}
-            self._seen = version
+            self._seen = self._ring.newest = version
         now_s = time.monotonic()
         self._due = now_s + max(_EVERY_S, 4 * (now_s - began_s))

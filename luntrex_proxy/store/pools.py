@@ -19,6 +19,11 @@ class Pools:
     direct: Pool
     direct_dsn: str
 
+    async def expire(self) -> None:
+        """Have every connection replaced before it is used again: something happened to one of them."""
+        for each in {self.pool, self.direct}:
+            await each.expire_connections()
+
 
 async def opened_pools(stack: contextlib.AsyncExitStack, dsn: str, database: Database) -> Pools:
     """Open both, until `stack` ends. Raises StoreError when notifications would not be heard."""

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from luntrex_proxy.store.database import Pool, check_major, close_pool, open_pool, store_errors
+from luntrex_proxy.store.database import Pool, check_major, close_pool, open_pool, opened_pool, store_errors
 from luntrex_proxy.store.errors import StoreError, StoreUnavailableError
+from luntrex_proxy.store.pools import Pools
 from tests.postgres import dsn_of
 from tests.spying import outside
 
@@ -129,3 +130,13 @@ async def test_a_connection_that_hangs_is_let_go(postgres_dsn: str) -> None:
     finally:
         os.kill(hung, signal.SIGCONT)
         await close_pool(pool)
+
+
+async def test_around_a_pooler_both_pools_are_renewed(database_dsn: str) -> None:
+    """What silenced the connection that listens may have silenced all that go the same way."""
+    async with opened_pool(database_dsn, max_size=1) as pool, opened_pool(database_dsn, max_size=1) as direct:
+        pools = Pools(pool, direct, database_dsn)
+        before = [await each.fetchval("SELECT pg_backend_pid()") for each in (pool, direct)]
+        await pools.expire()
+        after = [await each.fetchval("SELECT pg_backend_pid()") for each in (pool, direct)]
+        assert not set(before) & set(after)

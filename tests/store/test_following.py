@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,25 +13,10 @@ from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
 from tests.postgres import LOOKUP
 from tests.store.keys import find, make
+from tests.store.silent import proxied
 from tests.upstreams.loop_thread import LoopThread
-from tests.whole.faultproxy import FaultProxy
 
 PROMISED_S = 5.0
-
-
-@pytest.fixture
-def servers() -> Iterator[LoopThread]:
-    """A loop of its own, so that the proxies do not wait for the test's."""
-    thread = LoopThread()
-    yield thread
-    thread.stop()
-
-
-def proxied(servers: LoopThread, dsn: str) -> tuple[FaultProxy, str]:
-    """A proxy in front of the server's socket, and the DSN of the same database through it."""
-    parts = urlsplit(dsn)
-    proxy = FaultProxy(servers, Path(parse_qs(parts.query)["host"][0]) / ".s.PGSQL.5432")
-    return proxy, f"postgresql://luntrex@127.0.0.1:{proxy.port}{parts.path}?sslmode=disable"
 
 
 @contextlib.asynccontextmanager

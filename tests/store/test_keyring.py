@@ -308,10 +308,11 @@ async def test_while_many_keys_are_read_a_stop_does_not_wait(
     )
     made = await make(acme)
     await ring.load(acme)
-    key, found, stopping = made.key.encode(), [], []
+    key, found, stopping, seen = made.key.encode(), [], [], []
 
     def on_answer() -> None:
         found.append(ring.find(key) is not None)
+        seen.append(ring.seen)
         if len(found) == 20:
             stop = apikeys.revoke(acme, made.info.key_id) if stopped_by == "revoked" else accounts.suspend(acme, "acme")
             stopping.append(asyncio.ensure_future(stop))
@@ -326,6 +327,7 @@ async def test_while_many_keys_are_read_a_stop_does_not_wait(
         assert gone == {made.info.key_id}
         assert found[:20] == [True] * 20
         assert len(found) > 2000
+        assert seen[1500] != seen[0], "who follows the ring does not wait either"
         assert not any(found[-50:])
         assert ring.find(key) is None
         await asyncio.gather(*stopping)

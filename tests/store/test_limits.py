@@ -6,12 +6,16 @@ import pytest
 
 from luntrex_proxy.core.buckets import LimitedError, take
 from luntrex_proxy.store import accounts, apikeys, audit, limits
-from luntrex_proxy.store.database import Pool
-from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.database import Pool, opened_pool
+from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.limiting import LimitBook
 from tests.postgres import LOOKUP
+from tests.store.keys import catch_up, loaded
+from tests.store.silent import proxied
+from tests.upstreams.loop_thread import LoopThread
 
 ACCOUNT = 1
+PROMISED_S = 5.0
 
 
 async def make_key(pool: Pool, name: str = "first") -> str:
@@ -132,3 +136,40 @@ async def test_a_key_that_is_erased_leaves_no_limit(acme: Pool) -> None:
     await limits.of_key(acme, key_id, "", {"streams": 1})
     await acme.execute("DELETE FROM api_key WHERE key_id = $1", key_id)
     assert await limits.list_all(acme) == []
+
+
+async def test_a_restored_database_that_has_overtaken_us_is_read_anew(acme: Pool) -> None:
+    """Its version says nothing: the ring knows by the audit log that what was known is undone."""
+    await make_key(acme)
+    await limits.of_account(acme, "acme", "", {"streams": 1})
+    ring, book = await loaded(acme), LimitBook(acme)
+    await book.refresh()
+    async with acme.acquire() as connection, connection.transaction():  # an older backup, and an act since
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        await connection.execute("DELETE FROM usage_limit; UPDATE audit_entry SET hash = sha256(hash)")
+    await accounts.create(acme, "other")
+    await accounts.suspend(acme, "other")
+    seen = ring.seen
+    await catch_up(ring, acme)
+    assert ring.seen != seen
+    await book.refresh(ring.seen.readings)
+    assert book.limits.terms == {}
+
+
+async def test_a_connection_that_falls_silent_keeps_no_limit_from_being_known(
+    acme: Pool, database_dsn: str, servers: LoopThread
+) -> None:
+    """As long as a listening one would: then it is dropped, and what is asked next is asked on another one."""
+    proxy, dsn = proxied(servers, database_dsn)
+    async with opened_pool(dsn, max_size=2) as pool:
+        book = LimitBook(pool)
+        await book.refresh()
+        await limits.of_account(acme, "acme", "", {"streams": 1})
+        proxy.forget()
+        began_s = time.monotonic()
+        with pytest.raises(StoreError):
+            await book.refresh()
+        await book.refresh()
+        assert time.monotonic() - began_s < PROMISED_S
+        assert book.limits.terms == {ACCOUNT: {"": {"streams": 1}}}
+    proxy.stop()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store import accounts, apikeys, limits
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.database import Pool, open_pool
 from luntrex_proxy.store.pepper import load_pepper, open_lookup
@@ -73,6 +73,10 @@ class Fleet:
     def forbid(self, account: str, made: NewKey) -> None:
         """A policy no upstream here fits. Returns after the commit."""
         self._again(lambda: accounts.set_policy(self.pool, account, "region=us; retention=none; training=never"))
+
+    def limit(self, account: str, made: NewKey) -> None:
+        """One request a day. Returns after the commit."""
+        self._again(lambda: limits.of_account(self.pool, account, "", {"requests/day": 1}))
 
     def _again(self, change: Callable[[], Any]) -> None:
         """Our own pool may have lost its connections to the fault."""
@@ -147,9 +151,10 @@ def status(daemon: Daemon, key: str) -> int:
     return ask(daemon, post(daemon, "/v1/chat/completions", chat_request(), key=key)).status
 
 
-def refused_s(fleet: Fleet, change: Callable[[str, NewKey], None]) -> float:
+def refused_s(fleet: Fleet, change: Callable[[str, NewKey], None], before: Callable[[], object] = lambda: None) -> float:
     """As `spread_s`, for changes that let running streams end."""
     account, made = fleet.make_key()
+    before()
     change(account, made)
     changed_at = time.monotonic()
     for daemon in fleet.daemons:

@@ -45,6 +45,7 @@ def check_with_a_database(fleet: Fleet) -> None:
     assert spread_s(fleet, fleet.suspend) <= CONNECTED_S, "an account suspended"
     assert spread_s(fleet, fleet.suspend_key) <= CONNECTED_S, "a key suspended"
     assert refused_s(fleet, fleet.forbid) <= CONNECTED_S, "a policy changed"
+    assert refused_s(fleet, fleet.limit) <= CONNECTED_S, "limited"
     killed = "application_name LIKE 'luntrex-proxy keyring%'"
     assert spread_s(fleet, fleet.revoke, lambda: server.end_sessions(killed)) <= DISCONNECTED_S, "killed"
     assert spread_s(fleet, fleet.suspend, lambda: server.end_sessions(killed)) <= DISCONNECTED_S, "killed, suspended"
@@ -54,6 +55,7 @@ def check_with_a_database(fleet: Fleet) -> None:
         )
     assert spread_s(fleet, fleet.revoke, restart) <= DISCONNECTED_S, "restarted"
     assert spread_s(fleet, fleet.revoke, proxy.forget) <= DISCONNECTED_S, "network silent"
+    assert refused_s(fleet, fleet.limit, proxy.forget) <= DISCONNECTED_S, "network silent, limited"
     assert spread_s(fleet, fleet.revoke, lambda: proxy.forget_after(2)) <= DISCONNECTED_S, "silent between two answers"
     assert spread_s(fleet, fleet.revoke, proxy.cut) <= DISCONNECTED_S, "cut"
 
