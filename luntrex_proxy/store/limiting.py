@@ -11,7 +11,7 @@ from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.silence import Silence
 
 _SHARED_MAX: Final = 10_000
-# Less than it takes to notice a silent connection and to have another one (following.py): limits come no later than keys.
+# Less than the ring waits for a silent connection and another one (following.py): limits come no later than keys.
 _ANSWER_WAIT_S: Final = 2.0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from luntrex_proxy.core.rights import Law, Right, State
 from luntrex_proxy.core.scope import ONLY_STORED
 from luntrex_proxy.store import apikeys, members, people, rights, tombstones
 from luntrex_proxy.store import keytransfer as transfer
@@ -173,6 +174,21 @@ async def test_who_was_restricted_and_suspended_before_stays_both(empty_database
     assert [tuple(row) for row in rows] == [
         ("restricted", True), ("suspended", True), ("suspended", False), ("active", False),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("outcome", ["restricted", "lifted"])
+async def test_what_the_release_before_says_of_who_is_suspended_holds(acme: Pool, outcome: str) -> None:
+    """It says it in the request alone, and its processes may run beside ours, or instead of ours for a while."""
+    person_id = await make_person(acme, acme="owner")
+    await people.suspend(acme, person_id, although_last_owner=True)
+    async with acme.acquire() as connection:
+        if outcome == "lifted":
+            await rights.set_restricted(connection, person_id, restricted=True)
+        asked = await rights.insert(connection, Right.RESTRICT, Law.GDPR, "self", State.OPEN, person_id=person_id)
+        await rights.end(connection, asked.request_id, State.DONE, outcome)
+    await people.resume(acme, person_id)
+    status = await acme.fetchval("SELECT status FROM person WHERE person_id = $1", person_id)
+    assert status == {"restricted": "restricted", "lifted": "active"}[outcome]
 
 
 async def test_a_key_that_was_erased_is_not_taken_over(acme: Pool) -> None:

@@ -151,7 +151,9 @@ def status(daemon: Daemon, key: str) -> int:
     return ask(daemon, post(daemon, "/v1/chat/completions", chat_request(), key=key)).status
 
 
-def refused_s(fleet: Fleet, change: Callable[[str, NewKey], None], before: Callable[[], object] = lambda: None) -> float:
+def refused_s(
+    fleet: Fleet, change: Callable[[str, NewKey], None], before: Callable[[], object] = lambda: None
+) -> float:
     """As `spread_s`, for changes that let running streams end."""
     account, made = fleet.make_key()
     before()
