@@ -174,13 +174,13 @@ def notify(context: click.Context, number: int, as_json: bool) -> None:
         return told, await control.notices(opened.pool, number)
 
     told, notices = run_verb(context, body)
-    addresses = [notice.email for notice in notices if notice.way == "banner" and notice.email]
+    addresses = [notice.email for notice in notices if notice.by_banner and notice.email]
     if as_json:
         print_json({"told": told, "addresses": addresses, "notices": [asdict(notice) for notice in notices]})
         return
     click.echo(f"{told} more people are told; `luntrex-proxy incidents show {number}` says how each letter ended.")
     if addresses:
-        click.echo("No mail is sent from here. They see it when they sign in; write to them as well:")
+        click.echo("No letter goes to these people. They see it when they sign in; write to them as well:")
         click.echo("\n".join(addresses))
 
 

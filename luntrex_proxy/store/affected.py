@@ -23,18 +23,28 @@ _BEGINS: Final = ("created_at", "started_at", "received_at", "queued_at", "given
 # A request is reached that was under way then. Of one whose process died nobody knows the end, nor where else it was
 # tried; of one that is unlinked the hour is left.
 _REQUESTS: Final = """
-SELECT account_id, count(*)::bigint AS records, count(*) FILTER (WHERE attempts > 1)::bigint AS tried,
+SELECT account_id, key_id, count(*)::bigint AS records, count(*) FILTER (WHERE attempts > 1)::bigint AS tried,
     count(*) FILTER (WHERE code = 'interrupted')::bigint AS cut FROM usage
 WHERE started_at >= $1::timestamptz - interval '1 day' AND started_at < $2
     AND (started_at + duration_us * interval '1 microsecond' >= $1 OR code = 'interrupted'
         OR key_id = 'erased' AND started_at > $1::timestamptz - interval '1 hour')
-    AND ({condition}) GROUP BY account_id
+    AND ({condition}) GROUP BY account_id, key_id
 """
 _DAYS: Final = """
-SELECT account_id, sum(requests)::bigint AS records, 0::bigint AS tried, 0::bigint AS cut
+SELECT account_id, key_id, sum(requests)::bigint AS records, 0::bigint AS tried, 0::bigint AS cut
 FROM usage_rollup_daily
 WHERE day >= ($1 AT TIME ZONE 'UTC')::date AND day <= ($2 AT TIME ZONE 'UTC')::date AND ({condition})
-GROUP BY account_id
+GROUP BY account_id, key_id
+"""
+# With whose keys they were: who has left the account since is no member any more.
+_WITH_PEOPLE: Final = """
+SELECT counted.account_id, sum(records)::bigint AS records, sum(tried)::bigint AS tried, sum(cut)::bigint AS cut,
+    array_agg(k.person_id) FILTER (WHERE k.person_id IS NOT NULL) AS person_ids
+FROM ({counted}) counted LEFT JOIN api_key k USING (key_id) GROUP BY 1
+"""
+_OF_KEYS: Final = """
+SELECT account_id, 0::bigint AS records, array_agg(person_id) FILTER (WHERE person_id IS NOT NULL) AS person_ids
+FROM api_key WHERE key_id = ANY($1) GROUP BY account_id
 """
 _PEOPLE: Final = """
 SELECT p.person_id, p.email, array_remove(array_agg(a.name ORDER BY a.name), NULL) AS accounts
@@ -105,6 +115,7 @@ class _Found:
     def add(self, rows: Sequence[Any]) -> None:
         for row in rows:
             self.records[row["account_id"]] = self.records.get(row["account_id"], 0) + row["records"]
+            self.person_ids.update(row["person_ids"] or ())
 
     def say(self, sentence: str) -> None:
         if sentence not in self.wider:
@@ -114,11 +125,7 @@ class _Found:
 async def _by_use(connection: Connection, reach: Reach, found: _Found, totals_from: datetime.datetime) -> None:
     """Accounts that used the key or the upstream. A key's own account is reached whether it was used or not."""
     if reach.kind == "key":
-        rows = await connection.fetch(
-            "SELECT account_id, 0::bigint AS records, person_id FROM api_key WHERE key_id = $1", reach.object
-        )
-        found.add(rows)
-        found.person_ids |= {row["person_id"] for row in rows} - {None}
+        found.add(await connection.fetch(_OF_KEYS, [reach.object]))
     column = _COLUMNS[reach.kind]
     # Of several upstreams asked for one request only the last is on record: each of them may have seen it.
     tries = " OR attempts > 1 OR code = 'interrupted'" if reach.kind == "upstream" else ""
@@ -138,7 +145,8 @@ async def _requests(
     rows: list[Any] = []
     if reach.ends_at > kept_from:
         begins_at = max(reach.begins_at, kept_from)
-        exactly = await connection.fetch(_REQUESTS.format(condition=exact), begins_at, reach.ends_at, *arguments)
+        counted = _WITH_PEOPLE.format(counted=_REQUESTS.format(condition=exact))
+        exactly = await connection.fetch(counted, begins_at, reach.ends_at, *arguments)
         if any(row["cut"] for row in exactly):
             found.say("requests of up to a day before are counted whose process died, because nobody knows their end")
         rows += exactly
@@ -148,7 +156,8 @@ async def _requests(
             f"single requests of before {kept_from:%Y-%m-%d} are not kept, so whole days count; of several upstreams "
             "asked for one request their sums name the last"
         )
-        rows += await connection.fetch(_DAYS.format(condition=daily), reach.begins_at, ends_at, *arguments)
+        counted = _WITH_PEOPLE.format(counted=_DAYS.format(condition=daily))
+        rows += await connection.fetch(counted, reach.begins_at, ends_at, *arguments)
         rows += await _everybody_before(connection, reach, found, totals_from)
     return rows
 
@@ -159,7 +168,7 @@ async def _everybody_before(
     if reach.begins_at >= totals_from:
         return []
     rows = await connection.fetch(
-        "SELECT account_id, 0::bigint AS records, 0::bigint AS tried, 0::bigint AS cut FROM account"
+        "SELECT account_id, 0::bigint AS records, 0::bigint AS tried, 0::bigint AS cut, NULL AS person_ids FROM account"
         " WHERE created_at < $1",
         min(reach.ends_at, totals_from),
     )
@@ -195,15 +204,11 @@ async def _follow(connection: Connection, kind: Kind | None, rows: list[Any], fo
     """From what a column leads to on to accounts and people."""
     links = [row["link"] for row in rows]
     if kind is Kind.ACCOUNT:
-        found.add([{"account_id": row["link"], "records": row["records"]} for row in rows])
+        found.add([{"account_id": row["link"], "records": row["records"], "person_ids": ()} for row in rows])
     elif kind is Kind.PERSON:
         found.person_ids |= {uuid.UUID(str(link)) for link in links}
     elif kind is Kind.KEY:
-        found.add(
-            await connection.fetch(
-                "SELECT DISTINCT account_id, 0::bigint AS records FROM api_key WHERE key_id = ANY($1)", links
-            )
-        )
+        found.add(await connection.fetch(_OF_KEYS, links))
     else:
         found.emails |= set(links)
 

@@ -18,10 +18,15 @@ from luntrex_proxy.store.once import claimed
 
 LETTER: Final = "incident"  # the kind of the letter; the trigger `mail_proves_notice` knows it too
 _SELECT: Final = "SELECT i.* FROM incident i"
-_NOTIFY: Final = """
+# How a letter ends of which nobody can say that its person has it.
+_NOT_REACHED: Final = "('given_up', 'refused', 'unknown')"
+# Whom only a banner tells: no mail is sent, or their letter did not reach them.
+_BY_BANNER: Final = f"(n.way = 'banner' AND n.ended_at IS NULL OR n.outcome IN {_NOT_REACHED})"
+_NOTIFY: Final = f"""
 WITH wanted AS (
     SELECT p.person_id FROM person p WHERE p.person_id = ANY($2)
-        AND NOT EXISTS (SELECT FROM incident_notice n WHERE n.incident_id = $1 AND n.person_id = p.person_id)
+        AND NOT EXISTS (SELECT FROM incident_notice n WHERE n.incident_id = $1 AND n.person_id = p.person_id
+                        AND (n.outcome IS NULL OR n.outcome NOT IN {_NOT_REACHED}))
 ), letters AS (
     INSERT INTO mail (kind, person_id, facts) SELECT $3, person_id, $4::jsonb FROM wanted WHERE $5
     RETURNING mail_id, person_id
@@ -29,13 +34,15 @@ WITH wanted AS (
 INSERT INTO incident_notice (incident_id, person_id, way, mail_id)
 SELECT $1, w.person_id, CASE WHEN $5 THEN 'mail' ELSE 'banner' END, l.mail_id
 FROM wanted w LEFT JOIN letters l USING (person_id)
+ON CONFLICT (incident_id, person_id) DO UPDATE SET way = excluded.way, mail_id = excluded.mail_id,
+    queued_at = excluded.queued_at, ended_at = NULL, outcome = NULL
 """
 _OF_ACCOUNT: Final = """
 SELECT i.* FROM incident i JOIN incident_account a USING (incident_id)
 WHERE a.account_id = $1 AND ($2::bigint IS NULL OR i.incident_id < $2) ORDER BY i.incident_id DESC LIMIT $3
 """
-_NOTICES: Final = """
-SELECT n.notice_id, p.email, n.way, n.queued_at, n.ended_at, n.outcome FROM incident_notice n
+_NOTICES: Final = f"""
+SELECT n.notice_id, p.email, n.way, n.queued_at, n.ended_at, n.outcome, {_BY_BANNER} AS by_banner FROM incident_notice n
 LEFT JOIN person p USING (person_id) WHERE n.incident_id = $1 AND n.notice_id > $2 ORDER BY n.notice_id LIMIT $3
 """
 FIELDS: Final = ("title", "nature", "consequences", "measures", "authority_notified_at")
@@ -51,6 +58,7 @@ class Notice:
     queued_at: datetime.datetime
     ended_at: datetime.datetime | None
     outcome: str | None
+    by_banner: bool  # nothing else tells them, and they have not read it
 
 
 async def open_(
@@ -162,6 +170,8 @@ async def notify(
 ) -> int:
     """Queue a letter to each of these who was not told before, or show a banner where no mail is sent; how many.
 
+    Whom no letter reached was not told.
+
     `account_ids`: the accounts it reached, whose own people see it from now on.
     """
     facts = msgspec.json.encode({"incident_id": incident_id}).decode()
@@ -194,12 +204,12 @@ async def notices(pool: Pool, incident_id: int, after: int = 0, limit: int | Non
 
 
 async def unread(pool: Pool) -> dict[int, list[str]]:
-    """The addresses of whom open incidents are told by a banner alone and who have not read it, by incident."""
+    """The addresses of whom a banner alone tells of open incidents and who have not read it, by incident."""
     with store_errors("list the notices"):
         rows = await pool.fetch(
             "SELECT incident_id, array_agg(p.email ORDER BY p.email) AS emails FROM incident_notice n"
             " JOIN person p USING (person_id) JOIN incident i USING (incident_id)"
-            " WHERE n.way = 'banner' AND n.ended_at IS NULL AND i.closed_at IS NULL GROUP BY 1"
+            f" WHERE {_BY_BANNER} AND i.closed_at IS NULL GROUP BY 1"
         )
     return {row["incident_id"]: row["emails"] for row in rows}
 
@@ -208,8 +218,7 @@ async def banners(pool: Pool, person_id: uuid.UUID) -> list[Incident]:
     """The incidents that this person was to be told of here and has not confirmed yet."""
     with store_errors("look for notices"):
         rows = await pool.fetch(
-            f"{_SELECT} JOIN incident_notice n USING (incident_id)"
-            " WHERE n.person_id = $1 AND n.ended_at IS NULL AND n.way = 'banner' ORDER BY 1",
+            f"{_SELECT} JOIN incident_notice n USING (incident_id) WHERE n.person_id = $1 AND {_BY_BANNER} ORDER BY 1",
             person_id,
         )
     return [_incident(row) for row in rows]
@@ -219,8 +228,8 @@ async def confirm_banner(pool: Pool, person_id: uuid.UUID, incident_id: int) -> 
     """The person has read it."""
     with store_errors("note that a notice was read"):
         await pool.execute(
-            "UPDATE incident_notice SET ended_at = now(), outcome = 'read' WHERE incident_id = $1 AND person_id = $2"
-            " AND way = 'banner' AND ended_at IS NULL",
+            "UPDATE incident_notice n SET ended_at = now(), outcome = 'read' WHERE incident_id = $1 AND person_id = $2"
+            f" AND {_BY_BANNER}",
             incident_id,
             person_id,
         )

@@ -77,7 +77,7 @@ async def test_operators_see_whom_to_write_to(opened: Open, database: Pool) -> N
     assert "eve@example.org" not in seen.said
     await incidents.notify(database, services_behind(browser).settings, number, NOW)
     seen = await browser.get("/incidents")
-    assert all(words in seen.said for words in ("No mail goes out", "ada@example.org", "eve@example.org"))
+    assert all(words in seen.said for words in ("No letter has reached", "ada@example.org", "eve@example.org"))
     (read,) = await audit.newest(database, 9, act="operator.read")
     assert (read.actor, read.object_id) == (f"console:{ada}", "incidents.addresses")
     await incidents.confirm_banner(database, eve, number)

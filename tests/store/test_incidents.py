@@ -173,6 +173,39 @@ async def test_without_mail_a_banner_waits_for_each(used: Pool) -> None:
     assert await used.fetchval("SELECT count(*) FROM mail") == 0
 
 
+@pytest.mark.parametrize("outcome", ["given_up", "refused", "unknown"])
+async def test_whom_no_letter_reached_is_told_otherwise(used: Pool, outcome: str) -> None:
+    """By a banner and in the list of addresses, until they have read it or another letter went."""
+    number = await entered(used, **TEXTS)
+    ada: uuid.UUID = await used.fetchval("SELECT person_id FROM person WHERE email = 'ada@example.org'")
+    assert await incidents.notify(used, number, [ada], by_mail=True) == 1
+    assert (await incidents.banners(used, ada), await incidents.unread(used)) == ([], {}), "the letter is under way"
+    assert (letter := await mail.claim(used)) is not None
+    await mail.close(used, letter.mail_id, outcome)
+    assert [one.incident_id for one in await incidents.banners(used, ada)] == [number]
+    assert await incidents.unread(used) == {number: ["ada@example.org"]}
+    assert await incidents.notify(used, number, [ada], by_mail=True) == 1, "once more"
+    assert await incidents.banners(used, ada) == []
+    assert (letter := await mail.claim(used)) is not None
+    await mail.close(used, letter.mail_id, outcome)
+    await incidents.confirm_banner(used, ada, number)
+    assert (await incidents.banners(used, ada), await incidents.unread(used)) == ([], {})
+    assert await incidents.notify(used, number, [ada], by_mail=True) == 0
+    assert [(one.way, one.outcome) for one in await incidents.notices(used, number)] == [("mail", "read")]
+
+
+async def test_who_has_left_the_account_since_is_told_as_well(used: Pool) -> None:
+    """The member whose key was used then, by an upstream or in the table; what the others have is not theirs."""
+    eve = await make_person(used, "gone@example.org")
+    await apikeys.create(used, LOOKUP, "ada", "k", bcrypt_cost=4)
+    await used.execute("UPDATE api_key SET key_id = 'key000000000', status = 'revoked', person_id = $1", eve)
+    for kind, name in (("upstream", "often"), ("key", "key000000000"), ("table", "usage")):
+        found = await reached(used, kind, name, 2, 0)
+        assert "gone@example.org" in [person.email for person in found.people], kind
+    await used.execute("UPDATE api_key SET key_id = 'key999999999'")
+    assert "gone@example.org" not in [each.email for each in (await reached(used, "upstream", "often", 2, 0)).people]
+
+
 async def test_drafts_say_what_is_known_and_leave_the_rest_open(used: Pool) -> None:
     """Numbers from the tables; what nobody stated is a gap; late ones ask for the reason."""
     number = await entered(used)
