@@ -26,6 +26,13 @@ WHERE a.created_at < $1
                          OR p.restricted_at IS NOT NULL))
 ORDER BY a.account_id
 """
+# Our mail did not go out: that is no notice. One that was refused for good is: an address that is gone keeps no data.
+_NOT_TOLD: Final = """
+UPDATE account a SET idle_notice_at = NULL WHERE idle_notice_at IS NOT NULL AND (
+    SELECT bool_and(coalesce(l.outcome IN ('given_up', 'unknown'), false)) FROM mail l
+    JOIN membership m ON m.person_id = l.person_id AND m.account_id = a.account_id AND m.role = 'owner'
+    WHERE l.kind = $1 AND l.queued_at >= a.idle_notice_at)
+"""
 # People whom only such an account kept here.
 _LEFT_ALONE: Final = """
 SELECT person_id FROM person p WHERE person_id = ANY($1) AND coalesce(last_seen_at, created_at) < $2 AND NOT operator
@@ -54,10 +61,14 @@ async def _listed(connection: Connection, line: datetime) -> list[Idle]:
 
 
 async def tell_owners(pool: Pool, now: datetime, idle_days: int, notice_days: int) -> int:
-    """Queue a letter to the owners of each that was not told, once; forget the notice of those used since; how many."""
+    """Queue a letter to the owners of each that was not told, once; how many.
+
+    Forgotten is the notice of those used since, and of those whose letters did not go out.
+    """
     told = 0
     with store_errors("tell owners of accounts that nobody uses"):
         async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(_NOT_TOLD, LETTER)
             found = await _listed(connection, now - timedelta(days=idle_days))
             await connection.execute(
                 "UPDATE account SET idle_notice_at = NULL WHERE idle_notice_at IS NOT NULL AND account_id <> ALL($1)",

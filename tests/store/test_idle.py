@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from luntrex_proxy.store import holds, idle, mail
 from luntrex_proxy.store.database import Pool
 from tests.people import make_person
@@ -50,6 +52,28 @@ async def test_told_then_erased(database: Pool, tmp_path: Path) -> None:
     assert await database.fetchval("SELECT array_agg(name ORDER BY name) FROM account") == ["seen", "used"]
     left = {row[0] for row in await database.fetch("SELECT person_id FROM person")}
     assert (owner in left, member in left, len(left)) == (True, False, 2)
+
+
+@pytest.mark.parametrize(("outcome", "erased"), [("given_up", 0), ("unknown", 0), ("refused", 1), ("sent", 1)])
+async def test_nobody_is_erased_who_could_not_be_told(database: Pool, tmp_path: Path, outcome: str, erased: int) -> None:
+    """While our mail does not go out the notice is given anew; an address that is gone cannot keep data for ever."""
+    now: datetime = await database.fetchval("SELECT now()")
+    await make_person(database, acme="owner")
+    for table in ("account", "membership", "person"):
+        await database.execute(f"UPDATE {table} SET created_at = now() - interval '900 days'")
+    assert await idle.tell_owners(database, now, IDLE, NOTICE) == 1
+    assert (letter := await mail.claim(database)) is not None
+    await mail.close(database, letter.mail_id, outcome)
+    tomorrow, later = now + timedelta(days=1), now + timedelta(days=NOTICE + 2)
+    assert await idle.tell_owners(database, tomorrow, IDLE, NOTICE) == 1 - erased
+    assert await idle.erase_idle(database, tmp_path, now + timedelta(days=NOTICE), IDLE, NOTICE, 2192) == erased
+    if not erased:
+        assert (letter := await mail.claim(database)) is not None
+        assert letter.facts["erased_on"] == (tomorrow + timedelta(days=NOTICE)).date().isoformat()
+        await mail.close(database, letter.mail_id, "sent")
+        await database.execute("DELETE FROM mail")
+        assert await idle.tell_owners(database, later, IDLE, NOTICE) == 0
+        assert await idle.erase_idle(database, tmp_path, later, IDLE, NOTICE, 2192) == 1
 
 
 async def test_who_comes_back_keeps_it(database: Pool, tmp_path: Path) -> None:
