@@ -12,9 +12,11 @@ import structlog
 
 from luntrex_proxy.control import clocks, rights
 from luntrex_proxy.observe import logs
-from luntrex_proxy.store import erasing, scrubbing
+from luntrex_proxy.retaining import SteadyClock
+from luntrex_proxy.store import erasing, keeping, scrubbing
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import StoreUnavailableError
+from luntrex_proxy.store.keeping import ClockError
 from luntrex_proxy.store.tombstones import TOMBSTONE_FILE
 
 _EVERY_S = 5.0
@@ -33,6 +35,7 @@ class Rights:
         self._audit_days = audit_days
         self._new_segment = new_segment
         self._graves = (-1, -1)
+        self._clock, self._waits = SteadyClock(), False
         self._due: dict[str, datetime] = {}
 
     def due_s(self) -> dict[str, float]:
@@ -64,7 +67,7 @@ class Rights:
 
     async def round(self) -> None:
         """What a few seconds do."""
-        await rights.carry_out_due(self._pool, self._state_directory, _now(), self._audit_days)
+        await self._erase_due()
         if await self._seen() != self._graves:  # somebody was erased meanwhile, here or by another process
             await erasing.catch_up(self._pool, self._state_directory, _now(), self._audit_days)
             self._new_segment()
@@ -73,6 +76,20 @@ class Rights:
         self._due = await clocks.next_due(self._pool)
         for request, stage in await rights.warnings(self._pool, _now()):
             log.warning("luntrex.right_is_due", request_id=str(request.request_id), state=stage.value)
+
+    async def _erase_due(self) -> None:
+        """Whoever has time to think keeps it when the clock has jumped; then as with retention (retaining.py)."""
+        try:
+            if not self._clock.is_proven():
+                await keeping.check_clock(self._pool, _now())
+        except ClockError as error:
+            if not self._waits:
+                log.warning("luntrex.erasures_wait", reason="clock", hint=str(error)[:256])
+            self._waits = True
+            return
+        self._waits = False
+        now = await keeping.believed(self._pool, _now())
+        await rights.carry_out_due(self._pool, self._state_directory, now, self._audit_days)
 
     async def _scrub(self) -> None:
         await scrubbing.scrub_quarantine(self._pool, self._state_directory / "spool")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from luntrex_proxy import righting
 from luntrex_proxy.control import children, rights
 from luntrex_proxy.core.rights import Law
 from luntrex_proxy.observe.metrics import Metrics
+from luntrex_proxy.retaining import SteadyClock
 from luntrex_proxy.righting import Rights
 from luntrex_proxy.store import childreports, incidents
 from luntrex_proxy.store.database import Pool
@@ -48,3 +50,24 @@ async def test_the_nearest_end_of_each_clock_is_a_metric(database: Pool, tmp_pat
     await kept.round()
     assert kept.due_s().keys() == {"gdpr", "lgpd", "child_erasure"}
     assert kept.due_s()["lgpd"] == pytest.approx(-5 * 86_400, abs=60)
+
+
+async def test_a_jump_of_the_clock_erases_nobody(
+    database: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours alone, or that of the database's machine too: the time to think lasts until the clock is proven right."""
+    now = datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
+    person = await make_person(database)
+    await rights.ask_erasure(database, person, now, 7 * DAY)
+    kept = Rights(database, tmp_path, 2192)
+    with monkeypatch.context() as patch:
+        patch.setattr(righting, "_now", lambda: now + 8 * DAY)
+        await kept.round()
+    assert await database.fetchval("SELECT count(*) FROM person") == 1, "the database says otherwise"
+    await database.execute("UPDATE rights_request SET act_at = now() - interval '1 day'")
+    await database.execute("UPDATE retention_run SET succeeded_at = now() - interval '8 days'")
+    await kept.round()
+    assert await database.fetchval("SELECT count(*) FROM person") == 1, "eight days in one night"
+    monkeypatch.setattr(SteadyClock, "is_proven", lambda _: True)
+    await kept.round()
+    assert await database.fetchval("SELECT count(*) FROM person") == 0
