@@ -14,17 +14,17 @@ ERASE_WITHIN_H: Final = 72
 RELATIONS: Final = ("parent", "self", "school", "other")
 _SELECT: Final = (
     "SELECT r.report_id, r.reported_address, r.relation, r.received_at, r.person_id, r.decided_at, r.decision,"
-    " r.erase_due_at, r.ended_at, EXISTS (SELECT FROM person p WHERE p.email = r.reported_address) AS is_known"
-    " FROM child_report r"
+    " r.erase_due_at, r.ended_at, r.person_id IS NOT NULL OR EXISTS (SELECT FROM person p"
+    " WHERE p.email = r.reported_address) AS is_known FROM child_report r"
 )
 _CLOCK_RUNS: Final = "(r.decision IS NOT DISTINCT FROM 'confirmed' AND r.ended_at IS NULL)"
 # What the form was told is not needed any longer than until the end.
-_END: Final = "ended_at = now(), reported_address = NULL, reporter_address = NULL"
+_END: Final = "ended_at = now(), reported_address = NULL, reporter_address = NULL, person_id = NULL"
 
 
 @dataclass(frozen=True, slots=True)
 class ChildReport:
-    """One report. `is_known`: somebody has the address that was reported."""
+    """One report. `is_known`: somebody has the address that was reported, or had it when the report came."""
 
     report_id: uuid.UUID
     reported_address: str | None
@@ -49,8 +49,8 @@ async def receive(pool: Pool, reported: str, reporter: str | None, relation: str
     with store_errors("take the report"):
         async with pool.acquire() as connection, connection.transaction():
             report_id = await connection.fetchval(
-                "INSERT INTO child_report (reported_address, reporter_address, relation) VALUES ($1, $2, $3)"
-                " RETURNING report_id",
+                "INSERT INTO child_report (reported_address, reporter_address, relation, person_id)"
+                " VALUES ($1, $2, $3, (SELECT person_id FROM person WHERE email = $1)) RETURNING report_id",
                 reported,
                 reporter,
                 relation,
@@ -111,7 +111,8 @@ async def confirm(pool: Pool, report_id: uuid.UUID) -> tuple[uuid.UUID, datetime
             row = await connection.fetchrow(
                 "UPDATE child_report r SET decision = 'confirmed', decided_at = now(), decided_by = $2,"
                 " person_id = p.person_id, erase_due_at = now() + make_interval(hours => $3)"
-                " FROM person p WHERE r.report_id = $1 AND r.decision IS NULL AND p.email = r.reported_address"
+                " FROM person p WHERE r.report_id = $1 AND r.decision IS NULL AND p.person_id ="
+                " coalesce(r.person_id, (SELECT person_id FROM person WHERE email = r.reported_address))"
                 " RETURNING p.person_id, p.email, r.erase_due_at",
                 report_id,
                 audit.actor_way(),

@@ -92,6 +92,23 @@ async def test_a_confirmed_report_ends_in_erasure(opened: Open, database: Pool, 
     assert {"child_report.received", "child_report.confirmed", "child_report.erased", "person.suspended"} <= acts
 
 
+async def test_another_address_is_no_way_out_of_a_report(opened: Open, database: Pool) -> None:
+    """Whose the address was when the report came is who is meant, also when somebody else has it by now."""
+    kid = await make_person(database, KID)
+    report_id = await reported(opened, KID)
+    await database.execute("UPDATE person SET email = 'k@example.org' WHERE person_id = $1", kid)
+    other = await make_person(database, KID)
+    assert (await childreports.get(database, report_id)).is_known
+    await children.confirm(database, report_id, NOW)
+    found = dict(await database.fetch("SELECT person_id, status FROM person"))
+    assert found == {kid: "suspended", other: "active"}
+    assert await database.fetchval("SELECT address FROM mail WHERE kind = 'child_erasure'") == "k@example.org"
+    await reported(opened, KID)
+    (mistaken,) = [one.report_id for one in await childreports.list_all(database) if one.decision is None]
+    await childreports.dismiss(database, mistaken)
+    assert (await childreports.get(database, mistaken)).person_id is None, "nothing of it stays with anybody"
+
+
 async def test_many_reports_are_not_many_letters(database: Pool) -> None:
     """To the operators: whoever sends them from many networks fills the list, which shows all, and no mailbox."""
     await make_person(database, "root@example.org", operator=True)

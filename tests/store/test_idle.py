@@ -55,7 +55,9 @@ async def test_told_then_erased(database: Pool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "erased"), [("given_up", 0), ("unknown", 0), ("refused", 1), ("sent", 1)])
-async def test_nobody_is_erased_who_could_not_be_told(database: Pool, tmp_path: Path, outcome: str, erased: int) -> None:
+async def test_nobody_is_erased_who_could_not_be_told(
+    database: Pool, tmp_path: Path, outcome: str, erased: int
+) -> None:
     """While our mail does not go out the notice is given anew; an address that is gone cannot keep data for ever."""
     now: datetime = await database.fetchval("SELECT now()")
     await make_person(database, acme="owner")

@@ -24,7 +24,7 @@ class ReportShown(Shown):
 
     id: uuid.UUID
     reported_address: str | None
-    is_known: bool = Field(description="Whether somebody here has that address.")
+    is_known: bool = Field(description="Whether somebody here has that address, or had it when the report came.")
     relation: Literal["parent", "self", "school", "other"] = Field(description="Who reports.")
     received_at: datetime
     decision: Literal["confirmed", "dismissed"] | None
