@@ -16,6 +16,7 @@ from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.once import claimed
 
+# ruff: noqa: S608 -- statements of constants of this file
 LETTER: Final = "incident"  # the kind of the letter; the trigger `mail_proves_notice` knows it too
 _SELECT: Final = "SELECT i.* FROM incident i"
 # How a letter ends of which nobody can say that its person has it.
@@ -105,7 +106,7 @@ async def change(pool: Pool, incident_id: int, changes: Mapping[str, str | datet
             if isinstance(told_at, datetime.datetime):
                 await _refuse_ahead(connection, told_at)
             row = await connection.fetchrow(
-                f"UPDATE incident SET {places} WHERE incident_id = $1 RETURNING *",  # noqa: S608 -- names of FIELDS
+                f"UPDATE incident SET {places} WHERE incident_id = $1 RETURNING *",
                 incident_id,
                 *(changes[name] for name in columns),
             )

@@ -64,13 +64,15 @@ async def test_nobody_is_erased_who_could_not_be_told(
     for table in ("account", "membership", "person"):
         await database.execute(f"UPDATE {table} SET created_at = now() - interval '900 days'")
     assert await idle.tell_owners(database, now, IDLE, NOTICE) == 1
-    assert (letter := await mail.claim(database)) is not None
+    letter = await mail.claim(database)
+    assert letter is not None
     await mail.close(database, letter.mail_id, outcome)
     tomorrow, later = now + timedelta(days=1), now + timedelta(days=NOTICE + 2)
     assert await idle.tell_owners(database, tomorrow, IDLE, NOTICE) == 1 - erased
     assert await idle.erase_idle(database, tmp_path, now + timedelta(days=NOTICE), IDLE, NOTICE, 2192) == erased
     if not erased:
-        assert (letter := await mail.claim(database)) is not None
+        letter = await mail.claim(database)
+        assert letter is not None
         assert letter.facts["erased_on"] == (tomorrow + timedelta(days=NOTICE)).date().isoformat()
         await mail.close(database, letter.mail_id, "sent")
         await database.execute("DELETE FROM mail")

@@ -180,13 +180,15 @@ async def test_whom_no_letter_reached_is_told_otherwise(used: Pool, outcome: str
     ada: uuid.UUID = await used.fetchval("SELECT person_id FROM person WHERE email = 'ada@example.org'")
     assert await incidents.notify(used, number, [ada], by_mail=True) == 1
     assert (await incidents.banners(used, ada), await incidents.unread(used)) == ([], {}), "the letter is under way"
-    assert (letter := await mail.claim(used)) is not None
+    letter = await mail.claim(used)
+    assert letter is not None
     await mail.close(used, letter.mail_id, outcome)
     assert [one.incident_id for one in await incidents.banners(used, ada)] == [number]
     assert await incidents.unread(used) == {number: ["ada@example.org"]}
     assert await incidents.notify(used, number, [ada], by_mail=True) == 1, "once more"
     assert await incidents.banners(used, ada) == []
-    assert (letter := await mail.claim(used)) is not None
+    letter = await mail.claim(used)
+    assert letter is not None
     await mail.close(used, letter.mail_id, outcome)
     await incidents.confirm_banner(used, ada, number)
     assert (await incidents.banners(used, ada), await incidents.unread(used)) == ([], {})
