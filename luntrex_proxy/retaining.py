@@ -13,7 +13,7 @@ from luntrex_proxy.observe.metrics import Metrics
 from luntrex_proxy.settings.retention import RetentionPeriods
 from luntrex_proxy.store import aging, idle, keeping
 from luntrex_proxy.store.database import Pool
-from luntrex_proxy.store.keeping import ALARM, DAILY, JUMP, ClockError
+from luntrex_proxy.store.keeping import ALARM, DAILY, ClockError, SteadyClock
 from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.retention import Dropped, drop_old
 
@@ -21,20 +21,6 @@ _EVERY_S = 3600.0
 _DROPPED_AT_ONCE_DAYS = 7  # in an hour; `retention run` has no such bound
 
 log = structlog.get_logger()
-
-
-class SteadyClock:
-    """Whether the wall clock went as the monotonic one did for a day: then it is right whatever the last run says."""
-
-    def __init__(self) -> None:
-        self._wall_s, self._steady_s = time.time(), time.monotonic()
-
-    def is_proven(self) -> bool:
-        """Whether it is. A jump of more than two days begins the day anew."""
-        wall_s, steady_s = time.time(), time.monotonic()
-        if abs((wall_s - self._wall_s) - (steady_s - self._steady_s)) > JUMP.total_seconds():
-            self._wall_s, self._steady_s = wall_s, steady_s
-        return steady_s - self._steady_s >= DAILY.total_seconds()
 
 
 class Retention:

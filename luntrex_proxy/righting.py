@@ -12,11 +12,10 @@ import structlog
 
 from luntrex_proxy.control import clocks, rights
 from luntrex_proxy.observe import logs
-from luntrex_proxy.retaining import SteadyClock
 from luntrex_proxy.store import erasing, keeping, scrubbing
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import StoreUnavailableError
-from luntrex_proxy.store.keeping import ClockError
+from luntrex_proxy.store.keeping import ClockError, SteadyClock
 from luntrex_proxy.store.tombstones import TOMBSTONE_FILE
 
 _EVERY_S = 5.0
@@ -78,7 +77,7 @@ class Rights:
             log.warning("luntrex.right_is_due", request_id=str(request.request_id), state=stage.value)
 
     async def _erase_due(self) -> None:
-        """Whoever has time to think keeps it when the clock has jumped; then as with retention (retaining.py)."""
+        """Whoever has time to think keeps it when the clock has jumped; then as with retention (keeping.py)."""
         try:
             if not self._clock.is_proven():
                 await keeping.check_clock(self._pool, _now())

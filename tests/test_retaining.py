@@ -8,10 +8,10 @@ import pytest
 
 from luntrex_proxy import retaining
 from luntrex_proxy.observe.metrics import Metrics
-from luntrex_proxy.retaining import Retention, SteadyClock
+from luntrex_proxy.retaining import Retention
 from luntrex_proxy.settings.retention import RetentionPeriods
 from luntrex_proxy.store.database import Pool
-from luntrex_proxy.store.keeping import ClockError
+from luntrex_proxy.store.keeping import ClockError, SteadyClock
 from tests.people import make_person
 from tests.postgres import database, database_dsn, postgres_dsn
 

@@ -11,10 +11,10 @@ from luntrex_proxy import righting
 from luntrex_proxy.control import children, rights
 from luntrex_proxy.core.rights import Law
 from luntrex_proxy.observe.metrics import Metrics
-from luntrex_proxy.retaining import SteadyClock
 from luntrex_proxy.righting import Rights
 from luntrex_proxy.store import childreports, incidents
 from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.keeping import SteadyClock
 from tests.people import make_person
 from tests.postgres import database, database_dsn, postgres_dsn
 

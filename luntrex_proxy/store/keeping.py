@@ -4,6 +4,7 @@ The daemon runs it once a day, `retention run` at any time. `retention_run` says
 """
 
 import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -38,6 +39,20 @@ class Run:
 
 class ClockError(RefusedError):
     """The time is too far from that of the last run: nothing is dropped until somebody has looked at the clock."""
+
+
+class SteadyClock:
+    """Whether the wall clock went as the monotonic one did for a day: then it is right whatever the last run says."""
+
+    def __init__(self) -> None:
+        self._wall_s, self._steady_s = time.time(), time.monotonic()
+
+    def is_proven(self) -> bool:
+        """Whether it is. A jump of more than two days begins the day anew."""
+        wall_s, steady_s = time.time(), time.monotonic()
+        if abs((wall_s - self._wall_s) - (steady_s - self._steady_s)) > JUMP.total_seconds():
+            self._wall_s, self._steady_s = wall_s, steady_s
+        return steady_s - self._steady_s >= DAILY.total_seconds()
 
 
 async def run(
