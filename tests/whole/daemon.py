@@ -26,6 +26,7 @@ import yaml
 
 from tests.spying import outside, sitecustomize
 from tests.upstreams.loop_thread import LoopThread
+from tests.whole.verbs import run_verb
 
 REPOSITORY = Path(__file__).parents[2]
 READY_SECONDS = 60
@@ -127,6 +128,7 @@ class Daemon:
             self.account = "tests"
             self.cli("accounts", "create", self.account, "--json")
             self.key = self.make_key("first")["key"]
+            self._wait_known(time.monotonic())
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start and do not wait."""
@@ -157,6 +159,12 @@ class Daemon:
                 raise AssertionError(f"the daemon did not start ({why}):\n{said}")
             time.sleep(0.03)
         self._starts_seen = self._starts()
+
+    def _wait_known(self, since: float) -> None:
+        """Until what the daemon knows of keys is from after this moment; no request is spent on it."""
+        while self.metric("luntrex_revocation_lag_seconds") >= time.monotonic() - since:
+            assert time.monotonic() - since < READY_SECONDS
+            time.sleep(0.03)
 
     def _starts(self) -> int:
         """How often `serve` announced itself at this terminal."""
@@ -199,15 +207,8 @@ class Daemon:
 
     def cli(self, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a verb of the command line against this configuration."""
-        done = subprocess.run(
-            [sys.executable, "-m", "luntrex_proxy", *arguments],
-            cwd=self.directory,
-            env=self.environment | {"LUNTREX_CONFIG": str(self.config)},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        environment = self.environment | {"LUNTREX_CONFIG": str(self.config)}
+        done = run_verb(arguments, environment, self.directory, stdin)
         if check:
             assert done.returncode == 0, f"{arguments}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
