@@ -41,8 +41,9 @@ def sealed(servers: LoopThread) -> Iterator[Scene]:
 
 
 def configure(daemon: Daemon, kms: FrontedKms, key_id: str) -> None:
-    """From the next start, and for every verb: the wrapping key is in KMS."""
+    """From the next start, and for every verb: the wrapping key is in KMS, as strict demands it."""
     whole = yaml.safe_load(daemon.config.read_text())
+    whole["security"] = {"policy": "strict"}
     whole["sealing"] = {"kms": {"key_id": key_id, "region": REGION, "endpoint": kms.endpoint}}
     daemon.config.write_text(yaml.safe_dump(whole))
 
@@ -80,6 +81,7 @@ def test_moved_to_kms_under_load_and_served_without_it(sealed: Scene, kms: Front
     kms.come_back()
     daemon.start()
     assert sent_key(sealed) == SECOND
+    assert f"pepper, audit.key in {daemon.state} are plain files" in daemon.stderr.read_text(), "told to who is strict"
     said = daemon.stderr.read_text() + daemon.stdout.read_text() + str(kms.asked)
     assert FIRST not in said
     assert SECOND not in said
