@@ -74,8 +74,8 @@ _ROWS = (
     Row(
         "policy_excludes",
         403,
-        "The privacy policy excludes every upstream of this model for this attribute; the operator can state it with "
-        "the upstream or widen the policy.",
+        "The privacy policy excludes every upstream of this model for this attribute. It can be widened; training "
+        "needs the account's consent.",
     ),
     Row(
         "policy_forbids",

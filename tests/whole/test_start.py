@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anthropic
+import openai
 import pytest
 
 from tests.upstreams.simulated import SimulatedUpstream
@@ -68,6 +69,15 @@ class Serve:
         """A verb in the same environment."""
         command = [sys.executable, "-m", "luntrex_proxy", *arguments]
         return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60)
+
+    def agree_to_training(self) -> None:
+        """Nothing is known of a server at another base URL, so whose account it is has to agree; the daemon knows."""
+        agreed = self.cli("consents", "give", "default", "training")
+        assert agreed.returncode == 0, agreed.stderr
+        since = time.monotonic()
+        while _lag_s(self.control_port) >= time.monotonic() - since:
+            assert time.monotonic() - since < START_SECONDS
+            time.sleep(0.02)
 
     def stop(self, sign: signal.Signals = signal.SIGINT) -> int:
         """End it and return its exit status."""
@@ -205,6 +215,9 @@ def test_provider_keys_in_the_environment_are_enough(place: Path, simulator: Sim
         keys = KEY.findall(serve.printed)
         assert len(set(keys)) == 1
         client, claude = calls.openai_client(serve.url, keys[0]), calls.anthropic_client(serve.url, keys[0])
+        with pytest.raises(openai.PermissionDeniedError, match="needs the account's consent"):
+            client.chat.completions.create(model="demo-small", messages=SAID)  # type: ignore[arg-type] -- as above
+        serve.agree_to_training()
         assert client.chat.completions.create(model="demo-small", messages=SAID).choices[0].message.content  # type: ignore[arg-type] -- as above
         assert claude.messages.create(model="demo-claude", max_tokens=9, messages=SAID).usage.output_tokens == 9  # type: ignore[arg-type] -- as above
         with pytest.raises(anthropic.NotFoundError):
@@ -214,6 +227,11 @@ def test_provider_keys_in_the_environment_are_enough(place: Path, simulator: Sim
         assert simulator.secret not in serve.printed + serve.err.read_text()
     finally:
         serve.kill()
+
+
+def _lag_s(control_port: int) -> float:
+    """How old what the daemon knows of accounts is."""
+    return float(re.findall(rb"^luntrex_revocation_lag_seconds (\S+)$", get(control_port, "/metrics")[1], re.M)[0])
 
 
 def assert_one_sentence(said: str) -> None:

@@ -90,6 +90,7 @@ def test_provider_keys_of_anthropic_alone_print_a_line_that_works(place: Path, s
     serve = Serve(place, ANTHROPIC_API_KEY=simulator.secret, ANTHROPIC_BASE_URL=base_url, **stated)
     try:
         serve.start()
+        serve.agree_to_training()
         line = curl_lines(serve.printed)
         assert "/v1/messages" in line
         line = line.replace("claude-haiku-4-5", "demo-claude")
