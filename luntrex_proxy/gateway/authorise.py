@@ -15,9 +15,11 @@ POLICY_HEADER = b"x-luntrex-policy"
 
 
 class Permit(msgspec.Struct, frozen=True, eq=False):
-    """Proof that this caller may use this model, within this policy."""
+    """Proof that this caller may have this call, with these fields, answered by this model within this policy."""
 
     caller: Caller
+    call: Call
+    fields: Fields | None  # None: a request without a body
     model: str  # the client's string: for routing only, never recorded
     resolution: Resolution
     policy: Policy
@@ -58,7 +60,7 @@ def authorise(
     field = None if fields is None or fields.dull else forbidden_field(call.route, fields, policy)
     if field is not None:
         raise Refusal("policy_forbids", field)
-    return Permit(caller, model, resolution, policy)
+    return Permit(caller, call, fields, model, resolution, policy)
 
 
 def _narrowed(policy: Policy, header: bytes) -> Policy:

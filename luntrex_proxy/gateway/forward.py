@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from operator import length_hint
 
 from luntrex_proxy.core.health import Verdict
 from luntrex_proxy.core.ledger import LedgerFullError
@@ -17,7 +16,6 @@ from luntrex_proxy.core.retrying import (
     retry_after_s,
     verdict_on,
 )
-from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.jsonbody import read_answer
 from luntrex_proxy.core.wire.refused import read_error_body, read_error_event
 from luntrex_proxy.core.wire.streams import stream_reader
@@ -34,15 +32,7 @@ _ERROR_BYTES = 8192  # a longer body with status 200 is not searched for an erro
 _LOOK_AGAIN_S = 0.25  # at a stream whose head came long before its first event
 
 
-async def forward(
-    call: Call,
-    permit: Permit,
-    targets: Sequence[Target],
-    body: bytes,
-    fields: Fields | None,
-    draft: Draft,
-    routing: Routing,
-) -> Answer:
+async def forward(permit: Permit, targets: Sequence[Target], body: bytes, draft: Draft, routing: Routing) -> Answer:
     """The first willing target's answer, as far as it takes to decide on it. Raises Refusal.
 
     Takes a `Permit`: nothing is forwarded that `authorise` has not let through.
@@ -50,28 +40,22 @@ async def forward(
     draft.ending = UPSTREAM_FAILED
     retries = routing.retries
     retries.requests += 1
-    left = iter(targets)
     refused: tuple[Target, Answer] | None = None
     full = False
-    for target in left:
-        health, origin = target.upstream.health, target.upstream.origin
-        if draft.attempts >= retries.tries:
-            break
-        if health.troubled and not health.admit(origin.now, draft.request_id):
+    for target in targets:
+        upstream = target.upstream
+        health, origin = upstream.health, upstream.origin
+        if draft.attempts >= retries.tries or (health.troubled and not health.admit(origin.now, draft.request_id)):
             continue
         draft.attempts += 1
-        draft.upstream = target.upstream.name
+        draft.upstream = upstream.name
         connection = origin.take()
         if connection is None:
-            # Who can't be connected to was sent nothing and is at no expense, so it costs no retry budget, which keeps
-            # load from multiplying. `tries` bounds such attempts, and after a few the breaker does.
-            try:
-                connection = await _connect(target, targets, draft.request_id)
-            except OriginFullError:
-                full = True
+            connection, is_full = await _connect(target, targets, draft.request_id)
+            full = full or is_full
             if connection is None:
                 continue
-        answer = _send(call, permit, target, connection, body, fields, draft, routing)
+        answer = _send(permit, target, connection, body, draft, routing)
         if target.speed is None:
             await answer.decided()
             _read_whole(answer)
@@ -82,20 +66,21 @@ async def forward(
                 health.answers(draft.request_id)
             return answer
         _heed_wish(answer, target, permit)
-        if not _was_refused_whole(answer) or not length_hint(left) or not _may_go_on(call, draft, retries):
+        if target is targets[-1] or not _was_refused_whole(answer) or not _may_go_on(permit.call, draft, retries):
             return answer
         refused = target, answer
         conclude(draft)
-    if refused is None:
-        raise _nobody_reached(draft, full)
-    draft.upstream = refused[0].upstream.name
-    return refused[1]  # it says more than that nobody else was there
+    return _what_was_said(draft, refused, full)
 
 
-def _nobody_reached(draft: Draft, full: bool) -> Refusal:
+def _what_was_said(draft: Draft, refused: tuple[Target, Answer] | None, full: bool) -> Answer:
+    """When no target took the request: the last refusal, which says more than that nobody else was there."""
+    if refused is not None:
+        draft.upstream = refused[0].upstream.name
+        return refused[1]
     if not draft.attempts:
-        return Refusal("no_upstream")
-    return Refusal("overloaded" if full else "upstream_unreachable")
+        raise Refusal("no_upstream")
+    raise Refusal("overloaded" if full else "upstream_unreachable")
 
 
 def conclude(draft: Draft) -> None:
@@ -124,8 +109,14 @@ def conclude(draft: Draft) -> None:
     health.note(verdict, asyncio.get_running_loop().time(), draft.request_id)
 
 
-async def _connect(target: Target, targets: Sequence[Target], request_id: str) -> UpstreamConnection | None:
-    """A new connection; None when it can't be made, which is then known of the target. Raises OriginFullError."""
+async def _connect(
+    target: Target, targets: Sequence[Target], request_id: str
+) -> tuple[UpstreamConnection | None, bool]:
+    """A new connection, or None when it can't be made, which is then known of the target; and whether we are full.
+
+    Who can't be connected to was sent nothing and is at no expense, so it costs no retry budget, which keeps load from
+    multiplying. `tries` bounds such attempts, and after a few the breaker does.
+    """
     health, origin = target.upstream.health, target.upstream.origin
     started_s = asyncio.get_running_loop().time()
     verdict = Verdict.NOTHING  # we are full, or the client left: a probe is given up
@@ -133,46 +124,43 @@ async def _connect(target: Target, targets: Sequence[Target], request_id: str) -
         connection = await origin.connect()
         if connection.usable():
             verdict = Verdict.GOOD
-            return connection
+            return connection, False
         verdict = Verdict.BAD  # closed by the other side before anything was sent
+    except OriginFullError:
+        return None, True
     except OSError:  # DNS, TCP, proxy, TLS or timeout
         verdict = Verdict.BAD
     finally:
         if verdict is not Verdict.GOOD:
             _note_wait(target, targets, started_s, in_vain=True)
             health.note(verdict, origin.now, request_id)
-    return None
+    return None, False
 
 
 def _send(
-    call: Call,
-    permit: Permit,
-    target: Target,
-    connection: UpstreamConnection,
-    body: bytes,
-    fields: Fields | None,
-    draft: Draft,
-    routing: Routing,
+    permit: Permit, target: Target, connection: UpstreamConnection, body: bytes, draft: Draft, routing: Routing
 ) -> Answer:
+    upstream = target.upstream
     try:
         draft.price = routing.prices.price(permit.resolution, target.candidate, permit.model)
         draft.model = draft.price.model
-        request = target.request(call, body, fields, permit.caller.account_id)
+        request = target.request(permit, body)
         if draft.answer is None:
             # On record before the first byte goes out: an upstream that works is never unaccounted for.
             draft.open()
     except BaseException as error:
         connection.unused()
-        target.upstream.health.note(Verdict.NOTHING, target.upstream.origin.now, draft.request_id)
+        upstream.health.note(Verdict.NOTHING, upstream.origin.now, draft.request_id)
         draft.ending = REFUSED
         if isinstance(error, LedgerFullError):
             raise Refusal("ledger_full") from None
         raise
+    route, fields = permit.call.route, permit.fields
     reader = None
     if fields is not None and fields.stream:
-        reader = stream_reader(call.route.grammar, withhold_usage=target.injects_usage(call.route, fields))
-    answer = draft.answer = Answer(connection, reader, call.route)
-    draft.health = target.upstream.health
+        reader = stream_reader(route.grammar, withhold_usage=target.injects_usage(route, fields))
+    answer = draft.answer = Answer(connection, reader, route)
+    draft.health = upstream.health
     connection.send(request, answer, answer.arrived_whole if reader is None else None)
     return answer
 

@@ -13,7 +13,6 @@ from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.members import UNREADABLE
 from luntrex_proxy.core.wire.ratelimits import rate_limit_headers
-from luntrex_proxy.gateway.accept import Call
 from luntrex_proxy.gateway.authorise import Permit
 from luntrex_proxy.gateway.meter import BYTES_PER_TOKEN, UNBILLED
 from luntrex_proxy.gateway.record import Draft
@@ -25,19 +24,19 @@ _COUNT = msgspec.json.Decoder(int)
 _NS_PER_S = 10**9
 
 
-def take_room(limits: Limits, call: Call, permit: Permit, fields: Fields | None, draft: Draft) -> None:
+def take_room(limits: Limits, permit: Permit, draft: Draft) -> None:
     """Take what a request needs, or raise Refusal: 429 with the limit, and when to come back."""
     caller, now_ns = permit.caller, time.perf_counter_ns()
     buckets = limits.applying(caller.account_id, caller.key_id, permit.model, now_ns)
     if not buckets:
         return
-    dialect = call.route.dialect
-    tokens = _estimate(call.route.name, fields, draft.request_bytes)
+    route = permit.call.route
+    tokens = _estimate(route.name, permit.fields, draft.request_bytes)
     try:
         draft.room = take(buckets, tokens, streamed=draft.streamed, now_ns=now_ns)
     except LimitedError as limited:
         met = limited.bucket
-        draft.limit_headers = rate_limit_headers(dialect, buckets, now_ns, time.time(), met)
+        draft.limit_headers = rate_limit_headers(route.dialect, buckets, now_ns, time.time(), met)
         limit = f"{met.amount} {met.what.words} of {met.whose}"
         wait_s = -(-limited.wait_ns // _NS_PER_S)
         unit = met.what.unit
@@ -46,7 +45,7 @@ def take_room(limits: Limits, call: Call, permit: Permit, fields: Fields | None,
             retry_after_s=wait_s,
             limit=limit,
         ) from None
-    draft.limit_headers = rate_limit_headers(dialect, buckets, now_ns, time.time())
+    draft.limit_headers = rate_limit_headers(route.dialect, buckets, now_ns, time.time())
 
 
 def settle_room(draft: Draft) -> None:

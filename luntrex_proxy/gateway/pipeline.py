@@ -9,8 +9,9 @@ import time
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.attempts import Attempts
 from luntrex_proxy.core.outcome import COMPLETE, REFUSED, UPSTREAM_FAILED, Ending
-from luntrex_proxy.core.refusals import REFUSALS, Refusal
+from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.errors import error_body
+from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.gateway.accept import Call, accept, guess_dialect, speaks
 from luntrex_proxy.gateway.authenticate import Door, known_caller
 from luntrex_proxy.gateway.authorise import authorise
@@ -19,7 +20,7 @@ from luntrex_proxy.gateway.capture import begin_capture
 from luntrex_proxy.gateway.forward import conclude, forward
 from luntrex_proxy.gateway.http.addresses import Addresses, Clients
 from luntrex_proxy.gateway.http.client import ClientConnection
-from luntrex_proxy.gateway.http.exchange import REASONS, Exchange
+from luntrex_proxy.gateway.http.exchange import Exchange
 from luntrex_proxy.gateway.limits import settle_room, take_room
 from luntrex_proxy.gateway.meter import meter
 from luntrex_proxy.gateway.models import ANY_MODEL, local_models
@@ -28,15 +29,13 @@ from luntrex_proxy.gateway.openpaths import open_path
 from luntrex_proxy.gateway.overload import REFUSING, Overload
 from luntrex_proxy.gateway.ports import Captures, Outside
 from luntrex_proxy.gateway.record import OTHER, Draft
+from luntrex_proxy.gateway.refuse import JSON, own_headers, refusal_headers, whole_refusal
 from luntrex_proxy.gateway.relay import Relayed, begin_relay, broken_end, end_relay
 from luntrex_proxy.gateway.route import Routing, choose
 from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
 
-_JSON = b"Content-Type: application/json\r\n"
 # Refusals after which a model may have worked for nobody: a client that asks again may pay twice.
 _MAY_HAVE_RUN = frozenset(("upstream_closed", "upstream_cut", "upstream_error", "upstream_invalid", "upstream_timeout"))
-_LONGEST_WAIT_S = 60  # every SDK honours a Retry-After up to here (wire formats 5.2)
-_SDKS_RETRY = frozenset({408, 409, 429})  # and every 5xx (wire formats 5.2)
 
 
 class Pipeline:
@@ -55,6 +54,7 @@ class Pipeline:
         self.captures: Captures | None = None  # set while somebody has a debug capture running
         self.console_url = ""
         self.limits = limits
+        self._most_requests = limits.requests
         self.timeouts = timeouts
         self.connections: set[ClientConnection] = set()
         self.draining = False
@@ -66,6 +66,7 @@ class Pipeline:
     def set_limits(self, limits: GatewayLimits) -> None:
         """Other limits, for requests from now on."""
         self.limits = limits
+        self._most_requests = limits.requests
         self._body_limit_bytes = limits.body_bytes
         self._held.limit_bytes = limits.bodies_held_bytes
         self._addresses.limit = limits.requests_per_address
@@ -112,69 +113,80 @@ class Pipeline:
         # 1 accept: the head alone decides, nothing is read for a path that does not exist.
         call = accept(exchange.head)
         draft.route = call.route.name
-        if self.draining:
-            raise Refusal("draining")
-        if self.overload.stage >= REFUSING or self.inflight > self.limits.requests:
-            raise Refusal("overloaded")
-        connection = exchange.connection
-        if connection.address or connection.forwards:
-            self._count_address(exchange)
+        self._find_room(exchange)
         # 2 authenticate: before the body, so that a wrong key never gets its body read.
         caller = known_caller(call, self._keys, now)
         if caller is None:
             caller = await self.door.examine(call.headers, now, self._origin(exchange))
-        exchange.caller = caller
-        draft.account_id = caller.account_id
-        draft.key_id = caller.key_id
-        if caller.scope is not None:
-            self.door.check_scope(caller, caller.scope, call.route, self._origin(exchange))
+        self._let_in(exchange, draft, caller, call)
         if call.route.method == "GET":
-            exchange.discard_body()
             await self._travel_models(exchange, draft, call, caller)
             return
         try:
             # 3 body: bounded bytes; the prompt never becomes a Python object.
             body = exchange.take_body(self._body_limit_bytes, self._held)
             if body is None:
-                generation = self._keys.generation
-                body = await exchange.rest_of_body()
-                if self._keys.generation != generation:
-                    caller = self._looked_up_again(exchange, call)
-            draft.request_bytes = len(body)
-            if self.captures is not None:
-                begin_capture(self.captures, exchange, draft, body)
-            fields = decode(call.route, body)
-            draft.streamed = fields.stream
+                body, caller = await self._late_body(exchange, draft, call, caller)
+            fields = self._decode(exchange, draft, call, body)
             # 4 authorise: the only source of a permit.
             routing = self.routing
             permit = authorise(caller, fields.model, call, routing.catalogue, routing.policy, fields)
             draft.model = permit.resolution.name or OTHER
             limited = self._limits.terms
             if caller.account_id in limited or caller.key_id in limited:
-                take_room(self._limits, call, permit, fields, draft)
+                take_room(self._limits, permit, draft)
             # 5 route: decided before anything is sent, so that a change of configuration can't split a request.
             targets = choose(permit, routing)
             # 6 forward: recorded as open, sent, and awaited until there is something to decide on.
-            answer = await forward(call, permit, targets, body, fields, draft, routing)
+            answer = await forward(permit, targets, body, draft, routing)
         finally:
             exchange.leave_room()
-        del body, fields  # an answer may take an hour; its prompt is not needed for it
+        del body, fields, permit  # an answer may take an hour; its prompt is not needed for it
         # 7 relay: everything but the last piece goes to the client as it comes.
-        relayed = begin_relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
+        relayed = begin_relay(call.route, draft.request_id, own_headers(draft), answer, exchange)
         if relayed is None:
             await answer.finished()
             relayed = end_relay(call.route, draft.request_id, answer)
         # 8 meter, 9 record: before the last piece is released, because SDKs stop reading there.
         self._release(exchange, draft, relayed)
 
-    def _looked_up_again(self, exchange: Exchange, call: Call) -> Caller:
-        """The caller once a body has come that took its time: limits and policy are those of now. Raises Refusal."""
-        caller = known_caller(call, self._keys, time.time())
-        if caller is None:
-            raise Refusal("key_revoked")
+    def _find_room(self, exchange: Exchange) -> None:
+        """Whether there is room for one more request, of all and of its address. Raises Refusal."""
+        if self.draining:
+            raise Refusal("draining")
+        if self.overload.stage >= REFUSING or self.inflight > self._most_requests:
+            raise Refusal("overloaded")
+        connection = exchange.connection
+        if connection.address or connection.forwards:
+            self._count_address(exchange)
+
+    def _let_in(self, exchange: Exchange, draft: Draft, caller: Caller, call: Call) -> None:
+        """From now on it is this caller's request, if the key is one for it. Raises Refusal."""
+        exchange.caller = caller
+        draft.account_id = caller.account_id
+        draft.key_id = caller.key_id
         if caller.scope is not None:
             self.door.check_scope(caller, caller.scope, call.route, self._origin(exchange))
-        return caller
+
+    def _decode(self, exchange: Exchange, draft: Draft, call: Call, body: bytes) -> Fields:
+        draft.request_bytes = len(body)
+        if self.captures is not None:
+            begin_capture(self.captures, exchange, draft, body)
+        fields = decode(call.route, body)
+        draft.streamed = fields.stream
+        return fields
+
+    async def _late_body(self, exchange: Exchange, draft: Draft, call: Call, caller: Caller) -> tuple[bytes, Caller]:
+        """A body that takes its time, and the caller once it has come: limits and policy are those of then."""
+        generation = self._keys.generation
+        body = await exchange.rest_of_body()
+        if self._keys.generation != generation:
+            found = known_caller(call, self._keys, time.time())
+            if found is None:
+                raise Refusal("key_revoked")
+            self._let_in(exchange, draft, found, call)
+            return body, found
+        return body, caller
 
     def _count_address(self, exchange: Exchange) -> None:
         """Whoever shares an address shares its requests. Raises Refusal when they have as many as they may have."""
@@ -193,17 +205,18 @@ class Pipeline:
 
     async def _travel_models(self, exchange: Exchange, draft: Draft, call: Call, caller: Caller) -> None:
         """GET models: our own catalogue, or the upstream's list where every name passes."""
+        exchange.discard_body()
         body = local_models(self.routing.catalogue, call, caller.scope)
         if body is not None:
             draft.status, draft.code, draft.ending = 200, "ok", COMPLETE
             self._record(exchange, draft)
-            exchange.respond(200, _own_headers(draft) + _JSON, body)
+            exchange.respond(200, own_headers(draft) + JSON, body)
             return
         routing = self.routing
         permit = authorise(caller, call.model_id or ANY_MODEL, call, routing.catalogue, routing.policy)
-        take_room(self._limits, call, permit, None, draft)
-        answer = await forward(call, permit, choose(permit, self.routing), b"", None, draft, self.routing)
-        relayed = begin_relay(call.route, draft.request_id, _own_headers(draft), answer, exchange)
+        take_room(self._limits, permit, draft)
+        answer = await forward(permit, choose(permit, routing), b"", draft, routing)
+        relayed = begin_relay(call.route, draft.request_id, own_headers(draft), answer, exchange)
         if relayed is None:
             await answer.finished()
             relayed = end_relay(call.route, draft.request_id, answer)
@@ -257,7 +270,7 @@ class Pipeline:
             exchange.abort()
             return
         body = error_body(speaks(exchange.head), row, draft.request_id, refusal.field, refusal.limit)
-        headers = _own_headers(draft) + _JSON + _retry_headers(refusal)
+        headers = refusal_headers(refusal, draft)
         if draft.answer is not None and row.code in _MAY_HAVE_RUN:
             headers += b"x-luntrex-upstream-sent: true\r\n"
         exchange.respond(row.status, headers, body)
@@ -283,15 +296,11 @@ class Pipeline:
 
     def refuse_bytes(self, code: str, received: bytes) -> bytes:
         """A whole answer for bytes that never became a request. Counted by code; nothing of them is kept."""
-        row = REFUSALS[code]
-        now = time.time()
-        draft = Draft(now, 0, self._outside)
-        draft.code, draft.status = code, row.status
+        refusal = Refusal(code)
+        draft = Draft(time.time(), 0, self._outside)
+        draft.code, draft.status = code, refusal.row.status
         draft.settle(0)
-        body = error_body(guess_dialect(received), row, draft.request_id)
-        head = b"HTTP/1.1 %d %b\r\n" % (row.status, REASONS[row.status])
-        close = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
-        return b"".join((head, _own_headers(draft), _JSON, _retry_headers(Refusal(code)), close, body))
+        return whole_refusal(refusal, guess_dialect(received), draft)
 
     def keys_in_use(self) -> dict[str, int]:
         """The keys of all running answers: key id -> account id."""
@@ -310,19 +319,3 @@ class Pipeline:
         for connection in self.connections:
             if connection.exchange is not None:
                 connection.exchange.cut("draining")
-
-
-def _own_headers(draft: Draft) -> bytes:
-    request_id = draft.request_id.encode()
-    return b"x-request-id: %b\r\nrequest-id: %b\r\n%b" % (request_id, request_id, draft.limit_headers)
-
-
-def _retry_headers(refusal: Refusal) -> bytes:
-    row = refusal.row
-    if refusal.retry_after_s is not None:
-        # SDKs that would not wait that long would come back at once and hammer instead.
-        stop = b"x-should-retry: false\r\n" if refusal.retry_after_s > _LONGEST_WAIT_S else b""
-        return b"Retry-After: %d\r\n%b" % (refusal.retry_after_s, stop)
-    if not row.retryable and (row.status >= 500 or row.status in _SDKS_RETRY):
-        return b"x-should-retry: false\r\n"
-    return b""

@@ -110,13 +110,13 @@ class Target:
         """Whether the stream's usage has to be asked for on the client's behalf."""
         return route.grammar is CHAT and fields.stream and not fields.include_usage and self.upstream.inject_usage
 
-    def request(self, call: Call, body: bytes, fields: Fields | None, account_id: int) -> bytes:
+    def request(self, permit: Permit, body: bytes) -> bytes:
         """The whole request: the client's body with the permitted changes spliced in, all else made here."""
-        route = call.route
+        call, fields = permit.call, permit.fields
         if fields is None:
             return self.upstream.get(call, (self.candidate.model or call.model_id) if call.model_id else "")
-        changes = self._changes_for_usage if fields.stream and self.injects_usage(route, fields) else self._changes
-        return self.upstream.post(call, rewrite(route, body, fields, changes, account_id))
+        changes = self._changes_for_usage if fields.stream and self.injects_usage(call.route, fields) else self._changes
+        return self.upstream.post(call, rewrite(call.route, body, fields, changes, permit.caller.account_id))
 
 
 class Routing:
