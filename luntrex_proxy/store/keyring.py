@@ -15,15 +15,8 @@ from typing import Any, Final
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.apikeys import KEY_LENGTH, lookup_hash
+from luntrex_proxy.store import keyselect
 from luntrex_proxy.store.database import Connection, Pool, store_errors
-from luntrex_proxy.store.keyselect import (
-    ACCOUNTS,
-    ALL_LIVE,
-    CHANGED,
-    CHANGED_ACCOUNTS,
-    ONE,
-    STATE,
-)
 from luntrex_proxy.store.livekeys import LiveKeys
 from luntrex_proxy.store.newest import Newest, Seen
 from luntrex_proxy.store.packedkeys import PackedKey, Packer
@@ -126,7 +119,7 @@ class KeyRing:
         `on_answer` hears of each batch that came, so that a connection can be told from a dead one while many come.
         """
         asked_at = time.monotonic()
-        version, *fingerprints, sequence, hashed, known = (await connection.fetch(STATE, self.history[0]))[0]
+        version, *fingerprints, sequence, hashed, known = (await connection.fetch(keyselect.STATE, self.history[0]))[0]
         on_answer()
         # The rotation is finished: rows no longer say the hashes we may know keys by.
         ended = self._old is not None and self._old.fingerprint not in fingerprints
@@ -154,7 +147,7 @@ class KeyRing:
 
     async def read_live(self, connection: Connection, key_id: str) -> PackedKey | None:
         """A key as its row is now; None when it is not live."""
-        row = await connection.fetchrow(ONE, *self._fingerprints(self._old), key_id)
+        row = await connection.fetchrow(keyselect.ONE, *self._fingerprints(self._old), key_id)
         return self._packer.of(row) if row is not None and row["live"] else None
 
     def accept(self, proven: PackedKey, key: bytes) -> Caller | None:
@@ -181,13 +174,13 @@ class KeyRing:
         """Have the ring say what the tables say. What is given back is to be run through: it frees what was there."""
         asked_at = time.monotonic()
         # The version first: a change that commits while the rows are read is read again, never missed.
-        version, *peppers, sequence, head_hash, _ = (await connection.fetch(STATE, 0))[0]
+        version, *peppers, sequence, head_hash, _ = (await connection.fetch(keyselect.STATE, 0))[0]
         live, unproven, moved = LiveKeys(time.time()), Parts[str, bytes](), Parts[str, bytes]()
         is_stranger = self._is_stranger(peppers)
         newest = Newest(self, version, self._fingerprints(old))
         async with connection.transaction(readonly=True):
             on_answer()
-            cursor = await connection.cursor(ALL_LIVE, *self._fingerprints(old))
+            cursor = await connection.cursor(keyselect.ALL_LIVE, *self._fingerprints(old))
             on_answer()
             while rows := await cursor.fetch(_BATCH_ROWS):
                 on_answer()
@@ -200,8 +193,9 @@ class KeyRing:
                             moved[row["key_id"]] = row["hashed"]
                 await newest.read(connection, on_answer)
                 await asyncio.sleep(0)
-            # After the keys, so that no key is known longer than what its account says.
-            await live.standings.read(connection, on_answer, ACCOUNTS)
+            # After the keys, so that no key is known longer than what its account says; and what was said meanwhile.
+            await live.standings.read(connection, on_answer, keyselect.ACCOUNTS, between=newest.read)
+            await live.standings.read(connection, on_answer, keyselect.NEWEST_ACCOUNTS, version, newest.accounts)
         before, self._live = self._live, live
         waited, self.unproven = self.unproven, unproven
         known, self._moved = self._moved, moved
@@ -231,8 +225,8 @@ class KeyRing:
         async with connection.transaction(readonly=True):
             on_answer()
             newest = Newest(self, self.version, self._fingerprints(self._old))
-            await self.hear(connection, on_answer, CHANGED_ACCOUNTS, self.version)
-            cursor = await connection.cursor(CHANGED, *self._fingerprints(self._old), self.version)
+            await self.hear(connection, on_answer, keyselect.CHANGED_ACCOUNTS, self.version)
+            cursor = await connection.cursor(keyselect.CHANGED, *self._fingerprints(self._old), self.version)
             on_answer()
             while rows := await cursor.fetch(_BATCH_ROWS):
                 on_answer()

@@ -31,6 +31,8 @@ SELECT account_id, status = 'active' AS active, policy, {_bits("consents")} AS c
 """
 ACCOUNTS: Final = f"{_ACCOUNT} WHERE status <> 'active' OR policy IS NOT NULL OR consents <> '{{}}'"
 CHANGED_ACCOUNTS: Final = f"{_ACCOUNT} WHERE version > $1"
+# Since $1, and those of $2: one just made has no change to be read by.
+NEWEST_ACCOUNTS: Final = f"{_ACCOUNT} WHERE version > $1 OR account_id = ANY($2)"
 THESE_ACCOUNTS: Final = f"{_ACCOUNT} WHERE account_id = ANY($1)"
 _LIVE: Final = "k.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now())"
 _COLUMNS: Final = f"""

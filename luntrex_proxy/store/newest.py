@@ -42,6 +42,11 @@ class Newest:
         self._heard: set[int] = set()  # accounts
         self._due = time.monotonic() + _EVERY_S
 
+    @property
+    def accounts(self) -> list[int]:
+        """Those of the keys that changed."""
+        return [row["account_id"] for row in self.rows.values()]
+
     async def take(self, connection: Connection, on_answer: Callable[[], None], rows: list[Any]) -> None:
         """Have the ring change these keys. Their accounts first: one just made has no change to be read by."""
         accounts = {row["account_id"] for row in rows} - self._heard

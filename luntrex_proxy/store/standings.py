@@ -5,32 +5,23 @@ it asked that data only be stored.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
-
-import msgspec
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.policy import NOTHING, BadPolicyError, Policy, read_policy
 from luntrex_proxy.core.scope import ONLY_STORED
+from luntrex_proxy.store.accountsaid import Said, SaidByAccounts
 from luntrex_proxy.store.database import Connection
 from luntrex_proxy.store.keyselect import RESTRICTED
 from luntrex_proxy.store.packedkeys import FIELDS, PackedKey
-from luntrex_proxy.store.parts import Parts
 
 _BATCH_ROWS: Final = 500
 _SHARED_MAX: Final = 10_000  # policies; beyond it equal ones are no longer one object
 
 
-class _Account(msgspec.Struct, frozen=True, gc=False):
-    """What one account says."""
-
-    is_active: bool = True
-    policy: Policy | None = None  # None: the configuration's default
-    consents: int = 0  # as bits (core/consents.py)
-
-
-_ORDINARY: Final = _Account()
+async def _nothing(connection: Connection, on_answer: Callable[[], None]) -> None:
+    pass
 
 
 class Standings:
@@ -41,7 +32,7 @@ class Standings:
 
     def __init__(self, on_change: Callable[[], object]) -> None:
         self._on_change = on_change
-        self._accounts = Parts[int, _Account]()
+        self._accounts = SaidByAccounts()
         self._restricted_accounts: frozenset[int] = frozenset()
         self._restricted_people: frozenset[bytes] = frozenset()
         self._policies: dict[str, Policy] = {}
@@ -49,7 +40,7 @@ class Standings:
     def caller(self, key: PackedKey) -> Caller | None:
         """The caller of a live key; None while its account is suspended."""
         account_id, not_before, expires_at, key_id = FIELDS.unpack_from(key.fields)
-        account = self._of(account_id)
+        account = self._accounts.get(account_id)
         if not account.is_active:
             return None
         person = key.fields[FIELDS.size :]
@@ -59,14 +50,19 @@ class Standings:
 
     def of_suspended(self, in_use: dict[str, int]) -> set[str]:
         """Those of these keys (key id -> account id) whose account is suspended."""
-        return {key_id for key_id, account_id in in_use.items() if not self._of(account_id).is_active}
+        return {key_id for key_id, account_id in in_use.items() if not self._accounts.get(account_id).is_active}
 
     async def read(
-        self, connection: Connection, on_answer: Callable[[], None], statement: str, *values: object
+        self,
+        connection: Connection,
+        on_answer: Callable[[], None],
+        statement: str,
+        *values: object,
+        between: Callable[[Connection, Callable[[], None]], Awaitable[None]] = _nothing,
     ) -> bool:
         """Read what some accounts say (by a statement of keyselect.py), and who is restricted; in a transaction.
 
-        Whether one of the accounts is suspended.
+        Whether one of the accounts is suspended. `between` is done between batches.
         """
         suspended = False
         cursor = await connection.cursor(statement, *values)
@@ -76,6 +72,7 @@ class Standings:
             if sum(map(self._hear, rows)):
                 self._on_change()
             suspended = suspended or not all(row["active"] for row in rows)
+            await between(connection, on_answer)
             await asyncio.sleep(0)
         (restricted,) = await connection.fetch(RESTRICTED)
         on_answer()
@@ -88,19 +85,8 @@ class Standings:
 
     def _hear(self, row: Any) -> bool:
         """Whether the account says something else than before."""
-        account_id = row["account_id"]
-        account = _Account(row["active"], self._policy(row["policy"]), row["consents"])
-        if account == self._of(account_id):
-            return False
-        if account == _ORDINARY:
-            self._accounts.pop(account_id)
-        else:
-            self._accounts[account_id] = account
-        return True
-
-    def _of(self, account_id: int) -> _Account:
-        account: _Account = self._accounts.get(account_id, _ORDINARY)
-        return account
+        said = Said(row["active"], self._policy(row["policy"]), row["consents"])
+        return self._accounts.put(row["account_id"], said)
 
     def _policy(self, text: str | None) -> Policy | None:
         """One that nobody understands admits nothing."""
