@@ -74,8 +74,8 @@ _ROWS = (
     Row(
         "policy_excludes",
         403,
-        "The privacy policy excludes every upstream of this model for this attribute. It can be widened; training "
-        "needs the account's consent.",
+        "The privacy policy excludes every upstream of this model for this attribute; the operator can state or widen "
+        "it, the account consent to training.",
     ),
     Row(
         "policy_forbids",

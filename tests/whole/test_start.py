@@ -215,7 +215,7 @@ def test_provider_keys_in_the_environment_are_enough(place: Path, simulator: Sim
         keys = KEY.findall(serve.printed)
         assert len(set(keys)) == 1
         client, claude = calls.openai_client(serve.url, keys[0]), calls.anthropic_client(serve.url, keys[0])
-        with pytest.raises(openai.PermissionDeniedError, match="needs the account's consent"):
+        with pytest.raises(openai.PermissionDeniedError, match="account consent to training"):
             client.chat.completions.create(model="demo-small", messages=SAID)  # type: ignore[arg-type] -- as above
         serve.agree_to_training()
         assert client.chat.completions.create(model="demo-small", messages=SAID).choices[0].message.content  # type: ignore[arg-type] -- as above
