@@ -30,6 +30,7 @@ from luntrex_proxy.store.database import DRIVER_ERRORS, Pool
 from luntrex_proxy.store.debugcapture import delete_old
 from luntrex_proxy.store.errors import StoreError, StoreUnavailableError
 from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.limitfile import LimitFile
 from luntrex_proxy.store.limiting import LimitBook
 from luntrex_proxy.store.newest import Seen
 from luntrex_proxy.store.sealedsecrets import SecretBook
@@ -94,10 +95,14 @@ async def keep_attempts(book: AttemptBook, pool: Pool, alerts: Alerts, *, by_mai
                     log.warning("luntrex.attempts", count=raised.count, **which)
 
 
-async def follow_limits(book: LimitBook, changes: Callable[[], Seen]) -> None:
+async def follow_limits(book: LimitBook, file: LimitFile, changes: Callable[[], Seen]) -> None:
     """Keep to limits that were changed meanwhile. While the database is away those read last hold."""
-    seen = None
+    seen: Seen | None = None
+    told = False
     while True:
+        if file.failing and not told:
+            log.warning("luntrex.limits_not_kept", hint="A restart would begin their counts anew: no room on the disk?")
+        told = file.failing
         if changes() != seen:
             now = changes()
             with contextlib.suppress(StoreError):

@@ -49,6 +49,7 @@ from luntrex_proxy.store.capturing import CaptureBook
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.limitfile import LimitFile
 from luntrex_proxy.store.limiting import LimitBook
 from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.partitions import ensure_partitions
@@ -192,6 +193,10 @@ class _Daemon:
         await self._secrets.open()
         self._limits = LimitBook(direct)
         await self._limits.refresh()
+        self._limit_file = LimitFile(plan.state_directory / "limits", self._limits.limits)
+        stack.push_async_callback(self._limit_file.close)
+        if not self._limit_file.go_on():
+            log.warning("luntrex.limits_begin_anew", hint="What was used of limits cannot be read.")
         self._vetting = Vetting(RegisterBook(direct, SHIPPED))
         await self._vetting.begin(self._settings)
         await stack.enter_async_context(self._kept_records())
@@ -223,7 +228,8 @@ class _Daemon:
             chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
             chores.watch_keeper(self._secrets),
             self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
-            chores.follow_limits(self._limits, lambda: self._keys.seen),
+            chores.follow_limits(self._limits, self._limit_file, lambda: self._keys.seen),
+            self._limit_file.keep(),
             chores.follow_captures(self._captures, direct, lambda: self._keys.seen, self._pipeline),
             chores.remove_check_leftovers(direct, self._plan.state_directory),
             chores.keep_attempts(self._attempts, direct, self._settings.alerts, by_mail=by_mail),

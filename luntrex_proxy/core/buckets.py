@@ -10,9 +10,22 @@ time is nanoseconds of any clock.
 
 from typing import Final
 
+import msgspec
+
 from luntrex_proxy.core.limits import WHATS, Terms, What
 
 _REMEMBERED_MAX: Final = 256  # models by name, of one account or key
+_REMEMBERED_NS: Final = 30 * 86_400 * 10**9  # of a bucket that was overdrawn far beyond its limit
+
+
+class Used(msgspec.Struct, frozen=True, array_like=True):
+    """What is left of a bucket's use when its process ends."""
+
+    ident: int | str  # account id or key id
+    model: str
+    word: str
+    amount: int
+    full_in_ns: int  # how long it takes to fill up, what was held counted as used
 
 
 class Bucket:
@@ -112,6 +125,22 @@ class _Subject:
             self._by_model[model] = found
         return found
 
+    def used(self, ident: int | str, now_ns: int) -> list[Used]:
+        return [
+            Used(ident, model, word, bucket.amount, min(full_in_ns, _REMEMBERED_NS))
+            for (model, word), bucket in self._buckets.items()
+            if bucket.unit != "streams" and (full_in_ns := bucket.reset_ns(now_ns))
+        ]
+
+    @property
+    def holds(self) -> bool:
+        return any(bucket.held for bucket in self._buckets.values())
+
+    def charge(self, model: str, word: str, level: int, now_ns: int) -> None:
+        bucket = self._buckets.get((model, word))
+        if bucket is not None and bucket.unit != "streams":
+            bucket.level = bucket.fill(now_ns) + level
+
     def follow(self, terms: Terms, now_ns: int) -> None:
         """Have the limits that are said now; of those that were there before, what was used stays used."""
         before, self._buckets = self._buckets, {}
@@ -129,10 +158,12 @@ class Limits:
 
     def __init__(self) -> None:
         self.terms: dict[int | str, Terms] = {}  # by account id or key id; whose is not here is not limited
+        self.asked = 0  # how often; as long as it stays the same, time alone changes what is used
         self._subjects: dict[int | str, _Subject] = {}
 
     def applying(self, account_id: int, key_id: str, model: str, now_ns: int) -> tuple[Bucket, ...]:
         """Those that count for a request."""
+        self.asked += 1
         buckets: tuple[Bucket, ...] = ()
         if account_id in self.terms:
             buckets = self._subject(account_id, now_ns).of(model)
@@ -149,6 +180,26 @@ class Limits:
         self.terms[ident] = terms
         if ident in self._subjects:
             self._subjects[ident].follow(terms, now_ns)
+
+    def in_use(self) -> list[int | str]:
+        """Whose buckets there are."""
+        return list(self._subjects)
+
+    def used(self, ident: int | str, now_ns: int) -> list[Used]:
+        """Of each bucket that is not full, what another process needs to go on with it."""
+        subject = self._subjects.get(ident)
+        return [] if subject is None else subject.used(ident, now_ns)
+
+    def holds(self, ident: int | str) -> bool:
+        """Whether requests are under way whose tokens are not known yet."""
+        subject = self._subjects.get(ident)
+        return subject is not None and subject.holds
+
+    def go_on(self, used: Used, elapsed_ns: int, now_ns: int) -> None:
+        """Count what a process before this one let in, of limits that there are still."""
+        left_ns = used.full_in_ns - max(0, elapsed_ns)
+        if used.ident in self.terms and left_ns > 0:
+            self._subject(used.ident, now_ns).charge(used.model, used.word, left_ns * used.amount, now_ns)
 
     def _subject(self, ident: int | str, now_ns: int) -> _Subject:
         subject = self._subjects.get(ident)

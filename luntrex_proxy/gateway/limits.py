@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from luntrex_proxy.core.buckets import LimitedError, Limits, take
+from luntrex_proxy.core.buckets import LimitedError, Limits, Room, take
 from luntrex_proxy.core.outcome import UsageSource
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.fields import Fields
@@ -48,13 +48,11 @@ def take_room(limits: Limits, permit: Permit, draft: Draft) -> None:
     draft.limit_headers = rate_limit_headers(route.dialect, buckets, now_ns, time.time())
 
 
-def settle_room(draft: Draft) -> None:
-    """Give back or charge what was taken, once the meter has said what was used; the second time nothing is left."""
-    room = draft.room
-    if room is not None:
-        tokens = draft.tokens
-        known = draft.usage_source is not UsageSource.UNKNOWN
-        room.settle(tokens.input + tokens.output if known else None, time.perf_counter_ns())
+def settle_room(room: Room, draft: Draft) -> None:
+    """Give back or charge what was taken, once the meter has said what was used."""
+    tokens = draft.tokens
+    known = draft.usage_source is not UsageSource.UNKNOWN
+    room.settle(tokens.input + tokens.output if known else None, time.perf_counter_ns())
 
 
 def _estimate(route: str, fields: Fields | None, request_bytes: int) -> int:

@@ -96,7 +96,8 @@ class Pipeline:
                 draft.answer.abandon()  # whatever way we left by: no upstream works for nobody
             if not draft.recorded:
                 self._record_anyway(exchange, draft)
-            settle_room(draft)
+            if draft.room is not None:
+                settle_room(draft.room, draft)  # in the same turn of the loop as the last bytes went out
             conclude(draft)
             exchange.connection.answered()
 
@@ -241,8 +242,6 @@ class Pipeline:
         answer = draft.answer
         draft.response_bytes = exchange.response_bytes + unsent_bytes
         draft.tokens, draft.usage_source = meter(draft.route, answer, draft.request_bytes, draft.response_bytes)
-        if draft.room is not None:
-            settle_room(draft)
         if answer is not None and answer.reader is not None:
             draft.events = answer.reader.events
         elapsed_us = draft.elapsed_us()

@@ -217,6 +217,34 @@ def test_sdks_stop_when_waiting_is_useless(scene: Scene) -> None:
     assert codes_of(scene, key_id, 2).count("requests_limited") == 2
 
 
+def test_what_was_used_stays_used_over_restarts(scene: Scene) -> None:
+    """Two of three in one process, which is killed; the third in the next, which ends well; none in the one after."""
+    made = create(scene)
+    wait_for(scene, made["key"], 200)
+    scene.daemon.cli("limits", "set", "--key", made["id"], "requests/day=3")
+    request = post(scene.daemon, "/v1/chat/completions", chat_request(), key=made["key"])
+    deadline = time.monotonic() + REVOKED_SECONDS
+    while "x-ratelimit-remaining-requests" not in (headers := ask(scene.daemon, request).headers):
+        assert time.monotonic() < deadline, "the daemon does not know of the limit"
+    assert headers["x-ratelimit-remaining-requests"] == "2"
+    assert ask(scene.daemon, request).headers["x-ratelimit-remaining-requests"] == "1"
+    while not any(used[0] == made["id"] and used[4] > 43_200 * 10**9 for used in used_of_limits(scene)):
+        assert time.monotonic() < deadline + 5, "what was used is not written"
+        time.sleep(0.1)
+    scene.daemon.kill()
+    scene.daemon.start()
+    assert ask(scene.daemon, request).headers["x-ratelimit-remaining-requests"] == "0"
+    scene.daemon.stop()
+    scene.daemon.start()
+    assert ask(scene.daemon, request).status == 429
+
+
+def used_of_limits(scene: Scene) -> list[Any]:
+    """What the daemon has written: account or key, model, limit, amount, nanoseconds until it is full."""
+    file = scene.daemon.state / "limits" / "0.json"
+    return list(json.loads(file.read_text())[1]) if file.exists() else []
+
+
 def codes_of(scene: Scene, key_id: str, refused: int) -> list[str]:
     """How the key's requests ended, once so many refusals are on record, and a moment later."""
     deadline = time.monotonic() + 5
