@@ -99,6 +99,8 @@ async def follow_limits(book: LimitBook, file: LimitFile, changes: Callable[[], 
     """Keep to limits that were changed meanwhile. While the database is away those read last hold."""
     seen: Seen | None = None
     told = False
+    if file.damaged:
+        log.warning("luntrex.limits_begin_anew", hint="What was used of limits cannot be read.")
     while True:
         if file.failing and not told:
             log.warning("luntrex.limits_not_kept", hint="A restart would begin their counts anew: no room on the disk?")

@@ -195,8 +195,7 @@ class _Daemon:
         await self._limits.refresh()
         self._limit_file = LimitFile(plan.state_directory / "limits", self._limits.limits)
         stack.push_async_callback(self._limit_file.close)
-        if not self._limit_file.go_on():
-            log.warning("luntrex.limits_begin_anew", hint="What was used of limits cannot be read.")
+        self._limit_file.go_on()
         self._vetting = Vetting(RegisterBook(direct, SHIPPED))
         await self._vetting.begin(self._settings)
         await stack.enter_async_context(self._kept_records())

@@ -41,6 +41,7 @@ class LimitFile:
 
     def __init__(self, root: Path, limits: Limits) -> None:
         self.failing = False  # the last write did not succeed
+        self.damaged = False  # what the process before has written could not be read
         self._limits = limits
         self._asked = -1
         self._writing: asyncio.Future[None] | None = None
@@ -51,19 +52,19 @@ class LimitFile:
             raise StoreError(f"What is used of limits cannot be kept in {root}: {error.strerror}.") from None
 
     def go_on(self) -> bool:
-        """Count what the process before has used; False: nothing readable is there, although something should be."""
+        """Count what the process before has used; False: what it has written is damaged."""
         try:
-            if self._path.stat().st_size > _BYTES_MAX:
-                return False
-            content = _decode(self._path.read_bytes())
+            self.damaged = self._path.stat().st_size > _BYTES_MAX
+            content = _Content(0, []) if self.damaged else _decode(self._path.read_bytes())
         except FileNotFoundError:
             return True
         except (OSError, ValueError):
+            self.damaged = True
             return False
         elapsed_ns = (int(time.time() * 1e6) - content.written_us) * 1_000
         for used in content.used:
             self._limits.go_on(used, elapsed_ns, time.perf_counter_ns())
-        return True
+        return not self.damaged
 
     async def keep(self) -> None:
         """Write what has changed, every second or as seldom as it has to be, until cancelled."""
