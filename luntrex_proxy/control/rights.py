@@ -18,8 +18,9 @@ from luntrex_proxy.control.sessions import new_token, token_hash
 from luntrex_proxy.core.deadlines import STAGES, Stage, nearest
 from luntrex_proxy.core.people import NAME_RULE, read_name
 from luntrex_proxy.core.rights import ENDED, Law, Right, State
-from luntrex_proxy.store import erasing, exporting, exports, people, subjects
+from luntrex_proxy.store import erasing, exporting, exports, people, subjects, tombstones
 from luntrex_proxy.store import rights as table
+from luntrex_proxy.store.changes import hold_changes
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.erasing import HeldError, Receipt
 from luntrex_proxy.store.errors import StoreError
@@ -169,10 +170,7 @@ async def withdraw(pool: Pool, reference: str, person_id: uuid.UUID | None = Non
         raise RefusedError("There is no request of this reference.", "not_found")
     if found.state in ENDED:
         raise RefusedError("This request has ended already.", "ended")
-    with store_errors("withdraw the request"):
-        async with pool.acquire() as connection, connection.transaction():
-            await table.end(connection, found.request_id, State.WITHDRAWN, "withdrawn")
-    return await table.by_reference(pool, reference)
+    return await _end(pool, found, State.WITHDRAWN, "withdrawn")
 
 
 async def answer(pool: Pool, reference: str, *, refused: bool, outcome: str) -> Request:
@@ -180,10 +178,17 @@ async def answer(pool: Pool, reference: str, *, refused: bool, outcome: str) -> 
     found = await table.by_reference(pool, reference)
     if found.state in ENDED:
         raise RefusedError("This request has ended already.", "ended")
+    return await _end(pool, found, State.REFUSED if refused else State.DONE, outcome)
+
+
+async def _end(pool: Pool, found: Request, state: State, outcome: str) -> Request:
     with store_errors("answer the request"):
         async with pool.acquire() as connection, connection.transaction():
-            await table.end(connection, found.request_id, State.REFUSED if refused else State.DONE, outcome)
-    return await table.by_reference(pool, reference)
+            await hold_changes(connection)  # an erasure begins behind this, and finds that it is withdrawn
+            if found.person_id is not None and await tombstones.is_gone(connection, found.person_id):
+                raise RefusedError("This request is carried out at this moment.", "ended")
+            await table.end(connection, found.request_id, state, outcome)
+    return await table.by_reference(pool, found.reference)
 
 
 async def carry_out(pool: Pool, directory: Path, request: Request, now: datetime, audit_days: int) -> Request:
@@ -191,7 +196,7 @@ async def carry_out(pool: Pool, directory: Path, request: Request, now: datetime
     if request.person_id is None:
         raise RefusedError("The person of this request is not known here any more.", "not_found")
     try:
-        await erasing.erase_person(pool, directory, request.person_id, now, audit_days)
+        await erasing.erase_person(pool, directory, request.person_id, now, audit_days, request_id=request.request_id)
     except (HeldError, LastOwnerError):
         with store_errors("note that it waits"):
             async with pool.acquire() as connection:
@@ -204,15 +209,14 @@ async def carry_out_due(pool: Pool, directory: Path, now: datetime, audit_days: 
     """Erase everybody whose time to think is over; how many. What fails is raised when the others are through."""
     erased, failed = 0, None
     for request in await table.due_erasures(pool, now):
-        if (await table.by_reference(pool, request.reference)).state in ENDED:
-            continue  # withdrawn while others were erased
         try:
             await carry_out(pool, directory, request, now, audit_days)
             erased += 1
         except (HeldError, LastOwnerError):
             continue
         except StoreError as error:
-            failed = error
+            # It has ended: withdrawn while others were erased.
+            failed = failed if isinstance(error, RefusedError) and error.code == "ended" else error
     if failed is not None:
         raise failed
     return erased

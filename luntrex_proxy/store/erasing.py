@@ -76,8 +76,11 @@ async def erase_person(
     audit_days: int,
     *,
     although_last_owner: bool = False,
+    request_id: uuid.UUID | None = None,
 ) -> Receipt:
     """Erase a person and accounts that are nobody else's. HeldError, LastOwnerError: nothing was done.
+
+    RefusedError: neither, because the request for it has ended meanwhile.
 
     `although_last_owner` is for what has to happen at once, such as a confirmed report of a child.
     """
@@ -89,7 +92,7 @@ async def erase_person(
             lost = await subjects.last_owner_of(connection, person_id)
             if lost and not although_last_owner:
                 raise LastOwnerError(lost[0])
-            return await _erase(connection, directory, subject, now, audit_days)
+            return await _erase(connection, directory, subject, now, audit_days, request_id)
 
 
 async def erase_account(pool: Pool, directory: Path, account_id: int, now: datetime, audit_days: int) -> Receipt:
@@ -145,11 +148,16 @@ async def count_graves(pool: Pool) -> int:
         return count
 
 
-async def _erase(connection: Connection, directory: Path, subject: Subject, now: datetime, audit_days: int) -> Receipt:
+async def _erase(
+    connection: Connection, directory: Path, subject: Subject, now: datetime, audit_days: int,
+    request_id: uuid.UUID | None = None,
+) -> Receipt:  # fmt: skip
     async with connection.transaction():
         await next_version(
             connection
         )  # whoever makes a key of theirs at this moment has made it, or waits and is refused
+        if request_id is not None:
+            await rights.refuse_ended(connection, request_id)
         subject = await _by_now(connection, subject)
         if await _is_held(connection, subject):
             raise HeldError

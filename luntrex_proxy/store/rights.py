@@ -102,6 +102,12 @@ async def end(
         await audit.record(connection, f"right.{state.value}", str(request_id), facts={"outcome": outcome})
 
 
+async def refuse_ended(connection: Connection, request_id: uuid.UUID) -> None:
+    """RefusedError: the request was withdrawn or answered."""
+    if not await connection.fetchval("SELECT closed_at IS NULL FROM rights_request WHERE request_id = $1", request_id):
+        raise RefusedError("This request has ended already.", "ended")
+
+
 async def set_state(connection: Connection, request_id: uuid.UUID, state: State) -> None:
     """What an open request waits for now."""
     await connection.execute(

@@ -61,6 +61,16 @@ async def insert(connection: Connection, tombstones: Iterable[Tombstone]) -> Non
     )
 
 
+async def is_gone(connection: Connection, person_id: uuid.UUID) -> bool:
+    """Whether the person is erased, or is being erased."""
+    return bool(
+        await connection.fetchval(
+            f"SELECT EXISTS (SELECT FROM tombstone WHERE subject_hash = {hash_of('person', '$1::uuid')})",  # noqa: S608 -- as above
+            person_id,
+        )
+    )
+
+
 async def share(connection: Connection, directory: Path) -> list[Tombstone]:
     """Bring table and file to the union of both, and return it."""
     rows = await connection.fetch("SELECT subject_hash, erased_at FROM tombstone")

@@ -1,5 +1,6 @@
 """Rights, by the person, by the operator and by form: done at once or in time, once, and only for who it is."""
 
+import asyncio
 import datetime
 import io
 import time
@@ -102,6 +103,28 @@ async def test_an_erasure_that_was_killed_is_answered_when_it_is_taken_up(
     assert done.receipt["erased"]["person"] == 1
 
 
+async def test_nobody_is_told_that_it_is_withdrawn_and_erased_all_the_same(database: Pool, tmp_path: Path) -> None:
+    """A withdrawal comes before the erasure, which is not begun then, or after its begin, and is refused."""
+    first, second = await make_person(database), await make_person(database, "eve@example.org")
+    made = await rights.ask_erasure(database, first, NOW, timedelta(0))
+    await rights.withdraw(database, made.reference, first)
+    with pytest.raises(RefusedError, match="ended already"):
+        await rights.carry_out(database, tmp_path, made, NOW, 2192)  # as it was read before
+    assert await database.fetchval("SELECT array_agg(status) FROM person") == ["active"] * 2
+    made = await rights.ask_erasure(database, second, NOW, timedelta(0))
+    async with database.acquire() as another:  # somebody else is being erased
+        await another.execute("SELECT pg_advisory_lock($1)", erasing._ONE_AT_A_TIME)
+        erasure = asyncio.create_task(rights.carry_out(database, tmp_path, made, NOW, 2192))
+        while not await database.fetchval("SELECT count(*) FROM tombstone"):
+            await asyncio.sleep(0.01)
+        with pytest.raises(RefusedError, match="carried out at this moment"):
+            await rights.withdraw(database, made.reference)
+        with pytest.raises(RefusedError, match="carried out at this moment"):
+            await rights.answer(database, made.reference, refused=True, outcome="refused")
+        await another.execute("SELECT pg_advisory_unlock($1)", erasing._ONE_AT_A_TIME)
+    assert (await erasure).state is State.DONE
+
+
 async def test_one_erasure_that_fails_keeps_no_other_from_being_carried_out(
     database: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,10 +134,10 @@ async def test_one_erasure_that_fails_keeps_no_other_from_being_carried_out(
     made = await rights.ask_erasure(database, second, NOW, timedelta(seconds=1))
     erase = erasing.erase_person
 
-    async def failing(pool: Pool, directory: Path, person_id: uuid.UUID, *rest: Any) -> erasing.Receipt:
+    async def failing(pool: Pool, directory: Path, person_id: uuid.UUID, *rest: Any, **more: Any) -> erasing.Receipt:
         if person_id == first:
             raise StoreError("The table x still refers to what is erased; nothing more was done.")
-        return await erase(pool, directory, person_id, *rest)
+        return await erase(pool, directory, person_id, *rest, **more)
 
     monkeypatch.setattr(erasing, "erase_person", failing)
     with pytest.raises(StoreError, match="still refers"):
