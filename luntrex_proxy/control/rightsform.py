@@ -15,7 +15,7 @@ from luntrex_proxy.control.services import Services
 from luntrex_proxy.control.sessions import new_token, token_hash
 from luntrex_proxy.core.people import ADDRESS_RULE, read_address
 from luntrex_proxy.core.rights import Law, Right, State
-from luntrex_proxy.store import mail, subjects, totp
+from luntrex_proxy.store import mail, mentioned, subjects, totp
 from luntrex_proxy.store import rights as table
 from luntrex_proxy.store.database import Connection, store_errors
 from luntrex_proxy.store.rights import Request
@@ -71,12 +71,23 @@ async def confirm(services: Services, token: str, now: datetime) -> Confirmed:
             if request is None:
                 raise DeadLinkError
             if request.person_id is None:
-                await table.end(connection, request.request_id, State.DONE, "nothing_held")
+                await _of_stranger(connection, request, now, services.settings.retention.audit_days)
             else:
                 by_hand = request.kind in _NEED_PROOF and await totp.is_in_use(connection, request.person_id)
                 if not by_hand:
                     offered = await _carry_out(connection, request, now + grace)
     return Confirmed(await table.by_reference(services.pool, request.reference), offered, by_hand)
+
+
+async def _of_stranger(connection: Connection, request: Request, now: datetime, audit_days: int) -> None:
+    """Who is not here can be mentioned: that is erased at once, whatever else was asked for is answered by hand."""
+    if request.email is None:
+        raise AssertionError
+    if not await mentioned.is_mentioned(connection, request.email):
+        await table.end(connection, request.request_id, State.DONE, "nothing_held")
+    elif request.kind is Right.ERASE and not await mentioned.is_mentioned(connection, request.email, held=True):
+        receipt = await mentioned.erase(connection, request.email, now, audit_days)
+        await table.end(connection, request.request_id, State.DONE, "erased", receipt.shown())
 
 
 async def _carry_out(connection: Connection, request: Request, act_at: datetime) -> str:

@@ -214,7 +214,7 @@ async def _finish(connection: Connection, subject: Subject, now: datetime, audit
         try:
             async with connection.transaction():
                 asked = await rights.open_erasures(connection, subject.person_ids)
-                await _erase_everywhere(connection, subject, receipt)
+                await erase_everywhere(connection, subject, receipt)
                 await _list_kept(connection, subject, receipt, now, audit_days)
                 await _note(connection, subject, receipt)
                 for request_id in asked:  # here, so that a crash leaves nobody without an answer
@@ -229,7 +229,8 @@ async def _finish(connection: Connection, subject: Subject, now: datetime, audit
     return receipt
 
 
-async def _erase_everywhere(connection: Connection, subject: Subject, receipt: Receipt) -> None:
+async def erase_everywhere(connection: Connection, subject: Subject, receipt: Receipt) -> None:
+    """Erase what leads to a subject in every table but those of usage, in the caller's transaction."""
     words = await _words(connection, subject)
     receipt.erased["audit_personal"] = _rows(
         await connection.execute(
@@ -275,7 +276,7 @@ async def _words(connection: Connection, subject: Subject) -> list[str]:
         list(subject.person_ids),
         list(subject.account_ids),
     )
-    return [row["word"] for row in found if row["word"]]
+    return [*(row["word"] for row in found if row["word"]), *subject.emails]
 
 
 async def _erase_from(connection: Connection, table: Table, subject: Subject, receipt: Receipt) -> None:

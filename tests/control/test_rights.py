@@ -20,7 +20,7 @@ from luntrex_proxy.control.rights import HeldError, LastOwnerError, Law, Right, 
 from luntrex_proxy.core.deadlines import Stage
 from luntrex_proxy.core.rights import clock
 from luntrex_proxy.settings.retention import RetentionPeriods
-from luntrex_proxy.store import erasing, holds, mail, people
+from luntrex_proxy.store import childreports, erasing, holds, mail, members, people
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import StoreError
 from tests.people import MAIL, make_person, services_of
@@ -299,6 +299,46 @@ async def test_the_form_fills_nobodys_mailbox(database: Pool, tmp_path: Path) ->
     assert await database.fetchval("SELECT count(*) FROM rights_request") == 22
     assert await rightsform.ask(services, "other@example.org", Right.ACCESS, Law.GDPR, "10.0.0.0/24")
     assert await database.fetchval("SELECT count(*) FROM mail") == 21
+
+
+@pytest.mark.parametrize("right", list(Right))
+async def test_who_is_only_mentioned_has_rights_too(database: Pool, tmp_path: Path, right: Right) -> None:
+    """Somebody invited, or who reported a child, is no person here, and is kept all the same: nobody says nothing is."""
+    services = services_of(database, tmp_path, **MAIL)
+    owner = await make_person(database, "owner@example.org", acme="owner")
+    async with database.acquire() as connection, connection.transaction():
+        for email in ("guest@example.org", "other@example.org"):
+            await members.invite(connection, 1, email, "viewer", owner)
+    await childreports.receive(database, "kid@example.org", "guest@example.org", "parent")
+    await rightsform.ask(services, "guest@example.org", right, Law.GDPR, "192.0.2.0/24")
+    sent = await letter(database, services)
+    assert sent is not None
+    done = await rightsform.confirm(services, sent.paragraphs[1].partition("token=")[2], NOW)
+    erased = right is Right.ERASE
+    assert (done.request.state, done.request.outcome) == ((State.DONE, "erased") if erased else (State.OPEN, None))
+    assert done.request.email == (None if erased else "guest@example.org"), "whom to answer"
+    assert bool(done.request.receipt) == erased
+    left = await database.fetch(
+        "SELECT email FROM invitation UNION ALL SELECT reporter_address FROM child_report"
+        " UNION ALL SELECT word FROM audit_personal WHERE field = 'email' ORDER BY 1"
+    )
+    assert ("guest@example.org" in [row[0] for row in left]) != erased
+    assert "other@example.org" in [row[0] for row in left]
+
+
+async def test_what_is_held_of_who_is_only_mentioned_waits(database: Pool, tmp_path: Path) -> None:
+    """For somebody's decision."""
+    services = services_of(database, tmp_path, **MAIL)
+    owner = await make_person(database, "owner@example.org", acme="owner")
+    async with database.acquire() as connection, connection.transaction():
+        await members.invite(connection, 1, "guest@example.org", "viewer", owner)
+    await holds.place(database, "4 C 1/26", 1)
+    await rightsform.ask(services, "guest@example.org", Right.ERASE, Law.GDPR, "192.0.2.0/24")
+    sent = await letter(database, services)
+    assert sent is not None
+    done = await rightsform.confirm(services, sent.paragraphs[1].partition("token=")[2], NOW)
+    assert done.request.state is State.OPEN
+    assert await database.fetchval("SELECT email FROM invitation") == "guest@example.org"
 
 
 async def test_a_form_tells_nobody_who_is_here(database: Pool, tmp_path: Path) -> None:
