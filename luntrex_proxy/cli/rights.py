@@ -210,14 +210,17 @@ def list_(context: click.Context, with_closed: bool, as_json: bool) -> None:
         return await control.listed(opened.pool, only_open=not with_closed)
 
     found, now = run_verb(context, body), _now()
-    shown = [control.shown(each, now) for each in found]
+    shown = [control.shown(each, now) | {"address": each.address} for each in found]
     if as_json:
         print_json(shown)
         return
     print_table(
-        ("REFERENCE", "RIGHT", "STATE", "LAW", "RECEIVED", "DUE", "CLOCK"),
+        ("REFERENCE", "ADDRESS", "RIGHT", "STATE", "LAW", "RECEIVED", "DUE", "CLOCK"),
         [
-            tuple(each[name] for name in ("reference", "right", "state", "law", "received_at", "due_at", "stage"))
+            tuple(
+                each[name]
+                for name in ("reference", "address", "right", "state", "law", "received_at", "due_at", "stage")
+            )
             for each in shown
         ],
     )

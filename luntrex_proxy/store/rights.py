@@ -22,6 +22,11 @@ _COLUMNS: Final = (
     "request_id, reference, kind, state, channel, law, person_id, email, received_at, confirmed_at, extended_at,"
     " act_at, warned, closed_at, outcome, receipt"
 )
+# Whom to answer. Of a request that nobody confirmed nobody knows whose it is.
+_ADDRESS: Final = """
+CASE WHEN state <> 'unconfirmed' THEN
+    coalesce((SELECT p.email FROM person p WHERE p.person_id = r.person_id), email) END AS address
+"""
 # `status` says it too, of who may sign in: the release before this one reads it there.
 _SET_RESTRICTED: Final = """
 UPDATE person SET restricted_at = CASE WHEN $2 THEN now() END,
@@ -51,6 +56,7 @@ class Request:
     closed_at: datetime | None
     outcome: str | None
     receipt: dict[str, Any] | None
+    address: str | None = None  # whom to answer; in lists only
 
     @property
     def clock(self) -> Deadline:
@@ -135,7 +141,7 @@ async def listed(
     """Requests, the oldest first, those behind `after` (time, id); those of one person, or everybody's."""
     with store_errors("list the requests"):
         rows = await pool.fetch(
-            f"SELECT {_COLUMNS} FROM rights_request WHERE ($1::uuid IS NULL OR person_id = $1)"
+            f"SELECT {_COLUMNS}, {_ADDRESS} FROM rights_request r WHERE ($1::uuid IS NULL OR person_id = $1)"
             " AND (closed_at IS NULL OR NOT $2)"
             " AND ($3::timestamptz IS NULL OR (received_at, request_id) > ($3, $4::uuid))"
             " ORDER BY received_at, request_id LIMIT $5",

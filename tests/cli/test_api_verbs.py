@@ -131,6 +131,13 @@ async def test_legal_clocks_are_counted(database: Pool) -> None:
     await rights.ask_erasure(database, await make_person(database), now, datetime.timedelta(days=9), law=Law.LGPD)
     said = json.loads((await run("rights", "status", "--json")).stdout)
     assert (said["open"], said["clocks"]) == (1, {"running": 1, "half": 0, "late": 0, "over": 0})
+    (listed,) = json.loads((await run("rights", "list", "--json")).stdout)
+    assert listed["address"] == "ada@example.org", "whom to answer"
+    assert "ada@example.org" in (await run("rights", "list")).stdout
+    await database.execute("UPDATE rights_request SET person_id = NULL, email = 'x@y.org', state = 'unconfirmed'")
+    assert json.loads((await run("rights", "list", "--json")).stdout)[0]["address"] is None, "nobody said it was them"
+    await database.execute("UPDATE rights_request SET state = 'open'")
+    assert json.loads((await run("rights", "list", "--json")).stdout)[0]["address"] == "x@y.org"
     due = datetime.datetime.fromisoformat(said["nearest"]["lgpd"])
     assert abs(due - now - datetime.timedelta(days=15)) < datetime.timedelta(minutes=1)
     assert "The next answer by LGPD is due by" in (await run("rights", "status")).stdout

@@ -84,8 +84,12 @@ async def test_an_operator_reads_all_requests_and_their_clocks(api: Api, databas
     first = (await api.ask("GET", "/rights?limit=2", token=token)).body
     rest = (await api.ask("GET", f"/rights?limit=2&cursor={first['next_cursor']}", token=token)).body
     assert [each["law"] for each in (*first["items"], *rest["items"])] == ["lgpd", "gdpr", "gdpr"]
+    whose = {each["address"] for each in (*first["items"], *rest["items"])}
+    assert whose == {f"{number}@example.org" for number in range(3)}, "whom to answer"
     reads = [entry.object_id for entry in await audit.newest(database, 50, act="operator.read")]
     assert reads == ["rights.list"] * 2
+    of_one = (await api.ask("GET", f"/rights/{first['items'][0]['reference']}", token=token)).body
+    assert "address" not in of_one, "everybody with the reference sees that"
     shown = (await api.ask("GET", "/rights/clocks", token=token)).body
     assert (shown["open"], shown["clocks"]) == (3, {"running": 2, "half": 1, "late": 0, "over": 0})
     assert datetime.fromisoformat(shown["nearest"]["lgpd"]) == NOW + timedelta(days=7)

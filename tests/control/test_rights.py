@@ -303,7 +303,7 @@ async def test_the_form_fills_nobodys_mailbox(database: Pool, tmp_path: Path) ->
 
 @pytest.mark.parametrize("right", list(Right))
 async def test_who_is_only_mentioned_has_rights_too(database: Pool, tmp_path: Path, right: Right) -> None:
-    """Somebody invited, or who reported a child, is no person here, and is kept all the same: nobody says nothing is."""
+    """Somebody invited, or who reported a child, is no person here, and yet something of theirs is held."""
     services = services_of(database, tmp_path, **MAIL)
     owner = await make_person(database, "owner@example.org", acme="owner")
     async with database.acquire() as connection, connection.transaction():

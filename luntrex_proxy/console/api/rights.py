@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -33,6 +34,12 @@ class RequestShown(Shown):
     closed_at: datetime | None
     outcome: str | None
     receipt: dict[str, Any] | None = Field(description="Of an erasure: what went, and what stays, why, until when.")
+
+
+class WhoseShown(RequestShown):
+    """A request, as who has to answer it sees it."""
+
+    address: str | None = Field(description="Whom to answer; null: nobody confirmed it yet, or they are erased.")
 
 
 class AccessShown(Shown):
@@ -85,7 +92,7 @@ class NoteBody(LawBody):
 
 
 async def _list(call: Call) -> Listed:
-    return await _page(call, _me(call))
+    return await _page(call, _me(call), _shown)
 
 
 async def _access(call: Call) -> AccessShown:
@@ -144,15 +151,15 @@ async def _status(call: Call) -> RequestShown:
 
 async def _all(call: Call) -> Listed:
     await acts.record_read(call.services.pool, "rights.list")
-    return await _page(call, None)
+    return await _page(call, None, _whose)
 
 
-async def _page(call: Call, person_id: uuid.UUID | None) -> Listed:
+async def _page(call: Call, person_id: uuid.UUID | None, shown: Callable[[Request], RequestShown]) -> Listed:
     after = None if call.after is None else (datetime.fromisoformat(call.after[0]), uuid.UUID(call.after[1]))
     found = await rights.listed(
         call.services.pool, person_id=person_id, only_open=person_id is None, after=after, limit=call.rows
     )
-    return page(call, found, _shown, lambda each: (each.received_at.isoformat(), str(each.request_id)))
+    return page(call, found, shown, lambda each: (each.received_at.isoformat(), str(each.request_id)))
 
 
 async def _clocks(call: Call) -> ClocksShown:
@@ -162,6 +169,10 @@ async def _clocks(call: Call) -> ClocksShown:
 
 def _shown(request: Request) -> RequestShown:
     return RequestShown.model_validate(rights.shown(request, _now()))
+
+
+def _whose(request: Request) -> WhoseShown:
+    return WhoseShown.model_validate(rights.shown(request, _now()) | {"address": request.address})
 
 
 def _me(call: Call) -> uuid.UUID:
@@ -239,6 +250,6 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="rights.list", method="GET", path="/rights", summary="List open requests of everybody.",
-        access=Who.OPERATOR, scopes=(Permission.PRIVACY_READ,), handler=_all, query=PageQuery, answer=RequestShown,
+        access=Who.OPERATOR, scopes=(Permission.PRIVACY_READ,), handler=_all, query=PageQuery, answer=WhoseShown,
     ),
 )  # fmt: skip
