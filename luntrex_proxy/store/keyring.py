@@ -58,7 +58,7 @@ class KeyRing:
         self._packer = Packer()
         # Key id -> its hash in _live, where the table says another or none, or may come to without our hearing of it.
         self._moved = Parts[str, bytes]()
-        self._peppers: list[bytes | None] = []  # the installation's when all keys were read last
+        self._peppers: list[bytes | None] = [None]  # the installation's when all keys were read last
         self.version, self.newest, self.history, self._readings = Seen()
         self.generation = 0  # another number after each change, also of one key
         self.contact = float("-inf")  # when the store was last asked and answered, by time.monotonic

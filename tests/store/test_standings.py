@@ -68,3 +68,18 @@ async def test_while_many_accounts_are_read_a_stop_does_not_wait_either(
     caller = find(ring, stopping[1])
     assert caller is not None
     assert caller.policy == read_policy(POLICY), "of an account made meanwhile"
+
+
+async def test_a_key_that_changes_while_a_process_starts_does_not_keep_it_from_starting(
+    acme: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With many keys and accounts that takes a while, and somebody always makes or ends a key."""
+    monkeypatch.setattr(newest, "_EVERY_S", 0.0)
+    monkeypatch.setattr(standings, "_BATCH_ROWS", 1)
+    await acme.execute(f"INSERT INTO account (name, policy) SELECT n, '{POLICY}' FROM generate_series(1, 1000) n")
+    revoked = await make(acme)
+    ring = KeyRing(LOOKUP)
+    _, _, made = await asyncio.gather(ring.load(acme), apikeys.revoke(acme, revoked.info.key_id), make(acme, "made"))
+    assert ring.newest > ring.version, "it was heard of while all was read"
+    assert find(ring, revoked) is None
+    assert find(ring, made) is not None
