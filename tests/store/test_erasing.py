@@ -419,3 +419,24 @@ async def test_every_table_has_a_way_out(database: Pool) -> None:
             for column in table.links if table.name not in erasing._APART else ():
                 instead = erasing._instead(table, column)
                 assert instead is None or instead.value is not None or column.nullable, (table.name, column.name)
+
+
+async def test_a_deadlock_in_the_middle_is_tried_again_and_counts_nothing_twice(database: Pool, tmp_path: Path) -> None:
+    account = await accounts.create(database, "acme")
+    person = await make_person(database, "ada@example.org")
+    key_id = await key_of(database, "acme", "own", person)
+    await use(database, tmp_path / "spool", account.account_id, key_id, 1, 2)
+    # The server ends one of two that wait for each other with this code; the sequence remembers what is undone.
+    await database.execute("""
+        CREATE SEQUENCE tries;
+        CREATE FUNCTION end_the_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('tries') < 3 THEN RAISE 'somebody waits' USING ERRCODE = 'deadlock_detected'; END IF;
+            RETURN OLD;
+        END $$;
+        CREATE TRIGGER end_the_first BEFORE DELETE ON person FOR EACH ROW EXECUTE FUNCTION end_the_first()
+    """)
+    receipt = await erase(database, tmp_path, person)
+    assert await database.fetchval("SELECT last_value FROM tries") == 3
+    assert receipt.unlinked["usage"] == 2
+    assert receipt.erased["person"] == 1
+    assert await database.fetchval("SELECT count(*) FROM person") == 0
