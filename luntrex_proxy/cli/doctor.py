@@ -100,7 +100,7 @@ def _look_at_settings(settings: "Settings") -> Iterator[Finding]:
 def _look_at_machine(settings: "Settings", directory: Path) -> Iterator[Finding]:
     try:
         if checkjournal.has_leftovers(directory):
-            text = "one that was killed has left an account and files; a daemon or the next privacy-check removes them"
+            text = "one that was killed has left an account or files; a daemon, or else the next check, removes them"
             yield Finding("privacy-check", Level.NOTE, text)
     except StoreError as error:
         yield Finding("privacy-check", Level.BAD, str(error))

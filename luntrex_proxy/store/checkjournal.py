@@ -43,12 +43,12 @@ class Made(msgspec.Struct, frozen=True):
         """Before its daemon runs."""
         return cls(hashlib.sha256(account.encode()).hexdigest(), str(directory))
 
-    async def remove(self, pool: Pool) -> None:
-        """Delete all of it that is there. StoreError."""
+    async def remove(self, pool: Pool) -> bool:
+        """Delete all of it that is there; whether its directory was. StoreError."""
         with store_errors("find what a check left"):
             account_id = await pool.fetchval(_ACCOUNT, self.account_hash)
         await remove_traces(pool, account_id, self.boot_ids)
-        await asyncio.to_thread(_delete, Path(self.directory))
+        return await asyncio.to_thread(_delete, Path(self.directory))
 
 
 class CheckJournal:
@@ -98,13 +98,22 @@ class CheckJournal:
         """Let go of it."""
         os.close(self.descriptor)
 
-    async def remove_leftovers(self, pool: Pool) -> bool:
-        """Remove what an earlier check has left; whether there was anything. StoreError."""
+    async def remove_leftovers(self, pool: Pool, *, sees_all: bool = True) -> bool:
+        """Remove what an earlier check has left; whether there was anything. StoreError.
+
+        Who does not see all, because a service has a /tmp of its own, leaves a directory it cannot find to others.
+        """
         made = self.read()
-        if made is not None:
-            await made.remove(pool)
-        self.clear()
-        return made is not None
+        if made is None:
+            self.clear()
+            return False
+        if not (sees_all or made.account_hash or await asyncio.to_thread(Path(made.directory).exists)):
+            return False  # what is in the tables is removed already
+        if await made.remove(pool) or sees_all:
+            self.clear()
+        else:
+            self.note(Made("", made.directory, []))
+        return True
 
 
 def has_leftovers(state_directory: Path) -> bool:
@@ -132,12 +141,17 @@ async def remove_leftovers(pool: Pool, state_directory: Path) -> bool:
     except RefusedError:
         return False
     try:
-        return await journal.remove_leftovers(pool)
+        return await journal.remove_leftovers(pool, sees_all=False)
     finally:
         journal.close()
 
 
-def _delete(directory: Path) -> None:
+def _delete(directory: Path) -> bool:
+    """Whether it was there. One that no check has made is let alone, and nobody need look for it."""
+    if not directory.name.startswith(DIRECTORY_PREFIX):
+        return True
     with file_errors(directory):
-        if directory.name.startswith(DIRECTORY_PREFIX) and directory.exists():
-            shutil.rmtree(directory)
+        if not directory.exists():
+            return False
+        shutil.rmtree(directory)
+    return True

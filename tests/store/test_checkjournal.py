@@ -72,3 +72,22 @@ async def test_only_a_checks_own_directory_is_deleted(database: Pool, tmp_path: 
         await checkjournal.remove_leftovers(database, tmp_path)
         assert (tmp_path / "mine").exists()
         assert not checkjournal.has_leftovers(tmp_path)
+
+
+async def test_a_directory_that_a_daemon_cannot_see_is_left_to_the_next_check(database: Pool, tmp_path: Path) -> None:
+    """A service has a /tmp of its own: it removes what is in the tables, once, and does not say that all is gone."""
+    directory, elsewhere = tmp_path / "lx-check-1", tmp_path / "elsewhere"
+    await leave(database, tmp_path, directory)
+    directory.rename(elsewhere)
+    assert await checkjournal.remove_leftovers(database, tmp_path)
+    assert await accounts.list_all(database) == []
+    version = await database.fetchval("SELECT version FROM change_version")
+    assert not await checkjournal.remove_leftovers(database, tmp_path), "nothing more to do there"
+    assert await database.fetchval("SELECT version FROM change_version") == version
+    assert checkjournal.has_leftovers(tmp_path)
+    elsewhere.rename(directory)
+    journal = await CheckJournal.open(tmp_path)
+    assert await journal.remove_leftovers(database)
+    journal.close()
+    assert not directory.exists()
+    assert not checkjournal.has_leftovers(tmp_path)
