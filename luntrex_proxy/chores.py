@@ -265,7 +265,7 @@ async def tell_trouble(keys: KeyRing, shipper: Shipper, troubles: Callable[[], d
     told = troubles()
     while True:
         await asyncio.sleep(_TROUBLE_EVERY_S)
-        if keys.is_current() != reachable:
+        if keys.answers() != reachable:
             reachable = not reachable
             log.warning("luntrex.database_back" if reachable else "luntrex.database_lost")
         if str(shipper.trouble) != failure:

@@ -132,7 +132,7 @@ class _Daemon:
         """Conditions by name. A lost database does not clear `ready`: known keys keep working."""
         return {
             "accepting": self._accepting,
-            "database": self._keys.is_current(),
+            "database": self._keys.answers(),
             "ledger": self._spool.takes_requests,
             "storing": not self._shipper.trouble,
         }

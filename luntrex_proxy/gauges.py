@@ -33,7 +33,7 @@ class Watched:
         watch, pipeline = metrics.watch, self.pipeline
         watch("luntrex_inflight_requests", lambda: pipeline.inflight)
         watch("luntrex_overload_stage", lambda: self.overload.stage)
-        watch("luntrex_database_up", lambda: int(self.keys.is_current()))
+        watch("luntrex_database_up", lambda: int(self.keys.answers()))
         watch("luntrex_revocation_lag_seconds", self.keys.lag_s)
         watch("luntrex_upstream_health", lambda: pipeline.routing.health())  # noqa: PLW0108 -- reloads replace it
         watch(

@@ -24,8 +24,7 @@ from luntrex_proxy.store.parts import Parts
 from luntrex_proxy.store.pepper import Lookup
 
 CURRENT_FOR_S: Final = 5.0
-# Small enough that building the callers of one batch holds the loop for a few milliseconds only.
-_BATCH_ROWS: Final = 500
+_BATCH_ROWS: Final = 500  # to pack so many keys holds the loop for a few milliseconds only
 _SWEEPS_MAX: Final = 40  # with each heartbeat
 _CLOCK_STEP_S: Final = 1.0  # what a clock may go back without keys being read anew
 _RENEWED_MAX: Final = 10_000  # waiting to be written; a key that does not fit is renewed at a later use
@@ -62,6 +61,7 @@ class KeyRing:
         self.version, self.newest, self.history, self._readings = Seen()
         self.generation = 0  # another number after each change, also of one key
         self.contact = float("-inf")  # when the store was last asked and answered, by time.monotonic
+        self._answered = float("-inf")  # the same, and it said that much is to be read
         self._given_up = False
         self._ended_at = float("-inf")  # unix time at which keys were last dropped because their end had come
 
@@ -98,6 +98,10 @@ class KeyRing:
         """Whether an unknown key is certainly unknown: the store answered within the last 5 s."""
         return time.monotonic() - self.contact <= CURRENT_FOR_S
 
+    def answers(self) -> bool:
+        """Whether the store answers: it did within the last 5 s, if only with a part of much that is to be read."""
+        return time.monotonic() - max(self.contact, self._answered) <= CURRENT_FOR_S
+
     def lag_s(self) -> float:
         """Seconds since the ring was last known to be equal to the store."""
         return time.monotonic() - self.contact
@@ -118,17 +122,21 @@ class KeyRing:
 
         `on_answer` hears of each batch that came, so that a connection can be told from a dead one while many come.
         """
+
+        def heard() -> None:
+            self._answered = time.monotonic()
+            on_answer()
+
         asked_at = time.monotonic()
         version, *fingerprints, sequence, hashed, known = (await connection.fetch(keyselect.STATE, self.history[0]))[0]
-        on_answer()
+        heard()
         # The rotation is finished: rows no longer say the hashes we may know keys by.
         ended = self._old is not None and self._old.fingerprint not in fingerprints
         abandoned = self._is_stranger(fingerprints) and fingerprints != self._peppers
         restored = version < self.version or known != self.history[1]
-        # The clock was wrong and is right again: keys were taken for ended that are not.
-        put_back = time.time() < self._ended_at - _CLOCK_STEP_S
+        put_back = time.time() < self._ended_at - _CLOCK_STEP_S  # the clock: keys were taken for ended that are not
         if restored or put_back or ended or abandoned:
-            freed = await self._read_all(connection, on_answer, old=None if ended else self._old)
+            freed = await self._read_all(connection, heard, old=None if ended else self._old)
             self._old = None if ended else self._old
             await self._tell_gone(on_answer)
             for _ in freed:
@@ -136,7 +144,7 @@ class KeyRing:
                 await asyncio.sleep(0)
         else:
             if version > self.version:
-                await self._read_changes(connection, version, on_answer)
+                await self._read_changes(connection, version, heard)
             self.history = sequence, hashed  # acts that changed no key as well: retention may drop those before
         self.contact, self._given_up = asked_at, False
         for _ in range(_SWEEPS_MAX):
@@ -196,9 +204,8 @@ class KeyRing:
             # After the keys, so that no key is known longer than what its account says; and what was said meanwhile.
             await live.standings.read(connection, on_answer, keyselect.ACCOUNTS, between=newest.read)
             await live.standings.read(connection, on_answer, keyselect.NEWEST_ACCOUNTS, version, newest.accounts)
-        before, self._live = self._live, live
-        waited, self.unproven = self.unproven, unproven
-        known, self._moved = self._moved, moved
+        before = self._live, self.unproven, self._moved
+        self._live, self.unproven, self._moved = live, unproven, moved
         self.renewed, self._ended_at, self._peppers = {}, float("-inf"), peppers
         for row in newest.rows.values():
             self._change(row)
@@ -206,7 +213,7 @@ class KeyRing:
         self.generation += 1
         self._readings += 1
         gc.freeze()  # what stays for the life of the process need not be looked at again
-        return itertools.chain(before.emptied(), waited.emptied(), known.emptied())
+        return itertools.chain.from_iterable(each.emptied() for each in before)
 
     async def _tell_gone(self, on_step: Callable[[], None]) -> None:
         """Of the keys that something runs with, which are neither live nor unproven any more."""
@@ -281,11 +288,10 @@ class KeyRing:
         now = time.time()
         gone = self._live.drop_ended(now, max(50, min(len(self._live) // 100, 1_000)))
         if gone:
-            self._ended_at = max(now, self._ended_at)
+            self._ended_at, self.generation = max(now, self._ended_at), self.generation + 1
         for key_id in gone:
             self._moved.pop(key_id, None)
             self.renewed.pop(key_id, None)
-        self.generation += bool(gone)
         self._tell(gone)
 
     def _tell(self, gone: set[str]) -> None:

@@ -25,7 +25,7 @@ from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.packedkeys import PackedKey
 from luntrex_proxy.store.pepper import Lookup
 from tests.postgres import LOOKUP
-from tests.store.keys import in_use
+from tests.store.keys import in_use, loaded
 
 
 async def make(pool: Pool, name: str = "main") -> NewKey:
@@ -337,6 +337,19 @@ async def test_while_many_keys_are_read_a_stop_does_not_wait(
             await accounts.resume(acme, "acme")
             await ring.catch_up(connection)
             assert ring.at(ring.hash_of(key)) is not None
+
+
+async def test_while_many_keys_are_read_the_database_is_not_said_to_be_away(acme: Pool) -> None:
+    """Of an unknown key nothing is certain then; but nobody is to look for what is wrong with the database."""
+    ring = await loaded(acme)
+    said: list[tuple[bool, bool]] = []
+    ring.contact -= 60
+    said.append((ring.is_current(), ring.answers()))
+    await acme.execute("UPDATE change_version SET removed_at_sequence = (SELECT sequence + 1 FROM audit_head)")
+    async with acme.acquire() as connection:
+        await ring.catch_up(connection, lambda: said.append((ring.is_current(), ring.answers())))
+    assert said[:3] == [(False, False), (False, True), (False, True)]
+    assert ring.is_current()
 
 
 async def test_changes_of_a_key_with_an_end_cost_no_memory(acme: Pool) -> None:
