@@ -4,6 +4,8 @@ import asyncio
 import time
 from typing import Final
 
+import msgspec
+
 from luntrex_proxy.core.buckets import Limits
 from luntrex_proxy.core.limits import WHATS, Terms
 from luntrex_proxy.store import limits as table
@@ -59,10 +61,13 @@ class LimitBook:
             self.limits.say(ident, {}, time.perf_counter_ns())
 
     def _terms(self, text: str) -> Terms:
-        """The limits in a row; of a later release's kinds this one knows nothing."""
+        """The limits in a row; of a later release's kinds, and of rows only it can read, this one knows nothing."""
         terms = self._shared.get(text)
         if terms is None:
-            read = table.read_terms(text)
+            try:
+                read = table.read_terms(text)
+            except msgspec.MsgspecError:
+                read = {}
             terms = {m: known for m, each in read.items() if (known := {w: n for w, n in each.items() if w in WHATS})}
             if len(self._shared) >= _SHARED_MAX:
                 self._shared.clear()

@@ -130,6 +130,18 @@ async def test_a_restored_database_is_read_anew(acme: Pool) -> None:
     assert book.limits.terms == {other: {"": {"streams": 4}}}, "a later release's kinds are not ours"
 
 
+async def test_a_row_that_only_a_later_release_can_read_hides_no_other(acme: Pool) -> None:
+    """Else a process of this one, beside or instead of it, would not start, or follow no change any more."""
+    key_id = await make_key(acme)
+    await acme.execute(
+        "INSERT INTO usage_limit (account_id, limits, version) VALUES ($1, $2, 0)", ACCOUNT, '{"": {"streams": "few"}}'
+    )
+    await limits.of_key(acme, key_id, "", {"streams": 1})
+    book = LimitBook(acme)
+    await book.refresh()
+    assert book.limits.terms == {key_id: {"": {"streams": 1}}}
+
+
 async def test_a_key_that_is_erased_leaves_no_limit(acme: Pool) -> None:
     """Neither its own, nor one that would become the account's."""
     key_id = await make_key(acme)
