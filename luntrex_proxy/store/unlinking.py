@@ -75,10 +75,19 @@ _DROP_LATE: Final = f"""{_GONE}
 DELETE FROM usage_incoming u USING gone WHERE u.account_id = gone.account_id AND u.key_id = gone.key_id
 RETURNING u.request_id
 """
+# An account's own keys are those of its members together: of one who is alone there, as with a restriction.
 _OBJECT: Final = f"""
-UPDATE usage_incoming u SET key_id = '{OBJECTED}' FROM api_key k JOIN person p USING (person_id)
-WHERE k.key_id = u.key_id AND p.objected_at IS NOT NULL
-    AND timestamptz 'epoch' + u.started_us * interval '1 microsecond' >= p.objected_at
+WITH keys AS (
+    SELECT k.key_id, p.objected_at AS since FROM api_key k JOIN person p USING (person_id)
+    WHERE p.objected_at IS NOT NULL AND k.key_id IN (SELECT key_id FROM usage_incoming)
+    UNION ALL
+    SELECT k.key_id, max(p.objected_at) FROM api_key k JOIN membership m USING (account_id)
+    JOIN person p ON p.person_id = m.person_id
+    WHERE k.person_id IS NULL AND k.key_id IN (SELECT key_id FROM usage_incoming)
+    GROUP BY 1 HAVING bool_and(p.objected_at IS NOT NULL)
+)
+UPDATE usage_incoming u SET key_id = '{OBJECTED}' FROM keys
+WHERE keys.key_id = u.key_id AND timestamptz 'epoch' + u.started_us * interval '1 microsecond' >= keys.since
 """
 
 

@@ -229,6 +229,20 @@ async def test_usage_of_who_objects_leads_to_no_key(database: Pool, tmp_path: Pa
     assert await database.fetchval("SELECT count(*) FROM usage WHERE account_id = 1") == 3
 
 
+async def test_an_accounts_own_keys_are_those_of_who_is_alone_in_it(database: Pool, tmp_path: Path) -> None:
+    """As with a restriction: once all members object their usage leads to no key either, not before."""
+    ada, eve = await make_person(database, acme="owner"), await make_person(database, "eve@x.org", acme="viewer")
+    key = await key_of(database, "acme", "service")
+    for number, objecting in enumerate((ada, eve), 1):
+        await rights.object_to_analytics(database, objecting)
+        await database.execute("UPDATE person SET objected_at = '2020-01-01' WHERE objected_at IS NOT NULL")
+        await use(database, tmp_path, 1, key, number)
+    await rights.object_to_analytics(database, eve, on=False)
+    await use(database, tmp_path, 1, key, 3)
+    rows = await database.fetch("SELECT key_id, sum(requests)::int FROM usage_rollup GROUP BY 1 ORDER BY 2")
+    assert [tuple(row) for row in rows] == [("unlinked", 1), (key, 2)]
+
+
 async def letter(database: Pool, services: rightsform.Services) -> letters.Letter | None:
     queued = await mail.claim(database)
     return None if queued is None else await letters.compose(services, queued)
