@@ -129,7 +129,7 @@ class KeyRing:
 
         asked_at = time.monotonic()
         version, *fingerprints, sequence, hashed, known = (await connection.fetch(keyselect.STATE, self.history[0]))[0]
-        heard()
+        on_answer()
         # The rotation is finished: rows no longer say the hashes we may know keys by.
         ended = self._old is not None and self._old.fingerprint not in fingerprints
         abandoned = self._is_stranger(fingerprints) and fingerprints != self._peppers
