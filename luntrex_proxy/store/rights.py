@@ -137,14 +137,19 @@ async def listed(
     only_open: bool = True,
     after: tuple[datetime, uuid.UUID] | None = None,
     limit: int = 1_000,
+    newest_first: bool = False,
 ) -> list[Request]:
-    """Requests, the oldest first, those behind `after` (time, id); those of one person, or everybody's."""
+    """Requests, the oldest first, those behind `after` (time, id); those of one person, or everybody's.
+
+    `newest_first` goes without `after`.
+    """
+    order = "received_at DESC, request_id DESC" if newest_first else "received_at, request_id"
     with store_errors("list the requests"):
         rows = await pool.fetch(
             f"SELECT {_COLUMNS}, {_ADDRESS} FROM rights_request r WHERE ($1::uuid IS NULL OR person_id = $1)"
             " AND (closed_at IS NULL OR NOT $2)"
             " AND ($3::timestamptz IS NULL OR (received_at, request_id) > ($3, $4::uuid))"
-            " ORDER BY received_at, request_id LIMIT $5",
+            f" ORDER BY {order} LIMIT $5",
             person_id, only_open, *(after or (None, None)), limit,
         )  # fmt: skip
     return [_request(row) for row in rows]

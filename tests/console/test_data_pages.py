@@ -116,3 +116,16 @@ async def test_what_an_erasure_meets_is_said_there(opened: Open, database: Pool)
     assert (seen.status, "no request of this reference" in seen.said) == (422, True)
     assert await _untouched(browser, ada)
     assert (await rights.by_reference(database, theirs.reference)).closed_at is None
+
+
+async def test_what_was_asked_for_last_is_shown_however_much_there_is(opened: Open, database: Pool) -> None:
+    """An erasure that can be withdrawn above all."""
+    browser, ada = await ada_in(opened)
+    await database.execute(
+        "INSERT INTO rights_request (reference, kind, state, channel, law, person_id, received_at, closed_at, outcome)"
+        " SELECT lpad(translate(n::text, '0189', 'ABCD'), 26, 'A'), 'access', 'done', 'self', 'gdpr', $1,"
+        " now() - interval '1 day', now(), 'given' FROM generate_series(1, 1000) n",
+        ada,
+    )
+    made = await rights.ask_erasure(database, ada, datetime.fromtimestamp(time.time(), UTC), timedelta(days=7))
+    assert made.reference in (await browser.get("/your-data")).text

@@ -24,9 +24,9 @@ _SHOWN_MAX: Final = 30  # of what was asked for, the newest; all of it is in the
 
 async def _data(page: Page) -> Mapping[str, Any]:
     pool, person_id = page.services.pool, page.person.person_id
-    asked = await rights.listed(pool, person_id=person_id, only_open=False)
+    asked = await rights.listed(pool, person_id=person_id, only_open=False, limit=_SHOWN_MAX, newest_first=True)
     return {
-        "asked": [rights.shown(each, _now()) for each in asked[: -_SHOWN_MAX - 1 : -1]],
+        "asked": [rights.shown(each, _now()) for each in asked],
         "objecting": await rights.is_objecting(pool, person_id),
         "grace_days": page.services.settings.privacy.erasure_grace_days,
         "laws": [each.value for each in Law],
