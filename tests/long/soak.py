@@ -187,7 +187,7 @@ def note(seen: Seen, received: bytes, fault: str, streamed: bool) -> None:
     whole = any(mark in body for mark in TERMINATORS)
     if fault in GOOD and (status != 200 or (streamed and not (whole and ended))):
         seen.wrong.append(f"{fault}: {status}, no whole answer: {body[-100:]!r}")
-    elif fault == "bad" and status not in (400, 401):
+    elif fault == "bad" and status not in (400, 401, 429):  # 429: so many without a key come from one network
         seen.wrong.append(f"bad request got {status}")
     elif fault not in (*GOOD, "bad") and status == 200 and (whole or b'"error"' not in body or not ended):
         seen.wrong.append(f"{fault}: looks whole, or has no error event: {body[-100:]!r}")
