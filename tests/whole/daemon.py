@@ -26,9 +26,11 @@ import yaml
 
 from tests.spying import outside, sitecustomize
 from tests.upstreams.loop_thread import LoopThread
+from tests.whole.forked import Forked, Running
 from tests.whole.verbs import run_verb
 
 REPOSITORY = Path(__file__).parents[2]
+PROGRAM = ("-m", "luntrex_proxy")
 READY_SECONDS = 60
 STOP_SECONDS = 40
 PROVIDER_SECRET = "provider-secret-of-the-simulator"
@@ -78,13 +80,13 @@ class Daemon:
         self.state = self.directory / "state"
         self.state.mkdir(mode=0o700)
         self.port, self.control_port = free_port(), free_port()
-        self.program: Sequence[str] = ("-m", "luntrex_proxy")
+        self.program: Sequence[str] = PROGRAM
         self.spied = self.directory / "spied"  # what it and its verbs reach outside this machine
         watched = {sitecustomize.FILE: str(self.spied)}
         self.environment = clean_environment(TEST_PROVIDER_KEY=PROVIDER_SECRET, **watched, **environment)
         self.stdout, self.stderr = self.directory / "stdout", self.directory / "stderr"
         self.account, self.key = "", ""
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Running | None = None
         self._starts_seen = self._stderr_seen = 0
         self.dsn = dsn
         self._servers, self._configuration = servers, configuration
@@ -130,12 +132,16 @@ class Daemon:
             self.key = self.make_key("first")["key"]
             self._wait_known(time.monotonic())
 
-    def spawn(self) -> subprocess.Popen[bytes]:
+    def spawn(self) -> Running:
         """Start and do not wait."""
         self._starts_seen = self._starts()
+        arguments = ["serve", "--config", str(self.config)]
+        if self.program == PROGRAM:
+            self.process = Forked(arguments, self.environment, self.directory, self.stdout, self.stderr)
+            return self.process
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:
             self.process = subprocess.Popen(
-                [sys.executable, *self.program, "serve", "--config", str(self.config)],
+                [sys.executable, *self.program, *arguments],
                 cwd=self.directory,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

@@ -4,7 +4,6 @@ That is nearly all of a verb's time, and always the same. A verb's own modules i
 tests/cli and test_start.py run verbs as programs.
 """
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -13,16 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.spying import sitecustomize
-
-_READ_ALREADY = [
-    "aiohttp",
-    "cryptography.x509",
-    "luntrex_proxy.cli.opening",
-    "luntrex_proxy.settings.loading",
-    __name__,
-]
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(_READ_ALREADY)
+from tests.whole.forked import FORKS
 
 
 def run_verb(
@@ -32,7 +22,7 @@ def run_verb(
     with tempfile.TemporaryDirectory(prefix="lx-verb-") as directory:
         given, out, err = (Path(directory, name) for name in ("stdin", "stdout", "stderr"))
         given.write_text(stdin)
-        process = _forks.Process(target=_be_verb, args=(arguments, dict(environment), cwd, directory))
+        process = FORKS.Process(target=_be_verb, args=(arguments, dict(environment), cwd, directory))
         process.start()
         try:
             process.join(timeout_s)
