@@ -45,7 +45,8 @@ class Forked:
     def __init__(
         self, arguments: list[str], environment: Mapping[str, str], cwd: Path, stdout: Path, stderr: Path
     ) -> None:
-        self._process = FORKS.Process(target=_be, args=(arguments, dict(environment), cwd, stdout, stderr))
+        places = (Path(os.devnull), stdout, stderr)
+        self._process = FORKS.Process(target=be, args=(arguments, dict(environment), cwd, places))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -74,15 +75,13 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def _be(arguments: list[str], environment: Mapping[str, str], cwd: Path, stdout: Path, stderr: Path) -> None:
+def be(arguments: list[str], environment: Mapping[str, str], cwd: Path, places: tuple[Path, Path, Path]) -> None:
+    """Become `luntrex-proxy ARGUMENTS`, in the forked process; `places` are what its three streams read and write."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
-    for number, place, flags in (
-        (0, Path(os.devnull), os.O_RDONLY),
-        (1, stdout, os.O_WRONLY | os.O_CREAT | os.O_APPEND),
-        (2, stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND),
-    ):
+    for number, place in enumerate(places):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY
         descriptor = os.open(place, flags, 0o600)
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -91,4 +90,5 @@ def _be(arguments: list[str], environment: Mapping[str, str], cwd: Path, stdout:
         sitecustomize.install(sitecustomize._write)
     from luntrex_proxy.cli import main
 
-    main(arguments, prog_name="luntrex-proxy")
+    # As a command line has them: plain text, whatever they were.
+    main([os.fsdecode(os.fsencode(word)) for word in arguments], prog_name="luntrex-proxy")
