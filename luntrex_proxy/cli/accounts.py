@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from luntrex_proxy.cli.labels import labels
 from luntrex_proxy.cli.members import members
 from luntrex_proxy.cli.opening import run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
@@ -19,6 +20,7 @@ def accounts() -> None:
     """Who keys and usage belong to."""
 
 
+accounts.add_command(labels)
 accounts.add_command(members)
 
 

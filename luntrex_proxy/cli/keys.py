@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Final
 import click
 
 from luntrex_proxy.cli.environment import environment_lines, gateway_url
+from luntrex_proxy.cli.labels import label_key, labels_in_words, labels_of
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.options import FiniteRange
 from luntrex_proxy.cli.printing import print_json, print_table
@@ -58,11 +59,15 @@ def keys() -> None:
     """API keys of accounts."""
 
 
+keys.add_command(label_key)
+
+
 @keys.command()
 @click.option("--account", required=True, metavar="NAME", help="The account the key belongs to.")
 @click.option("--name", required=True, help="Your name for the key.")
 @click.option("--not-before", type=_TIME, help="When the key begins to work, in UTC. Default: at once.")
 @click.option("--expires", type=_TIME, help="When the key ends, in UTC. Default: never.")
+@click.option("--label", "labels", metavar="LABEL=VALUE", multiple=True, help="A label that the account declares.")
 @_limits
 @_base_url
 @_json
@@ -74,12 +79,13 @@ def create(
     name: str,
     not_before: datetime.datetime | None,
     expires: datetime.datetime | None,
+    labels: tuple[str, ...],
     base_url: str | None,
     as_json: bool,
     **limits: tuple[str, ...],
 ) -> None:
     """Make a key and print it, this once."""
-    terms = Terms(_utc(not_before), _utc(expires), _scope(limits))
+    terms = Terms(_utc(not_before), _utc(expires), _scope(limits), labels_of(labels))
 
     async def body(opened: Opened) -> tuple[NewKey, str]:
         lookup = await _lookup(opened)
@@ -100,10 +106,10 @@ def list_keys(context: click.Context, account: str | None, as_json: bool) -> Non
         print_json([_as_object(key) for key in found])
         return
     print_table(
-        ("ID", "ACCOUNT", "NAME", "STATE", "CREATED", "LAST USED", "EXPIRES", "LIMITED TO", "REPLACES"),
+        ("ID", "ACCOUNT", "NAME", "STATE", "CREATED", "LAST USED", "EXPIRES", "LIMITED TO", "REPLACES", "LABELS"),
         [
             (k.key_id, k.account, k.name, k.state, k.created_at, k.last_used_at, k.expires_at, _limited_to(k),
-             k.rotated_from)
+             k.rotated_from, labels_in_words(k.labels) or None)
             for k in found
         ],
     )  # fmt: skip

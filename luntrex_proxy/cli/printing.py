@@ -1,9 +1,11 @@
 """How verbs print: JSON for programs, tables for people. Nothing is looked up here."""
 
 import contextlib
+import csv
+import datetime
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any
 
 import click
 import orjson
@@ -28,6 +30,21 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
+
+
+def print_csv(lines: Sequence[Mapping[str, object]], file: IO[str] | None = None) -> None:
+    """Lines with a head, as RFC 4180 has them; times in UTC. Nothing of no lines: their head is not known."""
+    if not lines:
+        return
+    writer = csv.DictWriter(file or sys.stdout, list(lines[0]))
+    writer.writeheader()
+    writer.writerows({name: _in_csv(value) for name, value in line.items()} for line in lines)
+
+
+def _in_csv(value: object) -> object:
+    if hasattr(value, "astimezone"):
+        return value.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
+    return value
 
 
 @contextlib.contextmanager

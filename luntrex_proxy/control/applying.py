@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from luntrex_proxy.core.declared import Account, Change, Fault, Present, compare
-from luntrex_proxy.store import accounts, apikeys, members, people
+from luntrex_proxy.store import accounts, apikeys, labels, members, people
 from luntrex_proxy.store.apikeys import BCRYPT_COST, NewKey, PreparedKey
 from luntrex_proxy.store.changes import hold_changes
 from luntrex_proxy.store.database import Connection, Pool, store_errors
@@ -99,6 +99,8 @@ async def _do(work: _Work, change: Change, bcrypt_cost: int) -> None:
         subject, _, verb = change.act.partition(".")
         if subject == "account":
             await _do_account(work.pool, verb, change)
+        elif subject == "label":
+            await labels.declare(work.pool, change.account, change.name, change.allowed)
         elif subject == "member":
             await _do_member(work.pool, change)
         elif verb == "created":
@@ -153,6 +155,8 @@ async def _change_key(work: _Work, verb: str, change: Change) -> None:
     if verb == "limited":
         assert change.key is not None  # noqa: S101 -- as above
         await apikeys.limit(work.pool, key_id, change.key.scope, change.key.kinds)
+    elif verb == "labelled":
+        await labels.of_key(work.pool, key_id, change.labels)
     elif verb == "revoked":
         await apikeys.revoke(work.pool, key_id)
     elif verb == "suspended":

@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec import UNSET, UnsetType
 
+from luntrex_proxy.core.labels import Allowed
 from luntrex_proxy.core.scope import Scope
 
 Loc = tuple[str | int, ...]  # where it stands in the file
@@ -30,6 +31,7 @@ class Key:
     scope: Scope = field(default_factory=Scope)
     kinds: tuple[str, ...] = ()  # fields of `scope` that the file names
     times: tuple[str, ...] = ()  # which of the two it names
+    labels: Mapping[str, str | None] = field(default_factory=dict)  # those it names; None: not carried
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Account:
     policy: str | UnsetType | None = UNSET
     members: Mapping[str, str | None] = field(default_factory=dict)  # address -> role; None: no member
     keys: tuple[Key, ...] = ()
+    labels: Mapping[str, Allowed] = field(default_factory=dict)  # those it declares
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class PresentKey:
     not_before: datetime | None
     expires_at: datetime | None
     scope: Scope
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class PresentAccount:
     policy: str | None
     members: Mapping[str, str]
     keys: Mapping[str, PresentKey]
+    labels: Mapping[str, Allowed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing to do. `act` is as in the audit log, `name` a member's address or a key's name, `loc` the line."""
+    """One thing to do. `act` is as in the audit log, `name` a member's address or the name of a key or label."""
 
     act: str
     account: str
@@ -85,6 +90,8 @@ class Change:
     after: str | None = None
     key: Key | None = None
     key_id: str = ""
+    labels: Mapping[str, str | None] = field(default_factory=dict)  # of a key, that become others
+    allowed: Allowed = None  # values of a label
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +124,28 @@ def _account(account: Account, present: Present, loc: Loc, now: datetime) -> Ite
         yield Change("account.resumed", name, (*loc, "status"), "", there.status, "active")
     if not isinstance(account.policy, UnsetType) and account.policy != there.policy:
         yield Change("account.policy_set", name, (*loc, "policy"), "", there.policy, account.policy)
+    yield from _labels(account, there, loc)
     yield from _members(account, there, present.people, loc)
     members = {**there.members, **account.members}
     for index, key in enumerate(account.keys):
         yield from _key(name, key, there.keys.get(key.name), members, (*loc, "keys", index), now)
     if account.status == "suspended" and there.status != "suspended":
         yield Change("account.suspended", name, (*loc, "status"), "", there.status, "suspended")
+
+
+def _labels(account: Account, there: PresentAccount, loc: Loc) -> Iterator[Change]:
+    for index, (label, allowed) in enumerate(account.labels.items()):
+        if label not in there.labels or there.labels[label] != allowed:
+            before = _values(there.labels[label]) if label in there.labels else None
+            yield Change(
+                "label.declared",
+                account.name,
+                (*loc, "labels", index),
+                label,
+                before,
+                _values(allowed),
+                allowed=allowed,
+            )
 
 
 def _members(account: Account, there: PresentAccount, people: frozenset[str], loc: Loc) -> Iterator[Change | Fault]:
@@ -150,6 +173,7 @@ def _key(
             yield Fault((*loc, "owner"), "is no member of the account")
             return
         yield Change("key.created", account, loc, key.name, None, "active", key)
+        yield from _labelled(account, key, {}, "", loc)
         if key.status == "suspended":
             yield Change("key.suspended", account, (*loc, "status"), key.name, "active", "suspended", key)
         return
@@ -173,15 +197,31 @@ def _key(
             key,
             there.key_id,
         )
+    yield from _labelled(account, key, there.labels, there.key_id, loc)
     if not isinstance(key.status, UnsetType) and key.status != there.status:
         act = "key.resumed" if key.status == "active" else "key.suspended"
         yield Change(act, account, (*loc, "status"), key.name, there.status, key.status, key, there.key_id)
+
+
+def _labelled(account: str, key: Key, there: Mapping[str, str], key_id: str, loc: Loc) -> Iterator[Change]:
+    labels = {label: value for label, value in key.labels.items() if there.get(label) != value}
+    if labels:
+        before = _carried({label: there.get(label) for label in labels})
+        yield Change("key.labelled", account, (*loc, "labels"), key.name, before, _carried(labels), key, key_id, labels)
 
 
 def _meant(scope: Scope, kind: str) -> frozenset[object] | None:
     """A limit without the order of its words."""
     words = getattr(scope, kind)
     return None if words is None else frozenset(words)
+
+
+def _values(allowed: Allowed) -> str:
+    return "any" if allowed is None else ", ".join(sorted(allowed))
+
+
+def _carried(labels: Mapping[str, str | None]) -> str:
+    return "; ".join(f"{label}: {labels[label] or 'none'}" for label in sorted(labels))
 
 
 def _words(scope: Scope, kinds: tuple[str, ...]) -> str:

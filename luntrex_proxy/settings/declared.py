@@ -4,7 +4,8 @@ accounts:
   - name: acme
     policy: "region=eu; retention=none; training=never"
     members: [{email: ada@example.org, role: owner}]
-    keys: [{name: ci, endpoints: [chat.completions]}]
+    labels: [{name: project, values: [search, chat]}]
+    keys: [{name: ci, endpoints: [chat.completions], labels: {project: search}}]
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from msgspec import UNSET
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
 
 from luntrex_proxy.core.declared import KINDS, Account, Key, Loc
+from luntrex_proxy.core.labels import NAMES_MAX, VALUES_MAX
 from luntrex_proxy.core.people import ADDRESS_RULE, read_address
 from luntrex_proxy.core.policy import BadPolicyError, read_policy
 from luntrex_proxy.core.roles import Role
@@ -21,7 +23,7 @@ from luntrex_proxy.core.scope import ENTRIES_MAX, read_scope
 from luntrex_proxy.settings.complaints import Complaint, explain, placed_lines
 from luntrex_proxy.settings.documents import MAX_FILE_BYTES, Document, parse_document
 from luntrex_proxy.settings.errors import ConfigError
-from luntrex_proxy.settings.scopes import NAME_PATTERN, ClientNetwork, Endpoint, Model, Region
+from luntrex_proxy.settings.scopes import NAME_PATTERN, ClientNetwork, Endpoint, LabelName, LabelValue, Model, Region
 from luntrex_proxy.settings.section import NotEmpty, Section, fault
 
 
@@ -52,6 +54,13 @@ class MemberEntry(Section):
     role: Role | Literal["none"]  # none: no member
 
 
+class LabelEntry(Section):
+    """A label that keys can carry."""
+
+    name: LabelName
+    values: Annotated[tuple[LabelValue, ...], NotEmpty, Field(max_length=VALUES_MAX)] | None = None  # null: any
+
+
 class KeyEntry(Section):
     """A key that there is to be."""
 
@@ -64,6 +73,7 @@ class KeyEntry(Section):
     models: Annotated[tuple[Model, ...], NotEmpty, Field(max_length=ENTRIES_MAX)] | None = None
     regions: Annotated[tuple[Region, ...], NotEmpty, Field(max_length=ENTRIES_MAX)] | None = None
     networks: Annotated[tuple[ClientNetwork, ...], NotEmpty, Field(max_length=ENTRIES_MAX)] | None = None
+    labels: dict[LabelName, LabelValue | None] = Field(default_factory=dict)  # null: not carried
 
     def wanted(self) -> Key:
         """As it is compared."""
@@ -77,6 +87,7 @@ class KeyEntry(Section):
             scope=read_scope(self.endpoints or (), self.models or (), self.regions or (), self.networks or ()),
             kinds=tuple(kind for kind in KINDS if kind in given),
             times=tuple(which for which in ("not_before", "expires_at") if which in given),
+            labels=self.labels,
         )
 
 
@@ -88,6 +99,7 @@ class AccountEntry(Section):
     policy: Annotated[str, AfterValidator(_check_policy)] | None = None
     members: tuple[MemberEntry, ...] = ()
     keys: tuple[KeyEntry, ...] = ()
+    labels: Annotated[tuple[LabelEntry, ...], Field(max_length=NAMES_MAX)] = ()
 
     def wanted(self) -> Account:
         """As it is compared."""
@@ -98,6 +110,7 @@ class AccountEntry(Section):
             policy=self.policy if "policy" in given else UNSET,
             members={each.email: None if each.role == "none" else each.role.value for each in self.members},
             keys=tuple(key.wanted() for key in self.keys),
+            labels={each.name: None if each.values is None else frozenset(each.values) for each in self.labels},
         )
 
 
@@ -149,6 +162,7 @@ def _repeated(read: DeclaredFile) -> Iterator[Complaint]:
         place = ("accounts", index)
         yield from _twice([member.email for member in account.members], (*place, "members"), "email")
         yield from _twice([key.name for key in account.keys], (*place, "keys"), "name")
+        yield from _twice([label.name for label in account.labels], (*place, "labels"), "name")
 
 
 def _twice(names: Sequence[str], loc: Loc, field: str) -> Iterator[Complaint]:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from luntrex_proxy.core import apikeys
 from luntrex_proxy.core.audit import Fact
 from luntrex_proxy.core.scope import Scope
-from luntrex_proxy.store import accounts, audit
+from luntrex_proxy.store import accounts, audit, labels
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import ChangedError, RefusedError
@@ -111,8 +111,9 @@ async def create(
             await refuse_taken_name(connection, account_id, name)
             await insert(connection, proof, account_id, name, version, terms, person_id=person_id)
             claim.object_id = proof.key_id
-            info = await info_of(connection, proof.key_id)
             await audit.record(connection, "key.created", proof.key_id, account_id, {"person": person_id})
+            await labels.put(connection, account_id, proof.key_id, terms.labels)
+            info = await info_of(connection, proof.key_id)
     return NewKey(info, key.decode())
 
 
@@ -174,6 +175,7 @@ async def rotate(
             terms = Terms(old["not_before"], old["expires_at"], scope_of(old))
             await insert(connection, proof, old["account_id"], old["name"], version, terms, key_id, old["person_id"])
             await copy_to_successor(connection, key_id, proof.key_id, version)
+            await labels.copy_to_successor(connection, key_id, proof.key_id)
             claim.object_id = proof.key_id
             await connection.execute(
                 "UPDATE api_key SET version = $2, expires_at = least(expires_at, now() + $3) WHERE key_id = $1",

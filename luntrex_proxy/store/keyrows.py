@@ -2,10 +2,11 @@
 
 import datetime
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import astuple
 
 from luntrex_proxy.core.scope import ANYTHING, Scope
@@ -20,6 +21,8 @@ _LATEST: Final = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC
 LIST: Final = """
 SELECT k.key_id, a.name AS account, k.name, k.not_before, k.expires_at, k.rotated_from, k.revoked_at, k.created_at,
        k.last_used_at, k.endpoints, k.models, k.regions, k.networks, k.account_id, k.person_id::text, k.version,
+       (SELECT coalesce(jsonb_object_agg(l.name, l.value), '{}') FROM key_label l
+        WHERE l.key_id = k.key_id AND l.until IS NULL) AS labels,
        CASE WHEN k.status <> 'active' THEN k.status
             WHEN k.expires_at <= now() THEN 'expired'
             WHEN a.status <> 'active' THEN 'account suspended'
@@ -27,6 +30,7 @@ SELECT k.key_id, a.name AS account, k.name, k.not_before, k.expires_at, k.rotate
             ELSE 'active' END AS state
 FROM api_key k JOIN account a USING (account_id)
 """
+read_labels: Final = msgspec.json.Decoder(dict[str, str]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +54,17 @@ class KeyInfo:
     account_id: int
     person_id: str | None  # the member whose key it is; None: the account's own
     version: int  # of its last change
+    labels: dict[str, str]  # that it carries now
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """When a key may be used, and for what."""
+    """When a key may be used, for what, and the labels it begins with."""
 
     not_before: datetime.datetime | None = None
     expires_at: datetime.datetime | None = None
     scope: Scope = ANYTHING
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 async def account_for_a_key(connection: Connection, account: str) -> int:
@@ -195,7 +201,8 @@ async def info_of(connection: Connection, key_id: str) -> KeyInfo:
 
 def key_info(row: Any) -> KeyInfo:
     networks = row["networks"]
-    return KeyInfo(**{**row, "networks": None if networks is None else [str(network) for network in networks]})
+    shown = None if networks is None else [str(network) for network in networks]
+    return KeyInfo(**{**row, "networks": shown, "labels": read_labels(row["labels"])})
 
 
 def scope_columns(scope: Scope) -> tuple[Any, ...]:

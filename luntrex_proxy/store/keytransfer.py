@@ -1,4 +1,4 @@
-"""Keys from one installation to another, as JSON lines that hold no key: ids, names, terms and bcrypt hashes.
+"""Keys from one installation to another, as JSON lines that hold no key: ids, names, terms, labels and bcrypt hashes.
 
 A member's key names its owner by e-mail address. It is theirs again where the account has a member of this address;
 elsewhere it is the account's own, since people are not made by a file: they affirm things themselves.
@@ -15,21 +15,23 @@ from typing import Annotated, Final
 
 import msgspec
 
+from luntrex_proxy.core import labels
 from luntrex_proxy.core.scope import BadScopeError, read_scope
 from luntrex_proxy.store import accounts, audit
 from luntrex_proxy.store.accounts import NAME
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
-from luntrex_proxy.store.keyrows import Terms, refuse_unusable_times, scope_columns
+from luntrex_proxy.store.keyrows import Terms, read_labels, refuse_unusable_times, scope_columns
 from luntrex_proxy.store.keyselect import RESTRICTED_ACCOUNTS, RESTRICTED_PEOPLE
+from luntrex_proxy.store.labels import TODAY
 from luntrex_proxy.store.tombstones import hash_of
 
 _LINES_MAX: Final = 100_000  # more would make those wait who change another key
 _MAKE_INCOMING: Final = """
 CREATE TEMP TABLE key_incoming (line int, id text, account text, name text, bcrypt_hash text, not_before timestamptz,
-    expires_at timestamptz, endpoints text[], models text[], regions text[], networks cidr[], person text)
-    ON COMMIT DROP
+    expires_at timestamptz, endpoints text[], models text[], regions text[], networks cidr[], person text,
+    labels jsonb) ON COMMIT DROP
 """
 _FAULT: Final = """
 SELECT line, id, i.account FROM key_incoming i LEFT JOIN account a ON a.name = i.account
@@ -51,6 +53,12 @@ _CHECKS: Final = (
     ),
 )
 _CHECKS_IN_TURN: Final = (
+    (
+        "EXISTS (SELECT FROM jsonb_each_text(i.labels) l"
+        " LEFT JOIN label_name n ON n.account_id = a.account_id AND n.name = l.key"
+        " WHERE n.name IS NULL OR l.value <> ALL (n.allowed))",
+        "the account {account} declares no such label or value; first run `luntrex-proxy accounts labels declare`.",
+    ),
     ("EXISTS (SELECT FROM api_key k WHERE k.key_id = i.id)", "there is a key of the id {id} here already."),
     (
         f"EXISTS (SELECT FROM tombstone WHERE subject_hash = {hash_of('key', 'i.id')})",
@@ -76,6 +84,11 @@ SELECT id, a.account_id, i.name, bcrypt_hash, $1, not_before, expires_at, endpoi
 FROM key_incoming i JOIN account a ON a.name = i.account
     LEFT JOIN person p ON p.email = i.person LEFT JOIN membership m USING (person_id, account_id)
 """
+_LABEL: Final = f"""
+INSERT INTO key_label (key_id, account_id, name, value, since)
+SELECT id, a.account_id, l.key, l.value, {TODAY}
+FROM key_incoming i JOIN account a ON a.name = i.account CROSS JOIN jsonb_each_text(i.labels) l
+"""
 _COUNTS: Final = """
 SELECT a.account_id, a.name, count(*), count(*) FILTER (WHERE i.person IS NOT NULL AND k.person_id IS NULL)
 FROM key_incoming i JOIN account a ON a.name = i.account JOIN api_key k ON k.key_id = i.id GROUP BY 1, 2 ORDER BY 1
@@ -88,12 +101,18 @@ _EXPORT: Final = f"""
 SELECT a.account_id, {_WORKS} AS works,
        k.key_id AS id, a.name AS account, k.name, p.email AS person, k.bcrypt_hash, k.not_before,
        k.expires_at, coalesce(k.endpoints, '{{}}') AS endpoints, coalesce(k.models, '{{}}') AS models,
-       coalesce(k.regions, '{{}}') AS regions, coalesce(k.networks::text[], '{{}}') AS networks
+       coalesce(k.regions, '{{}}') AS regions, coalesce(k.networks::text[], '{{}}') AS networks,
+       (SELECT coalesce(jsonb_object_agg(l.name, l.value), '{{}}') FROM key_label l
+        WHERE l.key_id = k.key_id AND l.until IS NULL) AS labels
 FROM api_key k JOIN account a USING (account_id) LEFT JOIN person p USING (person_id)
 WHERE k.status <> 'revoked' AND (k.expires_at IS NULL OR k.expires_at > now()) AND ($1::text IS NULL OR a.name = $1)
   AND NOT EXISTS (SELECT FROM api_key s WHERE s.rotated_from = k.key_id AND s.status <> 'revoked')
 ORDER BY a.name, k.name
 """
+
+
+LabelName = Annotated[str, msgspec.Meta(pattern=rf"^{labels.NAME.pattern}\Z")]
+LabelValue = Annotated[str, msgspec.Meta(pattern=rf"^{labels.VALUE.pattern}\Z")]
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -111,6 +130,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     models: list[str] = []
     regions: list[str] = []
     networks: list[str] = []
+    labels: dict[LabelName, LabelValue] = {}
 
     def terms(self) -> Terms:
         """When the key may be used, and for what. Raises BadScopeError and RefusedError."""
@@ -142,7 +162,8 @@ async def export_lines(pool: Pool, account: str | None = None) -> Exported:
         await accounts.get(pool, account)
     with store_errors("list the keys"):
         async with pool.acquire() as connection, connection.transaction():
-            rows = [dict(row) for row in await connection.fetch(_EXPORT, account)]
+            found = await connection.fetch(_EXPORT, account)
+            rows = [{**row, "labels": read_labels(row["labels"])} for row in found]
             working = [row for row in rows if row.pop("works")]
             counts = Counter((row.pop("account_id"), row["account"]) for row in working)
             for (account_id, name), count in counts.items():
@@ -166,6 +187,7 @@ async def import_lines(pool: Pool, lines: Sequence[bytes], account: str | None =
             version = await next_version(connection)
             await _refuse(connection, _CHECKS_IN_TURN)
             await connection.execute(_INSERT, version)
+            await connection.execute(_LABEL)
             without_member = 0
             for account_id, name, count, orphans in await connection.fetch(_COUNTS):
                 await audit.record(connection, "key.imported", name, account_id, {"keys": count})
@@ -189,7 +211,8 @@ def _row(number: int, text: bytes, account: str | None) -> tuple[object, ...]:
         raise RefusedError(f"Line {number}: {error} Nothing was taken over.") from None
     limits = scope_columns(terms.scope)
     times = terms.not_before, terms.expires_at
-    return number, line.id, account or line.account, line.name, line.bcrypt_hash, *times, *limits, line.person
+    named = account or line.account, line.name, line.bcrypt_hash
+    return number, line.id, *named, *times, *limits, line.person, msgspec.json.encode(line.labels).decode()
 
 
 def _read(text: bytes) -> _Line:

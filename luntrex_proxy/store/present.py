@@ -4,9 +4,11 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from luntrex_proxy.core.declared import Present, PresentAccount, PresentKey
+from luntrex_proxy.core.labels import Allowed
 from luntrex_proxy.store.database import Connection
-from luntrex_proxy.store.keyrows import scope_of
+from luntrex_proxy.store.keyrows import read_labels, scope_of
 
+_LABELS: Final = "SELECT account_id, name, allowed FROM label_name WHERE account_id = ANY($1)"
 _ACCOUNTS: Final = "SELECT account_id, name, status, policy FROM account WHERE name = ANY($1)"
 _MEMBERS: Final = (
     "SELECT m.account_id, p.email, m.role FROM membership m JOIN person p USING (person_id)"
@@ -15,7 +17,9 @@ _MEMBERS: Final = (
 # A name's live key: not ended, not replaced by a successor.
 _KEYS: Final = """
 SELECT k.account_id, k.key_id, k.name, k.status, p.email AS owner, k.not_before, k.expires_at,
-    k.endpoints, k.models, k.regions, k.networks
+    k.endpoints, k.models, k.regions, k.networks,
+    (SELECT coalesce(jsonb_object_agg(l.name, l.value), '{}') FROM key_label l
+     WHERE l.key_id = k.key_id AND l.until IS NULL) AS labels
 FROM api_key k LEFT JOIN person p USING (person_id)
 WHERE k.account_id = ANY($1) AND k.name = ANY($2) AND k.status <> 'revoked'
     AND (k.expires_at IS NULL OR k.expires_at > now())
@@ -35,15 +39,18 @@ async def present(
     live: dict[int, dict[str, PresentKey]] = {account_id: {} for account_id in ids}
     for row in await connection.fetch(_KEYS, ids, list(keys)):
         live[row["account_id"]][row["name"]] = _key(row)
+    labels: dict[int, dict[str, Allowed]] = {account_id: {} for account_id in ids}
+    for row in await connection.fetch(_LABELS, ids):
+        labels[row["account_id"]][row["name"]] = None if row["allowed"] is None else frozenset(row["allowed"])
     known = await connection.fetch("SELECT email FROM person WHERE email = ANY($1)", list(people))
     found = {
-        row["name"]: PresentAccount(row["status"], row["policy"], members[row["account_id"]], live[row["account_id"]])
+        row["name"]: PresentAccount(row["status"], row["policy"], members[of], live[of], labels[of])
         for row in rows
+        if (of := row["account_id"])
     }
     return Present(found, frozenset(row["email"] for row in known))
 
 
 def _key(row: Any) -> PresentKey:
-    return PresentKey(
-        row["key_id"], row["status"], row["owner"], row["not_before"], row["expires_at"], scope_of(row)
-    )  # fmt: skip
+    said = {name: row[name] for name in ("key_id", "status", "owner", "not_before", "expires_at")}
+    return PresentKey(**said, scope=scope_of(row), labels=read_labels(row["labels"]))

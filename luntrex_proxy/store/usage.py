@@ -5,9 +5,11 @@ Money is integer pico-dollars; micro-dollars, rounded half to even, are for disp
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
+from luntrex_proxy.store.keyrows import read_labels
 
 _PICO_PER_MICRO = 1_000_000
 
@@ -70,6 +72,7 @@ class UsageRequest(Spent):
     duration_us: int
     first_byte_us: int
     overhead_us: int
+    labels: dict[str, str]  # that its key carried on that day
 
 
 SUMMED = (
@@ -78,18 +81,21 @@ SUMMED = (
 )
 # Whole days from the daily sums, which are fewer and kept longer; hours before the first and after the last of them.
 # ruff: noqa: S608 -- every part of this statement is a constant of this file
-_TOTALS = f"""
+SUMS = f"""
 WITH span AS (
     SELECT date_trunc('hour', $1::timestamptz, 'UTC') AS since, $2::timestamptz AS until,
         date_trunc('day', $1::timestamptz + interval '1 day' - interval '1 microsecond', 'UTC') AS first,
         date_trunc('day', $2::timestamptz, 'UTC') AS last
 ), sums AS (
-    SELECT account_id, key_id, model, upstream, {", ".join(SUMMED)}, cost_pico FROM usage_rollup_daily, span
+    SELECT account_id, day, key_id, model, upstream, {", ".join(SUMMED)}, cost_pico FROM usage_rollup_daily, span
     WHERE day >= (first AT TIME ZONE 'UTC')::date AND day < (last AT TIME ZONE 'UTC')::date
     UNION ALL
-    SELECT account_id, key_id, model, upstream, {", ".join(SUMMED)}, cost_pico FROM usage_rollup, span
-    WHERE hour >= since AND hour < until AND (hour < first OR hour >= last)
+    SELECT account_id, (hour AT TIME ZONE 'UTC')::date, key_id, model, upstream, {", ".join(SUMMED)}, cost_pico
+    FROM usage_rollup, span WHERE hour >= since AND hour < until AND (hour < first OR hour >= last)
 )
+"""
+_TOTALS = f"""
+{SUMS}
 SELECT account.name AS account, key_id, api_key.name AS key_name, model, upstream,
     {", ".join(f"sum({column})::bigint AS {column}" for column in SUMMED)}, sum(cost_pico)::text AS cost_pico
 FROM sums LEFT JOIN account USING (account_id) LEFT JOIN api_key USING (key_id)
@@ -102,7 +108,11 @@ REQUEST_COLUMNS = """
     request_id::text AS request_id, started_at, key_id, route, usage.status, code, ending, model, upstream, streamed,
     usage_source, input_tokens, cached_input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, input_audio_tokens,
     output_tokens, reasoning_tokens, output_audio_tokens, cost_pico, price_version, request_bytes, response_bytes,
-    events, attempts, duration_us, first_byte_us, overhead_us
+    events, attempts, duration_us, first_byte_us, overhead_us, (
+        SELECT coalesce(jsonb_object_agg(l.name, l.value), '{}') FROM key_label l
+        WHERE l.key_id = usage.key_id AND (started_at AT TIME ZONE 'UTC')::date >= l.since
+            AND (l.until IS NULL OR (started_at AT TIME ZONE 'UTC')::date < l.until)
+    ) AS labels
 """
 _REQUESTS = f"""
 SELECT {REQUEST_COLUMNS}, account.name AS account, api_key.name AS key_name
@@ -125,7 +135,7 @@ async def totals(pool: Pool, since: datetime, until: datetime, account: str | No
     Of a day older than the hourly sums kept, only the whole is known: a part of it counts nothing.
     """
     with store_errors("read the usage"):
-        account_id = await _account_id(pool, account)
+        account_id = await account_id_of(pool, account)
         rows = await pool.fetch(_TOTALS, since, until, account_id)
     return [UsageTotal(**{**row, "cost_pico": int(row["cost_pico"])}) for row in rows]
 
@@ -141,12 +151,18 @@ async def requests(
 ) -> list[UsageRequest]:
     """The newest requests that came from `since` to before `until`, newest first."""
     with store_errors("read the usage"):
-        account_id = await _account_id(pool, account)
+        account_id = await account_id_of(pool, account)
         rows = await pool.fetch(_REQUESTS, since, until, account_id, key_id, limit)
-    return [UsageRequest(**dict(row)) for row in rows]
+    return [request_of(row) for row in rows]
 
 
-async def _account_id(pool: Pool, account: str | None) -> int | None:
+def request_of(row: Any) -> UsageRequest:
+    """A request as its row says it."""
+    return UsageRequest(**{**row, "labels": read_labels(row["labels"])})
+
+
+async def account_id_of(pool: Pool, account: str | None) -> int | None:
+    """Of the account of this name; None: of none. An unknown one raises RefusedError."""
     if account is None:
         return None
     account_id = await pool.fetchval("SELECT account_id FROM account WHERE name = $1", account)

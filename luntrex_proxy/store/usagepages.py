@@ -1,7 +1,7 @@
 """Reading an account's usage page by page, for one who looks: other members' single requests and keys are not shown.
 
-A member's own key is theirs: of it others see sums by member only, whatever they group by. Keys without a member are
-the account's, and all who may read usage see them. Nothing is written here.
+A member's own key is theirs: of it others see sums by member or label only, whatever else they group by. Keys without a
+member are the account's, and all who may read usage see them. Nothing is written here.
 """
 
 # ruff: noqa: S608 -- every part of these statements is a constant of this file
@@ -11,14 +11,17 @@ from datetime import date, datetime
 from typing import Final
 
 from luntrex_proxy.store.database import Pool, store_errors
-from luntrex_proxy.store.usage import REQUEST_COLUMNS, SUMMED, UsageRequest
+from luntrex_proxy.store.usage import REQUEST_COLUMNS, SUMMED, UsageRequest, request_of
 
-# Grouped by neither key nor member, sums say nothing of one member. An empty word: not grouped by that.
+# Grouped by neither key nor label, which may be one member's alone, sums say nothing of one member. An empty word: not
+# grouped by that.
 _TOTALS: Final = f"""
 WITH seen AS (
-    SELECT u.*, k.name AS key_name, k.person_id, 'key' = ANY($5) AND k.person_id IS DISTINCT FROM $4::uuid
-        AND k.person_id IS NOT NULL AS hidden
+    SELECT u.*, k.name AS key_name, k.person_id, l.value AS label, ('key' = ANY($5) OR $8::text IS NOT NULL)
+        AND k.person_id IS DISTINCT FROM $4::uuid AND k.person_id IS NOT NULL AS hidden
     FROM usage_rollup_daily u LEFT JOIN api_key k USING (key_id)
+        LEFT JOIN key_label l ON l.key_id = u.key_id AND l.name = $8 AND u.day >= l.since
+            AND (l.until IS NULL OR u.day < l.until)
     WHERE u.account_id = $1 AND u.day BETWEEN $2 AND $3
 ), named AS (
     SELECT *, ARRAY[
@@ -26,7 +29,8 @@ WITH seen AS (
         CASE WHEN 'key' = ANY($5) THEN coalesce(person_id::text, '') ELSE '' END,
         CASE WHEN 'key' = ANY($5) AND NOT hidden THEN key_id ELSE '' END,
         CASE WHEN 'model' = ANY($5) AND NOT hidden THEN model ELSE '' END,
-        CASE WHEN 'upstream' = ANY($5) AND NOT hidden THEN upstream ELSE '' END
+        CASE WHEN 'upstream' = ANY($5) AND NOT hidden THEN upstream ELSE '' END,
+        CASE WHEN NOT ('key' = ANY($5) AND hidden) THEN coalesce(label, '') ELSE '' END
     ] AS place FROM seen
 )
 SELECT place, bool_or(hidden) AS hidden, CASE WHEN 'key' = ANY($5) AND NOT bool_or(hidden) THEN max(key_name) END
@@ -55,6 +59,7 @@ class GroupTotal:
     key_name: str | None
     model: str | None
     upstream: str | None
+    label: str | None  # the value of the label grouped by
     sums: dict[str, int]
     cost_pico: int
 
@@ -67,15 +72,26 @@ async def totals_page(
     by: tuple[str, ...],
     after: tuple[str, ...] | None,
     limit: int,
+    label: str | None = None,
 ) -> list[GroupTotal]:
-    """Sums over whole UTC days, the first and last of `days` included, grouped by any of key, model, upstream, day."""
+    """Sums over whole UTC days, the first and last of `days` included, grouped by any of key, model, upstream, day.
+
+    `label`: and by the values of the label of this name.
+    """
     with store_errors("read the usage"):
         rows = await pool.fetch(
-            _TOTALS, account_id, *days, uuid.UUID(viewer), list(by), None if after is None else list(after), limit
+            _TOTALS,
+            account_id,
+            *days,
+            uuid.UUID(viewer),
+            list(by),
+            None if after is None else list(after),
+            limit,
+            label,
         )
     found = []
     for row in rows:
-        day, member_id, key_id, model, upstream = row["place"]
+        day, member_id, key_id, model, upstream, value = row["place"]
         shown = {name for name in by if not row["hidden"]}
         found.append(
             GroupTotal(
@@ -86,6 +102,7 @@ async def totals_page(
                 key_name=row["key_name"],
                 model=model if "model" in shown else None,
                 upstream=upstream if "upstream" in shown else None,
+                label=value or None,
                 sums={column: row[column] for column in SUMMED},
                 cost_pico=int(row["cost_pico"]),
             )
@@ -107,4 +124,4 @@ async def requests_page(
         rows = await pool.fetch(
             _REQUESTS, account_id, *times, uuid.UUID(viewer), key_id, *(after or (None, None)), limit
         )
-    return [UsageRequest(**dict(row)) for row in rows]
+    return [request_of(row) for row in rows]

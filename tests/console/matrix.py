@@ -21,7 +21,7 @@ from luntrex_proxy.control import consents
 from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.core.rights import Law, Right, State
 from luntrex_proxy.core.roles import Permission, Role
-from luntrex_proxy.store import apikeys, billing, childreports, incidents, members, registry, rights
+from luntrex_proxy.store import apikeys, billing, childreports, incidents, labels, members, registry, rights
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.frames import encode_record
 from luntrex_proxy.store.partitions import ensure_partitions
@@ -129,6 +129,18 @@ async def a_key(world: World, account: int, _caller: Caller) -> dict[str, str]:
     name = await world.api.pool.fetchval("SELECT name FROM account WHERE account_id = $1", account)
     made = await apikeys.create(world.api.pool, LOOKUP, name, fresh(), bcrypt_cost=4)
     return {"key_id": made.info.key_id}
+
+
+async def a_label(world: World, account: int, _caller: Caller) -> dict[str, str]:
+    """A label that keys can carry."""
+    name = await world.api.pool.fetchval("SELECT name FROM account WHERE account_id = $1", account)
+    await labels.declare(world.api.pool, name, "project", None)
+    return {"label": "project"}
+
+
+async def a_labelled_key(world: World, account: int, caller: Caller) -> dict[str, str]:
+    """A key of an account with a label."""
+    return {**await a_label(world, account, caller), **await a_key(world, account, caller)}
 
 
 async def a_suspended_key(world: World, account: int, caller: Caller) -> dict[str, str]:
@@ -397,6 +409,10 @@ ROWS = {
     "keys.rotate": Row(_roles(O, A), hidden_from=_roles(D), place=a_key, body=lambda: {"overlap_s": 0}),
     "keys.suspend": Row(_roles(O, A), hidden_from=_roles(D), place=a_key),
     "keys.resume": Row(_roles(O, A), hidden_from=_roles(D), place=a_suspended_key),
+    "keys.label": Row(_roles(O, A), place=a_labelled_key, body=lambda: {"labels": {"project": "x"}}),
+    "labels.list": Row(_roles(O, A, D, B, V, P)),
+    "labels.declare": Row(_roles(O, A), place=a_label, body=dict),
+    "labels.remove": Row(_roles(O, A), place=a_label),
     "limits.list": Row(_roles(O, A, V)),
     "limits.set_of_account": Row(Who.OPERATOR, body=lambda: {"requests_per_minute": 5}),
     "limits.set_of_key": Row(_roles(O, A), place=a_key, body=lambda: {"requests_per_minute": 5}),

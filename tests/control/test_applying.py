@@ -9,6 +9,7 @@ import pytest
 
 from luntrex_proxy.control.applying import Change, ImpossibleError, NewKey, bring_about
 from luntrex_proxy.settings.declared import read_declared
+from luntrex_proxy.settings.errors import ConfigError
 from luntrex_proxy.store import accounts, apikeys
 from luntrex_proxy.store.audit import Actor, acting_as
 from luntrex_proxy.store.database import Pool
@@ -214,3 +215,33 @@ async def test_a_key_is_shown_to_nobody_else(people: Pool) -> None:
     _, made = await run(people, FILE)
     stored: list[Any] = await people.fetch("SELECT k.*, e.* FROM api_key k, audit_entry e")
     assert not any(new.key in str(stored) for new in made.values())
+
+
+async def test_labels_are_declared_and_carried(people: Pool) -> None:
+    """Declared before keys carry them; another value and none later; again: nothing to do; an unknown one is a line."""
+    text = """
+accounts:
+  - name: acme
+    labels: [{name: project, values: [chat, search]}, {name: team}]
+    keys: [{name: ci, labels: {project: chat, team: blue}}]
+"""
+    changes, _ = await run(people, text)
+    assert [(each.act, each.name, each.after) for each in changes] == [
+        ("account.created", "", None),
+        ("label.declared", "project", "chat, search"),
+        ("label.declared", "team", "any"),
+        ("key.created", "ci", "active"),
+        ("key.labelled", "ci", "project: chat; team: blue"),
+    ]
+    assert await run(people, text) == ([], {})
+    changed = text.replace("{project: chat, team: blue}", "{project: search, team: null}")
+    assert [(each.act, each.before, each.after) for each in (await run(people, changed))[0]] == [
+        ("key.labelled", "project: chat; team: blue", "project: search; team: none")
+    ]
+    (key,) = await apikeys.list_all(people, "acme")
+    assert key.labels == {"project": "search"}
+    (line,) = await refusal(people, text.replace("project: chat", "stage: chat"))
+    assert line.startswith("F:5:31: accounts[0].keys[0].labels: The account declares no label stage")
+    for bad in ("{name: Team}", "{name: team, values: []}", "{name: team, values: [a b]}", "{name: project}"):
+        with pytest.raises(ConfigError):
+            read_declared("F", text.replace("{name: team}", bad).encode())

@@ -21,9 +21,10 @@ from luntrex_proxy.console.api.problems import invalid
 from luntrex_proxy.console.api.reading import version_of
 from luntrex_proxy.control import keys
 from luntrex_proxy.control.keys import KeyInfo, NewKey, Terms
+from luntrex_proxy.core.labels import NAMES_MAX
 from luntrex_proxy.core.roles import Permission
 from luntrex_proxy.core.scope import ENTRIES_MAX, Scope, read_scope
-from luntrex_proxy.settings.scopes import NAME_PATTERN, ClientNetwork, Endpoint, Model, Region
+from luntrex_proxy.settings.scopes import NAME_PATTERN, ClientNetwork, Endpoint, LabelName, LabelValue, Model, Region
 
 _READ: Final = (Permission.KEYS_READ, Permission.KEYS_WRITE, Permission.KEYS_OWN)
 _CHANGE: Final = (Permission.KEYS_WRITE, Permission.KEYS_OWN)
@@ -55,6 +56,9 @@ class KeyBody(LimitBody):
     )
     not_before: Time | None = Field(None, description="When it begins to work; null: at once.")
     expires_at: Time | None = Field(None, description="When it ends; null: never.")
+    labels: dict[LabelName, LabelValue] = Field(
+        default_factory=dict, max_length=NAMES_MAX, description="Of those that the account declares, by name."
+    )
 
 
 class RotateBody(Body):
@@ -83,6 +87,7 @@ class KeyShown(Shown):
     models: list[str] | None
     regions: list[str] | None
     networks: list[str] | None
+    labels: dict[str, str] = Field(description="That it carries now, by name.")
 
 
 class NewKeyShown(KeyShown):
@@ -99,7 +104,7 @@ async def _list(call: Call) -> Listed:
 
 async def _create(call: Call) -> Made:
     body: KeyBody = call.body
-    terms = Terms(body.not_before, body.expires_at, body.scope())
+    terms = Terms(body.not_before, body.expires_at, body.scope(), body.labels)
     own = body.owner == "me"
     return _made(await keys.create(call.services, call.person, call.account_id, body.name, terms, own=own))
 
@@ -166,7 +171,8 @@ OPERATIONS: Final = (
     Operation(
         name="keys.create", method="POST", path=_KEYS, summary="Make a key, and show it this once.",
         access=_CHANGE, proven=True, handler=_create, body=KeyBody, answer=NewKeyShown, makes=True, tagged=True,
-        problems=("not_a_member", "name_taken", "account_suspended", "person_suspended", "bad_times"),
+        problems=("not_a_member", "name_taken", "account_suspended", "person_suspended", "bad_times",
+                  "bad_labels"),
     ),
     Operation(
         name="keys.get", method="GET", path=_KEY, summary="Show a key, without its secret.",

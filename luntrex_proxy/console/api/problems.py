@@ -105,6 +105,7 @@ PROBLEMS: Final = {
     "limited_by_admin": Row(
         403, "An admin set this limit of the key", "An admin of the account has to change it; other kinds are yours."
     ),
+    "label_in_use": Row(409, "Keys carry this label", "Give those keys another value, or take it from them, first."),
     "key_rotated": Row(409, "The key was rotated already", "Rotate its successor: the one with this `rotated_from`."),
     "stale": Row(412, "It was changed meanwhile", "Read it again, and send its new ETag."),
     "body_too_large": Row(413, "The body is too large", "Send at most 65,536 bytes."),
@@ -135,6 +136,11 @@ PROBLEMS: Final = {
         422,
         "These limits cannot be",
         "A shorter time cannot allow more than a longer one, and at most 64 models have limits of their own.",
+    ),
+    "bad_labels": Row(
+        422,
+        "These labels cannot be",
+        "An account declares up to five labels with their values; keys carry those, from a day on that is not ahead.",
     ),
     "reused_idempotency_key": Row(
         422, "The Idempotency-Key was used for another request", "Use a new key for each new request."

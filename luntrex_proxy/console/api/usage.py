@@ -11,10 +11,12 @@ from luntrex_proxy.console.api.operations import Call, Listed, Operation, PageQu
 from luntrex_proxy.console.api.problems import invalid
 from luntrex_proxy.control import usage
 from luntrex_proxy.control.usage import GroupTotal
+from luntrex_proxy.core.labels import NAME as LABEL_NAME
 from luntrex_proxy.core.roles import Permission
 
 _GROUPS: Final = ("key", "model", "upstream", "day")
-_WORD: Final = f"({'|'.join(_GROUPS)})"
+_LABEL: Final = "label:"
+_WORD: Final = f"({'|'.join(_GROUPS)}|{_LABEL}{LABEL_NAME.pattern})"
 _DEFAULT_DAYS: Final = 30
 
 
@@ -25,8 +27,9 @@ class TotalsQuery(PageQuery):
     until: Day | None = Field(None, description="The last UTC day; by default today.")
     by: str = Field(
         "key,model,upstream",
-        pattern=f"^{_WORD}(,{_WORD}){{0,3}}$",
-        description="What to group by: any of key, model, upstream, day, with commas between.",
+        pattern=f"^{_WORD}(,{_WORD}){{0,4}}$",
+        description="What to group by: any of key, model, upstream, day and one label, such as label:project, with "
+        "commas between.",
     )
 
 
@@ -54,7 +57,7 @@ class SumsShown(Shown):
 
 
 class TotalShown(SumsShown):
-    """Sums of one group. Of another member's keys only that member's sum is shown, whatever is grouped by."""
+    """Sums of one group. Of another member's keys only the sum of that member, or of the label, is shown."""
 
     day: date | None
     key_id: str | None
@@ -62,6 +65,7 @@ class TotalShown(SumsShown):
     member_id: str | None = Field(description="Whose own key; null: the account's, or not grouped by key.")
     model: str | None
     upstream: str | None
+    label: str | None = Field(description="Value of the label grouped by; null: none was carried, or not grouped by.")
     requests: int
     errors: int
 
@@ -89,6 +93,7 @@ class RequestShown(SumsShown):
     duration_us: int
     first_byte_us: int
     overhead_us: int
+    labels: dict[str, str] = Field(description="That its key carried on that day.")
 
 
 async def _totals(call: Call) -> Listed:
@@ -97,14 +102,19 @@ async def _totals(call: Call) -> Listed:
     days = (query.since or today - timedelta(days=_DEFAULT_DAYS), query.until or today)
     if days[0] > days[1]:
         raise invalid("until", "must not be before since")
+    by = query.by.split(",")
+    names = {word.removeprefix(_LABEL) for word in by if word.startswith(_LABEL)}
+    if len(names) > 1:
+        raise invalid("by", "must have one label at most")
     found = await usage.totals_page(
         call.services.pool,
         call.account_id,
         call.person.person_id,
         days,
-        tuple(query.by.split(",")),
+        tuple(word for word in by if not word.startswith(_LABEL)),
         call.after,
         call.rows,
+        next(iter(names), None),
     )
     return page(call, found, _total, lambda total: total.place)
 
@@ -131,6 +141,7 @@ def _total(total: GroupTotal) -> TotalShown:
         member_id=total.member_id,
         model=total.model,
         upstream=total.upstream,
+        label=total.label,
         cost_micros=usage.micros(total.cost_pico),
         cost_pico=total.cost_pico,
         **total.sums,
@@ -140,7 +151,7 @@ def _total(total: GroupTotal) -> TotalShown:
 OPERATIONS: Final = (
     Operation(
         name="usage.totals", method="GET", path="/accounts/{account_id}/usage",
-        summary="Sum up usage and cost over whole UTC days, by key, model, upstream or day.",
+        summary="Sum up usage and cost over whole UTC days, by key, model, upstream, day or label.",
         access=(Permission.USAGE_READ,), handler=_totals, query=TotalsQuery, answer=TotalShown,
     ),
     Operation(
