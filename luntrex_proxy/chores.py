@@ -175,10 +175,14 @@ async def send_mail(postman: Postman) -> None:
     trouble = ""
     while True:
         reason, sent = trouble, 0
-        with contextlib.suppress(StoreError):
+        try:
             for ended in await postman.send_due():
                 sent += ended.outcome == "sent"
                 reason = "" if ended.outcome == "sent" else ended.reason or reason
+        except StoreError:
+            pass  # luntrex.database_lost says so
+        except Exception as error:  # noqa: BLE001 -- one letter that cannot be made must not stop all others
+            log.warning("luntrex.letter_failed", **logs.describe(error))
         if reason != trouble:
             log.warning("luntrex.mail_fails" if reason else "luntrex.mail_goes_out", reason=reason)
             trouble = reason
@@ -204,12 +208,12 @@ async def keep_child_reports(pool: Pool, directory: Path, audit_days: int) -> No
 
 async def anchor_audit(pool: Pool, directory: Path) -> None:
     """Sign the audit log's end soon after each act, in a file and a log line, so that it cannot be made anew."""
-    key, signed, told = AnchorKey.load(directory), 0, False
+    signed, told = 0, False
     while True:
         try:
             sequence, hashed = await audit.head(pool)
             if sequence > signed:
-                anchor = key.sign(sequence, hashed, utc_now())
+                anchor = AnchorKey.load(directory).sign(sequence, hashed, utc_now())
                 append_anchor(directory, anchor)
                 log.info("luntrex.audit_anchored", **anchor.as_text())
                 signed = sequence

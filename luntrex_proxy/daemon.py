@@ -363,7 +363,9 @@ class _Daemon:
 
     def _start(self, *coroutines: Coroutine[None, None, None]) -> None:
         for coroutine in coroutines:
-            self._tasks.add(asyncio.ensure_future(coroutine))
+            task = asyncio.ensure_future(coroutine)
+            task.add_done_callback(_tell_its_end)
+            self._tasks.add(task)
 
     def _key_refused(self, network: str, code: str, claimed: str) -> None:
         self._refused_keys.note(network, code)
@@ -386,3 +388,10 @@ class _Daemon:
             self._hurry.set()
             self._pipeline.cut_all()
         self._stopping.set()
+
+
+def _tell_its_end(task: asyncio.Task[None]) -> None:
+    """A loop beside the requests goes on to the end of the process; one that does not must be missed by somebody."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("luntrex.chore_ended", **logs.describe(error))

@@ -25,6 +25,7 @@ from luntrex_proxy.store.people import PersonInfo
 
 _NOT_YOU: Final = "If you did not ask for this, nothing happens; you can delete this letter."
 _WAS_NOT_YOU: Final = "If this was not you, ask whoever runs the installation for help at once."
+_LINE_BYTES_MAX: Final = 998  # RFC 5321 section 4.5.3.1.6, without its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,16 @@ def as_message(services: Services, queued: Queued, letter: Letter, now: float) -
     message = EmailMessage()
     message["From"] = f"luntrex-proxy <{sender}>"
     message["To"] = letter.to
-    message["Subject"] = letter.subject
+    message["Subject"] = " ".join(letter.subject.split())
     message["Date"] = formatdate(now)
     message["Message-ID"] = f"<{queued.mail_id}@{sender.partition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"
     host = urlsplit(links.console_url(services.settings)).netloc
-    # Lines as they are: a link that is broken into two by an encoding is none in some mail programs.
-    message.set_content("\n\n".join((*letter.paragraphs, f"-- \nluntrex-proxy at {host}")) + "\n", cte="7bit")
+    text = "\n\n".join((*letter.paragraphs, f"-- \nluntrex-proxy at {host}")) + "\n"
+    # Lines as they are: a link that is broken into two by an encoding is none in some mail programs. Only what people
+    # wrote about an incident may have other letters, or lines that no server takes.
+    as_it_is = text.isascii() and max(map(len, text.splitlines())) <= _LINE_BYTES_MAX
+    message.set_content(text, cte="7bit" if as_it_is else "quoted-printable")
     return message
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
+from luntrex_proxy import chores
 from luntrex_proxy.cli.doctor import _MAIL_SAYS
 from luntrex_proxy.control import letters, mailing, members, people
 from luntrex_proxy.control.access import Person
@@ -129,6 +130,48 @@ async def test_every_letter_can_be_made(database: Pool, tmp_path: Path, server: 
     await database.execute("DELETE FROM invitation")
     assert {one.outcome for one in await send(services)} == {"needless"}
     assert len(server.got) == len(kinds)
+
+
+async def test_words_of_an_incident_reach_people(database: Pool, tmp_path: Path, server: MailServer) -> None:
+    """In whatever script, and however long their lines are; a letter that cannot be made stops no other."""
+    services = reaching(database, tmp_path, server.port)
+    now = datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
+    told = {"nature": "Schlüssel wurden gelesen. " * 60, "consequences": "x" * 2_000, "measures": "Nous avons changé."}
+    facts = {"incident_id": (await incidents.open_(database, "Ein Abfluß", now, (), told)).incident_id}
+    ada = await make_person(database, acme="owner")
+    async with database.acquire() as connection:
+        await queue.enqueue(connection, "incident", ada, facts)
+    assert await send(services) == [Delivered("sent", "")]
+    (letter,) = server.got
+    said = bytes(letter.get_payload(decode=True)).decode()
+    assert "Schlüssel wurden gelesen." in said
+    assert "x" * 2_000 in said
+    assert max(map(len, letter.as_bytes().splitlines())) <= 998
+
+
+async def test_a_letter_that_cannot_be_made_stops_no_other(
+    database: Pool, tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a fault of ours; the next one goes out."""
+    services = reaching(database, tmp_path, server.port)
+    made, failed = letters.as_message, asyncio.Event()
+
+    def fail_once(*arguments: Any) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise UnicodeError
+        return made(*arguments)
+
+    monkeypatch.setattr(letters, "as_message", fail_once)
+    monkeypatch.setattr(chores, "_MAIL_EVERY_S", 0.01)
+    for number in range(2):
+        await asked(services, f"{number}@example.org")
+    task = asyncio.create_task(chores.send_mail(Postman(services, time.time)))
+    async with asyncio.timeout(20):
+        while not server.got and not task.done():
+            await asyncio.sleep(0.01)
+    assert not task.done()
+    task.cancel()
 
 
 @pytest.mark.parametrize(
