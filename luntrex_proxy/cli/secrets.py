@@ -10,7 +10,7 @@ from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.store import rotation, sealedsecrets
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.rotation import PepperState
-from luntrex_proxy.store.sealing import add_data_key, open_sealer
+from luntrex_proxy.store.sealing import open_sealer
 from luntrex_proxy.store.wrappings import Wrappings
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -123,9 +123,7 @@ def _rotate_sealing(context: click.Context, what: str, to: str | None, as_json: 
             if to == "kms" and not wrappings.is_remote:
                 raise RefusedError("sealing.kms.key_id names no key of AWS KMS; set it first.")
             return await wrappings.rotate(to_file=to == "file"), wrappings.is_remote and to != "file"
-        await open_sealer(opened.pool, wrappings)
-        await add_data_key(opened.pool, wrappings)
-        return await sealedsecrets.seal_anew(opened.pool, await open_sealer(opened.pool, wrappings)), False
+        return await sealedsecrets.rotate_data_key(opened.pool, wrappings), False
 
     count, in_kms = run_verb(context, body)
     if as_json:

@@ -93,7 +93,7 @@ def keys_per_second() -> float:
 
 async def rotate(pool: Pool, state_directory: Path) -> PepperState:
     """Make a new pepper the present one. RefusedError: a rotation is under way, or this machine lags behind one."""
-    async with _alone(pool) as connection:
+    async with alone(pool) as connection:
         lookup = await lookup_of(pool, state_directory)
         if not lookup.is_present:
             raise RefusedError(
@@ -110,7 +110,7 @@ async def rotate(pool: Pool, state_directory: Path) -> PepperState:
 
 async def finish(pool: Pool, state_directory: Path, *, force: bool = False) -> PepperState:
     """Forget the old pepper. RefusedError without `force`: keys or processes still need it."""
-    async with _alone(pool) as connection:
+    async with alone(pool) as connection:
         lookup = await lookup_of(pool, state_directory)
         state = await state_of(pool)
         if not state.rotating:
@@ -143,7 +143,7 @@ async def finish(pool: Pool, state_directory: Path, *, force: bool = False) -> P
 async def lose(pool: Pool, state_directory: Path) -> PepperState:
     """Go on with a new pepper because none fits. RefusedError: one does, here or in a running process."""
     make_state_directory(state_directory)
-    async with _alone(pool) as connection:
+    async with alone(pool) as connection:
         known = [known for known in await stored_fingerprints(pool) if known is not None]
         if not known:
             raise RefusedError("This database has no pepper yet; there is nothing to lose.")
@@ -208,9 +208,9 @@ def _set_aside(path: Path, *, keep: bool) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _alone(pool: Pool) -> AsyncIterator[Connection]:
-    """One rotation at a time, on whatever machine."""
-    with store_errors("rotate the pepper"):
+async def alone(pool: Pool) -> AsyncIterator[Connection]:
+    """One rotation at a time, on whatever machine: of two at once each would forget the other's key. RefusedError."""
+    with store_errors("rotate a secret"):
         async with pool.acquire() as connection:
             if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _ADVISORY_LOCK):
                 raise RefusedError("Another `secrets rotate` is running; wait for it.")

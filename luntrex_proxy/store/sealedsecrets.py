@@ -12,7 +12,8 @@ from luntrex_proxy.store.accounts import NAME_RULE
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
-from luntrex_proxy.store.sealing import Known, Place, Sealer, open_sealer, sealed_with
+from luntrex_proxy.store.rotation import alone
+from luntrex_proxy.store.sealing import Known, Place, Sealer, add_data_key, open_sealer, sealed_with
 from luntrex_proxy.store.wrapping import WrappingUnavailableError
 from luntrex_proxy.store.wrappings import Wrappings
 
@@ -115,11 +116,25 @@ class SecretBook:
         return changed
 
 
+async def rotate_data_key(pool: Pool, wrappings: Wrappings) -> int:
+    """Make a data key and seal every secret with it; how many. RefusedError: another rotation is running."""
+    async with alone(pool):
+        await open_sealer(pool, wrappings)
+        await add_data_key(pool, wrappings)
+        return await seal_anew(pool, await open_sealer(pool, wrappings))
+
+
 async def seal_anew(pool: Pool, sealer: Sealer) -> int:
-    """Seal with the newest data key what older ones sealed, second factors too, and drop those; how many secrets."""
+    """Seal with the newest data key what older ones sealed, second factors too, and drop those; how many secrets.
+
+    RefusedError: there is a newer one, which somebody else is about to seal with.
+    """
     with store_errors("seal the secrets anew"):
         async with pool.acquire() as connection, connection.transaction():
             await next_version(connection)  # waits for whoever sets one just now
+            await connection.execute("LOCK TABLE data_key IN SHARE ROW EXCLUSIVE MODE")
+            if await connection.fetchval("SELECT max(data_key_id) FROM data_key") != sealer.newest:
+                raise RefusedError("The data key was rotated by somebody else just now.")
             rows = await connection.fetch("SELECT name, sealed FROM secret FOR UPDATE")
             old = [(name, sealed) for name, sealed in rows if sealed_with(sealed) != sealer.newest]
             for name, sealed in old:

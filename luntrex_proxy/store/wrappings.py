@@ -16,6 +16,7 @@ from luntrex_proxy.store import sealing as table
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.kms import PREFIX, AwsKms
+from luntrex_proxy.store.rotation import alone
 from luntrex_proxy.store.segments import sync_directory
 from luntrex_proxy.store.state import file_errors
 from luntrex_proxy.store.wrapping import (
@@ -77,7 +78,12 @@ class Wrappings:
         """Wrap all data keys anew: in KMS when it is configured, else (or `to_file`) with a new wrapping.key; how many.
 
         A death or a failure at any point leaves either the old state or the new one, and doing it again is right.
+        RefusedError: another rotation is running.
         """
+        async with alone(self._pool):
+            return await self._rotate(to_file=to_file)
+
+    async def _rotate(self, *, to_file: bool) -> int:
         await table.open_sealer(self._pool, self)
         if self.is_remote and not to_file:
             return await table.rewrap(self._pool, self, self)

@@ -11,6 +11,7 @@ from luntrex_proxy.settings.sealing import Sealing
 from luntrex_proxy.store import sealedsecrets, sealing, wrappings
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError, StoreError
+from luntrex_proxy.store.rotation import alone
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.sealing import Place, Sealer, add_data_key, open_sealer
 from luntrex_proxy.store.wrapping import KeyFile, UnwrapError, load_key_file, local_wrapping
@@ -109,6 +110,28 @@ async def test_the_data_key_is_rotated_under_use(database: Pool, tmp_path: Path)
         old.open(Place("secret", "a", "sealed"), await database.fetchval("SELECT sealed FROM secret WHERE name = 'a'"))
     assert new.newest != old.newest
     assert before != await database.fetchval("SELECT sealed FROM secret WHERE name = 'a'")
+
+
+async def test_two_rotations_at_once_lose_nothing(database: Pool, tmp_path: Path) -> None:
+    """One at a time, of whatever key; who comes with a data key that is not the newest drops none."""
+    wrapping = local_wrapping(tmp_path)
+    await sealedsecrets.put(database, await open_sealer(database, wrapping), "a", PLAIN)
+    await add_data_key(database, wrapping)
+    first = await open_sealer(database, wrapping)
+    await add_data_key(database, wrapping)
+    second = await open_sealer(database, wrapping)
+    with pytest.raises(RefusedError, match="rotated by somebody else"):
+        await sealedsecrets.seal_anew(database, first)
+    assert await sealedsecrets.seal_anew(database, second) == 1
+    async with alone(database):
+        for rotated in (
+            here(database, tmp_path).rotate(),
+            sealedsecrets.rotate_data_key(database, here(database, tmp_path)),
+        ):
+            with pytest.raises(RefusedError, match="Another `secrets rotate` is running"):
+                await rotated
+    assert await sealedsecrets.rotate_data_key(database, here(database, tmp_path)) == 1
+    assert await sealedsecrets.values(database, await open_sealer(database, wrapping)) == {"a": PLAIN}
 
 
 @pytest.mark.parametrize("death", ["local_wrapping", "rewrap", "replace", "none"])
