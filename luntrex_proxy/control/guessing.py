@@ -50,11 +50,11 @@ async def trying(
         Counted(_hash(services, what, "", network), NETWORK),
         Counted(_hash(services, what, address), SUBJECT, holds=not (came_before or free)),
     )
-    wait_s = await guesses.claim(services.pool, *counts)
-    if wait_s > 0:
-        raise ThrottledError(wait_s)
     one = Try()
     try:
+        wait_s = await guesses.claim(services.pool, *counts)
+        if wait_s > 0:
+            raise ThrottledError(wait_s)
         yield one
     except BusyError:
         await guesses.release(services.pool, *counts, succeeded=False)

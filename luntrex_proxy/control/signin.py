@@ -62,18 +62,14 @@ async def give_code(services: Services, who: SignedIn, code: str, network: str, 
 
 async def confirm(services: Services, who: SignedIn, password: str, network: str) -> str:
     """Prove it again before a dangerous act; returns the session's new cookie. Errors as of `sign_in`."""
-    try:
-        person = await _checked(services, who.email, password, network)
-    except WrongError:
-        raise WrongError("This is not your password.") from None
-    await _renew_hash(services, person, password, network)
+    await _prove(services, who, password, network)
     return await renew(services, who)
 
 
 async def change_password(services: Services, who: SignedIn, present: str, wanted: str, network: str) -> str:
     """Another password: other sessions end, this one gets a new cookie. WrongError; RefusedError when it is weak."""
     services.passwords.refuse_weak(wanted, who.email, who.name, has_totp=who.has_totp)
-    await confirm(services, who, present, network)
+    await _prove(services, who, present, network)
     hashed, fingerprint = await services.passwords.hashed(wanted, network)
     with store_errors("set the password"), acts.acting_as(f"console:{who.person_id}"):
         async with services.pool.acquire() as connection, connection.transaction():
@@ -85,10 +81,19 @@ async def change_password(services: Services, who: SignedIn, present: str, wante
 
 async def remove_second_factor(services: Services, who: SignedIn, password: str, network: str) -> str:
     """The password is the only factor from now on; other sessions end. RefusedError: it is too short for that."""
-    await confirm(services, who, password, network)
+    await _prove(services, who, password, network)
     services.passwords.refuse_weak(password, who.email, who.name, has_totp=False)
     await secondfactor.remove(services, who)
     return await renew(services, who)
+
+
+async def _prove(services: Services, who: SignedIn, password: str, network: str) -> None:
+    """Whether it is them. The cookie stays until all is done: of what is refused later nobody gets a new one."""
+    try:
+        person = await _checked(services, who.email, password, network)
+    except WrongError:
+        raise WrongError("This is not your password.") from None
+    await _renew_hash(services, person, password, network)
 
 
 async def _checked(services: Services, address: str, password: str, network: str) -> Credentials:

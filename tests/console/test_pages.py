@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -179,6 +180,28 @@ async def test_strange_forms_are_refused(opened: Open) -> None:
             assert "cannot be read" in await answer.text()
 
 
+async def test_hostile_fields_are_answered(opened: Open) -> None:
+    """Every form with every field holding what no form sends, and every address: a page, and nothing breaks."""
+    browser, _ = await ada_in(opened, **MAIL)
+    names = (
+        "address affirmed_16 code incident invitation law name next note on password present reference relation"
+        " reporter request right session sure token"
+    ).split()
+    good = {"law": "gdpr", "right": "access", "relation": "self", "sure": "yes", "on": "no", "address": "x@example.org"}
+    for value in ("\0", "x" * 3_000):
+        for route in PAGES:
+            await services_behind(browser).pool.execute("DELETE FROM sign_in_failure")
+            seen = await browser.get(f"{route.path}?" + "&".join(f"{name}={quote(value[:90])}" for name in names))
+            assert seen.status in (200, 404), (route.path, value)
+            if route.submit is None or route.path == "/sign-out":
+                continue
+            fields = {name: good.get(name, value) for name in names}
+            for sent in (fields, dict.fromkeys(names, value)):
+                await browser.get("/profile")
+                answer = await browser.send(route.path, follow=False, **sent)
+                assert answer.status in (200, 303, 404, 422, 429), (route.path, value, answer.said)
+
+
 async def test_every_page_carries_the_policy(opened: Open) -> None:
     """No script, nothing from elsewhere, kept nowhere; and no page of the list fails."""
     browser, _ = await ada_in(opened)
@@ -341,6 +364,14 @@ async def test_a_second_factor_is_set_up_used_and_removed(opened: Open) -> None:
     assert "this one" in seen.said
     seen = await browser.get("/second-factor")
     assert "not your password" in (await browser.send("/second-factor/remove", password="x")).said
+    await browser.get("/profile")
+    assert "changed" in (await browser.send("/profile/password", present=PASSWORD, password="otterly7")).said
+    await browser.get("/second-factor")
+    assert (await browser.send("/second-factor/remove", password="otterly7")).status == 422, "too short for that"
+    assert "this one" in (await browser.get("/sessions")).said, "what is refused signs nobody out"
+    await browser.get("/profile")
+    await browser.send("/profile/password", present="otterly7", password=PASSWORD)
+    await browser.get("/second-factor")
     seen = await browser.send("/second-factor/remove", password=PASSWORD)
     assert "The second factor is removed." in seen.said
 
