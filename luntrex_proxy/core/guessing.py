@@ -17,6 +17,7 @@ from typing import Final
 
 WAIT_MAX_S: Final = 900.0
 _DOUBLINGS_MAX: Final = 10
+_CLOCK_WENT_BACK_S: Final = 60.0  # tries at once see each other's times, which are a few seconds ahead at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class Allowance:
         return max(failures - int(max(age_s, 0.0) // self.forgiven_every_s), 0)
 
     def wait_s(self, failures: int, age_s: float) -> float:
-        """Seconds until the next try; 0: now."""
-        if self.left(failures, age_s) < self.free:
+        """Seconds until the next try; 0: now. Failures ahead of a clock that was put back hold nobody up till then."""
+        if self.left(failures, age_s) < self.free or age_s < -_CLOCK_WENT_BACK_S:
             return 0.0
         pause_s = min(2.0 ** min(failures - self.free, _DOUBLINGS_MAX), WAIT_MAX_S)
         return max(pause_s - max(age_s, 0.0), 0.0)

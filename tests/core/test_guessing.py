@@ -9,7 +9,8 @@ def test_the_first_tries_are_free_and_waits_grow() -> None:
     assert PAIR.wait_s(10**9, 0) == WAIT_MAX_S
     assert PAIR.wait_s(10**9, WAIT_MAX_S) == 0
     assert PAIR.wait_s(7, 3) == 1
-    assert PAIR.wait_s(7, -100) == 4  # a clock that went back makes nothing longer
+    assert PAIR.wait_s(7, -5) == 4  # what is tried at once has a time a little ahead
+    assert PAIR.wait_s(7, -100) == 0  # the clock went back; by it the wait would not even begin to end
 
 
 def test_time_forgives_one_after_the_other() -> None:
