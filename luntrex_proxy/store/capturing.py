@@ -94,7 +94,9 @@ class CaptureBook:
 
     def _take(self, live: _Live, captured: Captured) -> None:
         self._under_way -= 1
-        self._taken.append((live, captured))
+        # A request may go on for long after its capture ended, or after somebody no longer agrees to it.
+        if time.monotonic() < live.deadline and live in self._live.values():
+            self._taken.append((live, captured))
 
     async def refresh(self) -> None:
         """Read which captures run, take requests out of their counts, and note how long they have. StoreError."""

@@ -198,10 +198,15 @@ async def test_a_service_key_needs_prior_consent(acme: Acme) -> None:
     with pytest.raises(RefusedError, match="captured already"):
         await acme.start(acme.service)
     book = await acme.book()
-    assert book.admit(acme.service) is not None
+    under_way = book.admit(acme.service)
+    assert under_way is not None
     await consents.withdraw(acme.pool, "acme", Purpose.DEBUG_CAPTURE)
     await book.refresh()
     assert book.admit(acme.service) is None
+    under_way(Captured("r", 1, "chat.completions", WORDS.encode(), len(WORDS)))
+    await book.write()
+    assert await acme.pool.fetchval("SELECT count(*) FROM debug_capture_record") == 0, "it went on after that"
+    assert not book.active
     for requests, minutes in ((0, 1), (101, 1), (1, 0), (1, 61)):
         with pytest.raises(RefusedError, match="A capture has 1 to 100 requests in 1 to 60 minutes"):
             await acme.start(requests=requests, minutes=minutes)
