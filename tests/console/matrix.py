@@ -5,6 +5,7 @@ the refused calls of a row all aim at something that is there.
 """
 
 import base64
+import dataclasses
 import datetime
 import itertools
 import time
@@ -60,11 +61,12 @@ class Caller:
     role: Role | None = None
     operator: bool = False
     scopes: frozenset[Permission] | None = None  # None: all
+    foreign_role: Role | None = None  # in `World.foreign`
 
 
 @dataclass(frozen=True)
 class World:
-    """Two accounts, and everybody there is in the first of them."""
+    """Two accounts, everybody there is in the first of them, and some in both."""
 
     api: Api
     account: int
@@ -81,8 +83,8 @@ class World:
         scopes = frozenset(Permission) - set(without)
         token = await self.api.token(caller.person_id, scopes)
         await self.api.ask("GET", "/me", token=token)  # what a first use writes is written
-        return Caller(
-            f"{caller.name} without scope", caller.person_id, token, None, caller.role, caller.operator, scopes
+        return dataclasses.replace(
+            caller, name=f"{caller.name} without scope", token=token, session=None, scopes=scopes
         )
 
 
@@ -99,6 +101,10 @@ async def make_world(api: Api) -> World:
         callers.append(Caller(f"{name} by session", person, None, await api.session(person), role, operator))
         if operator:
             callers.append(Caller(name, person, await api.token(person), None, role, operator))
+    for role in (Role.OWNER, Role.VIEWER):  # in one account whoever may do everything in the other
+        person = await api.person({account: role, foreign: Role.OWNER})
+        token = await api.token(person)
+        callers.append(Caller(f"{role}, owner there", person, token, None, role, foreign_role=Role.OWNER))
     await api.person({account: Role.OWNER})  # none of the others is the last one
     for caller in callers:
         await api.ask("GET", "/me", token=caller.token, session=caller.session)

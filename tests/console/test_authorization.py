@@ -51,11 +51,10 @@ def _expected(operation: Operation, row: Row, caller: Caller, *, own: bool) -> i
         return 0
     if caller.operator:
         return 0 if row.operator and _covered(operation, caller) else 403
-    if caller.role is None or not own:
+    role = caller.role if own else caller.foreign_role
+    if role is None or (role in row.hidden_from and _covered(operation, caller)):
         return 404
-    if caller.role in row.hidden_from and _covered(operation, caller):
-        return 404
-    return 0 if caller.role in row.who and _covered(operation, caller) else 403
+    return 0 if role in row.who and _covered(operation, caller) else 403
 
 
 def _covered(operation: Operation, caller: Caller) -> bool:
