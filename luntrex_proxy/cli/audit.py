@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,7 +48,8 @@ def list_entries(context: click.Context, limit: int, account: str | None, act: s
 @audit.command()
 @click.option(
     "--anchors", "files", type=click.Path(path_type=Path, exists=True, dir_okay=False), multiple=True,
-    help="A file of anchors; a copy from another machine proves most. Default: the one in the state directory.",
+    help="A file of anchors, or of the log lines luntrex.audit_anchored; a copy from another machine proves most. "
+    "Default: the one in the state directory.",
 )  # fmt: skip
 @click.option("--key", "keys", metavar="HEX", multiple=True, help="A public key to trust besides this machine's own.")
 @_json
@@ -62,7 +63,8 @@ def verify(context: click.Context, files: tuple[Path, ...], keys: tuple[str, ...
         public_keys = [*trusted, AnchorKey.load(opened.state_directory).public]
         paths = files or ((own,) if own.exists() else ())
         anchors = [anchor for path in paths for anchor in read_anchors(path, public_keys)]
-        return await table.verify(opened.pool, anchors)
+        line = datetime.fromtimestamp(time.time(), UTC) - timedelta(days=opened.settings.retention.audit_days)
+        return await table.verify(opened.pool, anchors, line)
 
     verdict = run_verb(context, body)
     if as_json:

@@ -7,6 +7,8 @@ An anchor proves what the chain was up to its entry. Whoever has both the databa
 sign it; he cannot change anchors that lie elsewhere.
 """
 
+import errno
+import fcntl
 import os
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,11 +20,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from luntrex_proxy.store.errors import RefusedError, StoreError
-from luntrex_proxy.store.state import file_errors, make_state_directory, open_private
+from luntrex_proxy.store.state import create_whole, file_errors, make_state_directory, open_private
 
 KEY_FILE: Final = "audit.key"
 ANCHOR_FILE: Final = "anchors.jsonl"
 _KEY_BYTES: Final = 32
+_LINE_BYTES_MAX: Final = 4_096
 
 
 class Anchor(msgspec.Struct, frozen=True):
@@ -55,6 +58,16 @@ class Anchor(msgspec.Struct, frozen=True):
         return True
 
 
+class _AsText(msgspec.Struct):
+    """What `Anchor.as_text` gives."""
+
+    sequence: int
+    hash: str
+    signed_at: datetime
+    public_key: str
+    signature: str
+
+
 class AnchorKey:
     """This machine's key for anchors."""
 
@@ -68,17 +81,9 @@ class AnchorKey:
         make_state_directory(state_directory)
         path = state_directory / KEY_FILE
         with file_errors(path):
-            try:
-                descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-            except FileExistsError:
-                private = path.read_bytes()
-            else:
-                private = Ed25519PrivateKey.generate().private_bytes_raw()
-                try:
-                    os.write(descriptor, private)
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+            if not path.exists():
+                create_whole(path, Ed25519PrivateKey.generate().private_bytes_raw())
+            private = path.read_bytes()
         if len(private) != _KEY_BYTES:
             raise StoreError(f"The file {path} is no key for anchors; remove it, and a new one is made.")
         return cls(private)
@@ -91,28 +96,45 @@ class AnchorKey:
 def append_anchor(state_directory: Path, anchor: Anchor) -> None:
     """Add a line to the file of anchors; it is on disk on return."""
     path = state_directory / ANCHOR_FILE
+    line = msgspec.json.encode(anchor) + b"\n"
     with file_errors(path):
-        descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        descriptor = open_private(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
-            os.write(descriptor, msgspec.json.encode(anchor) + b"\n")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _drop_torn_line(descriptor)  # or this one would be the end of it, and no anchor either
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
 
+def _drop_torn_line(descriptor: int) -> None:
+    """Cut off what a writer that died, or found the disk full, has left of its line."""
+    end = os.fstat(descriptor).st_size
+    begin = max(0, end - _LINE_BYTES_MAX)
+    tail = os.pread(descriptor, end - begin, begin)
+    if not tail.endswith(b"\n"):
+        os.ftruncate(descriptor, begin + tail.rfind(b"\n") + 1)
+
+
+def own_anchors(state_directory: Path) -> list[Anchor]:
+    """The anchors that this machine signed with the key it has now; other lines are no reason to keep old data."""
+    path = state_directory / ANCHOR_FILE
+    if not path.exists():
+        return []
+    public = AnchorKey.load(state_directory).public
+    found = (_anchor_of(line) for _, line in _lines(path))
+    return [anchor for anchor in found if anchor is not None and anchor.key == public and anchor.is_signed()]
+
+
 def read_anchors(path: Path, public_keys: Sequence[bytes]) -> list[Anchor]:
     """The anchors in a file. RefusedError: a line is no anchor, is not signed, or by none of `public_keys`."""
-    with file_errors(path):
-        whole = path.read_bytes()
-    lines = whole.splitlines()
     found = []
-    if not whole.endswith(b"\n"):
-        lines = lines[:-1]  # its writer died
-    for number, line in enumerate(lines, 1):
-        try:
-            anchor = msgspec.json.decode(line, type=Anchor)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise RefusedError(f"Line {number} of {path} is no anchor; take an unspoilt copy of the file.") from None
+    for number, line in _lines(path):
+        anchor = _anchor_of(line)
+        if anchor is None:
+            raise RefusedError(f"Line {number} of {path} is no anchor; take an unspoilt copy of the file.")
         if anchor.key not in public_keys:
             raise RefusedError(
                 f"Line {number} of {path} is signed by the key {anchor.key.hex()}; give it with --key if you trust it."
@@ -121,6 +143,29 @@ def read_anchors(path: Path, public_keys: Sequence[bytes]) -> list[Anchor]:
             raise RefusedError(f"Line {number} of {path} was changed after it was signed.")
         found.append(anchor)
     return found
+
+
+def _lines(path: Path) -> list[tuple[int, bytes]]:
+    """The file's lines with their numbers, without a last one that its writer did not end."""
+    with file_errors(path):
+        whole = path.read_bytes()
+    return list(enumerate(whole[: whole.rfind(b"\n") + 1].splitlines(), 1))
+
+
+def _anchor_of(line: bytes) -> Anchor | None:
+    """The anchor in a line of the file, or of a log (`Anchor.as_text` and whatever else stands there)."""
+    try:
+        return msgspec.json.decode(line, type=Anchor)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        pass
+    try:
+        text = msgspec.json.decode(line, type=_AsText)
+        return Anchor(
+            text.sequence, bytes.fromhex(text.hash), text.signed_at, bytes.fromhex(text.public_key),
+            bytes.fromhex(text.signature),
+        )  # fmt: skip
+    except (msgspec.MsgspecError, ValueError):
+        return None
 
 
 def _signed(sequence: int, hashed: bytes, at: datetime) -> bytes:

@@ -184,8 +184,11 @@ class Verdict:
 _FAULTS_MAX: Final = 20
 
 
-async def verify(pool: Pool, anchors: Sequence[Anchor]) -> Verdict:
-    """Read the whole chain and compare it with the anchors, whose signatures the caller has checked."""
+async def verify(pool: Pool, anchors: Sequence[Anchor], line: datetime | None = None) -> Verdict:
+    """Read the whole chain and compare it with the anchors, whose signatures the caller has checked.
+
+    `line`: retention drops nothing younger.
+    """
     verdict = Verdict(anchors=len(anchors))
     by_sequence: dict[int, list[Anchor]] = {}
     for anchor in anchors:
@@ -195,9 +198,16 @@ async def verify(pool: Pool, anchors: Sequence[Anchor]) -> Verdict:
             (ends,) = await connection.fetch("SELECT sequence, hash, kept_sequence, kept_hash FROM audit_head")
             last, hashed = ends["kept_sequence"], ends["kept_hash"]
             # Retention drops entries up to an anchored one; else somebody took more, and moved the mark.
-            cut_at = by_sequence.pop(last, ())
-            if last and anchors and not any(anchor.hash == hashed for anchor in cut_at):
-                verdict.faults.append(f"The log begins after entry {last}, and no anchor is of that one.")
+            cut_at = [anchor for anchor in by_sequence.pop(last, ()) if anchor.hash == hashed]
+            if last and anchors and not cut_at:
+                verdict.faults.append(
+                    f"The log begins after entry {last}, and no anchor here is of that one; if another machine runs "
+                    "the retention, give its file and key as well."
+                )
+            elif last and line is not None and cut_at and min(anchor.at for anchor in cut_at) >= line:
+                verdict.faults.append(
+                    f"The log begins after entry {last}, which is younger than retention.audit_days lets drop."
+                )
             verdict.anchored = last if cut_at else 0
             async for entry, stored, personal in _chain(connection):
                 _look_at(verdict, last, hashed, entry, stored)

@@ -1,7 +1,8 @@
 """The old end of the audit chain: dropped up to an anchored entry, so that what is left can still be verified.
 
 Nothing is changed in what stays: the head remembers the last dropped entry's number and hash, and the anchor of that
-entry vouches for both. Without an anchor old enough, and as long as a legal hold wants an entry, nothing goes.
+entry vouches for both, and for the entry's age: `audit verify` finds who dropped younger ones and moved the mark.
+Without an anchor old enough, and as long as a legal hold wants an entry, nothing goes.
 """
 
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ async def _place(
     # The newest entry always stays: what is next follows from it.
     last_old = min(ends["sequence"], first_kept or ends["sequence"]) - 1
     fitting = sorted(
-        (anchor for anchor in anchors if ends["kept_sequence"] < anchor.sequence <= last_old),
+        (each for each in anchors if ends["kept_sequence"] < each.sequence <= last_old and each.at < line),
         key=lambda anchor: anchor.sequence,
     )
     for anchor in reversed(fitting if at_once is None else _within(fitting, ends["kept_sequence"] + at_once)):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from luntrex_proxy.store import aging, auditcut, retention
-from luntrex_proxy.store.anchors import ANCHOR_FILE, Anchor, AnchorKey, read_anchors
+from luntrex_proxy.store.anchors import own_anchors
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.retention import Dropped, Periods
@@ -123,9 +123,3 @@ async def believed(pool: Pool, now: datetime) -> datetime:
 def periods(days: Mapping[str, int]) -> Periods:
     """Those of usage."""
     return Periods(days["usage"], days["totals"])
-
-
-def own_anchors(state_directory: Path) -> list[Anchor]:
-    """The anchors that this machine signed."""
-    path = state_directory / ANCHOR_FILE
-    return read_anchors(path, [AnchorKey.load(state_directory).public]) if path.exists() else []

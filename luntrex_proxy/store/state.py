@@ -66,6 +66,26 @@ def open_private(path: Path, flags: int) -> int:
     return descriptor
 
 
+def create_whole(path: Path, content: bytes) -> bool:
+    """Make a 0600 file with all of its content or none; of two processes one does. False: there is one. OSError.
+
+    Opened for writing at its own name, a death or a full disk would leave it empty, and a second process read it so.
+    """
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh.unlink(missing_ok=True)
+    try:
+        with os.fdopen(open_private(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        path.hardlink_to(fresh)
+    except FileExistsError:
+        return False
+    finally:
+        fresh.unlink(missing_ok=True)
+    return True
+
+
 class StateLock:
     """`daemon.lock`: held by flock for as long as the owner lives, so a killed owner never blocks the next one.
 

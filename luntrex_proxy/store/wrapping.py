@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from luntrex_proxy.store.errors import StoreError, StoreUnavailableError
-from luntrex_proxy.store.state import file_errors, make_state_directory, open_private
+from luntrex_proxy.store.state import create_whole, file_errors, make_state_directory
 
 WRAPPING_FILE: Final = "wrapping.key"
 NEW_WRAPPING_FILE: Final = "wrapping.key.new"
@@ -93,13 +93,6 @@ def local_wrapping(state_directory: Path, name: str = WRAPPING_FILE) -> KeyFile:
     make_state_directory(state_directory)
     path = state_directory / name
     with file_errors(path):
-        try:
-            descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        except FileExistsError:
-            return load_key_file(path)
-        try:
-            os.write(descriptor, secrets.token_bytes(_KEY_BYTES))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if not path.exists():
+            create_whole(path, secrets.token_bytes(_KEY_BYTES))
     return load_key_file(path)

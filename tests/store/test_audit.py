@@ -1,6 +1,7 @@
 """The audit chain: every act is in it once, any tampering is found, and erased words leave it whole."""
 
 import asyncio
+import os
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,10 +13,11 @@ import pytest
 
 from luntrex_proxy.core.audit import BEGINNING, Entry, entry_hash
 from luntrex_proxy.store import accounts, apikeys, audit
-from luntrex_proxy.store.anchors import ANCHOR_FILE, Anchor, AnchorKey, append_anchor, read_anchors
+from luntrex_proxy.store.anchors import ANCHOR_FILE, Anchor, AnchorKey, append_anchor, own_anchors, read_anchors
 from luntrex_proxy.store.audit import Actor, acting_as
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError, StoreError
+from luntrex_proxy.store.wrapping import local_wrapping
 from tests.postgres import LOOKUP
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
@@ -237,3 +239,58 @@ def test_anchors_are_kept_and_checked(tmp_path: Path) -> None:
     (tmp_path / "audit.key").write_bytes(b"short")
     with pytest.raises(StoreError, match="is no key for anchors"):
         AnchorKey.load(tmp_path)
+
+
+@pytest.mark.parametrize("load", [AnchorKey.load, local_wrapping])
+def test_a_key_is_made_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable[[Path], object]
+) -> None:
+    """A full disk leaves no empty file, which nobody could use or would dare to remove."""
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match="No space left"):
+            load(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    load(tmp_path)
+    (made,) = tmp_path.iterdir()
+    assert (made.stat().st_size, made.stat().st_mode & 0o777) == (32, 0o600)
+
+
+def test_a_torn_line_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a line is left by a death or a full disk; what is written later is read, and retention goes on."""
+    key, path = AnchorKey.load(tmp_path), tmp_path / ANCHOR_FILE
+    append_anchor(tmp_path, key.sign(1, bytes(32), NOW))
+    with path.open("ab") as file:
+        file.write(path.read_bytes()[:40])
+    append_anchor(tmp_path, key.sign(2, bytes(32), NOW))
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, line: write(descriptor, line[:50]))
+        with pytest.raises(StoreError, match="No space left"):
+            append_anchor(tmp_path, key.sign(3, bytes(32), NOW))
+    append_anchor(tmp_path, key.sign(3, bytes(32), NOW))
+    assert [anchor.sequence for anchor in read_anchors(path, [key.public])] == [1, 2, 3]
+    (tmp_path / "audit.key").unlink()
+    stranger = AnchorKey.load(tmp_path)
+    append_anchor(tmp_path, stranger.sign(4, bytes(32), NOW))
+    assert [anchor.sequence for anchor in own_anchors(tmp_path)] == [4], "the old key's are no reason to stop"
+
+
+def test_anchors_of_a_log_are_anchors(tmp_path: Path) -> None:
+    """The lines that the daemon logs, kept by the journal on another machine, prove as much as the file."""
+    key, path = AnchorKey.load(tmp_path), tmp_path / "journal.jsonl"
+    anchor = key.sign(7, bytes(range(32)), NOW)
+    line = {"event": "luntrex.audit_anchored", "level": "info"} | anchor.as_text()
+    path.write_bytes(msgspec.json.encode(line) + b"\n")
+    assert read_anchors(path, [key.public]) == [anchor]
+    for name, value in (("sequence", 8), ("hash", "00" * 32), ("signed_at", "2026-11-28T00:00:01+00:00")):
+        path.write_bytes(msgspec.json.encode(line | {name: value}) + b"\n")
+        with pytest.raises(RefusedError, match="was changed after it was signed"):
+            read_anchors(path, [key.public])
+    path.write_bytes(msgspec.json.encode(line | {"hash": "no hex"}) + b"\n")
+    with pytest.raises(RefusedError, match="is no anchor"):
+        read_anchors(path, [key.public])

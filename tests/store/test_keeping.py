@@ -10,7 +10,7 @@ import pytest
 from luntrex_proxy.core.retention import CLASSES, keep_until
 from luntrex_proxy.settings.retention import RetentionPeriods
 from luntrex_proxy.store import aging, audit, auditcut, billing, holds, keeping, retention
-from luntrex_proxy.store.anchors import AnchorKey, append_anchor
+from luntrex_proxy.store.anchors import AnchorKey, append_anchor, own_anchors
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.keeping import ClockError
 from luntrex_proxy.store.retention import Dropped, Periods
@@ -149,30 +149,33 @@ async def test_a_hold_waits_for_the_run_under_way(acme: Pool) -> None:
 
 
 async def test_the_audit_log_is_cut_at_an_anchor(acme: Pool, tmp_path: Path, now: datetime) -> None:
-    """What is left verifies against the old anchors; one who takes more and moves the mark is found."""
+    """What is left verifies against the old anchors; who takes more, or younger ones, and moves the mark is found."""
     key = AnchorKey.load(tmp_path)
     for number in range(30):
         async with acme.acquire() as connection, connection.transaction():
             await audit.record(connection, "test.act", str(number), personal={"name": f"n{number}"})
         if number % 10 == 5:
-            append_anchor(tmp_path, key.sign(*await audit.head(acme), now))
+            signed_at = await acme.fetchval("SELECT at FROM audit_entry ORDER BY sequence DESC LIMIT 1")
+            append_anchor(tmp_path, key.sign(*await audit.head(acme), signed_at))
     later = now + timedelta(days=DAYS["audit"] + 1)
-    anchors = keeping.own_anchors(tmp_path)
+    anchors = own_anchors(tmp_path)
     assert await auditcut.count(acme, later - timedelta(days=DAYS["audit"]), []) == 0, "nothing without an anchor"
     line = await acme.fetchval("SELECT at FROM audit_entry WHERE sequence = 20")  # the first that is kept
     assert await auditcut.count(acme, line, anchors) == 17
     assert await auditcut.cut(acme, line, anchors) == 17
     assert await acme.fetchval("SELECT min(sequence) FROM audit_entry") == 18
     assert await acme.fetchval("SELECT min(sequence) FROM audit_personal") == 18
-    verdict = await audit.verify(acme, anchors)
+    verdict = await audit.verify(acme, anchors, line)
     assert (verdict.faults, verdict.entries) == ([], 15)
+    (fault,) = (await audit.verify(acme, anchors, now - timedelta(days=DAYS["audit"]))).faults
+    assert "which is younger than retention.audit_days lets drop" in fault
     with pytest.raises(Exception, match="the audit log only grows"):
         await acme.execute("DELETE FROM audit_entry")
     hashed = await acme.fetchval("SELECT hash FROM audit_entry WHERE sequence = 18")
     await acme.execute("ALTER TABLE audit_entry DISABLE TRIGGER USER")
     await acme.execute("DELETE FROM audit_entry WHERE sequence = 18")
     await acme.execute("UPDATE audit_head SET kept_sequence = 18, kept_hash = $1", hashed)
-    assert "no anchor is of that one" in (await audit.verify(acme, anchors)).faults[0]
+    assert "no anchor here is of that one" in (await audit.verify(acme, anchors)).faults[0]
 
 
 async def test_a_held_account_keeps_its_part_of_the_audit_log(acme: Pool, tmp_path: Path, now: datetime) -> None:
@@ -185,7 +188,7 @@ async def test_a_held_account_keeps_its_part_of_the_audit_log(acme: Pool, tmp_pa
     await acme.execute("ALTER TABLE audit_entry DISABLE TRIGGER USER")
     await acme.execute("UPDATE audit_entry SET account_id = NULL WHERE sequence = 1")  # that of its creation
     hold = await holds.place(acme, "x", 1)
-    anchors = keeping.own_anchors(tmp_path)
+    anchors = own_anchors(tmp_path)
     assert await auditcut.count(acme, now + timedelta(1), anchors) == 2
     await holds.lift(acme, hold.hold_id)
     assert await auditcut.count(acme, now + timedelta(1), anchors) == 4
