@@ -19,7 +19,7 @@ from luntrex_proxy.core.catalogue import Candidate, Catalogue, Entry, Resolution
 from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.core.outcome import Opening, Outcome
 from luntrex_proxy.core.policy import NO_TRAINING, Policy
-from luntrex_proxy.core.pricing import Price, fill_rates
+from luntrex_proxy.core.pricing import Price, Rates, fill_rates
 from luntrex_proxy.gateway.http.listener import GatewayRunner
 from luntrex_proxy.gateway.http.ticker import Ticker
 from luntrex_proxy.gateway.pipeline import Pipeline
@@ -109,12 +109,13 @@ class FakePrices:
 
     def __init__(self) -> None:
         self.raises: Exception | None = None
+        self.rates: Rates | None = fill_rates({"input": 3, "output": 5})
 
     def price(self, resolution: Resolution, candidate: Candidate, asked: str) -> Price:
         """The price; a model that only a wildcard names is recorded as `other`."""
         if self.raises is not None:
             raise self.raises
-        return Price(fill_rates({"input": 3, "output": 5}), resolution.name or "other", "test-1")
+        return Price(self.rates, resolution.name or "other", "test-1")
 
 
 @dataclass

@@ -73,6 +73,15 @@ class Tokens(msgspec.Struct, frozen=True, array_like=True):
         return {f"{name}_tokens": getattr(self, name) for name in self.__struct_fields__}
 
 
+class ServedTokens(Tokens, frozen=True, array_like=True):
+    """The same of an answer that says that it came at another service tier than the standard one."""
+
+    service: str = ""  # a word of SERVICES
+
+
+SERVICES = frozenset({"flex", "priority", "batch", "fast"})  # tiers with prices of their own; never another word
+
+
 class Opening(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     """Written before the upstream sees the request; without a matching `Outcome` it becomes `interrupted`."""
 

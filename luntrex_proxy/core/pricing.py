@@ -1,6 +1,6 @@
 """What tokens cost: rates per token class in integer pico-dollars, and the sum over one request's counts.
 
-    Rates (base classes, subsets, larger-input tiers) x Tokens -> cost_pico
+    Rates (base classes, subsets, larger-input tiers, service tiers) x Tokens -> cost_pico
 
 One dollar per million tokens is 1,000,000 pico-dollars per token. Only integers here: no float, no Decimal.
 Where rates come from (price tables, overrides) belongs to `settings/prices.py`.
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from luntrex_proxy.core.outcome import Tokens
+from luntrex_proxy.core.outcome import ServedTokens, Tokens
 
 PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION = 1_000_000
 # What a record and a bigint column hold: nine million dollars. A dearer request is a mistake in a price or a count, and
@@ -28,6 +28,10 @@ _FALLBACKS = (
     ("output_audio", "output"),
 )
 CLASSES = ("input", "output", *(name for name, _ in _FALLBACKS))
+# Stands after the version of prices that are not those of the request: what it was charged is to be looked at.
+_DOUBT = "?"
+SERVICE_PERCENT_MAX = 10_000
+Services = tuple[tuple[str, int], ...]  # a provider's service tiers, each in percent of its standard prices
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -42,6 +46,14 @@ class Rates(msgspec.Struct, frozen=True):
     reasoning: int
     output_audio: int
     tiers: "tuple[Tier, ...]" = ()
+    services: Services = ()
+
+    def served(self, percent: int) -> "Rates":
+        """In percent of these, rounded to the nearest pico-dollar, tiers included."""
+        scaled = {name: (getattr(self, name) * percent + 50) // 100 for name in CLASSES}
+        return Rates(
+            **scaled, tiers=tuple(Tier(each.above_input_tokens, each.rates.served(percent)) for each in self.tiers)
+        )
 
 
 class Tier(msgspec.Struct, frozen=True):
@@ -56,7 +68,20 @@ class Price(msgspec.Struct, frozen=True):
 
     rates: Rates | None
     model: str  # the name to record: the catalogue's, the price table's, or "other"; never the client's string
-    version: str  # of the price list: "config", "genai-<version>" or ""
+    version: str  # of the price list: "config-<digest>", "genai-<version>", with "/<service tier>", or ""
+
+    def served(self, service: str) -> "Price":
+        """The price at a service tier of the provider's. Of one without a price it is the standard one, in doubt."""
+        if self.rates is None or not service:
+            return self
+        percent = dict(self.rates.services).get(service)
+        if percent is None:
+            return Price(self.rates, self.model, f"{self.version}/{service}{_DOUBT}")
+        return Price(self.rates.served(percent), self.model, f"{self.version}/{service}")
+
+    def of(self, tokens: Tokens) -> "Price":
+        """The price that these tokens have: at the service tier that the upstream says it served them at."""
+        return self.served(tokens.service) if isinstance(tokens, ServedTokens) else self
 
     def cost_pico(self, tokens: Tokens) -> int:
         """What `tokens` cost in pico-dollars; 0 when the price is unknown."""
@@ -70,12 +95,23 @@ class Price(msgspec.Struct, frozen=True):
         return cost_pico(rates, tokens)
 
 
-def fill_rates(listed: Mapping[str, int], tiers: Sequence[Tier] = ()) -> Rates:
+def is_in_doubt(version: str) -> bool:
+    """Whether what was charged at this version of prices is not known to be the price: none was known, or another's."""
+    return not version or version.endswith(_DOUBT)
+
+
+def service_of(version: str) -> str:
+    """The service tier in the version of a record's prices; "" for the standard one."""
+    return version.partition("/")[2].removesuffix(_DOUBT)
+
+
+def fill_rates(listed: Mapping[str, int], tiers: Sequence[Tier] = (), services: Services = ()) -> Rates:
     """Complete a price list (class name -> pico-dollars per token); missing base classes are free."""
     rates = {"input": 0, "output": 0, **listed}
     for name, base in _FALLBACKS:
         rates.setdefault(name, rates[base])
-    return Rates(**rates, tiers=tuple(sorted(tiers, key=lambda tier: tier.above_input_tokens)))
+    ascending = tuple(sorted(tiers, key=lambda tier: tier.above_input_tokens))
+    return Rates(**rates, tiers=ascending, services=services)
 
 
 def cost_pico(rates: Rates, tokens: Tokens) -> int:

@@ -72,6 +72,12 @@ _ROWS = (
     # Access and routing.
     Row("model_not_found", 404, "The model does not exist here or the key may not use it."),
     Row(
+        "price_unknown",
+        403,
+        "The price of this model is not known, and models without one are not served here; the operator can state it "
+        "(price of the model).",
+    ),
+    Row(
         "policy_excludes",
         403,
         "The privacy policy excludes every upstream of this model for this attribute; the operator can state or widen "

@@ -83,6 +83,7 @@ class Draft:
             return
         self.recorded = True
         tokens = self.tokens
+        price = self.price if type(tokens) is Tokens else self.price.of(tokens)
         # By position, in the order of the fields: by name it takes three times as long.
         outcome = Outcome(
             self.request_id,
@@ -105,8 +106,8 @@ class Draft:
             tokens.output,
             tokens.reasoning,
             tokens.output_audio,
-            self.price.cost_pico(tokens),
-            self.price.version,
+            price.cost_pico(tokens),
+            price.version,
             self.request_bytes,
             self.response_bytes,
             self.events,

@@ -15,6 +15,7 @@ from luntrex_proxy.core.retrying import Retries
 from luntrex_proxy.core.wire.endusers import EndUserIds
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.splice import Changes, rewrite
+from luntrex_proxy.core.wire.usage import is_billed
 from luntrex_proxy.gateway.accept import Call
 from luntrex_proxy.gateway.authorise import Permit
 from luntrex_proxy.gateway.http.exchange import LENGTH_LINES, SMALL_BYTES
@@ -122,7 +123,7 @@ class Target:
 class Routing:
     """The catalogue, prices, upstreams and default policy of one configuration; only replaced, but for `closed`."""
 
-    __slots__ = ("_targets", "catalogue", "closed", "policy", "prices", "retries", "upstreams")
+    __slots__ = ("_targets", "catalogue", "closed", "only_priced", "policy", "prices", "retries", "upstreams")
 
     def __init__(
         self,
@@ -131,7 +132,10 @@ class Routing:
         upstreams: dict[str, Upstream],
         policy: Policy = NO_TRAINING,
         retries: Retries | None = None,
+        *,
+        only_priced: bool = False,
     ) -> None:
+        self.only_priced = only_priced  # what has no known price is refused
         self.catalogue = catalogue
         self.prices = prices
         self.upstreams = upstreams
@@ -190,6 +194,8 @@ def choose(permit: Permit, routing: Routing) -> Sequence[Target]:
     closed = routing.closed
     if closed.everyone or closed.objections:
         targets = _open(targets, closed, permit.caller.account_id)
+    if routing.only_priced and is_billed(permit.call.route):
+        targets = _priced(targets, permit, routing.prices)
     policy = permit.policy
     if len(targets) == 1:  # as nearly all models have
         upstream = targets[0].upstream
@@ -228,6 +234,17 @@ def _open(targets: tuple[Target, ...], closed: Closed, account_id: int) -> tuple
     if not wanted:
         raise Refusal("subprocessor_objected")
     return wanted
+
+
+def _priced(targets: tuple[Target, ...], permit: Permit, prices: Prices) -> tuple[Target, ...]:
+    priced = tuple(
+        target
+        for target in targets
+        if prices.price(permit.resolution, target.candidate, permit.model).rates is not None
+    )
+    if not priced:
+        raise Refusal("price_unknown", "model")
+    return priced
 
 
 def _admitted(targets: tuple[Target, ...], policy: Policy) -> tuple[Target, ...]:

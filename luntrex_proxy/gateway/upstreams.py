@@ -49,10 +49,11 @@ def build_routing(
     wanted = settings.gateway.retries
     return Routing(
         build_catalogue(settings.models, settings.upstreams),
-        PriceBook(settings.upstreams),
+        PriceBook(settings.upstreams, settings.prices.service_tiers.percents()),
         upstreams,
         settings.policy.bound(),
         Retries(wanted.tries, wanted.budget_percent, wanted.budget_floor),
+        only_priced=settings.prices.unknown == "refuse",
     )
 
 

@@ -14,6 +14,7 @@ from msgspec.structs import astuple
 
 from luntrex_proxy.core.call import ROUTE_NAMES
 from luntrex_proxy.core.outcome import Ending, Outcome, Tokens
+from luntrex_proxy.core.pricing import is_in_doubt
 from luntrex_proxy.core.refusals import REFUSALS
 from luntrex_proxy.observe.exposition import Counter, Histogram, HistogramChild, header, label_set, samples
 
@@ -104,7 +105,7 @@ _FIELDS = Outcome.__struct_fields__
 _KIND = slice(_FIELDS.index("route"), _FIELDS.index("ending") + 1)
 _TOKENS = slice(_FIELDS.index("input_tokens"), _FIELDS.index("output_audio_tokens") + 1)
 _DURATION, _FIRST_BYTE, _OVERHEAD = map(_FIELDS.index, ("duration_us", "first_byte_us", "overhead_us"))
-_ATTEMPTS = _FIELDS.index("attempts")
+_ATTEMPTS, _VERSION = _FIELDS.index("attempts"), _FIELDS.index("price_version")
 WATCHED_NAMES = frozenset(_WATCHABLE)
 Reading = Callable[[], float | Mapping[str, float]]
 
@@ -118,6 +119,7 @@ class _Joined(NamedTuple):
     duration: HistogramChild
     first_byte: HistogramChild
     tokens: list[list[int]]
+    unpriced: list[int]
 
 
 class Metrics:
@@ -140,6 +142,11 @@ class Metrics:
             "luntrex_tokens_total",
             "Tokens. Classes other than input and output are contained in one of those two: do not add them up.",
             ("class", "model"),
+        )
+        self._unpriced = Counter(
+            "luntrex_unpriced_requests_total",
+            "Requests with tokens that have no known price, or none at their service tier. Look at the prices on any.",
+            ("model",),
         )
         self._duration = Histogram(
             "luntrex_request_duration_seconds", "From accept to the end.", _DURATION_BOUNDS_S, ("route",)
@@ -185,6 +192,9 @@ class Metrics:
         self._all_overhead.observe(compress(fields[_OVERHEAD], fields[_ATTEMPTS]))
         for cell, counts in zip(joined.tokens, fields[_TOKENS], strict=True):
             cell[0] += sum(counts)
+        doubtful = set(filter(is_in_doubt, set(fields[_VERSION])))
+        if doubtful:
+            joined.unpriced[0] += sum(row[_VERSION] in doubtful and any(row[_TOKENS]) for row in rows)
 
     def watch(self, name: str, reading: Reading) -> None:
         """Read `name` (one of WATCHED_NAMES) from `reading` at each scrape; without it the metric has no sample."""
@@ -197,7 +207,8 @@ class Metrics:
         self._count_pending()
         pieces = [header("luntrex_build_info", "gauge", "The running version."), self._build]
         families = (
-            self._requests, self._endings, self._denied, self._tokens, self._duration, self._first_byte, self._overhead
+            self._requests, self._endings, self._denied, self._tokens, self._unpriced, self._duration,
+            self._first_byte, self._overhead,
         )  # fmt: skip
         for family in families:
             pieces.extend(family.render())
@@ -220,6 +231,7 @@ class Metrics:
             self._denied.cell(reason)
         for model in (*models, OTHER):
             self._token_cells(self._model_label(model))
+            self._unpriced.cell(self._model_label(model))
 
     def _join(self, kind: _Row) -> _Joined:
         route, model, upstream, status, code, ending = kind
@@ -237,6 +249,7 @@ class Metrics:
             duration=self._duration.child(route),
             first_byte=self._first_byte.child(route),
             tokens=self._token_cells(model),
+            unpriced=self._unpriced.cell(model),
         )
         return joined
 

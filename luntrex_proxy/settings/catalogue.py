@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from luntrex_proxy.core.catalogue import WILDCARD, Catalogue, Choice, Entry, Target
-from luntrex_proxy.core.pricing import PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION, Rates, fill_rates
+from luntrex_proxy.core.pricing import PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION, Rates, Tier, fill_rates
+from luntrex_proxy.settings.pricing import ServiceTiers
 from luntrex_proxy.settings.section import AT_LEAST_ONE_ITEM, Count, NotEmpty, Section, fault
 from luntrex_proxy.settings.upstreams import Upstream
 
@@ -55,7 +56,7 @@ Dollars = Annotated[
 ]
 
 
-class PriceOverride(Section):
+class ListedPrices(Section):
     """Dollars per million tokens. A class that is left out costs what the class it belongs to costs."""
 
     input: Dollars = Field(description="Input tokens.")
@@ -67,10 +68,42 @@ class PriceOverride(Section):
     reasoning: Dollars | None = Field(None, description="Reasoning tokens. null: as output.")
     output_audio: Dollars | None = Field(None, description="Audio output. null: as output.")
 
+    def listed(self) -> dict[str, int]:
+        """What is not left out, as pico-dollars per token."""
+        given = {name: getattr(self, name) for name in ListedPrices.model_fields}
+        return {
+            name: int(value * PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION)
+            for name, value in given.items()
+            if value is not None
+        }
+
+
+class PriceTier(ListedPrices):
+    """The prices of requests with more input than so many tokens: of all of their tokens."""
+
+    above_input_tokens: Count = Field(description="Requests with more input tokens than this cost these prices.")
+
+
+def _check_tiers(tiers: tuple[PriceTier, ...]) -> tuple[PriceTier, ...]:
+    if len({tier.above_input_tokens for tier in tiers}) < len(tiers):
+        raise fault("must not have the same above_input_tokens twice")
+    return tiers
+
+
+class PriceOverride(ListedPrices):
+    """An own price: its classes, what larger requests cost, and the provider's other service tiers."""
+
+    tiers: Annotated[tuple[PriceTier, ...], Field(max_length=8), AfterValidator(_check_tiers)] = Field(
+        (), description="Other prices for requests with more input."
+    )
+    service_tiers: ServiceTiers = Field(
+        ServiceTiers(), description="Percent of these prices at the provider's other service tiers."
+    )
+
     def rates(self) -> Rates:
         """The same as pico-dollars per token."""
-        listed = {name: value for name, value in self if value is not None}
-        return fill_rates({name: int(value * PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION) for name, value in listed.items()})
+        tiers = [Tier(tier.above_input_tokens, fill_rates(tier.listed())) for tier in self.tiers]
+        return fill_rates(self.listed(), tiers, self.service_tiers.percents())
 
 
 class ModelTarget(Section):

@@ -26,6 +26,7 @@ from luntrex_proxy.settings.catalogue import Model
 from luntrex_proxy.settings.listeners import Listens, Mode, Network, Tls
 from luntrex_proxy.settings.people import Console, Mail
 from luntrex_proxy.settings.policy import Policy
+from luntrex_proxy.settings.pricing import Prices
 from luntrex_proxy.settings.privacy import Privacy
 from luntrex_proxy.settings.retention import RetentionPeriods
 from luntrex_proxy.settings.sealing import Sealing
@@ -207,5 +208,6 @@ class Settings(Section):
     privacy: Privacy = Field(Privacy(), description="Rights of people.")
     logging: Logging = Field(Logging(), description="What is logged.")
     policy: Policy = Field(Policy(), description="The privacy policy of accounts without one of their own.")
+    prices: Prices = Field(Prices(), description="What requests cost.")
     upstreams: tuple[Upstream, ...] = Field((), description="Where requests can go.")
     models: tuple[Model, ...] = Field((), description="What clients may ask for.")

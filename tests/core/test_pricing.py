@@ -6,8 +6,18 @@ from hypothesis import strategies as st
 from msgspec.structs import astuple
 
 from luntrex_proxy.core.call import Grammar
-from luntrex_proxy.core.outcome import Ending, Outcome, Tokens, UsageSource
-from luntrex_proxy.core.pricing import CLASSES, COST_LIMIT_PICO, Price, Rates, Tier, cost_pico, fill_rates
+from luntrex_proxy.core.outcome import Ending, Outcome, ServedTokens, Tokens, UsageSource
+from luntrex_proxy.core.pricing import (
+    CLASSES,
+    COST_LIMIT_PICO,
+    Price,
+    Rates,
+    Tier,
+    cost_pico,
+    fill_rates,
+    is_in_doubt,
+    service_of,
+)
 from luntrex_proxy.core.wire.usage import COUNT_LIMIT, read_tokens
 
 # gpt-4o-mini, by hand: $0.15, $0.075 and $0.60 per million tokens.
@@ -148,4 +158,21 @@ def test_a_uniform_price_ignores_the_split(count: int, rate: int) -> None:
 def test_every_token_class_has_a_rate() -> None:
     """A new token class in the outcome cannot be forgotten here."""
     assert set(CLASSES) == set(Tokens.__struct_fields__)
-    assert set(Rates.__struct_fields__) == {*CLASSES, "tiers"}
+    assert set(Rates.__struct_fields__) == {*CLASSES, "tiers", "services"}
+
+
+def test_a_service_tier_has_its_share_of_every_rate() -> None:
+    """Tiers for larger requests too; half a pico-dollar is rounded up; what is recorded tells which it was."""
+    high = fill_rates({"input": 7, "output": 20})
+    price = Price(fill_rates({"input": 3, "output": 10}, [Tier(100, high)], (("flex", 50),)), "m", "v1")
+    flex = price.of(ServedTokens(input=10, output=1, service="flex"))
+    assert (flex.version, is_in_doubt(flex.version), service_of(flex.version)) == ("v1/flex", False, "flex")
+    assert flex.cost_pico(Tokens(input=10, output=1)) == 10 * 2 + 5
+    assert flex.cost_pico(Tokens(input=101, output=1)) == 101 * 4 + 10
+    doubtful = price.of(ServedTokens(input=10, output=1, service="priority"))
+    assert (doubtful.version, is_in_doubt(doubtful.version), service_of(doubtful.version)) == (
+        *("v1/priority?", True, "priority"),
+    )
+    assert doubtful.cost_pico(Tokens(input=10, output=1)) == 40
+    assert price.of(Tokens(input=1)) is price
+    assert (is_in_doubt(""), is_in_doubt("v1"), service_of("v1")) == (True, False, "")

@@ -11,6 +11,7 @@ import pytest
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.outcome import Ending, Outcome, Tokens, UsageSource
+from luntrex_proxy.core.pricing import fill_rates
 from luntrex_proxy.core.refusals import REFUSALS
 from luntrex_proxy.core.scope import ONLY_STORED
 from tests.fakes import KEY, Gateway, both_dialects, serving
@@ -91,6 +92,12 @@ def no_upstreams(gateway: Gateway) -> None:
     gateway.pipeline.routing.upstreams.clear()
 
 
+def only_priced(gateway: Gateway) -> None:
+    """What has no known price is refused, and nothing has one."""
+    gateway.pipeline.routing.only_priced = True
+    gateway.prices.rates = None
+
+
 def revoke_soon(gateway: Gateway) -> None:
     """The key is revoked while the upstream thinks."""
     asyncio.get_running_loop().call_later(0.15, gateway.pipeline.cut_keys, {"k" * 12})
@@ -118,6 +125,7 @@ REFUSED: dict[str, Case] = {
     "wrong_type": Case(request=b'{"model":5}', param="model"),
     "missing_model": Case(request=b"{}", param="model"),
     "model_not_found": Case(request=b'{"model":"unknown-name"}', param="model"),
+    "price_unknown": Case(prepare=only_priced, param="model"),
     "policy_excludes": Case(headers=("x-luntrex-policy: region=mars",), param="region"),
     "policy_forbids": Case(request=b'{"model":"m","tools":[{"type":"mcp"}]}', param="tools"),
     "bad_policy": Case(headers=("x-luntrex-policy: mars",)),
@@ -294,6 +302,24 @@ async def test_a_full_ledger_stops_everything() -> None:
         assert (await ask(gateway.port, post())).status == 200
         assert up.connections == 1
         assert gateway.timeline == ["settle"] * 3 + ["open", "settle"]
+
+
+async def test_the_service_tier_of_an_answer_is_its_price() -> None:
+    """As the upstream says it, in a whole answer and in a stream; asking for it changes nothing."""
+    flex = chat_body()[:-1] + b',"service_tier":"flex"}'
+    events = [event.replace(b'{"', b'{"service_tier":"flex","', 1) for event in chat_events(2)]
+    for steps, body in (([reply(200, flex)], BODY), (stream(events, 0.01), STREAM_BODY)):
+        async with upstream_server(steps) as up, serving(both_dialects(up.url)) as gateway:
+            gateway.prices.rates = fill_rates({"input": 30, "output": 50}, (), (("flex", 50),))
+            assert (await ask(gateway.port, post(body))).status == 200
+            outcome = await gateway.outcome()
+            assert outcome.price_version == "test-1/flex"
+            plain = outcome.input_tokens - outcome.cached_input_tokens
+            assert outcome.cost_pico == (plain + outcome.cached_input_tokens) * 15 + outcome.output_tokens * 25 > 0
+    asked = BODY[:-1] + b',"service_tier":"flex"}'
+    async with upstream_server([reply(200, chat_body())]) as up, serving(both_dialects(up.url)) as gateway:
+        await ask(gateway.port, post(asked))
+        assert (await gateway.outcome()).price_version == "test-1"
 
 
 async def test_the_outcome_of_a_good_request() -> None:

@@ -71,6 +71,17 @@ def test_a_refusal_is_counted_by_its_reason_and_has_no_upstream_numbers(outcome:
     assert value(found, "luntrex_request_duration_seconds_count", route="chat.completions") == 1
 
 
+def test_requests_without_a_known_price_are_counted(outcome: Callable[..., Outcome]) -> None:
+    """None known, or not that of their service tier; of what used no tokens nothing is owed."""
+    metrics = Metrics(version="1", models=["mock-model"])
+    assert value(parsed(metrics.render()), "luntrex_unpriced_requests_total", model="mock-model") == 0
+    nothing = Tokens().columns()
+    for more in ({"price_version": ""}, {"price_version": "v1/fast?"}, {"price_version": "v1/flex"}, {}):
+        metrics(outcome(**more))
+    metrics(outcome(price_version="", **nothing))
+    assert value(parsed(metrics.render()), "luntrex_unpriced_requests_total", model="mock-model") == 2
+
+
 def test_known_series_are_there_at_zero_before_the_first_request() -> None:
     """So that rate() sees the first increment."""
     found = parsed(Metrics(version="1", models=["a-model"]).render())

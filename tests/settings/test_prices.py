@@ -1,5 +1,6 @@
 """The price book: the table's numbers, our integers, names that are safe to record, and no network."""
 
+import re
 import socket
 from datetime import UTC, datetime
 
@@ -43,7 +44,7 @@ class Clock:
 @pytest.fixture(name="book")
 def make_book() -> PriceBook:
     """A price book at noon."""
-    return PriceBook(SETTINGS.upstreams, Clock())
+    return PriceBook(SETTINGS.upstreams, clock=Clock())
 
 
 def test_gpt_4o_mini_by_hand(book: PriceBook) -> None:
@@ -137,13 +138,17 @@ def test_price_joins_catalogue_and_table(book: PriceBook) -> None:
     assert exact.rates.input == 150_000
 
     priced = book.price(Resolution("house", (aliased,), own), aliased, "house")
-    assert (priced.model, priced.version, priced.rates) == ("house", "config", own)
+    assert (priced.model, priced.rates) == ("house", own)
+    assert re.fullmatch("config-[0-9a-f]{8}", priced.version)
+    assert book.price(Resolution("house", (aliased,), own), aliased, "house") == priced
+    dearer = book.price(Resolution("house", (aliased,), fill_rates({"input": 2, "output": 2})), aliased, "house")
+    assert dearer.version != priced.version
 
     wild = book.price(Resolution(None, (same,), None), same, "gpt-4o-mini-2024-07-18")
     assert (wild.model, wild.version) == ("gpt-4o-mini", VERSION)
 
     wild_priced = book.price(Resolution(None, (same,), own), same, "canary-model")
-    assert (wild_priced.model, wild_priced.version, wild_priced.rates) == ("other", "config", own)
+    assert (wild_priced.model, wild_priced.version, wild_priced.rates) == ("other", priced.version, own)
 
     unknown = book.price(Resolution("house", (same,), None), same, "house")
     assert (unknown.model, unknown.version, unknown.rates) == ("house", "", None)
@@ -167,7 +172,7 @@ def test_known_models_answer_from_memory(book: PriceBook) -> None:
 def test_prices_change_with_the_time_of_day() -> None:
     """A price that begins at a time of day is in force from the next half hour on."""
     clock = Clock()
-    book = PriceBook(SETTINGS.upstreams, clock)
+    book = PriceBook(SETTINGS.upstreams, clock=clock)
     seen = set()
     for half_hour in range(48):
         clock.now_s = datetime(2026, 11, 23, tzinfo=UTC).timestamp() + half_hour * 1_800 + 1

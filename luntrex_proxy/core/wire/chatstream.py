@@ -13,10 +13,10 @@ import msgspec
 from luntrex_proxy.core.call import Grammar
 from luntrex_proxy.core.refusals import REFUSALS
 from luntrex_proxy.core.wire.errors import MESSAGE_LIMIT_CHARS
-from luntrex_proxy.core.wire.jsonbody import usage_near_end
+from luntrex_proxy.core.wire.jsonbody import service_near_end, usage_near_end
 from luntrex_proxy.core.wire.members import UNREADABLE, find_spans, read_members
 from luntrex_proxy.core.wire.sse import StreamReader, parse_event
-from luntrex_proxy.core.wire.usage import read_tokens
+from luntrex_proxy.core.wire.usage import at_service, read_tokens
 
 _NULL_USAGE = b',"usage":null'
 _TEXT = re.compile(rb'"(?:content|reasoning_content|reasoning|text|arguments)" ?: ?"')
@@ -41,6 +41,7 @@ class _Choice(msgspec.Struct, gc=False):
 
 class _Chunk(msgspec.Struct, gc=False):
     usage: Any = msgspec.UNSET
+    service_tier: Any = None
     error: Any = None
     choices: list[_Choice] | None = None
 
@@ -114,7 +115,7 @@ class ChatReader(StreamReader):
         known = self._choices
         dull = not chunk.usage
         if not dull:
-            self._note_usage(chunk.usage)
+            self._note_usage(chunk.usage, chunk.service_tier)
         if chunk.error:
             self.failed = True
             return self._end(event)  # SDKs raise on it as it is
@@ -161,15 +162,15 @@ class ChatReader(StreamReader):
 
     def _take_large(self, kind: bytes, tail: bytes) -> bytes:  # noqa: ARG002 -- chunks have no kinds
         if usage := usage_near_end(tail, 1):
-            self._note_usage(usage)
+            self._note_usage(usage, service_near_end(tail, 1))
         if _FINISH.search(tail):
             open_choices = [index for index, finished in self._choices.items() if not finished]
             if len(open_choices) <= 1:  # else nobody knows which one: its index has gone by
                 self._choices[open_choices[0] if open_choices else 0] = True
         return self._let_go(tail)
 
-    def _note_usage(self, usage: Any) -> None:
-        tokens = read_tokens(Grammar.CHAT, usage)
+    def _note_usage(self, usage: Any, service: Any) -> None:
+        tokens = at_service(read_tokens(Grammar.CHAT, usage), service)
         self.usage = tokens or self.usage
         self.usage_partial = tokens is None  # the last word is nonsense: earlier numbers are not the whole
 

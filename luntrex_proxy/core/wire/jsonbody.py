@@ -9,12 +9,13 @@ import msgspec
 from luntrex_proxy.core.call import MESSAGES, RESPONSES, Route
 from luntrex_proxy.core.outcome import Tokens
 from luntrex_proxy.core.wire.members import UNREADABLE
-from luntrex_proxy.core.wire.usage import ChatUsage, is_billed, read_tokens
+from luntrex_proxy.core.wire.usage import ChatUsage, at_service, is_billed, read_tokens
 
 HEAD_BYTES = 4096
 TAIL_BYTES = 65536
 
 _USAGE = re.compile(rb'"usage"[ \t\n\r]*:[ \t\n\r]*(?=\{)')
+_SERVICE = re.compile(rb'"service_tier"[ \t\n\r]*:[ \t\n\r]*"([a-z]{1,16})"')
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]', re.DOTALL)
 _HEAD_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[{}]', re.DOTALL)  # the last string may be cut off
@@ -27,12 +28,14 @@ class _Keys(msgspec.Struct, gc=False):
     usage: msgspec.Raw = msgspec.Raw(b"null")  # decoded by itself: nonsense in what is not read of it spoils no answer
     error: Any = None
     object: Any = None
+    service_tier: Any = None
 
 
 class _ChatKeys(msgspec.Struct, gc=False):
     usage: ChatUsage | None = None
     error: Any = None
     object: Any = None
+    service_tier: Any = None
 
 
 _decode_keys = msgspec.json.Decoder(_Keys).decode
@@ -72,8 +75,10 @@ def read_answer(body: bytes, route: Route) -> tuple[Verdict, Tokens | None]:
     if not is_billed(route):
         return "", Tokens()
     if isinstance(answer, _ChatKeys):
-        return "", None if answer.usage is None else answer.usage.tokens()
-    return "", read_tokens(route.grammar, _read_value(answer.usage))
+        tokens = None if answer.usage is None else answer.usage.tokens()
+    else:
+        tokens = read_tokens(route.grammar, _read_value(answer.usage))
+    return "", tokens if answer.service_tier is None else at_service(tokens, answer.service_tier)
 
 
 def _read_value(raw: bytes | msgspec.Raw) -> Any:
@@ -201,7 +206,8 @@ class JsonReader:
         if len(tail) == self._seen_bytes:
             return read_answer(tail, self._route)[1]
         grammar = self._route.grammar
-        return read_tokens(grammar, usage_near_end(tail, 1)) or read_tokens(grammar, _usage_near_start(self._head))
+        tokens = read_tokens(grammar, usage_near_end(tail, 1)) or read_tokens(grammar, _usage_near_start(self._head))
+        return at_service(tokens, service_near_end(tail, 1))
 
     def has_error(self) -> bool:
         """Whether the answer begins as an error that `read_answer` would find: in its first 4 KiB."""
@@ -231,6 +237,19 @@ def usage_near_end(tail: bytes, depth: int) -> Any:
         if key is not None and tail[at - 1 : at] != b"\\" and _net_depth(tail[at:]) == -depth:
             return _read_object(tail, key.end())
     return None
+
+
+def service_near_end(tail: bytes, depth: int) -> str:
+    """The service tier that stands `depth` levels deep in a JSON document of which `tail` is the end; else nothing."""
+    at = len(tail)
+    for _ in range(_CANDIDATES):
+        at = tail.rfind(b'"service_tier"', 0, at)
+        if at < 0:
+            break
+        said = _SERVICE.match(tail, at)
+        if said is not None and tail[at - 1 : at] != b"\\" and _net_depth(tail[at:]) == -depth:
+            return said[1].decode()
+    return ""
 
 
 def _usage_near_start(head: bytes) -> Any:

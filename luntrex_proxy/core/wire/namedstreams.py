@@ -9,16 +9,17 @@ import msgspec
 
 from luntrex_proxy.core.call import Grammar
 from luntrex_proxy.core.wire.ends import responses_error
-from luntrex_proxy.core.wire.jsonbody import usage_near_end
+from luntrex_proxy.core.wire.jsonbody import service_near_end, usage_near_end
 from luntrex_proxy.core.wire.members import UNREADABLE
 from luntrex_proxy.core.wire.sse import StreamReader, parse_event
-from luntrex_proxy.core.wire.usage import merge_usage, read_tokens
+from luntrex_proxy.core.wire.usage import at_service, merge_usage, read_tokens
 
 _UNNAMED = (b"", b"message")  # SSE's default event name says no more than none
 
 
 class _Response(msgspec.Struct, gc=False):
     usage: Any = None
+    service_tier: Any = None
 
 
 class _ResponseEvent(msgspec.Struct, gc=False):
@@ -63,7 +64,7 @@ class ResponsesReader(StreamReader):
         kind = said.type.encode() or name
         if kind in self._TERMINAL:
             if said.response is not None:
-                self.usage = read_tokens(Grammar.RESPONSES, said.response.usage)
+                self.usage = at_service(read_tokens(Grammar.RESPONSES, said.response.usage), said.response.service_tier)
             self.failed = kind == b"response.failed"
             return self._end(event)
         if kind == b"error" or (kind in _UNNAMED and said.error):
@@ -81,7 +82,7 @@ class ResponsesReader(StreamReader):
     def _take_large(self, kind: bytes, tail: bytes) -> bytes:
         if kind not in self._TERMINAL:
             return self._let_go(tail)
-        self.usage = read_tokens(Grammar.RESPONSES, usage_near_end(tail, 2))
+        self.usage = at_service(read_tokens(Grammar.RESPONSES, usage_near_end(tail, 2)), service_near_end(tail, 2))
         self.failed = kind == b"response.failed"
         return self._end(tail)
 

@@ -7,9 +7,10 @@ the whole object useless, so that the request is estimated. In the details, whic
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from luntrex_proxy.core.call import MESSAGES, RESPONSES, Grammar, Route
-from luntrex_proxy.core.outcome import Tokens
+from luntrex_proxy.core.outcome import SERVICES, ServedTokens, Tokens
 
 COUNT_LIMIT = 10**9  # above it a number is a mistake: no model has such a request, and sums must fit 64 bits
 
@@ -23,7 +24,7 @@ _OF_CHAT: _Names = ("prompt_tokens", "completion_tokens", "prompt_tokens_details
 _OF_RESPONSES: _Names = ("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
 _MESSAGES_COUNTS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _MESSAGES_WRITES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
-_MESSAGES_NAMES = frozenset((*_MESSAGES_COUNTS, "cache_creation", "output_tokens_details"))
+_MESSAGES_NAMES = frozenset((*_MESSAGES_COUNTS, "cache_creation", "output_tokens_details", "service_tier", "speed"))
 
 
 class Details(msgspec.Struct, gc=False):
@@ -61,6 +62,13 @@ class ChatUsage(msgspec.Struct, gc=False):
             reasoning = _at_most(all_output, out.reasoning_tokens)
             output_audio = _at_most(all_output, out.audio_tokens)
         return Tokens(all_input, cached, written, 0, input_audio, all_output, reasoning, output_audio)
+
+
+def at_service(tokens: Tokens | None, said: Any) -> Tokens | None:
+    """The counts with the service tier that an answer states, if it has a price of its own. Other words are dropped."""
+    if tokens is None or type(said) is not str or said not in SERVICES:
+        return tokens
+    return ServedTokens(**asdict(tokens), service=said)
 
 
 def _at_most(whole: int, part: int | None) -> int:
@@ -151,7 +159,7 @@ def _read_messages(usage: dict[str, Any]) -> Tokens | None:
         written_1h = min(written_1h, written)
     cached = _count(usage, "cache_read_input_tokens")
     all_output = _count(usage, "output_tokens")
-    return Tokens(
+    counts = Tokens(
         input=_count(usage, "input_tokens") + written + cached,
         cached_input=cached,
         cache_write_5m=written - written_1h,
@@ -159,3 +167,5 @@ def _read_messages(usage: dict[str, Any]) -> Tokens | None:
         output=all_output,
         reasoning=_subset(_part(usage, "output_tokens_details"), "thinking_tokens", all_output),
     )
+    speed = usage.get("speed")
+    return at_service(counts, speed if speed == "fast" else usage.get("service_tier"))

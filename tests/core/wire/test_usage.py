@@ -136,7 +136,7 @@ def test_cumulative_usage_overwrites() -> None:
     """A later number replaces an earlier one, null and absent ones leave it; nonsense stands until it is restated."""
     known = merge_usage({}, {"input_tokens": 5, "output_tokens": 1, "cache_read_input_tokens": 3, "service_tier": "x"})
     known = merge_usage(known, {"output_tokens": 9, "input_tokens": None, "unheard_of": 7})
-    assert known == {"input_tokens": 5, "output_tokens": 9, "cache_read_input_tokens": 3}
+    assert known == {"input_tokens": 5, "output_tokens": 9, "cache_read_input_tokens": 3, "service_tier": "x"}
     garbled = merge_usage(known, {"cache_read_input_tokens": -1})
     assert read_tokens(Grammar.MESSAGES, garbled) is None
     assert merge_usage(garbled, {"cache_read_input_tokens": 3}) == known
