@@ -1,4 +1,4 @@
-"""`luntrex-proxy billing ...`: the invoices that are written down. Nothing is issued here."""
+"""`luntrex-proxy billing ...`: statements of months, and the invoices that are written down. Nothing is issued here."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,6 +7,8 @@ import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy.cli.repricing import reprice_records
+from luntrex_proxy.cli.statements import close, reconcile, statement, statements
 from luntrex_proxy.control import acts
 from luntrex_proxy.store import accounts
 from luntrex_proxy.store import billing as table
@@ -14,12 +16,27 @@ from luntrex_proxy.store.billing import Invoice
 from luntrex_proxy.store.errors import RefusedError
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_COLUMNS = ("number", "account", "recipient", "country", "amount", "currency", "issued_on", "paid_on", "keep_until")
+_COLUMNS = (
+    "number",
+    "account",
+    "recipient",
+    "country",
+    "amount",
+    "currency",
+    "issued_on",
+    "paid_on",
+    "keep_until",
+    "month",
+)
 
 
 @click.group()
 def billing() -> None:
     """What accounts are billed."""
+
+
+for _verb in (statement, statements, close, reconcile, reprice_records):
+    billing.add_command(_verb)
 
 
 @billing.command("list")

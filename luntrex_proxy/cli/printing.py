@@ -60,6 +60,19 @@ def byte_bar(label: str, total: int | None = None) -> Iterator[Callable[[int], N
         yield lambda done: bar.update(line, completed=done)
 
 
+@contextlib.contextmanager
+def count_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """The same, for things that are counted."""
+    from rich.console import Console  # noqa: PLC0415 -- as above
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415 -- as above
+
+    console = Console(stderr=True)
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        line = bar.add_task(label, total=total)
+        yield lambda done: bar.update(line, completed=done)
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "-"

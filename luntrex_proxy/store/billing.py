@@ -20,11 +20,13 @@ from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 
 ROLE: Final = "luntrex_billing"
-_COLUMNS: Final = "invoice_id, number, account_id, recipient, country, amount, currency, issued_on, paid_on, keep_until"
+_COLUMNS: Final = (
+    "invoice_id, number, account_id, recipient, country, amount, currency, issued_on, paid_on, keep_until, month"
+)
 # ruff: noqa: S608 -- statements of constants of this file
 _INSERT: Final = (
-    "INSERT INTO billing.invoice (number, account_id, recipient, country, amount, currency, issued_on, keep_until)"
-    f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_COLUMNS}"
+    "INSERT INTO billing.invoice (number, account_id, recipient, country, amount, currency, issued_on, keep_until,"
+    f" month) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {_COLUMNS}"
 )
 _PAY: Final = f"UPDATE billing.invoice SET paid_on = coalesce(paid_on, $2) WHERE number = $1 RETURNING {_COLUMNS}"
 _PAGE: Final = (
@@ -37,6 +39,7 @@ _ONE: Final = (
     " AND ($2::uuid IS NULL OR invoice_id = $2) AND num_nonnulls($1::text, $2::uuid) > 0"
 )
 _OF_ACCOUNTS: Final = f"SELECT {_COLUMNS} FROM billing.invoice WHERE account_id = ANY($1) ORDER BY issued_on, number"
+_IS_CLOSED: Final = "SELECT EXISTS (SELECT FROM statement WHERE account_id = $1 AND month = $2)"
 # A backup holds no roles and no rights, so this is done at every start.
 _GRANT: Final = f"""
 REVOKE ALL ON SCHEMA billing FROM PUBLIC;
@@ -60,6 +63,7 @@ class Invoice:
     issued_on: date
     paid_on: date | None
     keep_until: date
+    month: date | None = None  # whose statement it bills; None: something else
 
 
 async def ensure_role(pool: Pool) -> bool:
@@ -95,17 +99,34 @@ async def in_role(connection: Connection) -> AsyncIterator[None]:
                 await connection.execute("RESET ROLE")
 
 
-async def issue(
-    pool: Pool, account_id: int, number: str, recipient: str, country: str, amount: Decimal, currency: str, on: date
+async def issue(  # noqa: PLR0913 -- one value per column
+    pool: Pool,
+    account_id: int,
+    number: str,
+    recipient: str,
+    country: str,
+    amount: Decimal,
+    currency: str,
+    on: date,
+    *,
+    month: date | None = None,
 ) -> Invoice:
-    """Write an invoice down. RefusedError: the number is taken, or something of it cannot be."""
+    """Write an invoice down, for the statement of a `month` or for something else.
+
+    RefusedError: the number is taken, the month is not closed, or something of it cannot be.
+    """
     with store_errors("write the invoice"):
         try:
             async with pool.acquire() as connection, connection.transaction():
+                if month is not None and not await connection.fetchval(_IS_CLOSED, account_id, month):
+                    raise RefusedError(
+                        "The month is not closed; first run `luntrex-proxy billing close`.", "not_closed"
+                    )
                 async with in_role(connection):
                     (row,) = await connection.fetch(
                         _INSERT,
                         number, account_id, recipient, country, amount, currency, on, keep_until(country, on),
+                        month,
                     )  # fmt: skip
                 await audit.record(connection, "invoice.issued", number, account_id, {"country": country})
         except asyncpg.UniqueViolationError:

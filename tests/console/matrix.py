@@ -283,6 +283,11 @@ async def an_invoice(world: World, account: int, _caller: Caller) -> dict[str, s
     return {"invoice_id": str(made.invoice_id)}
 
 
+async def a_month(_world: World, _account: int, _caller: Caller) -> dict[str, str]:
+    """One that is over."""
+    return {"month": "2026-01"}
+
+
 async def an_entry(world: World, _account: int, _caller: Caller) -> dict[str, str]:
     """An entry of the register that counts already."""
     name = fresh()
@@ -388,6 +393,10 @@ ROWS = {
     "registry.retire": Row(Who.OPERATOR, place=an_entry),
     "invoices.list": Row(_roles(O, A, B)),
     "invoices.get": Row(_roles(O, A, B), place=an_invoice),
+    "statements.list": Row(_roles(O, A, B)),
+    "statements.get": Row(_roles(O, A, B), place=a_month),
+    "statements.close": Row(Who.OPERATOR, place=a_month),
+    "repricing.preview": Row(Who.OPERATOR),
     "upstreams.list": Row(Who.OPERATOR),
     "usage.totals": Row(_roles(O, A, D, B, V)),
     "usage.requests": Row(_roles(O, A, D, B, V)),

@@ -25,6 +25,7 @@ class InvoiceShown(Shown):
     issued_on: date
     paid_on: date | None = Field(description="null: it is still to be paid.")
     keep_until: date = Field(description="The last day on which the law wants it kept.")
+    month: date | None = Field(description="First day of the month whose statement it bills; null: something else.")
 
 
 async def _list(call: Call) -> Listed:

@@ -23,6 +23,7 @@ PARAMETERS: Final = {
     "reference": (r"[A-Z2-7]{26}", "Reference of a request by right."),
     "account_id": (r"[1-9][0-9]{0,17}", "Id of the account."),
     "key_id": (r"[0-9A-Za-z]{12}", "Id of the API key, the part after `lx_`."),
+    "month": (r"[0-9]{4}-[0-9]{2}", "A month in UTC, such as 2026-10."),
     "label": (r"[a-z][a-z0-9_]{0,31}", "Name of the label."),
     "token_id": (r"[0-9A-Za-z]{12}", "Id of the token, the part after `lxp_`."),
     "subprocessor": (r"[a-z0-9][a-z0-9._-]{0,62}", "Name of the sub-processor, as /subprocessors has it."),

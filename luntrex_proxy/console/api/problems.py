@@ -137,6 +137,7 @@ PROBLEMS: Final = {
         "These limits cannot be",
         "A shorter time cannot allow more than a longer one, and at most 64 models have limits of their own.",
     ),
+    "bad_month": Row(422, "The month is not valid", "A month is shown once it has begun, and closed once it is over."),
     "bad_labels": Row(
         422,
         "These labels cannot be",

@@ -1,0 +1,106 @@
+"""A month of 200,000 made-up requests, reconciled to the pico-dollar. Not for CI: python -m tests.long.billing [N]
+
+Ten accounts, twenty keys whose labels change in the midst of the month, four models, two upstreams; stored as a daemon
+stores them, closed, proved, priced anew and proved again.
+"""
+
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+from luntrex_proxy.core.pricing import Price
+from luntrex_proxy.store import statements
+from luntrex_proxy.store.database import Pool, opened_pool
+from luntrex_proxy.store.embedded import EmbeddedPostgres
+from luntrex_proxy.store.migrate import migrate
+from luntrex_proxy.store.reconciling import Comparison, compare_day, compare_statements, days_between
+from luntrex_proxy.store.repricing import Selection, Tally, days_of, reprice_day
+from tests.store.months import make_keys, rates_of, records, store
+
+MONTH, LAST, NEXT = date(2026, 9, 1), date(2026, 9, 30), date(2026, 10, 1)
+NAMES = tuple(f"account-{number}" for number in range(10))
+
+
+async def proved(pool: Pool) -> Comparison:
+    """As `billing reconcile --month 2026-09`."""
+    found = Comparison()
+    for day in days_between(MONTH, LAST):
+        await compare_day(pool, day, None, found)
+    await compare_statements(pool, MONTH, None, found)
+    return found
+
+
+async def spent(pool: Pool) -> int:
+    """What all records cost, in pico-dollars."""
+    return int(await pool.fetchval("SELECT sum(cost_pico)::text FROM usage"))
+
+
+def say(what: str, begun: float, more: str = "") -> None:
+    """One line with its seconds."""
+    print(f"{what:42} {time.monotonic() - begun:7.1f} s  {more}", flush=True)
+
+
+async def run(pool: Pool, root: Path, count: int) -> bool:
+    """Everything once; whether it added up."""
+    await migrate(pool, post=True)
+    seed = random.Random(2026)
+    keys, rates = await make_keys(pool, NAMES), rates_of(seed)
+    begun = time.monotonic()
+    await store(pool, root, records(seed, keys, rates, count))
+    say(f"{count} records stored", begun, f"{await spent(pool)} pico-dollars")
+    begun = time.monotonic()
+    closed = [(await statements.close(pool, name, MONTH))[0] for name in NAMES]
+    charged = sum(each.cost_pico for each in closed)
+    say("closed", begun, f"{charged} pico-dollars in {sum(len(each.lines) for each in closed)} lines")
+    begun = time.monotonic()
+    first = await proved(pool)
+    say("proved", begun, "right" if first.is_right else "WRONG")
+    new, whole = rates_of(seed), Tally()
+    selection = Selection(MONTH, LAST)
+    begun = time.monotonic()
+    longest = 0.0
+    for day in await days_of(pool, selection):
+        started = time.monotonic()
+        done = await reprice_day(
+            pool,
+            day,
+            selection,
+            lambda model, _upstream, _version, _at: Price(new[model], model, "v2") if model in new else None,
+            apply=True,
+        )
+        longest = max(longest, time.monotonic() - started)
+        for tally in done.values():
+            whole.add(tally)
+    say(
+        "priced anew",
+        begun,
+        f"{whole.changed} changed, {whole.after_pico - whole.before_pico:+d}; a day {longest:.1f} s",
+    )
+    late = await proved(pool)
+    missing = sum(each.used_pico - (each.charged_pico or 0) for each in late.accounts.values())
+    say("proved", begun, f"not charged {missing:+d}")
+    corrected = sum([(await statements.close(pool, name, NEXT))[0].cost_pico for name in NAMES])
+    last = await proved(pool)
+    total = await spent(pool)
+    say("the month after closed, proved", begun, f"{charged + corrected} charged, {total} spent")
+    return first.is_right and last.is_right and charged + corrected == total == whole.after_pico
+
+
+async def main(count: int) -> bool:
+    """On an embedded PostgreSQL of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        server = EmbeddedPostgres(Path(directory))
+        try:
+            dsn = server.start("verb")
+            async with opened_pool(dsn, application_name="long billing", max_size=4, wait_s=30) as pool:
+                return await run(pool, Path(directory) / "spool", count)
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(0 if asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000)) else 1)
