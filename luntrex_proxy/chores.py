@@ -36,6 +36,7 @@ from luntrex_proxy.store.newest import Seen
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.wrapping import WrappingUnavailableError
+from luntrex_proxy.store.wrappings import Wrappings
 
 _LOG_FLUSH_S = 0.2
 _SECRETS_EVERY_S = 1.0
@@ -206,14 +207,15 @@ async def keep_child_reports(pool: Pool, directory: Path, audit_days: int) -> No
         await asyncio.sleep(_CHILD_REPORTS_EVERY_S)
 
 
-async def anchor_audit(pool: Pool, directory: Path) -> None:
+async def anchor_audit(pool: Pool, directory: Path, wrappings: Wrappings) -> None:
     """Sign the audit log's end soon after each act, in a file and a log line, so that it cannot be made anew."""
-    signed, told = 0, False
+    key, signed, told = None, 0, False
     while True:
         try:
+            key = key or await AnchorKey.open(directory, wrappings)
             sequence, hashed = await audit.head(pool)
             if sequence > signed:
-                anchor = AnchorKey.load(directory).sign(sequence, hashed, utc_now())
+                anchor = key.sign(sequence, hashed, utc_now())
                 append_anchor(directory, anchor)
                 log.info("luntrex.audit_anchored", **anchor.as_text())
                 signed = sequence

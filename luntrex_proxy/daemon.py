@@ -43,6 +43,7 @@ from luntrex_proxy.righting import Rights
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.settings.registry import SHIPPED
 from luntrex_proxy.simulator.demo import simulated
+from luntrex_proxy.store import secretfiles
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.billing import ensure_role
 from luntrex_proxy.store.capturing import CaptureBook
@@ -186,10 +187,13 @@ class _Daemon:
             lambda: self._spool.leave_segment(),  # noqa: PLW0108 -- it is made later
         )
         await self._rights.begin()
-        lookup = await lookup_of(direct, plan.state_directory)
+        self._wrappings = Wrappings(direct, plan.state_directory, self._settings.sealing)
+        if self._settings.security.policy == "strict" and not plan.demo:
+            secretfiles.require_sealed(plan.state_directory)
+        lookup = await lookup_of(direct, plan.state_directory, self._wrappings)
         self._pseudonym_key = derive_key(lookup.key)
         key_id, key = await first_key(direct, lookup, plan.first_account)
-        self._secrets = SecretBook(direct, Wrappings(direct, plan.state_directory, self._settings.sealing))
+        self._secrets = SecretBook(direct, self._wrappings)
         await self._secrets.open()
         self._limits = LimitBook(direct)
         await self._limits.refresh()
@@ -233,7 +237,7 @@ class _Daemon:
             chores.remove_check_leftovers(direct, self._plan.state_directory),
             chores.keep_attempts(self._attempts, direct, self._settings.alerts, by_mail=by_mail),
             chores.keep_child_reports(direct, self._plan.state_directory, self._settings.retention.audit_days),
-            chores.anchor_audit(direct, self._plan.state_directory),
+            chores.anchor_audit(direct, self._plan.state_directory, self._wrappings),
             chores.feed_watchdog(asyncio.get_running_loop()),
             self._retention.keep(),
             self._rights.keep(),

@@ -30,14 +30,12 @@ def apply(context: click.Context, file: BinaryIO, dry_run: bool, as_json: bool) 
     from luntrex_proxy.control.applying import ImpossibleError, bring_about  # noqa: PLC0415 -- --help needs none
     from luntrex_proxy.settings.declared import read_declared  # noqa: PLC0415 -- as above
     from luntrex_proxy.settings.documents import MAX_FILE_BYTES  # noqa: PLC0415 -- as above
-    from luntrex_proxy.store.pepper import lookup_of  # noqa: PLC0415 -- as above
 
     declared = read_declared(str(getattr(file, "name", "<stdin>")), file.read(MAX_FILE_BYTES + 1))
 
     async def body(opened: Opened) -> "tuple[list[Change], dict[tuple[str, str], NewKey]]":
-        lookup = await lookup_of(opened.pool, opened.state_directory)
         now = datetime.fromtimestamp(time.time(), UTC)
-        return await bring_about(opened.pool, lookup, declared.wanted, now, dry_run=dry_run)
+        return await bring_about(opened.pool, await opened.lookup(), declared.wanted, now, dry_run=dry_run)
 
     try:
         changes, made = run_verb(context, body)

@@ -11,7 +11,7 @@ import click
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.store import audit as table
-from luntrex_proxy.store.anchors import ANCHOR_FILE, Anchor, AnchorKey, append_anchor, read_anchors
+from luntrex_proxy.store.anchors import ANCHOR_FILE, Anchor, AnchorKey, append_anchor, own_public_key, read_anchors
 from luntrex_proxy.store.audit import Verdict
 
 _PUBLIC_KEY_HEX: Final = 64
@@ -60,7 +60,8 @@ def verify(context: click.Context, files: tuple[Path, ...], keys: tuple[str, ...
 
     async def body(opened: Opened) -> Verdict:
         own = opened.state_directory / ANCHOR_FILE
-        public_keys = [*trusted, AnchorKey.load(opened.state_directory).public]
+        key = own_public_key(opened.state_directory)
+        public_keys = [*trusted, *([] if key is None else [key])]
         paths = files or ((own,) if own.exists() else ())
         anchors = [anchor for path in paths for anchor in read_anchors(path, public_keys)]
         line = datetime.fromtimestamp(time.time(), UTC) - timedelta(days=opened.settings.retention.audit_days)
@@ -89,7 +90,8 @@ def anchor(context: click.Context, as_json: bool) -> None:
 
     async def body(opened: Opened) -> Anchor:
         sequence, hashed = await table.head(opened.pool)
-        made = AnchorKey.load(opened.state_directory).sign(sequence, hashed, datetime.fromtimestamp(time.time(), UTC))
+        key = await AnchorKey.open(opened.state_directory, opened.wrappings)
+        made = key.sign(sequence, hashed, datetime.fromtimestamp(time.time(), UTC))
         append_anchor(opened.state_directory, made)
         return made
 

@@ -71,6 +71,8 @@ def backup(context: click.Context, file: Path, as_json: bool) -> None:
     wraps sealed secrets.
     """
 
+    from luntrex_proxy.store import secretfiles  # noqa: PLC0415 -- pydantic is slow and --help needs none
+
     async def body(opened: Opened) -> dict[str, Any]:
         clients = find_clients(await backups.server_major(opened.pool))
         about = await backups.describe(opened.pool, clients, __version__, _now())
@@ -80,7 +82,10 @@ def backup(context: click.Context, file: Path, as_json: bool) -> None:
         pepper = opened.state_directory / "pepper"
         wrapped_by = await backups.wrapped_by(opened.pool)
         place = opened.settings.sealing.key_file or opened.state_directory / WRAPPING_FILE
-        wrapped = {"wrapping_key": str(place) if wrapped_by.startswith(("file:", "credential:")) else None}
+        keepers = (wrapped_by, secretfiles.sealed_by(opened.state_directory).get("pepper", ""))
+        wrapped = {
+            "wrapping_key": str(place) if any(by.startswith(("file:", "credential:")) for by in keepers) else None
+        }
         return {"file": str(file), "bytes": size, "pepper_file": str(pepper), **wrapped, **msgspec.to_builtins(about)}
 
     made = run_verb(context, body)
@@ -96,7 +101,7 @@ def backup(context: click.Context, file: Path, as_json: bool) -> None:
     if made["wrapping_key"]:
         click.echo(
             f"The key that wraps its sealed secrets is not in it either: keep a copy of {made['wrapping_key']}; "
-            "without it they have to be set again.",
+            "without it they have to be set again, and a pepper that it seals is lost.",
             err=True,
         )
 

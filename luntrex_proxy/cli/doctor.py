@@ -20,7 +20,7 @@ from luntrex_proxy.cli.opening import address_of, opened
 from luntrex_proxy.cli.policy_gaps import policy_gaps
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.core.registry import Register, State
-from luntrex_proxy.store import checkjournal, migrate, rotation
+from luntrex_proxy.store import checkjournal, migrate, pepper, rotation
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.datadirectory import has_data
 from luntrex_proxy.store.errors import StoreError
@@ -157,15 +157,27 @@ async def _look_at_tables(pool: Pool, directory: Path, settings: "Settings") -> 
     if (await stored_fingerprints(pool))[0] is None:
         yield Finding("pepper", Level.NOTE, "none yet; the first start or key makes it")
         return
-    try:
-        is_present = await is_present_here(pool, directory)
-    except StoreError as error:
-        yield Finding("pepper", Level.BAD, str(error))
-    else:
-        text = "fits the database" if is_present else "is the one before; copy the new files and restart"
-        yield Finding("pepper", Level.GOOD if is_present else Level.NOTE, text)
+    yield await _look_at_pepper(pool, directory, settings)
     yield await _look_at_keys(pool)
     yield await _look_at_ledger(pool, directory)
+
+
+async def _look_at_pepper(pool: Pool, directory: Path, settings: "Settings") -> Finding:
+    from luntrex_proxy.store import secretfiles  # noqa: PLC0415 -- see above
+    from luntrex_proxy.store.wrappings import Wrappings  # noqa: PLC0415 -- see above
+
+    try:
+        is_present = await is_present_here(pool, directory)
+        sealed_by = secretfiles.sealed_by(directory).get(pepper.PRESENT)
+        if sealed_by is not None:
+            await pepper.opened(
+                directory / pepper.PRESENT, Wrappings(pool, directory, settings.sealing, only_look=True)
+            )
+    except StoreError as error:
+        return Finding("pepper", Level.BAD, str(error))
+    text = "fits the database" if is_present else "is the one before; copy the new files and restart"
+    text += f"; sealed by {sealed_by}" if sealed_by else ""
+    return Finding("pepper", Level.GOOD if is_present else Level.NOTE, text)
 
 
 async def _look_at_secrets(pool: Pool, directory: Path, settings: "Settings") -> Finding:

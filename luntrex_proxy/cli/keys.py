@@ -20,7 +20,6 @@ from luntrex_proxy.store import apikeys as table
 from luntrex_proxy.store import keytransfer as transfer
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.keyrows import KeyInfo, Terms
-from luntrex_proxy.store.pepper import Lookup, lookup_of
 
 _HINT: Final = "This is the only time the key is shown; keep it in a safe place."
 _DEFAULT_OVERLAP_HOURS: Final = 24.0
@@ -88,7 +87,7 @@ def create(
     terms = Terms(_utc(not_before), _utc(expires), _scope(limits), labels_of(labels))
 
     async def body(opened: Opened) -> tuple[NewKey, str]:
-        lookup = await _lookup(opened)
+        lookup = await opened.lookup()
         made = await table.create(opened.pool, lookup, account, name, terms)
         return made, base_url or gateway_url(opened.settings)
 
@@ -172,7 +171,7 @@ def rotate(context: click.Context, key_id: str, overlap_hours: float, base_url: 
     """Replace a key; the old one works on for the overlap."""
 
     async def body(opened: Opened) -> tuple[NewKey, str]:
-        made = await table.rotate(opened.pool, await _lookup(opened), key_id, overlap_s=overlap_hours * 3600)
+        made = await table.rotate(opened.pool, await opened.lookup(), key_id, overlap_s=overlap_hours * 3600)
         return made, base_url or gateway_url(opened.settings)
 
     _print_new(*run_verb(context, body), as_json)
@@ -223,10 +222,6 @@ def import_keys(context: click.Context, file: BinaryIO, account: str | None, as_
     click.echo(f"{taken.keys} keys are taken over.")
     if taken.without_member:
         click.echo(f"{taken.without_member} of them were members' keys and are the account's own here.")
-
-
-async def _lookup(opened: Opened) -> Lookup:
-    return await lookup_of(opened.pool, opened.state_directory)
 
 
 def _utc(time: datetime.datetime | None) -> datetime.datetime | None:

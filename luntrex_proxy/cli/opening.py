@@ -20,10 +20,12 @@ from luntrex_proxy.store.datadirectory import running_dsn
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.errors import StateInUseError, StoreUnavailableError
 from luntrex_proxy.store.migrate import migrate, require_current
+from luntrex_proxy.store.pepper import Lookup, lookup_of
 
 if TYPE_CHECKING:
     from luntrex_proxy.settings.model import Settings
     from luntrex_proxy.settings.state import StateDirectory
+    from luntrex_proxy.store.wrappings import Wrappings
 
 _DAEMON_READY_WAIT_S: Final = 15.0
 _PATIENCE_S: Final = 3.0  # for a configured database: somebody is waiting at the terminal
@@ -38,6 +40,17 @@ class Opened:
     dsn: str
     settings: "Settings"
     state_directory: Path
+
+    @property
+    def wrappings(self) -> "Wrappings":
+        """The wrapping keys that the settings name."""
+        from luntrex_proxy.store.wrappings import Wrappings  # noqa: PLC0415 -- pydantic is slow and --help needs none
+
+        return Wrappings(self.pool, self.state_directory, self.settings.sealing)
+
+    async def lookup(self) -> Lookup:
+        """What makes lookup hashes here. Raises StoreError."""
+        return await lookup_of(self.pool, self.state_directory, self.wrappings)
 
 
 def address_of(settings: "Settings") -> str | None:

@@ -16,7 +16,6 @@ from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.roles import Role
 from luntrex_proxy.store import people as table
 from luntrex_proxy.store.errors import RefusedError
-from luntrex_proxy.store.pepper import lookup_of
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 role_option = click.option(
@@ -149,8 +148,7 @@ def resume(context: click.Context, address: str, as_json: bool) -> None:
 
 async def services_of(opened: Opened) -> Services:
     """What `control` works with."""
-    lookup = await lookup_of(opened.pool, opened.state_directory)
-    return Services(opened.settings, opened.pool, lookup, opened.state_directory)
+    return Services(opened.settings, opened.pool, await opened.lookup(), opened.state_directory)
 
 
 def print_handover(made: Handover, as_json: bool, what: str) -> None:

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from luntrex_proxy.store import anchors, pepper, wrapping
+from luntrex_proxy.store import wrapping
 
 if TYPE_CHECKING:
     from luntrex_proxy.settings.model import Settings
-
-_SECRET_FILES: Final = (pepper.PRESENT, pepper.OLD, pepper.NEW, anchors.KEY_FILE, wrapping.WRAPPING_FILE)
 
 
 def policy_gaps(settings: "Settings", directory: Path) -> Iterator[str]:
@@ -23,12 +21,19 @@ def policy_gaps(settings: "Settings", directory: Path) -> Iterator[str]:
 
 
 def plain_files(directory: Path) -> Iterator[str]:
-    """The same for secrets that no setting keeps out of plain files, `security.policy: strict` included."""
+    """The same for secrets in plain files of the state directory."""
     from luntrex_proxy.settings.security import AT_REST  # noqa: PLC0415 -- as above
+    from luntrex_proxy.store import secretfiles  # noqa: PLC0415 -- as above
 
-    there = [name for name in _SECRET_FILES if (directory / name).exists()]
+    there = secretfiles.plain(directory)
     if there:
         yield (
             f'"{AT_REST}" does not hold: {", ".join(there)} in {directory} are plain files, which only their owner may '
-            "read; keep that directory on a volume that your provider's KMS encrypts, and apart from the database's"
+            "read; set sealing.kms, then run `luntrex-proxy secrets seal`"
+        )
+    if (directory / wrapping.WRAPPING_FILE).exists():
+        yield (
+            f'"{AT_REST}" does not hold: {wrapping.WRAPPING_FILE} in {directory} is a plain file and opens what it '
+            "wrapped, in backups too; set sealing.kms, run `luntrex-proxy secrets rotate wrapping-key`, and keep the "
+            "file elsewhere as long as such backups"
         )

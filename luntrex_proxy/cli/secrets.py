@@ -7,11 +7,10 @@ import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
-from luntrex_proxy.store import rotation, sealedsecrets
+from luntrex_proxy.store import rotation, sealedsecrets, secretfiles
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.rotation import PepperState
 from luntrex_proxy.store.sealing import open_sealer
-from luntrex_proxy.store.wrappings import Wrappings
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -47,8 +46,8 @@ def rotate(
     at any time before --finish.
 
     data-key: seals every secret anew. wrapping-key: wraps the data keys anew, by the key of sealing.kms when that is
-    set, else with a new wrapping.key in the state directory. To go back from KMS, use --to file before you remove
-    sealing.kms.
+    set, else with a new wrapping.key in the state directory; sealed files of this machine as well (`secrets seal` does
+    it on others). To go back from KMS, use --to file before you remove sealing.kms.
     """
     if to is not None and secret not in ("wrapping-key",):
         raise click.UsageError("--to goes with wrapping-key.")
@@ -64,10 +63,10 @@ def rotate(
 
     async def body(opened: Opened) -> PepperState:
         if lost:
-            return await rotation.lose(opened.pool, opened.state_directory)
+            return await rotation.lose(opened.pool, opened.state_directory, opened.wrappings)
         if finish:
-            return await rotation.finish(opened.pool, opened.state_directory, force=force)
-        return await rotation.rotate(opened.pool, opened.state_directory)
+            return await rotation.finish(opened.pool, opened.state_directory, opened.wrappings, force=force)
+        return await rotation.rotate(opened.pool, opened.state_directory, opened.wrappings)
 
     state = run_verb(context, body)
     if not as_json:
@@ -85,10 +84,36 @@ def set_secret(context: click.Context, name: str) -> None:
     value = click.prompt("Secret", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read()
 
     async def body(opened: Opened) -> None:
-        await sealedsecrets.put(opened.pool, await open_sealer(opened.pool, _wrappings(opened)), name, value.strip())
+        await sealedsecrets.put(opened.pool, await open_sealer(opened.pool, opened.wrappings), name, value.strip())
 
     run_verb(context, body)
     click.echo(f"The secret {name} is set.")
+
+
+@secrets.command()
+@click.option("--undo", is_flag=True, help="Make plain files of them again, such as for an earlier release.")
+@_json
+@click.pass_context
+def seal(context: click.Context, undo: bool, as_json: bool) -> None:
+    """Let the wrapping key encrypt the secret files of this machine: the pepper and audit.key.
+
+    Their wrapping key is that of sealing.kms, or sealing.key_file, such as a systemd credential; from then on daemons
+    and verbs need it to start. Where AWS KMS is set before the first start, they are made so. Copies made before and
+    the disk itself may hold the plain bytes: rotate the pepper afterwards, and those are worth nothing.
+    """
+
+    async def body(opened: Opened) -> dict[str, str]:
+        if undo:
+            return dict.fromkeys(await secretfiles.unseal(opened.pool, opened.state_directory, opened.wrappings), "")
+        return await secretfiles.seal(opened.pool, opened.state_directory, opened.wrappings)
+
+    found = run_verb(context, body)
+    if as_json:
+        print_json({"files": [{"name": name, "sealed_by": by or None} for name, by in found.items()]})
+    for name, by in () if as_json else found.items():
+        click.echo(f"{name} is sealed by {by}." if by else f"{name} is a plain file again.")
+    if not found and not as_json:
+        click.echo("There is no such file here.")
 
 
 @secrets.command("list")
@@ -112,17 +137,18 @@ def remove(context: click.Context, name: str) -> None:
     click.echo(f"The secret {name} is forgotten.")
 
 
-def _wrappings(opened: Opened) -> Wrappings:
-    return Wrappings(opened.pool, opened.state_directory, opened.settings.sealing)
-
-
 def _rotate_sealing(context: click.Context, what: str, to: str | None, as_json: bool) -> None:
     async def body(opened: Opened) -> tuple[int, bool]:
-        wrappings = _wrappings(opened)
+        wrappings = opened.wrappings
         if what == "wrapping-key":
             if to == "kms" and not wrappings.is_remote:
                 raise RefusedError("sealing.kms.key_id names no key of AWS KMS; set it first.")
-            return await wrappings.rotate(to_file=to == "file"), wrappings.is_remote and to != "file"
+            if to == "file" or not wrappings.is_elsewhere:
+                secretfiles.require_plain(opened.state_directory)
+            count = await wrappings.rotate(to_file=to == "file")
+            if secretfiles.sealed_by(opened.state_directory):
+                await secretfiles.seal(opened.pool, opened.state_directory, wrappings, only_again=True)
+            return count, wrappings.is_remote and to != "file"
         return await sealedsecrets.rotate_data_key(opened.pool, wrappings), False
 
     count, in_kms = run_verb(context, body)

@@ -36,6 +36,7 @@ from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.everything import write_files
 from luntrex_proxy.store.pepper import lookup_of
+from luntrex_proxy.store.wrappings import Wrappings
 
 _AT_ONCE: Final = 8
 _SETTLE_S: Final = 30.0
@@ -143,7 +144,8 @@ class _Check:
     async def _account(self, name: str) -> str:
         """Make the throw-away account; its key."""
         pool = self.installation.pool
-        lookup = await lookup_of(pool, self.installation.state_directory)
+        directory, sealing = self.installation.state_directory, self.installation.settings.sealing
+        lookup = await lookup_of(pool, directory, Wrappings(pool, directory, sealing))
         account = await accounts.create(pool, name)
         if self.upstream:  # whoever asks has seen what it is and said yes
             await consents.give(pool, name, Purpose.TRAINING)

@@ -1,6 +1,6 @@
 """Anchors of the audit chain: its head, signed with a key of this machine, written where the database's owner is not.
 
-    audit.key        the private key (Ed25519), made at first use
+    audit.key        the private key (Ed25519), made at first use, sealed where AWS KMS wraps (sealedfile.py)
     anchors.jsonl    one signed head per line, the last one newest; copy it to another machine
 
 An anchor proves what the chain was up to its entry. Whoever has both the database and the key can make a new chain and
@@ -13,18 +13,21 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from luntrex_proxy.store.errors import RefusedError, StoreError
+from luntrex_proxy.store.sealedfile import SECRET_BYTES, Sealed, read_secret, sealed, unsealed
 from luntrex_proxy.store.state import create_whole, file_errors, make_state_directory, open_private
+
+if TYPE_CHECKING:
+    from luntrex_proxy.store.wrappings import Wrappings
 
 KEY_FILE: Final = "audit.key"
 ANCHOR_FILE: Final = "anchors.jsonl"
-_KEY_BYTES: Final = 32
 _LINE_BYTES_MAX: Final = 4_096
 
 
@@ -77,20 +80,49 @@ class AnchorKey:
 
     @classmethod
     def load(cls, state_directory: Path) -> "AnchorKey":
-        """The key of the state directory, made at first use. A file that is none raises StoreError."""
+        """The plain key of the state directory, made at first use. A file that is none raises StoreError."""
         make_state_directory(state_directory)
         path = state_directory / KEY_FILE
-        with file_errors(path):
-            if not path.exists():
+        if not path.exists():
+            with file_errors(path):
                 create_whole(path, Ed25519PrivateKey.generate().private_bytes_raw())
-            private = path.read_bytes()
-        if len(private) != _KEY_BYTES:
-            raise StoreError(f"The file {path} is no key for anchors; remove it, and a new one is made.")
+        private = _read(path)
+        if isinstance(private, Sealed):
+            raise StoreError(f"The file {path} is sealed under {private.by}, and nothing here opens it.")
+        return cls(private)
+
+    @classmethod
+    async def open(cls, state_directory: Path, wrappings: "Wrappings") -> "AnchorKey":
+        """The same, sealed or not; one that is made here is sealed where a service wraps. Also raises
+        WrappingUnavailableError.
+        """
+        make_state_directory(state_directory)
+        path = state_directory / KEY_FILE
+        if not path.exists() and wrappings.is_remote:
+            made = cls(Ed25519PrivateKey.generate().private_bytes_raw())
+            content = await sealed(made._private.private_bytes_raw(), made.public, wrappings)
+            with file_errors(path):
+                create_whole(path, content)
+        found = _read(path) if path.exists() else b""
+        if not isinstance(found, Sealed):
+            return cls.load(state_directory)
+        private = await unsealed(found, f"The file {path}", wrappings)
+        if len(private) != SECRET_BYTES or cls(private).public != found.known_by:
+            raise _none(path)
         return cls(private)
 
     def sign(self, sequence: int, hashed: bytes, at: datetime) -> Anchor:
         """An anchor of this head."""
         return Anchor(sequence, hashed, at, self.public, self._private.sign(_signed(sequence, hashed, at)))
+
+
+def own_public_key(state_directory: Path) -> bytes | None:
+    """The public half of this machine's key, for which a sealed one need not be opened; None: there is none yet."""
+    path = state_directory / KEY_FILE
+    if not path.exists():
+        return None
+    found = _read(path)
+    return found.known_by if isinstance(found, Sealed) else AnchorKey(found).public
 
 
 def append_anchor(state_directory: Path, anchor: Anchor) -> None:
@@ -123,7 +155,7 @@ def own_anchors(state_directory: Path) -> list[Anchor]:
     path = state_directory / ANCHOR_FILE
     if not path.exists():
         return []
-    public = AnchorKey.load(state_directory).public
+    public = own_public_key(state_directory)
     found = (_anchor_of(line) for _, line in _lines(path))
     return [anchor for anchor in found if anchor is not None and anchor.key == public and anchor.is_signed()]
 
@@ -166,6 +198,18 @@ def _anchor_of(line: bytes) -> Anchor | None:
         )  # fmt: skip
     except (msgspec.MsgspecError, ValueError):
         return None
+
+
+def _read(path: Path) -> bytes | Sealed:
+    with file_errors(path):
+        found = read_secret(path, f"The file {path}")
+    if not isinstance(found, Sealed) and len(found) != SECRET_BYTES:
+        raise _none(path)
+    return found
+
+
+def _none(path: Path) -> StoreError:
+    return StoreError(f"The file {path} is no key for anchors; remove it, and a new one is made.")
 
 
 def _signed(sequence: int, hashed: bytes, at: datetime) -> bytes:

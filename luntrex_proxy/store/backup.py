@@ -27,7 +27,7 @@ from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.following import FOLLOWER
 from luntrex_proxy.store.migrate import ADVISORY_LOCK, packaged
-from luntrex_proxy.store.pepper import NEW, OLD, PRESENT, fingerprint, read_pepper
+from luntrex_proxy.store.pepper import NEW, OLD, PRESENT, fingerprint_in
 
 _FORMAT: Final = 1
 _FIRST: Final = b"-- luntrex-proxy backup "
@@ -236,7 +236,7 @@ def require_fitting_pepper(about: About, state_directory: Path) -> None:
     """Raise RefusedError unless the pepper of this state directory is one of the backup's. Makes none."""
     path, wanted = state_directory / PRESENT, {about.pepper_fingerprint, about.old_pepper_fingerprint} - {""}
     found = [each for each in (path, state_directory / OLD, state_directory / NEW) if each.exists()]
-    fitting = [each for each in found if fingerprint(read_pepper(each)).hex() in wanted]
+    fitting = [each for each in found if fingerprint_in(each).hex() in wanted]
     if not wanted or path in fitting:
         return
     state = f"that is {fitting[0]}" if fitting else f"{path} is {'another one' if path in found else 'missing'}"

@@ -3,6 +3,8 @@
 pepper        the present one
 pepper.old    while a rotation is under way: the one before (rotation.py)
 pepper.new    for a moment of a rotation; whoever opens the lookup next puts it in its place
+
+Each is a plain file, or sealed by a wrapping key (sealedfile.py): made so where AWS KMS wraps, or by `secrets seal`.
 """
 
 import asyncio
@@ -11,20 +13,29 @@ import fcntl
 import hashlib
 import os
 import secrets
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import bcrypt
 
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import StoreError
+from luntrex_proxy.store.sealedfile import (
+    SECRET_BYTES,
+    Sealed,
+    read_secret,
+    sealed,
+    unsealed,
+)
 from luntrex_proxy.store.segments import sync_directory
-from luntrex_proxy.store.state import make_state_directory, open_private
+from luntrex_proxy.store.state import create_whole, make_state_directory
 
-PEPPER_BYTES: Final = 32
+if TYPE_CHECKING:
+    from luntrex_proxy.store.wrappings import Wrappings
+
+PEPPER_BYTES: Final = SECRET_BYTES
 PRESENT: Final = "pepper"
 OLD: Final = "pepper.old"
 NEW: Final = "pepper.new"
@@ -56,34 +67,87 @@ class _FreshPepper(bytes):
 
     path: Path
 
+    @classmethod
+    def at(cls, path: Path, pepper: bytes) -> "_FreshPepper":
+        """This one, there."""
+        fresh = cls(pepper)
+        fresh.path = path
+        return fresh
+
 
 def load_pepper(state_directory: Path) -> bytes:
-    """The pepper of the state directory, made at first use. A file not private or not whole raises StoreError."""
-    make_state_directory(state_directory)
-    path = state_directory / PRESENT
+    """The plain pepper of the state directory, made at first use. A file not private or not whole raises StoreError."""
+    path = _place(state_directory)
     with _file_errors(path):
-        is_fresh = not path.exists() and _create(path)
+        is_fresh = not path.exists() and create_whole(path, new_pepper())
     pepper = read_pepper(path)
-    if not is_fresh:
-        return pepper
-    fresh = _FreshPepper(pepper)
-    fresh.path = path
-    return fresh
+    return _FreshPepper.at(path, pepper) if is_fresh else pepper
+
+
+async def _open_present(state_directory: Path, wrappings: "Wrappings | None") -> bytes:
+    """The same, sealed or not; one that is made here is sealed where a service wraps."""
+    path = _place(state_directory)
+    if not path.exists() and wrappings is not None and wrappings.is_remote:
+        pepper = new_pepper()
+        content = await sealed(pepper, fingerprint(pepper), wrappings)
+        with _file_errors(path):
+            if create_whole(path, content):
+                return _FreshPepper.at(path, pepper)
+    return await opened(path, wrappings) if path.exists() else load_pepper(state_directory)
 
 
 def read_pepper(path: Path) -> bytes:
-    """The pepper in a file. One that is not private or not whole raises StoreError."""
-    with _file_errors(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            status = os.fstat(descriptor)
-            pepper = os.read(descriptor, PEPPER_BYTES + 1)
-        finally:
-            os.close(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
-        raise StoreError(f"The pepper file {path} can be read by others; if nobody did, run `chmod 600 {path}`.")
+    """The plain pepper in a file. One that is sealed, not private or not whole raises StoreError."""
+    found = _found(path)
+    if isinstance(found, Sealed):
+        raise StoreError(f"The pepper file {path} is sealed under {found.by}, and nothing here opens it.")
+    return found
+
+
+async def opened(path: Path, wrappings: "Wrappings | None") -> bytes:
+    """The pepper in a file, sealed or not. StoreError, WrappingUnavailableError."""
+    found = _found(path)
+    pepper = await unsealed(found, f"The pepper file {path}", wrappings)
     check_pepper(pepper, f"The pepper file {path}")
+    if isinstance(found, Sealed) and fingerprint(pepper) != found.known_by:
+        raise StoreError(f"The pepper file {path} is sealed and was changed; restore it from a backup.")
     return pepper
+
+
+def fingerprint_in(path: Path) -> bytes:
+    """That of the pepper in a file, for which a sealed one need not be opened. StoreError as above."""
+    found = _found(path)
+    return found.known_by if isinstance(found, Sealed) else fingerprint(found)
+
+
+def is_pepper(path: Path) -> bool:
+    """Whether there is a file, and a pepper in it. One that cannot be read or is not private raises StoreError."""
+    if not path.exists():
+        return False
+    found = _read(path)
+    return isinstance(found, Sealed) or len(found) == PEPPER_BYTES
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether there is a pepper file, and it is sealed."""
+    return path.exists() and isinstance(_found(path), Sealed)
+
+
+def _found(path: Path) -> bytes | Sealed:
+    found = _read(path)
+    if not isinstance(found, Sealed):
+        check_pepper(found, f"The pepper file {path}")
+    return found
+
+
+def _read(path: Path) -> bytes | Sealed:
+    with _file_errors(path):
+        return read_secret(path, f"The pepper file {path}")
+
+
+def _place(state_directory: Path) -> Path:
+    make_state_directory(state_directory)
+    return state_directory / PRESENT
 
 
 @contextlib.contextmanager
@@ -106,30 +170,9 @@ def check_pepper(pepper: bytes, what: str = "The pepper") -> None:
         )
 
 
-def _create(path: Path) -> bool:
-    """All 32 bytes appear at once or not at all, and the first of two processes wins; whether that was this one."""
-    fresh = path.with_name(f"pepper.{os.getpid()}.new")
-    write_pepper(fresh)
-    try:
-        path.hardlink_to(fresh)
-    except FileExistsError:
-        return False
-    finally:
-        fresh.unlink()
-    return True
-
-
-def write_pepper(path: Path) -> bytes:
-    """Put a new pepper into a file, in place of what is there; it is on disk on return. OSError is the caller's."""
-    pepper = secrets.token_bytes(PEPPER_BYTES)
-    path.unlink(missing_ok=True)
-    descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    try:
-        os.write(descriptor, pepper)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return pepper
+def new_pepper() -> bytes:
+    """Nobody has had it before."""
+    return secrets.token_bytes(PEPPER_BYTES)
 
 
 def fingerprint(pepper: bytes) -> bytes:
@@ -137,13 +180,16 @@ def fingerprint(pepper: bytes) -> bytes:
     return hashlib.blake2b(b"luntrex-proxy pepper", key=pepper, digest_size=_FINGERPRINT_BYTES).digest()
 
 
-async def lookup_of(pool: Pool, state_directory: Path) -> Lookup:
-    """The lookup keys of the state directory's pepper files; a swap of them that was cut short is finished first."""
+async def lookup_of(pool: Pool, state_directory: Path, wrappings: "Wrappings | None" = None) -> Lookup:
+    """The lookup keys of the state directory's pepper files; a swap of them that was cut short is finished first.
+
+    Without `wrappings` a sealed one does not open.
+    """
     present, _ = await stored_fingerprints(pool)
     if present is not None:
         swap(state_directory, present)
-    pepper, old = load_pepper(state_directory), state_directory / OLD
-    return await open_lookup(pool, pepper, read_pepper(old) if old.exists() else None)
+    pepper, old = await _open_present(state_directory, wrappings), state_directory / OLD
+    return await open_lookup(pool, pepper, await opened(old, wrappings) if old.exists() else None)
 
 
 async def is_present_here(pool: Pool, state_directory: Path) -> bool:
@@ -155,7 +201,7 @@ async def is_present_here(pool: Pool, state_directory: Path) -> bool:
     path = state_directory / PRESENT
     with _file_errors(path):
         # A swap that was cut short has left the present one in `pepper.new`; the next start goes on with it.
-        here = [fingerprint(read_pepper(each)) for each in (state_directory / NEW, path) if each.exists()]
+        here = [fingerprint_in(each) for each in (state_directory / NEW, path) if each.exists()]
     if present not in here and before not in here:
         raise StoreError(_ANOTHER_PEPPER if path.exists() else _MISSING_PEPPER.format(path=path))
     return present in here
@@ -169,8 +215,8 @@ def swap(state_directory: Path, wanted: bytes) -> None:
     present, old, new = (state_directory / name for name in (PRESENT, OLD, NEW))
     if not new.exists():
         return
-    with _file_errors(present), _alone(state_directory):
-        if not new.exists() or fingerprint(read_pepper(new)) != wanted:
+    with _file_errors(present), alone_with_files(state_directory):
+        if not new.exists() or fingerprint_in(new) != wanted:
             return
         if present.exists():
             kept = state_directory / f"{OLD}.new"
@@ -183,7 +229,8 @@ def swap(state_directory: Path, wanted: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _alone(state_directory: Path) -> Iterator[None]:
+def alone_with_files(state_directory: Path) -> Iterator[None]:
+    """Nobody else moves or replaces pepper files meanwhile."""
     descriptor = os.open(state_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

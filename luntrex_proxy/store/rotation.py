@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import bcrypt
 
@@ -25,17 +25,22 @@ from luntrex_proxy.store.following import FOLLOWER
 from luntrex_proxy.store.pepper import (
     NEW,
     OLD,
-    PEPPER_BYTES,
     PRESENT,
     fingerprint,
+    fingerprint_in,
+    is_pepper,
+    is_sealed,
     lookup_of,
-    read_pepper,
+    new_pepper,
     stored_fingerprints,
     swap,
-    write_pepper,
 )
+from luntrex_proxy.store.sealedfile import sealed, write_secret
 from luntrex_proxy.store.segments import sync_directory
 from luntrex_proxy.store.state import make_state_directory
+
+if TYPE_CHECKING:
+    from luntrex_proxy.store.wrappings import Wrappings
 
 _ADVISORY_LOCK: Final = 0x6C756E74_04
 _TIMED_CHECKS: Final = 3
@@ -91,10 +96,13 @@ def keys_per_second() -> float:
     return _TIMED_CHECKS / (time.perf_counter() - started_at)
 
 
-async def rotate(pool: Pool, state_directory: Path) -> PepperState:
-    """Make a new pepper the present one. RefusedError: a rotation is under way, or this machine lags behind one."""
+async def rotate(pool: Pool, state_directory: Path, wrappings: "Wrappings | None" = None) -> PepperState:
+    """Make a new pepper the present one, sealed if that is; `wrappings` as in `lookup_of`.
+
+    RefusedError: a rotation is under way, or this machine lags behind one.
+    """
     async with alone(pool) as connection:
-        lookup = await lookup_of(pool, state_directory)
+        lookup = await lookup_of(pool, state_directory, wrappings)
         if not lookup.is_present:
             raise RefusedError(
                 "Another machine has rotated the pepper; copy its `pepper` and `pepper.old` into the state directory."
@@ -104,14 +112,16 @@ async def rotate(pool: Pool, state_directory: Path) -> PepperState:
                 "A rotation is under way; when `luntrex-proxy secrets status` shows that the keys have moved, run "
                 "`luntrex-proxy secrets rotate pepper --finish`."
             )
-        await _replace(connection, state_directory, lookup.fingerprint)
+        await _replace(connection, state_directory, lookup.fingerprint, wrappings)
     return await state_of(pool)
 
 
-async def finish(pool: Pool, state_directory: Path, *, force: bool = False) -> PepperState:
+async def finish(
+    pool: Pool, state_directory: Path, wrappings: "Wrappings | None" = None, *, force: bool = False
+) -> PepperState:
     """Forget the old pepper. RefusedError without `force`: keys or processes still need it."""
     async with alone(pool) as connection:
-        lookup = await lookup_of(pool, state_directory)
+        lookup = await lookup_of(pool, state_directory, wrappings)
         state = await state_of(pool)
         if not state.rotating:
             raise RefusedError("No rotation is under way.")
@@ -140,7 +150,7 @@ async def finish(pool: Pool, state_directory: Path, *, force: bool = False) -> P
     return await state_of(pool)
 
 
-async def lose(pool: Pool, state_directory: Path) -> PepperState:
+async def lose(pool: Pool, state_directory: Path, wrappings: "Wrappings | None" = None) -> PepperState:
     """Go on with a new pepper because none fits. RefusedError: one does, here or in a running process."""
     make_state_directory(state_directory)
     async with alone(pool) as connection:
@@ -150,7 +160,9 @@ async def lose(pool: Pool, state_directory: Path) -> PepperState:
         have = {name: _fingerprint_of(state_directory / name) for name in (PRESENT, OLD, NEW)}
         fitting = [name for name, value in have.items() if value == known[0]]
         if fitting:
-            raise RefusedError(f"The file {state_directory / fitting[0]} fits this database; the pepper is not lost.")
+            file = state_directory / fitting[0]
+            unless = "; if what seals it is gone for good, move the file away" if is_sealed(file) else ""
+            raise RefusedError(f"The file {file} fits this database; the pepper is not lost{unless}.")
         holders = await pool.fetchval(f"SELECT count(*) {_FOLLOWERS}", f"{FOLLOWER} {known[0].hex()[:8]}")
         if holders:
             raise RefusedError(
@@ -158,7 +170,7 @@ async def lose(pool: Pool, state_directory: Path) -> PepperState:
             )
         _set_aside(state_directory / PRESENT, keep=have[PRESENT] in known)
         old = next((value for value in (have[PRESENT], have[OLD]) if value is not None and value in known), None)
-        await _replace(connection, state_directory, old)
+        await _replace(connection, state_directory, old, wrappings)
     return await state_of(pool)
 
 
@@ -175,10 +187,15 @@ async def _lagging(pool: Pool, present: bytes) -> int:
     return count
 
 
-async def _replace(connection: Connection, state_directory: Path, old: bytes | None) -> None:
+async def _replace(
+    connection: Connection, state_directory: Path, old: bytes | None, wrappings: "Wrappings | None"
+) -> None:
     """New file, then the database, then the swap: whoever comes after a crash in between can go on."""
+    pepper = content = new_pepper()
+    if wrappings is not None and (wrappings.is_remote or is_sealed(state_directory / PRESENT)):
+        content = await sealed(pepper, fingerprint(pepper), wrappings)
     try:
-        pepper = write_pepper(state_directory / NEW)
+        write_secret(state_directory / NEW, content)
         sync_directory(state_directory)
     except OSError as error:
         raise StoreError(
@@ -196,9 +213,7 @@ async def _replace(connection: Connection, state_directory: Path, old: bytes | N
 
 def _fingerprint_of(path: Path) -> bytes | None:
     """None: there is no such file, or it is no pepper. One that cannot be read or is not private raises StoreError."""
-    if not path.exists() or path.stat().st_size != PEPPER_BYTES:
-        return None
-    return fingerprint(read_pepper(path))
+    return fingerprint_in(path) if is_pepper(path) else None
 
 
 def _set_aside(path: Path, *, keep: bool) -> None:

@@ -46,6 +46,11 @@ class Wrappings:
         """Whether a service keeps the key."""
         return self._sealing.kms.key_id is not None
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the key lies apart from the state directory: what it seals there is worth nothing without it."""
+        return self.is_remote or self._sealing.key_file is not None
+
     async def wrap(self, data_key: bytes) -> Wrapped:
         """Encrypt a data key with the configured key."""
         return await (await self._configured()).wrap(data_key)

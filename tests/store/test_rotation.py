@@ -62,7 +62,7 @@ async def test_a_whole_rotation(acme: Pool, tmp_path: Path) -> None:
         await rotation.finish(acme, tmp_path)
 
 
-@pytest.mark.parametrize("broken", ["write_pepper", "swap", "hardlink", "replace"])
+@pytest.mark.parametrize("broken", ["write_secret", "swap", "hardlink", "replace"])
 async def test_cut_short_at_any_step(acme: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """After a death in the middle, each later start finds its peppers, and a second try goes on."""
     made = await make(acme, lookup=await lookup_of(acme, tmp_path))
@@ -74,7 +74,7 @@ async def test_cut_short_at_any_step(acme: Pool, tmp_path: Path, monkeypatch: py
         raise DeathError
 
     with monkeypatch.context() as patch:
-        if broken in ("write_pepper", "swap"):
+        if broken in ("write_secret", "swap"):
             patch.setattr(rotation, broken, die)
         else:
             patch.setattr(Path, {"hardlink": "hardlink_to", "replace": "replace"}[broken], die)
@@ -86,7 +86,7 @@ async def test_cut_short_at_any_step(acme: Pool, tmp_path: Path, monkeypatch: py
     if state.rotating:
         assert names(tmp_path) == ["pepper", "pepper.old"]
     else:
-        assert broken == "write_pepper"
+        assert broken == "write_secret"
         await rotation.rotate(acme, tmp_path)
     lookup = await lookup_of(acme, tmp_path)
     assert lookup.is_present

@@ -81,7 +81,16 @@ def test_moved_to_kms_under_load_and_served_without_it(sealed: Scene, kms: Front
     kms.come_back()
     daemon.start()
     assert sent_key(sealed) == SECOND
-    assert f"pepper, audit.key in {daemon.state} are plain files" in daemon.stderr.read_text(), "told to who is strict"
+    for name in ("pepper", "audit.key"):
+        assert (daemon.state / name).read_bytes().startswith(b'{"luntrex_sealed":1,'), name
+    assert "are plain files" not in daemon.stderr.read_text()
+    assert daemon.stop() == 0
+    daemon.cli("secrets", "seal", "--undo")
+    with pytest.raises(AssertionError, match=r"pepper, audit\.key can be read by whoever has the disk"):
+        daemon.start()
+    assert json.loads(daemon.cli("secrets", "seal", "--json").stdout)["files"][0]["name"] == "pepper"
+    daemon.start()
+    assert sent_key(sealed) == SECOND
     said = daemon.stderr.read_text() + daemon.stdout.read_text() + str(kms.asked)
     assert FIRST not in said
     assert SECOND not in said
