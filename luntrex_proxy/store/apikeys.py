@@ -42,7 +42,6 @@ from luntrex_proxy.store.keyrows import (
     suspended_by_admin,
     unknown_key,
 )
-from luntrex_proxy.store.limits import copy_to_successor
 from luntrex_proxy.store.once import claimed
 from luntrex_proxy.store.pepper import Lookup
 
@@ -174,7 +173,6 @@ async def rotate(
             old = _rotatable(await connection.fetchrow(_OLD, key_id), key_id)
             terms = Terms(old["not_before"], old["expires_at"], scope_of(old))
             await insert(connection, proof, old["account_id"], old["name"], version, terms, key_id, old["person_id"])
-            await copy_to_successor(connection, key_id, proof.key_id, version)
             await labels.copy_to_successor(connection, key_id, proof.key_id)
             claim.object_id = proof.key_id
             await connection.execute(

@@ -357,8 +357,8 @@ async def _note(connection: Connection, subject: Subject, receipt: Receipt) -> N
     ids = [str(each) for each in (subject.person_ids or subject.account_ids)]
     for object_id in ids or ["keys"]:
         await audit.record(connection, act, object_id, facts={"tables": len(receipt.erased)})
-    # Rings that were read before this entry are read anew: rows that are gone cannot say it themselves.
     await next_version(connection)
+    # The release before this one knows by it that keys are gone, and reads all anew.
     await connection.execute("UPDATE change_version SET removed_at_sequence = (SELECT sequence FROM audit_head)")
 
 

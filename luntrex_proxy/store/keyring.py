@@ -59,6 +59,7 @@ class KeyRing:
         self._moved = Parts[str, bytes]()
         self._peppers: list[bytes | None] = [None]  # the installation's when all keys were read last
         self.version, self.newest, self.history, self._readings = Seen()
+        self._sure = -1  # the change up to which no key was removed before we had read it
         self.generation = 0  # another number after each change, also of one key
         self.contact = float("-inf")  # when the store was last asked and answered, by time.monotonic
         self._answered = float("-inf")  # the same, and it said that much is to be read
@@ -128,14 +129,16 @@ class KeyRing:
             on_answer()
 
         asked_at = time.monotonic()
-        version, *fingerprints, sequence, hashed, known = (await connection.fetch(keyselect.STATE, self.history[0]))[0]
+        state = (await connection.fetch(keyselect.STATE, self.history[0]))[0]
+        version, removed, *fingerprints, sequence, hashed, known = state
         on_answer()
         # The rotation is finished: rows no longer say the hashes we may know keys by.
         ended = self._old is not None and self._old.fingerprint not in fingerprints
         abandoned = self._is_stranger(fingerprints) and fingerprints != self._peppers
         restored = version < self.version or known != self.history[1]
         put_back = time.time() < self._ended_at - _CLOCK_STEP_S  # the clock: keys were taken for ended that are not
-        if restored or put_back or ended or abandoned:
+        missed = removed > self._sure  # keys went that were revoked in what we had not read
+        if restored or missed or put_back or ended or abandoned:
             freed = await self._read_all(connection, heard, old=None if ended else self._old)
             self._old = None if ended else self._old
             await self._tell_gone(on_answer)
@@ -143,8 +146,12 @@ class KeyRing:
                 on_answer()
                 await asyncio.sleep(0)
         else:
+            self._sure = self.version
             if version > self.version:
                 await self._read_changes(connection, version, heard)
+                # At once: somebody who is being erased now goes in a moment.
+                if await connection.fetchval(keyselect.REMOVED) <= self._sure:
+                    self._sure = version
             self.history = sequence, hashed  # acts that changed no key as well: retention may drop those before
         self.contact, self._given_up = asked_at, False
         for _ in range(_SWEEPS_MAX):
@@ -182,7 +189,7 @@ class KeyRing:
         """Have the ring say what the tables say. What is given back is to be run through: it frees what was there."""
         asked_at = time.monotonic()
         # The version first: a change that commits while the rows are read is read again, never missed.
-        version, *peppers, sequence, head_hash, _ = (await connection.fetch(keyselect.STATE, 0))[0]
+        version, _, *peppers, sequence, head_hash, _ = (await connection.fetch(keyselect.STATE, 0))[0]
         live, unproven, moved = LiveKeys(time.time()), Parts[str, bytes](), Parts[str, bytes]()
         is_stranger = self._is_stranger(peppers)
         newest = Newest(self, version, self._fingerprints(old))
@@ -210,6 +217,7 @@ class KeyRing:
         for row in newest.rows.values():
             self._change(row)
         self.version, self.history, self.contact = version, (sequence, head_hash), asked_at
+        self._sure = version
         self.generation += 1
         self._readings += 1
         gc.freeze()  # what stays for the life of the process need not be looked at again

@@ -58,11 +58,13 @@ NEWEST: Final = f"{CHANGED} ORDER BY k.version DESC LIMIT 500"
 # A restored database can be ahead of us again by the time we ask; its history is another one all the same. The audit
 # log knows: each act has an entry, whose hash follows from all entries before. `known` is that of the entry that was
 # the last one when we read last ($1). Whatever way a database was restored (our verb, psql, a disk's snapshot), that an
-# act we knew of is undone shows. What cannot show: changes that have no entry, made by SQL of one's own. Removed keys
-# (erasure) look like a restore: their rows cannot say that they are gone.
+# act we knew of is undone shows. What cannot show: changes that have no entry, made by SQL of one's own.
 STATE: Final = """
-SELECT version, pepper_fingerprint, old_pepper_fingerprint, h.sequence, h.hash,
-       CASE WHEN $1 < removed_at_sequence THEN NULL WHEN h.kept_sequence = $1 THEN h.kept_hash
+SELECT version, removed_version, pepper_fingerprint, old_pepper_fingerprint, h.sequence, h.hash,
+       CASE WHEN h.kept_sequence = $1 THEN h.kept_hash
             ELSE (SELECT hash FROM audit_entry WHERE sequence = $1) END AS known
 FROM change_version CROSS JOIN audit_head h LEFT JOIN installation ON true
 """
+# The last change that a removed key had (erasure): its row cannot say that it is gone. It was revoked first, so who had
+# read that far before it went knows.
+REMOVED: Final = "SELECT removed_version FROM change_version"

@@ -26,10 +26,6 @@ INSERT INTO usage_limit (account_id, key_id, limits, version) VALUES ($1, $2, $3
 ON CONFLICT (account_id, coalesce(key_id, '')) DO UPDATE
 SET limits = excluded.limits, version = excluded.version, changed_at = now()
 """
-_COPY: Final = """
-INSERT INTO usage_limit (account_id, key_id, limits, version)
-SELECT account_id, $2, limits, $3 FROM usage_limit WHERE key_id = $1
-"""
 _read: Final = msgspec.json.Decoder(dict[str, dict[str, int]])
 _write: Final = msgspec.json.Encoder(order="sorted").encode
 
@@ -83,11 +79,6 @@ async def of_key(pool: Pool, key_id: str, model: str, amounts: Amounts, *, clear
             if row["status"] == "revoked":
                 raise RefusedError(f"The key {key_id} has ended; there is nothing to limit any more.", "key_ended")
             return await _change(connection, version, row["account_id"], key_id, _Change(model, amounts, cleared))
-
-
-async def copy_to_successor(connection: Connection, key_id: str, successor: str, version: int) -> None:
-    """A key that replaces another has its limits from the beginning."""
-    await connection.execute(_COPY, key_id, successor, version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -345,7 +345,7 @@ async def test_while_many_keys_are_read_the_database_is_not_said_to_be_away(acme
     said: list[tuple[bool, bool]] = []
     ring.contact -= 60
     said.append((ring.is_current(), ring.answers()))
-    await acme.execute("UPDATE change_version SET removed_at_sequence = (SELECT sequence + 1 FROM audit_head)")
+    await acme.execute("UPDATE change_version SET version = version + 1, removed_version = version + 1")
     async with acme.acquire() as connection:
         await ring.catch_up(connection, lambda: said.append((ring.is_current(), ring.answers())))
     assert said[:4] == [(False, False), (False, False), (False, True), (False, True)]

@@ -75,7 +75,7 @@ class Machine(RuleBasedStateMachine):
         self.run(
             self.pool.execute(
                 "TRUNCATE api_key, account, person, consent RESTART IDENTITY CASCADE;"
-                " UPDATE change_version SET version = 0"
+                " UPDATE change_version SET version = 0, removed_version = 0"
             )
         )
         self.run(accounts.create(self.pool, "acme"))
@@ -122,6 +122,16 @@ class Machine(RuleBasedStateMachine):
     def revoke(self, made: NewKey) -> None:
         self.run(apikeys.revoke(self.pool, made.info.key_id))
         self.live[made.info.key_id] = False
+
+    @rule(made=consumes(keys), ring=WATCHED)
+    def remove(self, made: NewKey, ring: int | None) -> None:
+        """As an erasure does: its row goes in another transaction than the one that revokes it."""
+        self.run(apikeys.revoke(self.pool, made.info.key_id))
+        self.live[made.info.key_id] = False
+        if ring is not None:
+            self.compare(ring)
+        self.run(self.pool.execute("UPDATE api_key SET rotated_from = NULL WHERE rotated_from = $1", made.info.key_id))
+        self.run(self.pool.execute("DELETE FROM api_key WHERE key_id = $1", made.info.key_id))
 
     @rule(made=keys, works=st.booleans())
     def pause(self, made: NewKey, works: bool) -> None:

@@ -5,7 +5,9 @@ import time
 import pytest
 
 from luntrex_proxy.core.buckets import LimitedError, take
+from luntrex_proxy.core.scope import Scope
 from luntrex_proxy.store import accounts, apikeys, audit, limits
+from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Pool, opened_pool
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.limiting import LimitBook
@@ -166,6 +168,24 @@ async def test_a_restored_database_that_has_overtaken_us_is_read_anew(acme: Pool
     assert ring.seen != seen
     await book.refresh(ring.seen.readings)
     assert book.limits.terms == {}
+
+
+async def test_a_successor_that_an_earlier_release_makes_is_limited_too(acme: Pool) -> None:
+    """It writes the key alone, as it knows it; the database adds what was limited of the one before."""
+    key_id = await make_key(acme)
+    await limits.of_key(acme, key_id, "", {"streams": 2})
+    await apikeys.limit(acme, key_id, Scope(models=("m",)), ["models"])
+    async with acme.acquire() as connection, connection.transaction():
+        version = await next_version(connection)
+        await connection.execute(
+            "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, rotated_from, version, models)"
+            " SELECT 'successorKey', account_id, name, bcrypt_hash, key_id, $2, models FROM api_key WHERE key_id = $1",
+            key_id, version,
+        )  # fmt: skip
+    book = LimitBook(acme)
+    await book.refresh()
+    assert book.limits.terms["successorKey"] == {"": {"streams": 2}}
+    assert await acme.fetchval("SELECT limited_by_admin FROM api_key WHERE key_id = 'successorKey'") == ["models"]
 
 
 async def test_a_connection_that_falls_silent_keeps_no_limit_from_being_known(
