@@ -261,8 +261,15 @@ async def erase_everywhere(connection: Connection, subject: Subject, receipt: Re
             list(subject.account_ids),
         )
     )
+    # Who is gone agrees to nothing any more; and of account 0 one consent of each kind at most could be in force.
+    await connection.execute(
+        "UPDATE consent SET withdrawn_at = now(), withdrawn_by = 'erasure'"
+        " WHERE account_id = ANY($1) AND withdrawn_at IS NULL",
+        list(subject.account_ids),
+    )
     for table in await ownership.tables(connection):
         if table.name not in _APART:
+            await _forget_ways(connection, table, subject)
             await _erase_from(connection, table, subject, receipt)
     # Letters about them: to a new address not proven yet or the one before, and to others about their keys.
     await connection.execute(
@@ -312,6 +319,18 @@ async def _erase_from(connection: Connection, table: Table, subject: Subject, re
         counts = receipt.erased if instead is None else receipt.unlinked
         if rows:
             counts[table.name] = counts.get(table.name, 0) + rows
+
+
+async def _forget_ways(connection: Connection, table: Table, subject: Subject) -> None:
+    """Take the id out of columns that say by which way, and by whom, something was done (audit.actor_way)."""
+    ids = [str(each) for each in subject.person_ids]
+    for column in table.columns:
+        if ids and column.type == "text" and column.name.endswith("_by"):
+            await connection.execute(
+                f"UPDATE {table.name} SET {column.name} = split_part({column.name}, ':', 1)"  # noqa: S608 -- names of the schema
+                f" WHERE split_part({column.name}, ':', 2) = ANY($1) OR split_part({column.name}, ':', 3) = ANY($1)",
+                ids,
+            )
 
 
 @dataclass(frozen=True, slots=True)

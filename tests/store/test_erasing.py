@@ -11,12 +11,15 @@ from typing import Any
 import asyncpg
 import pytest
 
+from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.core.outcome import Outcome
 from luntrex_proxy.store import (
     accounts,
     apikeys,
+    audit,
     backup,
     billing,
+    consents,
     erasing,
     holds,
     ownership,
@@ -173,6 +176,18 @@ async def test_nothing_joins_usage_with_who_was_erased(database: Pool, tmp_path:
                 await connection.fetch("SELECT * FROM billing.invoice JOIN usage USING (account_id)")
 
 
+async def test_who_agreed_to_something_goes_as_often_as_somebody_did(database: Pool, tmp_path: Path) -> None:
+    """The proof of a consent stays, of nobody's account and by nobody, and it has ended: also that of the second."""
+    people = [await make_person(database, f"{name}@example.org", **{name: "owner"}) for name in ("ada", "eve")]
+    for person, name in zip(people, ("ada", "eve"), strict=True):
+        with audit.acting_as(audit.Actor(f"console:{person}")):
+            await consents.give(database, name, Purpose.TRAINING)
+    for person in people:
+        assert (await erase(database, tmp_path, person)).erased["person"] == 1
+    rows = await database.fetch("SELECT account_id, given_by, withdrawn_by, withdrawn_at IS NULL FROM consent")
+    assert [tuple(row) for row in rows] == [(0, "console", "erasure", False)] * 2
+
+
 async def test_the_last_owner_and_a_hold_have_their_outcomes(database: Pool, tmp_path: Path) -> None:
     """An account with others needs another owner first; a hold makes it wait; neither changes anything."""
     person = await make_person(database, acme="owner")
@@ -276,6 +291,66 @@ async def test_other_processes_forget_the_keys(database: Pool, tmp_path: Path) -
         generation = ring.generation
         await ring.catch_up(connection)
     assert ring.generation == generation, "once is enough"
+
+
+async def test_who_follows_reads_no_other_key_for_it(
+    database: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ring that saw the keys revoked knows all there is to know; one that was away reads all of them anew, once."""
+    person = await make_person(database, acme="developer")
+    await make_person(database, "o@example.org", acme="owner")
+    made = await apikeys.create(database, LOOKUP, "acme", "k", bcrypt_cost=4)
+    await database.execute("UPDATE api_key SET person_id = $1", person)
+    other = await apikeys.create(database, LOOKUP, "acme", "other", bcrypt_cost=4)
+    rings = [KeyRing(LOOKUP), KeyRing(LOOKUP)]
+    for ring in rings:
+        await ring.load(database)
+    finish = erasing._finish
+
+    async def after_following(*rest: Any) -> Receipt:
+        async with database.acquire() as connection:
+            await rings[0].catch_up(connection)
+        return await finish(*rest)
+
+    monkeypatch.setattr(erasing, "_finish", after_following)
+    await erase(database, tmp_path, person)
+    for _ in range(2):
+        for ring in rings:
+            async with database.acquire() as connection:
+                await ring.catch_up(connection)
+    assert [ring.seen.readings for ring in rings] == [1, 2]
+    assert [ring.find(made.key.encode()) for ring in rings] == [None, None]
+    assert all(ring.find(other.key.encode()) is not None for ring in rings)
+
+
+async def test_a_key_that_goes_while_its_revocation_is_read_is_not_missed(database: Pool) -> None:
+    """After the ring asked how far the changes go, and before it reads them: the row that said it is gone."""
+    await accounts.create(database, "acme")
+    made = await apikeys.create(database, LOOKUP, "acme", "k", bcrypt_cost=4)
+    ring = KeyRing(LOOKUP)
+    await ring.load(database)
+    await apikeys.revoke(database, made.info.key_id)
+
+    class Interrupted:
+        """A connection whose first answer is late."""
+
+        def __init__(self, connection: Any) -> None:
+            self._connection, self._answered = connection, False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._connection, name)
+
+        async def fetch(self, *arguments: Any) -> Any:
+            answer = await self._connection.fetch(*arguments)
+            if not self._answered:
+                await database.execute("DELETE FROM api_key")
+            self._answered = True
+            return answer
+
+    async with database.acquire() as connection:
+        await ring.catch_up(Interrupted(connection))  # type: ignore[arg-type] -- what is used of one
+        await ring.catch_up(connection)
+    assert (ring.find(made.key.encode()), ring.seen.readings) == (None, 2)
 
 
 async def test_a_restore_brings_nobody_back(database: Pool, tmp_path: Path) -> None:
