@@ -48,7 +48,11 @@ async def restrict(
 async def object_to_analytics(
     pool: Pool, person_id: uuid.UUID, *, on: bool = True, law: Law = Law.GDPR, channel: str = "self"
 ) -> Request:
-    """From now on new usage does not lead to the person in analytics; or it does again."""
+    """From now on new usage does not lead to the person in analytics; or it does again.
+
+    That is usage of the person's keys. Of an account's own keys no record says which member used them, so it leads to
+    nobody, but where all members object: who is alone in an account, or all together, are whom such usage is about.
+    """
     with store_errors("note the objection"):
         async with pool.acquire() as connection, connection.transaction():
             made = await table.insert(connection, Right.OBJECT, law, channel, State.OPEN, person_id=person_id)
@@ -68,8 +72,10 @@ async def correct_name(
     read = read_name(name)
     if read is None:
         raise RefusedError(NAME_RULE, "bad_name")
-    await people.set_name(pool, person_id, read)
-    return await _done_at_once(pool, person_id, Right.CORRECT, law, channel, "corrected")
+    with store_errors("correct the name"):
+        async with pool.acquire() as connection, connection.transaction():
+            await people.set_name(joined(connection), person_id, read)
+            return await _done(connection, person_id, Right.CORRECT, law, channel, "corrected")
 
 
 async def annotate(
@@ -82,7 +88,7 @@ async def annotate(
     with store_errors("write the note"):
         async with pool.acquire() as connection, connection.transaction():
             await table.annotate(connection, person_id, request_id, note)
-    return await _done_at_once(pool, person_id, Right.CORRECT, law, channel, "annotated")
+            return await _done(connection, person_id, Right.CORRECT, law, channel, "annotated")
 
 
 async def access(
@@ -111,7 +117,8 @@ async def offer_export(
     with store_errors("offer the export"):
         async with pool.acquire() as connection, connection.transaction():
             token, until = await export_link(connection, person_id)
-    return await _done_at_once(pool, person_id, Right.EXPORT, law, channel, "link_given"), token, until
+            done = await _done(connection, person_id, Right.EXPORT, law, channel, "link_given")
+    return done, token, until
 
 
 async def export_link(connection: Connection, person_id: uuid.UUID) -> tuple[str, datetime]:
@@ -271,5 +278,12 @@ def shown(request: Request, now: datetime) -> dict[str, Any]:
 async def _done_at_once(pool: Pool, person_id: uuid.UUID, kind: Right, law: Law, channel: str, outcome: str) -> Request:
     with store_errors("note the request"):
         async with pool.acquire() as connection, connection.transaction():
-            made = await table.insert(connection, kind, law, channel, State.OPEN, person_id=person_id)
-            return await _marked(connection, made, outcome, changed=True)
+            return await _done(connection, person_id, kind, law, channel, outcome)
+
+
+async def _done(
+    connection: Connection, person_id: uuid.UUID, kind: Right, law: Law, channel: str, outcome: str
+) -> Request:
+    """The same, in the caller's transaction: nothing is done that is not on record as asked for."""
+    made = await table.insert(connection, kind, law, channel, State.OPEN, person_id=person_id)
+    return await _marked(connection, made, outcome, changed=True)

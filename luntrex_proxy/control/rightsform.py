@@ -99,11 +99,11 @@ async def _carry_out(connection: Connection, request: Request, act_at: datetime)
         await table.end(connection, request.request_id, State.DONE, "link_given")
         return token
     if request.kind is Right.RESTRICT:
-        await table.set_restricted(connection, request.person_id, restricted=True)
-        done = "restricted"
+        changed = await table.set_restricted(connection, request.person_id, restricted=True)
+        done = "restricted" if changed else "was_so_already"
     elif request.kind is Right.OBJECT:
-        await table.set_objecting(connection, request.person_id, objecting=True)
-        done = "objected"
+        changed = await table.set_objecting(connection, request.person_id, objecting=True)
+        done = "objected" if changed else "was_so_already"
     elif request.kind is Right.ERASE and not await subjects.last_owner_of(connection, request.person_id):
         await table.wait_until(connection, request.request_id, act_at)
     # Else somebody has to answer: what is to be corrected, or who is to own an account.

@@ -198,7 +198,8 @@ async def verified(connection: Connection, person_id: uuid.UUID) -> bool:
     """The address is the person's: it was reached there. Whether the person had to prove it to come in."""
     was_unverified: bool = await connection.fetchval(
         "UPDATE person p SET email_verified_at = coalesce(p.email_verified_at, now()),"
-        " status = CASE WHEN p.status = 'unverified' THEN 'active' ELSE p.status END"
+        " status = CASE WHEN p.status <> 'unverified' THEN p.status WHEN p.restricted_at IS NULL THEN 'active'"
+        " ELSE 'restricted' END"
         " FROM (SELECT status FROM person WHERE person_id = $1 FOR UPDATE) old"
         " WHERE p.person_id = $1 RETURNING old.status = 'unverified'",
         person_id,

@@ -30,8 +30,8 @@ CASE WHEN state <> 'unconfirmed' THEN
 # `status` says it too, of who may sign in: the release before this one reads it there.
 _SET_RESTRICTED: Final = """
 UPDATE person SET restricted_at = CASE WHEN $2 THEN now() END,
-    status = CASE WHEN status = 'suspended' THEN status WHEN $2 THEN 'restricted' ELSE 'active' END
-WHERE person_id = $1 AND (restricted_at IS NULL) = $2 AND status <> 'unverified'
+    status = CASE WHEN status IN ('suspended', 'unverified') THEN status WHEN $2 THEN 'restricted' ELSE 'active' END
+WHERE person_id = $1 AND (restricted_at IS NULL) = $2
 """
 # ruff: noqa: S608 -- statements of constants of this file
 

@@ -189,6 +189,51 @@ async def test_who_is_suspended_can_be_restricted(database: Pool) -> None:
     assert await database.fetchval("SELECT status FROM person WHERE person_id = $1", person) == "active"
 
 
+async def test_who_has_not_proven_the_address_can_be_restricted(database: Pool, tmp_path: Path) -> None:
+    """By form: the answer is true, and the restriction holds from when they come in."""
+    person = await make_person(database, status="unverified")
+    services = services_of(database, tmp_path, **MAIL)
+    for outcome in ("restricted", "was_so_already"):
+        await rightsform.ask(services, "ada@example.org", Right.RESTRICT, Law.GDPR, "192.0.2.0/24")
+        sent = await letter(database, services)
+        assert sent is not None
+        done = await rightsform.confirm(services, sent.paragraphs[1].partition("token=")[2], NOW)
+        assert done.request.outcome == outcome
+    state = "SELECT status, restricted_at IS NOT NULL FROM person"
+    assert tuple(await database.fetchrow(state) or ()) == ("unverified", True)
+    async with database.acquire() as connection, connection.transaction():
+        assert await people.verified(connection, person)
+    assert tuple(await database.fetchrow(state) or ()) == ("restricted", True)
+    assert (await rights.restrict(database, person, on=False)).outcome == "lifted"
+    assert tuple(await database.fetchrow(state) or ()) == ("active", False)
+
+
+async def test_nothing_is_done_that_is_not_on_record(
+    database: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A correction, a note, a link, and the request for it: both or none."""
+    person = await make_person(database, acme="developer")
+    await use(database, tmp_path, 1, await key_of(database, "acme", "k", person), 1)
+    used = await database.fetchval("SELECT request_id FROM usage")
+    entries = await database.fetchval("SELECT count(*) FROM audit_entry")
+
+    async def fail(*_: object, **__: object) -> None:
+        raise StoreError("It cannot.")
+
+    monkeypatch.setattr(rights.table, "insert", fail)
+    for act in (
+        rights.correct_name(database, person, "Ada King"),
+        rights.annotate(database, person, used, "not by me"),
+        rights.offer_export(database, person),
+    ):
+        with pytest.raises(StoreError, match="It cannot"):
+            await act
+    assert await database.fetchval("SELECT name FROM person") != "Ada King"
+    for table in ("usage_annotation", "export_link"):
+        assert await database.fetchval(f"SELECT count(*) FROM {table}") == 0
+    assert await database.fetchval("SELECT count(*) FROM audit_entry") == entries
+
+
 async def test_restriction_objection_correction(database: Pool, tmp_path: Path) -> None:
     """Each is on record as asked for and done; twice changes nothing; a note is on one's own records only."""
     person, other = await make_person(database, acme="developer"), await make_person(database, "o@x.org", acme="owner")
