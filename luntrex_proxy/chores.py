@@ -29,6 +29,7 @@ from luntrex_proxy.store.capturing import CaptureBook
 from luntrex_proxy.store.database import DRIVER_ERRORS, Pool
 from luntrex_proxy.store.debugcapture import delete_old
 from luntrex_proxy.store.errors import StoreError, StoreUnavailableError
+from luntrex_proxy.store.keeping import ClockError, SteadyClock
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.limitfile import LimitFile
 from luntrex_proxy.store.limiting import LimitBook
@@ -193,9 +194,15 @@ async def send_mail(postman: Postman) -> None:
 async def keep_child_reports(pool: Pool, directory: Path, audit_days: int) -> None:
     """Let confirmed reports of children come to their end, and say when one's 72 hours run out. Each stage once."""
     told: set[tuple[str, str]] = set()
+    clock = SteadyClock()
     while True:
         try:
-            found = await children.keep(pool, utc_now(), directory, audit_days)
+            now, is_right = utc_now(), True
+            try:
+                now = await clock.believed(pool, now)
+            except ClockError:
+                is_right = False  # luntrex.erasures_wait says so
+            found = await children.keep(pool, now, directory, audit_days, clock_is_right=is_right)
             near = {(str(report.report_id), stage.value) for report, stage in found}
             for report_id, stage in sorted(near - told):
                 log.warning("luntrex.child_erasure_is_due", request_id=report_id, state=stage)

@@ -12,7 +12,7 @@ import structlog
 
 from luntrex_proxy.control import clocks, rights
 from luntrex_proxy.observe import logs
-from luntrex_proxy.store import erasing, keeping, scrubbing
+from luntrex_proxy.store import erasing, scrubbing
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import StoreUnavailableError
 from luntrex_proxy.store.keeping import ClockError, SteadyClock
@@ -79,15 +79,13 @@ class Rights:
     async def _erase_due(self) -> None:
         """Whoever has time to think keeps it when the clock has jumped; then as with retention (keeping.py)."""
         try:
-            if not self._clock.is_proven():
-                await keeping.check_clock(self._pool, _now())
+            now = await self._clock.believed(self._pool, _now())
         except ClockError as error:
             if not self._waits:
                 log.warning("luntrex.erasures_wait", reason="clock", hint=str(error)[:256])
             self._waits = True
             return
         self._waits = False
-        now = await keeping.believed(self._pool, _now())
         await rights.carry_out_due(self._pool, self._state_directory, now, self._audit_days)
 
     async def _scrub(self) -> None:

@@ -1,5 +1,6 @@
 """Legal clocks in the daemon: how near the next end of each is, as a scrape shows it."""
 
+import asyncio
 import datetime
 import time
 from datetime import timedelta
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from luntrex_proxy import righting
+from luntrex_proxy import chores, righting
 from luntrex_proxy.control import children, rights
 from luntrex_proxy.core.rights import Law
 from luntrex_proxy.observe.metrics import Metrics
@@ -71,3 +72,36 @@ async def test_a_jump_of_the_clock_erases_nobody(
     monkeypatch.setattr(SteadyClock, "is_proven", lambda _: True)
     await kept.round()
     assert await database.fetchval("SELECT count(*) FROM person") == 0
+
+
+async def test_nor_a_child(database: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time to undo a confirmed report does not end by a jump either; suspended they are at once."""
+    now = datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
+    monkeypatch.setattr(chores, "_CHILD_REPORTS_EVERY_S", 0.01)
+    await make_person(database, "kid@example.org")
+    await childreports.receive(database, "kid@example.org", None, "other")
+    report = (await childreports.list_all(database))[0]
+    await children.confirm(database, report.report_id, now)
+
+    async def rounds(until: str, count: int = 1) -> None:
+        task = asyncio.create_task(chores.keep_child_reports(database, tmp_path, 2192))
+        try:
+            async with asyncio.timeout(20):
+                for _ in range(count):
+                    await database.execute("UPDATE person SET status = 'active'")
+                    while not await database.fetchval(f"SELECT {until}"):
+                        await asyncio.sleep(0.02)
+        finally:
+            task.cancel()
+
+    suspended = "bool_and(status = 'suspended') FROM person"
+    with monkeypatch.context() as patch:
+        patch.setattr(chores, "utc_now", lambda: now + 3 * DAY)
+        await rounds(suspended, 2)
+    assert await database.fetchval("SELECT count(*) FROM person") == 1, "the database says otherwise"
+    await database.execute("UPDATE child_report SET erase_due_at = now() + interval '1 hour'")
+    await database.execute("UPDATE retention_run SET succeeded_at = now() - interval '8 days'")
+    await rounds(suspended, 2)
+    assert await database.fetchval("SELECT count(*) FROM person") == 1, "eight days in one night"
+    monkeypatch.setattr(SteadyClock, "is_proven", lambda _: True)
+    await rounds("count(*) = 0 FROM person")

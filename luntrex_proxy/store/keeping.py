@@ -54,6 +54,12 @@ class SteadyClock:
             self._wall_s, self._steady_s = wall_s, steady_s
         return steady_s - self._steady_s >= DAILY.total_seconds()
 
+    async def believed(self, pool: Pool, now: datetime) -> datetime:
+        """The time to go by where what is due cannot be undone. ClockError: it may have jumped, and is not proven."""
+        if not self.is_proven():
+            await check_clock(pool, now)
+        return await believed(pool, now)
+
 
 async def run(
     pool: Pool,
