@@ -36,7 +36,7 @@ def check(context: click.Context, egress: bool, as_json: bool) -> None:
         _print_egress(loaded, as_json)
         return
     click.echo(_summary(loaded))
-    for sentence in outsiders(loaded.settings):
+    for sentence in (*outsiders(loaded.settings), *loaded.settings.keys.warnings()):
         click.echo(sentence, err=True)
 
 

@@ -93,6 +93,8 @@ def _look_at_settings(settings: "Settings") -> Iterator[Finding]:
     yield Finding("configuration", Level.GOOD, f"{len(settings.upstreams)} upstreams, {len(settings.models)} models")
     for sentence in outsiders(settings):
         yield Finding("policy", Level.NOTE, sentence)
+    for sentence in settings.keys.warnings():
+        yield Finding("keys", Level.NOTE, sentence)
     for sentence in contact_warnings(settings):
         yield Finding("privacy contact", Level.NOTE, sentence)
 

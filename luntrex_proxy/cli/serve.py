@@ -47,7 +47,7 @@ def serve(context: click.Context, demo: bool, plane: str) -> None:
         why = missing_contact(loaded.settings)
         if why is not None:
             raise ConfigError([f"privacy.contact: needed, because {why}: an address people can ask about their data"])
-        for sentence in outsiders(loaded.settings):
+        for sentence in (*outsiders(loaded.settings), *loaded.settings.keys.warnings()):
             click.echo(sentence, err=True)
     # A key in the journal would be a key at rest in plain text: there `keys create` is the way.
     own_key = (demo or loaded.from_environment) and plane != "control" and not stdout_is_journal()

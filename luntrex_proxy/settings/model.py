@@ -17,7 +17,8 @@ Descriptions go to the JSON Schema; `config/luntrex-proxy.yaml` says the why of 
 several keys are in `contradictions.py`.
 """
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
@@ -41,6 +42,7 @@ _TLS = (
     "{cert_file, key_file, client_ca_file}: TLS here. terminated_by_proxy: a TLS proxy stands in front, so plain HTTP "
     "beyond loopback is wanted. null: loopback only."
 )
+_KEYS_READ_ANEW_S: Final = 60  # thrice what a million keys take
 _MODE = "Permissions of Unix sockets made here, as octal text."
 
 
@@ -171,6 +173,15 @@ class Keys(Section):
     max_staleness_s: Seconds = Field(
         3_600, description="Seconds that known keys keep working while the database is away."
     )
+
+    def warnings(self) -> Iterator[str]:
+        """What `config check`, `serve` and `doctor` say of it."""
+        if self.max_staleness_s < _KEYS_READ_ANEW_S:
+            yield (
+                f"keys.max_staleness_s is {self.max_staleness_s:g}: to read all keys anew, as after a restore, takes "
+                "20 seconds for a million of them, and what takes longer than this lets every key be refused meanwhile;"
+                f" {_KEYS_READ_ANEW_S} or more is safe."
+            )
 
 
 class Ledger(Section):
