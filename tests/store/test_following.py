@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from luntrex_proxy.store import apikeys, following
+from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.policy import read_policy
+from luntrex_proxy.store import accounts, apikeys, following
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
@@ -66,6 +68,39 @@ async def test_silence_after_any_answer(acme: Pool, database_dsn: str, servers: 
     took_s = await asyncio.gather(*(one(answers) for answers in range(1, 9)))
     assert max(took_s) < PROMISED_S, took_s
     assert max(took_s) > following._ANSWER_WAIT_S, "the connections were never silent"
+
+
+async def test_a_policy_and_a_suspension_are_heard_without_the_listener(
+    acme: Pool, database_dsn: str, servers: LoopThread
+) -> None:
+    """The connection hangs as they are made, for ever: what the account says is known in time on another one."""
+    made = await make(acme)
+    proxy, dsn = proxied(servers, database_dsn)
+    ring = KeyRing(LOOKUP)
+    await ring.load(acme)
+
+    async def within_the_promise(change: Awaitable[object], is_known: Callable[[Caller | None], bool]) -> float:
+        await until_known(ring, time.monotonic())
+        assert proxy.forget() == 1
+        await change
+        began_s = time.monotonic()
+        while not is_known(find(ring, made)):
+            assert time.monotonic() - began_s < 2 * PROMISED_S
+            await asyncio.sleep(0.01)
+        return time.monotonic() - began_s
+
+    try:
+        async with followed(ring, dsn):
+            policy = "region=eu; retention=none; training=never"
+            took_s = await within_the_promise(
+                accounts.set_policy(acme, "acme", policy),
+                lambda caller: caller is not None and caller.policy == read_policy(policy),
+            )
+            assert took_s < PROMISED_S
+            took_s = await within_the_promise(accounts.suspend(acme, "acme"), lambda caller: caller is None)
+            assert took_s < PROMISED_S
+    finally:
+        proxy.stop()
 
 
 async def test_a_database_that_is_slow_for_long_is_caught_up_with(

@@ -1,10 +1,24 @@
 """Behind pgbouncer in transaction mode: it works with database.direct_url, and says what is missing without."""
 
+import asyncio
+import contextlib
+import time
+import types
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from luntrex_proxy import chores
+from luntrex_proxy.settings.model import Database
+from luntrex_proxy.store import accounts, limits
+from luntrex_proxy.store.database import opened_pool
+from luntrex_proxy.store.following import follow
+from luntrex_proxy.store.keyring import KeyRing
+from luntrex_proxy.store.limiting import LimitBook
+from luntrex_proxy.store.migrate import migrate
+from luntrex_proxy.store.pools import opened_pools
+from tests.postgres import LOOKUP
 from tests.upstreams import bodies
 from tests.upstreams.loop_thread import LoopThread
 from tests.upstreams.scripted import ScriptedUpstream
@@ -15,6 +29,7 @@ from tests.whole.raw import ask, post
 from tests.whole.scene import chat_request
 from tests.whole.server import PASSWORD, Server, wait_until
 
+PROMISED_S = 5.0
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed (apt install pgbouncer)")
 
 
@@ -118,3 +133,38 @@ def test_a_direct_url_to_elsewhere_is_refused(servers: LoopThread, server: Serve
         )
     finally:
         daemon.remove()
+
+
+async def test_a_limit_is_known_when_every_connection_falls_silent(
+    servers: LoopThread, server: Server, pooler: Pooler
+) -> None:
+    """That which listens, and those that read limits around the pooler, as it is set: the parts of a daemon, alone."""
+    database = Database.model_validate({"url": server.url(pooler.port), "direct_url": server.url()})
+    async with contextlib.AsyncExitStack() as stack:
+        pools = await opened_pools(stack, server.url(pooler.port), database)
+        await migrate(pools.direct)
+        admin = await stack.enter_async_context(opened_pool(server.admin_dsn))
+        account = await accounts.create(admin, "limited")
+        ring, book = KeyRing(LOOKUP), LimitBook(pools.direct)
+        await ring.load(pools.direct)
+        await book.refresh()
+        file: Any = types.SimpleNamespace(damaged=False, failing=False)
+        tasks = [
+            asyncio.ensure_future(follow(ring, pools.direct_dsn, pools.expire)),
+            asyncio.ensure_future(chores.follow_limits(book, file, lambda: ring.seen)),
+        ]
+        try:
+            for streams in (1, 2, 3):
+                heard_at = ring.contact
+                while ring.contact == heard_at:
+                    await asyncio.sleep(0.01)
+                assert await asyncio.to_thread(server.proxy.forget) >= 2
+                began_s = time.monotonic()
+                await limits.of_account(admin, "limited", "", {"streams": streams})
+                while book.limits.terms.get(account.account_id) != {"": {"streams": streams}}:
+                    assert time.monotonic() - began_s < PROMISED_S, streams
+                    await asyncio.sleep(0.01)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
