@@ -8,7 +8,6 @@ canaries were still found. Status 1 when a canary is left, a sum changed or some
 
 import argparse
 import asyncio
-import gzip
 import hashlib
 import http.client
 import json
@@ -19,8 +18,6 @@ import threading
 import time
 import uuid
 import zipfile
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +28,12 @@ from luntrex_proxy.store.database import close_pool, open_pool
 from tests.upstreams.loop_thread import LoopThread
 from tests.upstreams.scripted import ScriptedUpstream
 from tests.whole.daemon import Daemon, model, running, upstream
+from tests.whole.erasures import FILL, fill, left_of, now, until
 from tests.whole.load import Load
 from tests.whole.scene import Scene
 
 CANARY = "canary7f3a"
-DAYS = 10
 _SAMPLE_S = 0.2
-FILL = """
-INSERT INTO usage SELECT $1, d + (n || ' milliseconds')::interval, gen_random_uuid(), $2, 'chat_completions', 'plain',
-    'oai', 200, 'ok', 'complete', false, 'reported', n % 100, 0, 0, 0, 0, n % 50, 0, 0, n, 'v', 100, 100, 1, 1, 1, 1, 1
-FROM (SELECT $3::timestamptz AS d) day, generate_series(1, $4::int) n
-"""
-_SUMS = (
-    "INSERT INTO {table} SELECT account_id, {period}, key_id, model, upstream, count(*), 0, sum(input_tokens), 0, 0, 0,"
-    " 0, sum(output_tokens), 0, 0, sum(cost_pico) FROM usage WHERE key_id = $1 GROUP BY 1, 2, 3, 4, 5"
-)
 _TOTALS = (
     "SELECT (SELECT sum(requests) FROM usage_rollup)::bigint AS hours, (SELECT sum(requests) FROM usage_rollup_daily)"
     "::bigint AS days, (SELECT sum(cost_pico) FROM usage_rollup_daily)::text AS cost"
@@ -80,33 +68,6 @@ class Watch:
             self.lag_s = max(self.lag_s, self._daemon.metric("luntrex_loop_lag_seconds"))
 
 
-def fill(daemon: Daemon, key_id: str, rows: int) -> str:
-    """A person whose key has that many requests; the id."""
-    person = str(uuid.uuid4())
-    daemon.query(
-        "INSERT INTO person (person_id, email, name, affirmed_16_at) VALUES ($1, $2, $3, now())",
-        uuid.UUID(person), f"{CANARY}@example.org", f"{CANARY} name",
-    )  # fmt: skip
-    daemon.query("INSERT INTO membership SELECT $1, account_id, 'developer' FROM account LIMIT 1", uuid.UUID(person))
-    daemon.query("UPDATE api_key SET person_id = $1 WHERE key_id = $2", uuid.UUID(person), key_id)
-    daemon.query(
-        "INSERT INTO mail (kind, person_id, facts) VALUES ('password_set', $1, $2)",
-        uuid.UUID(person), json.dumps({"x": CANARY}),
-    )  # fmt: skip
-    account = daemon.query("SELECT account_id FROM account LIMIT 1")[0]["account_id"]
-    today = now().date()
-    for ago in range(DAYS):
-        day = datetime.fromordinal(today.toordinal() - ago).replace(tzinfo=UTC)
-        daemon.query(
-            f"CREATE TABLE IF NOT EXISTS usage_{day:%Y%m%d} PARTITION OF usage FOR VALUES"
-            f" FROM ('{day:%Y-%m-%d} 00:00Z') TO ('{day:%Y-%m-%d} 24:00Z')"
-        )
-        daemon.query(FILL, account, key_id, day, rows // DAYS)
-    daemon.query(_SUMS.format(table="usage_rollup", period="date_trunc('hour', started_at, 'UTC')"), key_id)
-    daemon.query(_SUMS.format(table="usage_rollup_daily", period="(started_at AT TIME ZONE 'UTC')::date"), key_id)
-    return person
-
-
 def export(daemon: Daemon, person: str, rows: int) -> None:
     """Fetch the export as a browser would, and count what is in it."""
     token = "t" * 43
@@ -131,39 +92,6 @@ def export(daemon: Daemon, person: str, rows: int) -> None:
               f"{sums['data/usage.json']['bytes'] >> 20} MiB of JSON")  # fmt: skip
     assert found >= rows
     target.unlink()
-
-
-def now() -> datetime:
-    """In UTC."""
-    return datetime.fromtimestamp(time.time(), UTC)
-
-
-def until(condition: Callable[[], bool], seconds: float = 900) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def left_of(daemon: Daemon, words: list[str], ids: list[str]) -> list[str]:
-    """Where words and ids are still found: in a dump, and in every file of the state directory but the server's own.
-
-    Ids may stand in the audit log, which the receipt says: there they lead to nobody.
-    """
-    backup = daemon.directory / f"backup-{time.monotonic_ns()}"
-    daemon.cli("db", "backup", str(backup))
-    found, table = [], ""
-    with gzip.open(backup, "rt", errors="replace") as dump:
-        for line in dump:
-            table = line.split()[1] if line.startswith("COPY ") else table
-            sought = words if table == "public.audit_entry" else words + ids
-            found += [f"{table}: {line[:80]}" for word in sought if word in line]
-    for path in daemon.state.rglob("*"):
-        if path.is_file() and "postgres" not in path.parts:
-            data = path.read_bytes()
-            found += [str(path) for word in words + ids if word.encode() in data]
-    return found
 
 
 async def many(daemon: Daemon, directory: Path, people: int) -> int:
@@ -228,7 +156,7 @@ def main() -> int:
         owner = uuid.uuid4()
         daemon.query("INSERT INTO person (person_id, email, affirmed_16_at) VALUES ($1, 'o@x.org', now())", owner)
         daemon.query("INSERT INTO membership SELECT $1, account_id, 'owner' FROM account LIMIT 1", owner)
-        person = fill(daemon, made["id"], given.rows)
+        person = fill(daemon, made["id"], given.rows, CANARY)
         words, ids = [CANARY], [made["id"], person]
         assert left_of(daemon, words, []), "the search finds nothing that is there"
         assert left_of(daemon, [], ids), "the search finds nothing that is there"
@@ -242,9 +170,8 @@ def main() -> int:
             totals, request = daemon.query(_TOTALS), json.loads(daemon.cli("rights", "erase", person, "--json").stdout)
             with Watch(daemon, "with an erasure"):
                 daemon.query("UPDATE rights_request SET act_at = now() WHERE reference = $1", request["reference"])
-                until(
-                    lambda: daemon.query("SELECT count(*) AS n FROM rights_request WHERE state = 'done'") == [{"n": 1}]
-                )
+                done = "SELECT count(*) AS n FROM rights_request WHERE state = 'done'"
+                until(lambda: daemon.query(done) == [{"n": 1}], 900)
             print(f"load: {len(load.completed)} whole answers, {len(load.wrong)} others")
         status = json.loads(daemon.cli("rights", "status", request["reference"], "--json").stdout)
         print(f"receipt: {status['receipt']['unlinked']} unlinked, {status['receipt']['erased']} erased")

@@ -37,6 +37,9 @@ FILL: Final = {
     "usage_annotation": "(person_id, request_id, note) SELECT c.person_id, u.request_id, 'not by me' FROM c"
     " JOIN usage u USING (key_id) WHERE u.output_tokens = 1",
     "usage_limit": "SELECT c.account_id, c.key_id, '{}', 0 FROM c",
+    "label_name": "SELECT c.account_id, 'l' || c.n FROM c",
+    "key_label": "(key_id, account_id, name, value, since)"
+    " SELECT c.key_id, c.account_id, 'l' || c.n, 'v', date '2026-01-01' FROM c",
     "session": f"(token_hash, person_id, network) SELECT {_HASH.format('s')}, c.person_id, '10.0.0.0/24' FROM c",
     "access_token": "(token_id, person_id, name, token_hash, scopes, expires_at)"
     f" SELECT 'tok' || lpad(c.n::text, 9, '0'), c.person_id, 't', {_HASH.format('t')}, '{{read}}',"
