@@ -33,6 +33,7 @@ from luntrex_proxy.store.keeping import ClockError, SteadyClock
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.limitfile import LimitFile
 from luntrex_proxy.store.limiting import LimitBook
+from luntrex_proxy.store.maintenance import MaintenanceBook
 from luntrex_proxy.store.newest import Seen
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
@@ -111,6 +112,19 @@ async def follow_limits(book: LimitBook, file: LimitFile, changes: Callable[[], 
             now = changes()
             with contextlib.suppress(StoreError):
                 await book.refresh(now.readings)
+                seen = now
+        await asyncio.sleep(_LIMITS_EVERY_S)
+
+
+async def follow_maintenance(book: MaintenanceBook, changes: Callable[[], object], apply: Callable[[], None]) -> None:
+    """Let nothing new go to upstreams in maintenance. While the database is away what was read last holds."""
+    seen: object = None
+    while True:
+        if changes() != seen:
+            now = changes()
+            with contextlib.suppress(StoreError):
+                await book.refresh()
+                apply()
                 seen = now
         await asyncio.sleep(_LIMITS_EVERY_S)
 

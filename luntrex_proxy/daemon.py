@@ -11,7 +11,7 @@ import resource
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 
 import structlog
 import uvloop
@@ -21,7 +21,9 @@ from luntrex_proxy.control.alerts import Sender
 from luntrex_proxy.control.application import check_aiohttp
 from luntrex_proxy.control.mailing import Postman
 from luntrex_proxy.control.services import Services
+from luntrex_proxy.core.health import Condition
 from luntrex_proxy.core.wire.endusers import derive_key
+from luntrex_proxy.gateway.explain import explain
 from luntrex_proxy.gateway.http.listener import close_idle
 from luntrex_proxy.gateway.http.ticker import Ticker
 from luntrex_proxy.gateway.overload import REFUSING, Overload, Sampler, memory_limit_of_cgroup
@@ -37,6 +39,7 @@ from luntrex_proxy.observe.refusedkeys import RefusedKeys
 from luntrex_proxy.observe.requestlog import RequestLog
 from luntrex_proxy.plan import Plan, Started, example_model, first_key, first_link
 from luntrex_proxy.planes import NO_CONTROL, control_plane, gateway_plane
+from luntrex_proxy.probing import Probing
 from luntrex_proxy.reload import Changeable, reload_when_asked
 from luntrex_proxy.retaining import Retention
 from luntrex_proxy.righting import Rights
@@ -52,6 +55,7 @@ from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.limitfile import LimitFile
 from luntrex_proxy.store.limiting import LimitBook
+from luntrex_proxy.store.maintenance import MaintenanceBook
 from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.pepper import Lookup, lookup_of
@@ -136,7 +140,12 @@ class _Daemon:
             "database": self._keys.answers(),
             "ledger": self._spool.takes_requests,
             "storing": not self._shipper.trouble,
+            "no_maintenance": not any(self._pipeline.routing.maintenance().values()),
         }
+
+    def upstreams(self, models: Collection[str]) -> Sequence[Condition]:
+        """How they are, and for which of these models they are paused."""
+        return self._pipeline.routing.conditions(models)
 
     async def run(self, announce: Callable[[Started], None]) -> None:
         """Start everything, wait for the signal, end everything."""
@@ -202,6 +211,8 @@ class _Daemon:
         self._limit_file.go_on()
         self._vetting = Vetting(RegisterBook(direct, SHIPPED))
         await self._vetting.begin(self._settings)
+        self._maintenance = MaintenanceBook(direct)
+        await self._maintenance.refresh()
         await stack.enter_async_context(self._kept_records())
         await stack.enter_async_context(self._kept_keys(lookup))
         self._build_pipeline()
@@ -213,7 +224,8 @@ class _Daemon:
             plan.state_directory,
             dsn=self._pools.direct_dsn,
             data_keys=self._secrets.data_keys,
-            upstream_health=lambda: self._pipeline.routing.health(),  # noqa: PLW0108 -- reloads replace it
+            upstreams=self.upstreams,
+            explain=lambda asked: explain(asked, self._pipeline.routing, self._limits.limits, health_known=True),
         )
         gateway_url, control_url = await self._open_planes(stack, services)
         stack.callback(systemd.stopping, "draining")
@@ -233,6 +245,8 @@ class _Daemon:
             self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
             chores.follow_limits(self._limits, self._limit_file, lambda: self._keys.seen),
             self._limit_file.keep(),
+            chores.follow_maintenance(self._maintenance, lambda: self._keys.seen, self._maintain_upstreams),
+            Probing(lambda: self._pipeline.routing).follow(),
             chores.follow_captures(self._captures, direct, lambda: self._keys.seen, self._pipeline),
             chores.remove_check_leftovers(direct, self._plan.state_directory),
             chores.keep_attempts(self._attempts, direct, self._settings.alerts, by_mail=by_mail),
@@ -338,11 +352,16 @@ class _Daemon:
         loop, sealed = asyncio.get_running_loop(), self._secrets.values
         routing = build_routing(settings, self._ticker, loop, self._pseudonym_key, replaces, sealed)
         routing.closed = self._vetting.closed(settings)
+        routing.maintain(self._maintenance.upstreams)
         return routing
 
     def _close_upstreams(self) -> None:
         """The register of sub-processors has changed, or time has passed."""
         self._pipeline.routing.closed = self._vetting.closed(self._changeable.current or self._settings)
+
+    def _maintain_upstreams(self) -> None:
+        """An upstream's maintenance has begun or ended."""
+        self._pipeline.routing.maintain(self._maintenance.upstreams)
 
     async def _open_planes(self, stack: contextlib.AsyncExitStack, services: Services) -> tuple[str, str]:
         """The addresses of gateway and control, "" for what is not wanted."""

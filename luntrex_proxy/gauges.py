@@ -36,6 +36,9 @@ class Watched:
         watch("luntrex_database_up", lambda: int(self.keys.answers()))
         watch("luntrex_revocation_lag_seconds", self.keys.lag_s)
         watch("luntrex_upstream_health", lambda: pipeline.routing.health())  # noqa: PLW0108 -- reloads replace it
+        watch("luntrex_upstream_maintenance", lambda: pipeline.routing.maintenance())  # noqa: PLW0108 -- see above
+        watch("luntrex_upstream_probe", lambda: pipeline.routing.probes())  # noqa: PLW0108 -- see above
+        watch("luntrex_upstream_in_flight", lambda: pipeline.routing.in_flight())  # noqa: PLW0108 -- see above
         watch(
             "luntrex_upstream_credentials_refused_total",
             lambda: pipeline.routing.credentials_refused(),  # noqa: PLW0108 -- see above

@@ -73,7 +73,7 @@ def usage(
 
     found = run_verb(context, body)
     if as_json:
-        print_json([_as_object(entry, words) for entry in found])
+        print_json([as_object(entry, words) for entry in found])
     elif as_csv:
         print_csv([_as_line(entry, words) for entry in found])
     elif words is not None:
@@ -101,7 +101,8 @@ def _fields(entry: UsageTotal | UsageRequest | Group, words: list[str] | None) -
     return dataclasses.asdict(entry)
 
 
-def _as_object(entry: UsageTotal | UsageRequest | Group, words: list[str] | None) -> dict[str, Any]:
+def as_object(entry: UsageTotal | UsageRequest | Group, words: list[str] | None = None) -> dict[str, Any]:
+    """As JSON has it: money in micro-dollars and exactly."""
     fields = _fields(entry, words)
     pico = fields.pop("cost_pico")
     # Sums may outgrow the 64 bits orjson takes; JSON itself has no such bound.

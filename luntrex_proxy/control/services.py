@@ -1,17 +1,24 @@
 """What the console's pages and API work with, handed to them once at the start."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from luntrex_proxy.control.passwords import BCRYPT_COST as PASSWORD_BCRYPT_COST
 from luntrex_proxy.control.passwords import Passwords, load_blocklist
+from luntrex_proxy.core.explanation import Explanation, Question
+from luntrex_proxy.core.health import Condition
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.store.apikeys import BCRYPT_COST
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.pepper import Lookup
 from luntrex_proxy.store.sealing import Known, Sealer, open_sealer
 from luntrex_proxy.store.wrappings import Wrappings
+
+
+def unexplained(question: Question) -> Explanation:
+    """Where no gateway is there to ask."""
+    return Explanation(question.caller.account_id, question.caller.key_id, question.model, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +30,10 @@ class Services:
     lookup: Lookup
     state_directory: Path
     key_bcrypt_cost: int = BCRYPT_COST
-    upstream_health: Callable[[], Mapping[str, float]] = dict  # by name: 1 asked as usual, 0 not at all, or between
+    upstreams: Callable[[Collection[str]], Sequence[Condition]] = (
+        list  # those of now, and what of these models is paused
+    )
+    explain: Callable[[Question], Explanation] = unexplained
     password_bcrypt_cost: int = PASSWORD_BCRYPT_COST
     dsn: str = field(default="", repr=False)  # of the pool, for a process of its own
     data_keys: Known = field(default_factory=dict, repr=False)  # those open at the start: who wraps them may be away

@@ -3,7 +3,13 @@
 Others than the member see totals of the member, not its single requests, keys, models or days.
 """
 
-from luntrex_proxy.store.usage import micros
-from luntrex_proxy.store.usagepages import GroupTotal, requests_page, totals_page
+from luntrex_proxy.core.trail import Passage, Recorded, timeline
+from luntrex_proxy.store.usage import UsageRequest, micros
+from luntrex_proxy.store.usagepages import GroupTotal, one_request, requests_page, totals_page
 
-__all__ = ["GroupTotal", "micros", "requests_page", "totals_page"]
+__all__ = ["GroupTotal", "micros", "one_request", "requests_page", "timeline_of", "totals_page"]
+
+
+def timeline_of(request: UsageRequest) -> list[Passage]:
+    """Where its time went, and which upstreams were not asked."""
+    return timeline(Recorded(**{name: getattr(request, name) for name in Recorded.__slots__}))

@@ -120,6 +120,12 @@ def _resolution(recorded: str | None, entry: Entry, asked: str, matched: str, di
     return Resolution(recorded, tuple(candidates), entry.rates, entry.choice) if candidates else None
 
 
+def shares(targets: Sequence[Weighted]) -> list[float]:
+    """How often `choose_order` without costs has each of them first, of 1."""
+    whole = sum(target.weight for target in targets)
+    return [target.weight / whole for target in targets]
+
+
 def choose_order(targets: Sequence[W], random01: float, costs: Sequence[float] | None = None) -> tuple[W, ...]:
     """All targets, drawn by weight without replacement from one number in [0, 1).
 

@@ -128,6 +128,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="settle"):
     duration_us: int
     first_byte_us: int  # from accept to the first answer byte sent, 0 when none was
     overhead_us: int  # our own share of the time until the request went upstream
+    trail: str = ""  # what was unusual on the way: core/trail.py. New fields come last and have a default, as it has
 
     @property
     def tokens(self) -> Tokens:

@@ -39,6 +39,8 @@ class Training(enum.StrEnum):
 
 _KEPT: Final = {kind: rank for rank, kind in enumerate(RetentionKind)}
 _TRAINS: Final = {training: rank for rank, training in enumerate(Training)}
+_KINDS: Final = tuple(RetentionKind)
+_TRAININGS: Final = tuple(Training)
 _WORST: Final = 3
 _APPLICATION_STATE: Final = _KEPT[RetentionKind.APPLICATION_STATE]
 
@@ -59,6 +61,12 @@ class Traits(msgspec.Struct, frozen=True, gc=False):
     def of(cls, region: str | None, kind: RetentionKind, days: int | None, training: Training) -> "Traits":
         """From the words of the configuration."""
         return cls(region, _KEPT[kind], days or 0, _TRAINS[training])
+
+    @property
+    def words(self) -> tuple[str, str, str]:
+        """Region, retention and training in the words of the configuration."""
+        kept = f"{_KINDS[self.kept]}:{self.kept_days}" if self.kept_days else _KINDS[self.kept].value
+        return self.region or "unknown", kept, _TRAININGS[self.trains].value
 
 
 class Policy(msgspec.Struct, frozen=True, gc=False):
@@ -136,6 +144,16 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
         return Policy(
             regions, min(self.kept, other.kept), min(self.kept_days, other.kept_days), min(self.trains, other.trains)
         )
+
+    def words(self) -> str:
+        """In the words of the header; what has no bound is left out, so "" admits anything."""
+        items = [] if self.regions is None else [f"region={','.join(sorted(self.regions)) or 'none at all'}"]
+        if self.kept < _WORST:
+            days = f":{self.kept_days}" if self.kept and self.kept_days < UNLIMITED_DAYS else ""
+            items.append(f"retention={_KINDS[self.kept]}{days}")
+        if self.trains < _WORST:
+            items.append(f"training={_TRAININGS[self.trains]}")
+        return "; ".join(items)
 
 
 _STRANGER: Final = Traits()

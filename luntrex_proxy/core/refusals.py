@@ -107,6 +107,12 @@ _ROWS = (
         "The account has objected to every sub-processor that could serve this model; it can withdraw the objection.",
     ),
     Row("no_upstream", 503, "No upstream can serve this model right now.", retryable=True),
+    Row(
+        "upstream_maintenance",
+        503,
+        "Every upstream of this model is in maintenance; try again once the operator has ended it.",
+        retryable=True,
+    ),
     # The upstream.
     Row("upstream_auth", 502, "The upstream refused the gateway's own credentials. The operator has to fix this."),
     Row("upstream_unreachable", 502, "The upstream could not be reached.", retryable=True),

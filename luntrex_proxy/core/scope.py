@@ -60,6 +60,14 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
             return False
         return any(read in network for network in self.networks)
 
+    def refusal(self, endpoint: str, address: str) -> str:
+        """The code with which a request is refused for its route or the client's address; "": it is not."""
+        if self.is_restricted:
+            return "processing_restricted"
+        if not self.allows_address(address):
+            return "address_not_allowed"
+        return "" if self.allows_endpoint(endpoint) else "endpoint_not_allowed"
+
     def narrow(self, policy: Policy) -> Policy:
         """The policy within this scope's regions."""
         return policy if self.regions is None else policy.narrowed(Policy(regions=self.regions))

@@ -81,13 +81,11 @@ class Door:
 
     def check_scope(self, caller: Caller, scope: Scope, route: Route, address: str) -> None:
         """What can be said of a limited key by the head alone. Raises Refusal."""
-        if scope.is_restricted:
-            raise Refusal("processing_restricted")
-        if not scope.allows_address(address):
-            self._on_refused(network_of(address), "address_not_allowed", caller.key_id)
-            raise Refusal("address_not_allowed")
-        if not scope.allows_endpoint(route.name):
-            raise Refusal("endpoint_not_allowed")
+        code = scope.refusal(route.name, address)
+        if code == "address_not_allowed":
+            self._on_refused(network_of(address), code, caller.key_id)
+        if code:
+            raise Refusal(code)
 
 
 def _read_key(authorization: bytes | None, given: bytes | None) -> tuple[bytes, Refusal | None]:

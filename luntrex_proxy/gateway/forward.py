@@ -16,6 +16,7 @@ from luntrex_proxy.core.retrying import (
     retry_after_s,
     verdict_on,
 )
+from luntrex_proxy.core.trail import asked, asked_last
 from luntrex_proxy.core.wire.jsonbody import read_answer
 from luntrex_proxy.core.wire.refused import read_error_body, read_error_event
 from luntrex_proxy.core.wire.streams import stream_reader
@@ -51,10 +52,15 @@ async def forward(permit: Permit, targets: Sequence[Target], body: bytes, draft:
         draft.upstream = upstream.name
         connection = origin.take()
         if connection is None:
+            begun_us = draft.elapsed_us()
             connection, is_full = await _connect(target, targets, draft.request_id)
             full = full or is_full
             if connection is None:
+                code = "overloaded" if is_full else "upstream_unreachable"
+                draft.note(asked(upstream.name, begun_us, draft.elapsed_us(), code))
                 continue
+            draft.note_wait("connect", begun_us)
+        sent_us = 0 if draft.notes is None else draft.elapsed_us()
         answer = _send(permit, target, connection, body, draft, routing)
         if target.speed is None:
             await answer.decided()
@@ -64,11 +70,16 @@ async def forward(permit: Permit, targets: Sequence[Target], body: bytes, draft:
         if answer.status < 400 and not answer.failure:
             if health.troubled and not answer.done:
                 health.answers(draft.request_id)
+            if draft.notes is not None:
+                draft.note(asked_last(upstream.name, sent_us))
             return answer
         _heed_wish(answer, target, permit)
         if target is targets[-1] or not _was_refused_whole(answer) or not _may_go_on(permit.call, draft, retries):
+            if draft.notes is not None:
+                draft.note(asked_last(upstream.name, sent_us))
             return answer
         refused = target, answer
+        draft.note(asked(upstream.name, sent_us or draft.overhead_us, draft.elapsed_us(), f"http_{_status(answer)}"))
         conclude(draft)
     return _what_was_said(draft, refused, full)
 
@@ -96,8 +107,9 @@ def conclude(draft: Draft) -> None:
     if draft.code == "ok" and not health.streak and not health.troubled:
         health.good += 1
         return
-    status = _status(answer)
+    status, error = _status(answer), draft.code
     if status >= 400:
+        error = f"http_{status}"
         health.credentials_refused += credentials_are_wrong(status)
         verdict = verdict_on(status)
     elif draft.ending in _NOT_THE_UPSTREAMS_DOING:
@@ -106,7 +118,7 @@ def conclude(draft: Draft) -> None:
         verdict = Verdict.ALIVE  # it said so itself, in words we don't know: as likely as not the client's mistake
     else:
         verdict = Verdict.GOOD if draft.code == "ok" else Verdict.BAD
-    health.note(verdict, asyncio.get_running_loop().time(), draft.request_id)
+    health.note(verdict, asyncio.get_running_loop().time(), draft.request_id, error)
 
 
 async def _connect(
@@ -133,7 +145,7 @@ async def _connect(
     finally:
         if verdict is not Verdict.GOOD:
             _note_wait(target, targets, started_s, in_vain=True)
-            health.note(verdict, origin.now, request_id)
+            health.note(verdict, origin.now, request_id, "upstream_unreachable")
     return None, False
 
 

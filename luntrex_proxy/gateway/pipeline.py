@@ -118,7 +118,9 @@ class Pipeline:
         # 2 authenticate: before the body, so that a wrong key never gets its body read.
         caller = known_caller(call, self._keys, now)
         if caller is None:
+            begun_us = draft.elapsed_us()
             caller = await self.door.examine(call.headers, now, self._origin(exchange))
+            draft.note_wait("key", begun_us)
         self._let_in(exchange, draft, caller, call)
         if call.route.method == "GET":
             await self._travel_models(exchange, draft, call, caller)
@@ -137,7 +139,7 @@ class Pipeline:
             if caller.account_id in limited or caller.key_id in limited:
                 take_room(self._limits, permit, draft)
             # 5 route: decided before anything is sent, so that a change of configuration can't split a request.
-            targets = choose(permit, routing)
+            targets = choose(permit, routing, draft)
             # 6 forward: recorded as open, sent, and awaited until there is something to decide on.
             answer = await forward(permit, targets, body, draft, routing)
         finally:
@@ -179,8 +181,9 @@ class Pipeline:
 
     async def _late_body(self, exchange: Exchange, draft: Draft, call: Call, caller: Caller) -> tuple[bytes, Caller]:
         """A body that takes its time, and the caller once it has come: limits and policy are those of then."""
-        generation = self._keys.generation
+        generation, begun_us = self._keys.generation, draft.elapsed_us()
         body = await exchange.rest_of_body()
+        draft.note_wait("body", begun_us)
         if self._keys.generation != generation:
             found = known_caller(call, self._keys, time.time())
             if found is None:
@@ -216,7 +219,7 @@ class Pipeline:
         routing = self.routing
         permit = authorise(caller, call.model_id or ANY_MODEL, call, routing.catalogue, routing.policy)
         take_room(self._limits, permit, draft)
-        answer = await forward(permit, choose(permit, routing), b"", draft, routing)
+        answer = await forward(permit, choose(permit, routing, draft), b"", draft, routing)
         relayed = begin_relay(call.route, draft.request_id, own_headers(draft), answer, exchange)
         if relayed is None:
             await answer.finished()

@@ -6,6 +6,7 @@ from luntrex_proxy.core.buckets import Room
 from luntrex_proxy.core.health import Health
 from luntrex_proxy.core.outcome import ENDING_WORDS, REFUSED, UNUSED, USAGE_WORDS, Opening, Outcome, Tokens
 from luntrex_proxy.core.pricing import Price
+from luntrex_proxy.core.trail import WORTH_TELLING_US, join, waited
 from luntrex_proxy.gateway.answer import Answer
 from luntrex_proxy.gateway.ports import Outside
 from luntrex_proxy.gateway.request_id import new_request_id
@@ -20,8 +21,9 @@ class Draft:
 
     __slots__ = (
         "_arrived_ns", "_outside", "account_id", "answer", "attempts", "code", "ending", "events", "first_byte_us",
-        "health", "key_id", "limit_headers", "model", "overhead_us", "price", "recorded", "request_bytes", "request_id",
-        "response_bytes", "room", "route", "started_us", "status", "streamed", "tokens", "upstream", "usage_source",
+        "health", "key_id", "limit_headers", "model", "notes", "overhead_us", "price", "recorded", "request_bytes",
+        "request_id", "response_bytes", "room", "route", "started_us", "status", "streamed", "tokens", "upstream",
+        "usage_source",
     )  # fmt: skip
 
     def __init__(self, now: float, arrived_ns: int, outside: Outside) -> None:
@@ -33,6 +35,7 @@ class Draft:
         self.answer: Answer | None = None  # where the meter reads and the pipeline closes
         self.room: Room | None = None  # what was taken of limits
         self.limit_headers = b""  # what is left of them
+        self.notes: list[str] | None = None  # what was unusual on the way: entries of core/trail.py
         self.price = NO_PRICE
         self.tokens = NO_TOKENS
         self.request_id = new_request_id(now)
@@ -56,6 +59,18 @@ class Draft:
 
     def __repr__(self) -> str:
         return "Draft()"
+
+    def note(self, entry: str) -> None:
+        """Remember something unusual, in the words of core/trail.py."""
+        if self.notes is None:
+            self.notes = []
+        self.notes.append(entry)
+
+    def note_wait(self, station: str, start_us: int) -> None:
+        """Remember that a station waited from `start_us` (microseconds since the head arrived) until now."""
+        end_us = self.elapsed_us()
+        if end_us - start_us >= WORTH_TELLING_US:
+            self.note(waited(station, start_us, end_us))
 
     def open(self) -> None:
         """Put the request on record before an upstream sees it. Raises LedgerFullError."""
@@ -115,6 +130,7 @@ class Draft:
             duration_us,
             self.first_byte_us,
             self.overhead_us,
+            "" if self.notes is None else join(self.notes),
         )
         outside = self._outside
         for sink in outside.sinks:

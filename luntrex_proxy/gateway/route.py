@@ -3,15 +3,17 @@
 import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
 
 from luntrex_proxy.core.call import CHAT, Route
 from luntrex_proxy.core.catalogue import Candidate, Catalogue, Choice, Resolution, choose_order
-from luntrex_proxy.core.health import Health, HealthRules, Speed, Standing
+from luntrex_proxy.core.health import STANDING_WORDS, Condition, Health, HealthRules, Speed, Standing
 from luntrex_proxy.core.policy import NO_TRAINING, Policy, Traits, name_exclusion
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.registry import Closed
 from luntrex_proxy.core.retrying import Retries
+from luntrex_proxy.core.trail import left_out
 from luntrex_proxy.core.wire.endusers import EndUserIds
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.splice import Changes, rewrite
@@ -21,9 +23,15 @@ from luntrex_proxy.gateway.authorise import Permit
 from luntrex_proxy.gateway.http.exchange import LENGTH_LINES, SMALL_BYTES
 from luntrex_proxy.gateway.http.origin import Origin
 from luntrex_proxy.gateway.ports import Prices
+from luntrex_proxy.gateway.probe import Probe
+from luntrex_proxy.gateway.record import Draft
 
 _JSON = b"Content-Type: application/json\r\n"
 _UNMEASURED_S = 0.001  # what is expected of targets while none of a model's was measured
+_MAINTENANCE_RETRY_S = 30
+_NOBODYS: Final[frozenset[str]] = frozenset()
+# What leaves targets out, in its order: each is asked only of those that the one before let through.
+_UNLISTED, _OBJECTED, _UNPRICED, _POLICY, _AVOIDED, _WILLING = range(6)
 
 _MODEL_PATH = re.compile(rb"[A-Za-z0-9._:@-]+(?:/[A-Za-z0-9._:@-]+)*")
 
@@ -33,7 +41,7 @@ class Upstream:
 
     __slots__ = (
         "_begins", "_fixed_headers", "base_path", "end_users", "health", "health_rules", "inject_usage", "name",
-        "origin", "reached_by", "speeds", "store_false", "traits",
+        "origin", "probe", "reached_by", "speeds", "store_false", "traits",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 -- one value per part, all by name
@@ -51,6 +59,7 @@ class Upstream:
         traits: Traits,
         store_false: bool,
         end_users: EndUserIds | None,
+        probe: Probe | None = None,
     ) -> None:
         self.name = name
         self.origin = origin
@@ -63,6 +72,7 @@ class Upstream:
         self.traits = traits
         self.store_false = store_false
         self.end_users = end_users  # None: it sees them as the client sent them
+        self.probe = probe
         self._fixed_headers = fixed_headers  # Host, credentials and constants, as complete lines
         self._begins: dict[Route, bytes] = {}  # of requests, up to what is the call's own
 
@@ -168,6 +178,33 @@ class Routing:
         """From now on this configuration is in force: change what it shares with the one before."""
         for upstream in self.upstreams.values():
             upstream.health.rules = upstream.health_rules
+            if upstream.probe is None:
+                upstream.health.forget_probes()
+
+    def maintain(self, names: Collection[str]) -> None:
+        """Let nothing new go to these upstreams, and to all others again."""
+        for name, upstream in self.upstreams.items():
+            if upstream.health.maintenance is not (name in names):
+                upstream.health.maintenance = name in names
+
+    def conditions(self, models: Collection[str] = ()) -> list[Condition]:
+        """How all upstreams are, and for which of these models, by their names there, they are paused."""
+        return [
+            upstream.health.condition(name, upstream.origin.busy, upstream.origin.now, models)
+            for name, upstream in self.upstreams.items()
+        ]
+
+    def probes(self) -> dict[str, float]:
+        """For the metric: 0 for an upstream whose probe fails, 1 for others that are probed."""
+        return {name: float(not each.health.failing) for name, each in self.upstreams.items() if each.probe is not None}
+
+    def maintenance(self) -> dict[str, float]:
+        """For the metric: 1 for an upstream in maintenance."""
+        return {name: float(upstream.health.maintenance) for name, upstream in self.upstreams.items()}
+
+    def in_flight(self) -> dict[str, float]:
+        """For the metric: requests under way at each upstream."""
+        return {name: float(upstream.origin.busy) for name, upstream in self.upstreams.items()}
 
     def health(self) -> dict[str, float]:
         """For the metric: 1 for an upstream that is asked as usual, 0 for one that is not, 0.5 between."""
@@ -185,32 +222,110 @@ class Routing:
                 upstream.origin.close()
 
 
-def choose(permit: Permit, routing: Routing) -> Sequence[Target]:
+def choose(permit: Permit, routing: Routing, draft: Draft) -> Sequence[Target]:
     """Targets in the order in which they are asked. Raises Refusal when there is none."""
     targets = routing.targets(permit.resolution)
     if not targets:
         raise Refusal("no_upstream")
-    # Before anything else is asked of them: no weight, health or fallback brings back what is left out here.
-    closed = routing.closed
-    if closed.everyone or closed.objections:
-        targets = _open(targets, closed, permit.caller.account_id)
-    if routing.only_priced and is_billed(permit.call.route):
-        targets = _priced(targets, permit, routing.prices)
-    policy = permit.policy
-    if len(targets) == 1:  # as nearly all models have
-        upstream = targets[0].upstream
-        if policy.admits(upstream.traits) and not upstream.health.troubled:
-            return targets
+    policy, closed = permit.policy, routing.closed
+    everyones, own = closed.everyone, closed.objections.get(permit.caller.account_id, _NOBODYS)
+    only_priced = routing.only_priced and is_billed(permit.call.route)
     for target in targets:
-        if not policy.admits(target.upstream.traits):
-            targets = _admitted(targets, policy)
-            break
-    if len(targets) > 1:
-        targets = _ordered(targets, permit.resolution.choice)
-    for target in targets:
-        if target.upstream.health.troubled:
-            return _willing(targets, permit)
-    return targets
+        upstream = target.upstream
+        if (
+            upstream.health.troubled
+            or not policy.admits(upstream.traits)
+            or upstream.name in everyones
+            or upstream.name in own
+            or (only_priced and not _is_priced(target, permit, routing))
+        ):
+            return _choose_among(judge(targets, permit, routing), permit, draft)
+    return targets if len(targets) == 1 else _ordered(targets, permit.resolution.choice)
+
+
+class Judged(NamedTuple):
+    """A target, and why it is not asked or only after the others; "": it is as good as any."""
+
+    target: Target
+    reason: str  # a key of core/trail.py SENTENCES
+    stage: int  # of those that leave targets out, in their order; _WILLING: it may be asked
+    standing: Standing
+
+    @property
+    def is_willing(self) -> bool:
+        """Whether it may be asked, be it after the others."""
+        return self.stage == _WILLING
+
+
+def judge(targets: Sequence[Target], permit: Permit, routing: Routing) -> list[Judged]:
+    """What speaks against each target: what may not have the request is no matter of weight, health or fallback.
+
+    At most half of those that may have it count as ejected: when most of them err, the errors are not an outlier's.
+    """
+    own = routing.closed.objections.get(permit.caller.account_id, _NOBODYS)
+    judged = [_judge_one(target, permit, routing, own) for target in targets]
+    ejected = sum(each.standing is Standing.EJECTED for each in judged)
+    if ejected * 2 > sum(each.stage > _POLICY for each in judged):
+        judged = [
+            each._replace(reason="", standing=Standing.READY) if each.standing is Standing.EJECTED else each
+            for each in judged
+        ]
+    return judged
+
+
+def _judge_one(target: Target, permit: Permit, routing: Routing, own: frozenset[str]) -> Judged:
+    upstream = target.upstream
+    if upstream.name in routing.closed.everyone:
+        return Judged(target, "subprocessor_unlisted", _UNLISTED, Standing.READY)
+    if upstream.name in own:
+        return Judged(target, "subprocessor_objected", _OBJECTED, Standing.READY)
+    if routing.only_priced and is_billed(permit.call.route) and not _is_priced(target, permit, routing):
+        return Judged(target, "price_unknown", _UNPRICED, Standing.READY)
+    excluded = permit.policy.excluded_by(upstream.traits)
+    if excluded:
+        return Judged(target, excluded[0], _POLICY, Standing.READY)
+    standing = upstream.health.standing(upstream.origin.now, target.model_there(permit))
+    stage = _AVOIDED if standing >= Standing.OPEN else _WILLING
+    return Judged(target, "" if standing is Standing.READY else STANDING_WORDS[standing], stage, standing)
+
+
+def _is_priced(target: Target, permit: Permit, routing: Routing) -> bool:
+    return routing.prices.price(permit.resolution, target.candidate, permit.model).rates is not None
+
+
+def refusal_of(judged: Sequence[Judged], policy: Policy) -> Refusal:
+    """What is said when nobody may be asked: the last thing that left anybody out."""
+    stage = max(each.stage for each in judged)
+    last = [each for each in judged if each.stage == stage]
+    if stage == _UNLISTED:
+        return Refusal("subprocessor_unlisted")
+    if stage == _OBJECTED:
+        return Refusal("subprocessor_objected")
+    if stage == _UNPRICED:
+        return Refusal("price_unknown", "model")
+    if stage == _POLICY:
+        return Refusal("policy_excludes", name_exclusion(policy, [each.target.upstream.traits for each in last]))
+    if all(each.standing is Standing.MAINTENANCE for each in last):
+        return Refusal("upstream_maintenance", retry_after_s=_MAINTENANCE_RETRY_S)
+    waits_s = [
+        each.target.upstream.health.wait_s(each.target.upstream.origin.now)
+        for each in last
+        if each.standing is Standing.OPEN
+    ]
+    return Refusal("no_upstream", retry_after_s=max(1, math.ceil(min(waits_s))))
+
+
+def _choose_among(judged: Sequence[Judged], permit: Permit, draft: Draft) -> Sequence[Target]:
+    for each in judged:
+        if each.reason:
+            draft.note(left_out(each.target.upstream.name, each.reason))
+    standings = {each.target: each.standing for each in judged if each.stage == _WILLING}
+    if not standings:
+        raise refusal_of(judged, permit.policy)
+    willing = tuple(standings)
+    if len(willing) > 1:
+        willing = _ordered(willing, permit.resolution.choice)
+    return sorted(willing, key=standings.__getitem__)
 
 
 def expected_s(targets: Sequence[Target]) -> list[float]:
@@ -223,37 +338,6 @@ def expected_s(targets: Sequence[Target]) -> list[float]:
     return [wait_s or unmeasured_s for wait_s in expected]
 
 
-def _open(targets: tuple[Target, ...], closed: Closed, account_id: int) -> tuple[Target, ...]:
-    vetted = tuple(target for target in targets if target.upstream.name not in closed.everyone)
-    if not vetted:
-        raise Refusal("subprocessor_unlisted")
-    refused = closed.objections.get(account_id)
-    if refused is None:
-        return vetted
-    wanted = tuple(target for target in vetted if target.upstream.name not in refused)
-    if not wanted:
-        raise Refusal("subprocessor_objected")
-    return wanted
-
-
-def _priced(targets: tuple[Target, ...], permit: Permit, prices: Prices) -> tuple[Target, ...]:
-    priced = tuple(
-        target
-        for target in targets
-        if prices.price(permit.resolution, target.candidate, permit.model).rates is not None
-    )
-    if not priced:
-        raise Refusal("price_unknown", "model")
-    return priced
-
-
-def _admitted(targets: tuple[Target, ...], policy: Policy) -> tuple[Target, ...]:
-    admitted = tuple(target for target in targets if policy.admits(target.upstream.traits))
-    if not admitted:
-        raise Refusal("policy_excludes", name_exclusion(policy, [target.upstream.traits for target in targets]))
-    return admitted
-
-
 def _ordered(targets: tuple[Target, ...], choice: Choice) -> tuple[Target, ...]:
     costs = None
     if choice is Choice.LEAST_BUSY:
@@ -262,25 +346,3 @@ def _ordered(targets: tuple[Target, ...], choice: Choice) -> tuple[Target, ...]:
         waits_s = expected_s(targets)
         costs = [wait_s * (target.upstream.origin.busy + 1) for wait_s, target in zip(waits_s, targets, strict=True)]
     return choose_order(targets, random.random(), costs)  # noqa: S311 -- spreads load, guards nothing
-
-
-def _willing(targets: tuple[Target, ...], permit: Permit) -> Sequence[Target]:
-    """Those that may be asked, the best first, in their order otherwise.
-
-    At most half of a model's targets count as ejected: when most of them err, the errors are not an outlier's.
-    """
-    standings = {
-        target: target.upstream.health.standing(target.upstream.origin.now, target.model_there(permit))
-        for target in targets
-    }
-    ejected = sum(standing is Standing.EJECTED for standing in standings.values())
-    if ejected * 2 > len(targets):
-        standings = {
-            target: Standing.READY if standing is Standing.EJECTED else standing
-            for target, standing in standings.items()
-        }
-    willing = [target for target in targets if standings[target] is not Standing.OPEN]
-    if not willing:
-        wait_s = min(target.upstream.health.wait_s(target.upstream.origin.now) for target in targets)
-        raise Refusal("no_upstream", retry_after_s=max(1, math.ceil(wait_s)))
-    return sorted(willing, key=standings.__getitem__)

@@ -10,20 +10,24 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from luntrex_proxy import __version__
-from luntrex_proxy.core.call import Dialect
+from luntrex_proxy.core.call import MODELS_OPENAI, Dialect
 from luntrex_proxy.core.health import Health, HealthRules, Speed
 from luntrex_proxy.core.retrying import Retries
 from luntrex_proxy.core.wire.endusers import EndUserIds, EndUsers
 from luntrex_proxy.gateway.http.dial import Dialer, Proxy
 from luntrex_proxy.gateway.http.origin import Origin
 from luntrex_proxy.gateway.http.ticker import Ticker
+from luntrex_proxy.gateway.probe import Probe
 from luntrex_proxy.gateway.route import Routing, Upstream
 from luntrex_proxy.settings import upstreams as configured
 from luntrex_proxy.settings.catalogue import build_catalogue
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.settings.prices import PriceBook
+from luntrex_proxy.settings.probes import UpstreamProbe
 from luntrex_proxy.settings.secrets import Secret
 from luntrex_proxy.settings.urls import parse_proxy_url
+
+_ANTHROPIC_VERSION = "2023-06-01"  # the one there is; without it a list of models is refused
 
 
 class UnusableUpstreamError(Exception):
@@ -54,6 +58,32 @@ def build_routing(
         settings.policy.bound(),
         Retries(wanted.tries, wanted.budget_percent, wanted.budget_floor),
         only_priced=settings.prices.unknown == "refuse",
+    )
+
+
+def sketch_routing(settings: Settings, ticker: Ticker, loop: asyncio.AbstractEventLoop) -> Routing:
+    """The same, to look at: it needs no secret and no file, and nothing can be sent by it."""
+    upstreams = {u.name: _sketch_upstream(u, ticker, loop) for u in settings.upstreams}
+    catalogue = build_catalogue(settings.models, settings.upstreams)
+    return Routing(catalogue, PriceBook(settings.upstreams), upstreams, settings.policy.bound())
+
+
+def _sketch_upstream(upstream: configured.Upstream, ticker: Ticker, loop: asyncio.AbstractEventLoop) -> Upstream:
+    rules = _health_rules(upstream)
+    dialer = Dialer(host="nowhere.invalid", port=0, tls=None, loop=loop)
+    return Upstream(
+        name=upstream.name,
+        origin=Origin(dialer, ticker),
+        reached_by=(),
+        health=Health(rules),
+        health_rules=rules,
+        speeds={},
+        base_path=b"",
+        fixed_headers=b"",
+        inject_usage=upstream.inject_usage,
+        traits=upstream.traits,
+        store_false=upstream.store_false,
+        end_users=None,
     )
 
 
@@ -88,6 +118,29 @@ def build_upstream(
         traits=upstream.traits,
         store_false=upstream.store_false,
         end_users=_end_users(upstream, pseudonym_key),
+        probe=None if upstream.probe is None else _probe(upstream, upstream.probe, tls, sealed),
+    )
+
+
+def _probe(
+    upstream: configured.Upstream, wanted: UpstreamProbe, tls: ssl.SSLContext | None, sealed: Mapping[str, str]
+) -> Probe:
+    endpoint = upstream.endpoint
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    path = f"{endpoint.path}{MODELS_OPENAI.upstream_path.decode()}" if wanted.path is None else wanted.path
+    lines = _fixed_headers(upstream, sealed).decode().splitlines()
+    headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines) if name != "Host"]
+    if upstream.dialect is Dialect.ANTHROPIC:
+        headers.append(("anthropic-version", _ANTHROPIC_VERSION))
+    return Probe(
+        url=f"{'https' if endpoint.tls else 'http'}://{host}:{endpoint.port}{path}",
+        headers=tuple(headers),
+        tls=tls,
+        proxy=None if upstream.proxy is None else upstream.proxy.reveal(),
+        every_s=wanted.every_s,
+        timeout_s=wanted.timeout_s,
+        fails=wanted.fails,
+        passes=wanted.passes,
     )
 
 

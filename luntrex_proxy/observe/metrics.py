@@ -79,6 +79,9 @@ _WATCHABLE = {
     "luntrex_upstream_health": _Watchable(
         "gauge", "upstream", "1 when the upstream is asked as usual, 0 when not, 0.5 between."
     ),
+    "luntrex_upstream_maintenance": _Watchable("gauge", "upstream", "1 while the operator lets nothing new go there."),
+    "luntrex_upstream_probe": _Watchable("gauge", "upstream", "0 while the probe of the upstream fails, else 1."),
+    "luntrex_upstream_in_flight": _Watchable("gauge", "upstream", "Requests under way at the upstream now."),
     "luntrex_upstream_credentials_refused_total": _Watchable(
         "counter", "upstream", "Answers in which an upstream refused the key we have for it. Alert on any."
     ),

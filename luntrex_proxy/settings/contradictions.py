@@ -27,6 +27,7 @@ def contradictions(data: Mapping[str, object]) -> Found:
     yield from _repeated_names(data, "models")
     yield from _lost_targets(data)
     yield from _unused_certificates(data)
+    yield from _unreachable_probes(data)
     yield from _bounds(data)
     yield from _open_console(data)
     yield from _unsendable_mail(data)
@@ -110,6 +111,14 @@ def _unused_certificates(data: Mapping[str, object]) -> Found:
                 yield (*loc, "client_certificate_file"), "needs an https:// base_url: without TLS nobody is shown it"
         elif upstream.get("client_key_file") is not None:
             yield (*loc, "client_key_file"), "needs client_certificate_file as well"
+
+
+def _unreachable_probes(data: Mapping[str, object]) -> Found:
+    for index, item in enumerate(_list(data.get("upstreams"))):
+        upstream = _mapping(item)
+        plain = str(upstream.get("base_url")).startswith("http:")
+        if upstream.get("probe") is not None and upstream.get("proxy") is not None and plain:
+            yield ("upstreams", index, "probe"), "goes through a proxy to an https:// base_url only"
 
 
 def _bounds(data: Mapping[str, object]) -> Found:

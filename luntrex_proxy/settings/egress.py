@@ -1,7 +1,7 @@
 """Everywhere this program can connect to with a configuration: why, and what leaves the machine for there."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from luntrex_proxy.settings.upstreams import Upstream
 
 _PROMPTS = "what clients send for it (prompts, parameters), its key; never a client's address, cookies or key of ours"
+_PROBE = "a GET of {path} about every {every_s:g} s, with its key; nothing of a request"
 _RECORDS = "records of requests (ids, counts, times, codes), account and key names, hashes of keys; never what was said"
 _DATA_KEYS = "keys that encrypt secrets in the database, to be wrapped and unwrapped; never a secret itself"
 _ALERTS = "ids of keys, networks of clients (no address) and counts of refused attempts"
@@ -70,6 +71,9 @@ def _of_upstream(upstream: "Upstream") -> Iterator[Destination]:
         what = f"proxy on the way to upstream {upstream.name}"
         yield Destination(f"{host}:{port}", False, what, sees, upstream.name)
     yield direct
+    if upstream.probe is not None:
+        leaves = _PROBE.format(path=upstream.probe.path or "the list of models", every_s=upstream.probe.every_s)
+        yield replace(direct, purpose=f"probe of upstream {upstream.name}", leaves=leaves)
 
 
 def _direct(upstream: "Upstream") -> Destination:

@@ -23,6 +23,7 @@ from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.policy import REGION, RetentionKind, Training, Traits
 from luntrex_proxy.core.wire.endusers import EndUsers
 from luntrex_proxy.settings.attributes import fill_in
+from luntrex_proxy.settings.probes import UpstreamProbe
 from luntrex_proxy.settings.secrets import Secret, Surroundings
 from luntrex_proxy.settings.section import Count, Flag, Seconds, Section, fault
 from luntrex_proxy.settings.urls import Endpoint, HttpUrl, parse_base_url, parse_proxy_url
@@ -226,6 +227,7 @@ class Upstream(Section):
     )
     timeouts: UpstreamTimeouts = Field(UpstreamTimeouts(), description="How long to wait for it.")
     health: UpstreamHealth = Field(UpstreamHealth(), description="When it is avoided.")
+    probe: UpstreamProbe | None = Field(None, description="How it is probed. null: only requests show how it is.")
     max_connections: Count = Field(2_000, description="Connections to it at the same time, busy and idle.")
 
     @model_validator(mode="before")

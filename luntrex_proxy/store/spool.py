@@ -27,7 +27,7 @@ from luntrex_proxy.store.state import open_private
 
 _MIB = 1024 * 1024
 # Kept free for each opening: its settle, and one more copy of itself when segments change.
-_RESERVE_BYTES = 1024
+_RESERVE_BYTES = 1536
 _COMMIT_WINDOW_S = 0.02
 _REFUSED_S = 5.0
 

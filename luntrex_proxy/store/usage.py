@@ -3,8 +3,10 @@
 Money is integer pico-dollars; micro-dollars, rounded half to even, are for display only.
 """
 
+import contextlib
+import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from luntrex_proxy.store.database import Pool, store_errors
@@ -72,6 +74,7 @@ class UsageRequest(Spent):
     duration_us: int
     first_byte_us: int
     overhead_us: int
+    trail: str
     labels: dict[str, str]  # that its key carried on that day
 
 
@@ -108,7 +111,7 @@ REQUEST_COLUMNS = """
     request_id::text AS request_id, started_at, key_id, route, usage.status, code, ending, model, upstream, streamed,
     usage_source, input_tokens, cached_input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, input_audio_tokens,
     output_tokens, reasoning_tokens, output_audio_tokens, cost_pico, price_version, request_bytes, response_bytes,
-    events, attempts, duration_us, first_byte_us, overhead_us, (
+    events, attempts, duration_us, first_byte_us, overhead_us, trail, (
         SELECT coalesce(jsonb_object_agg(l.name, l.value), '{}') FROM key_label l
         WHERE l.key_id = usage.key_id AND (started_at AT TIME ZONE 'UTC')::date >= l.since
             AND (l.until IS NULL OR (started_at AT TIME ZONE 'UTC')::date < l.until)
@@ -138,6 +141,38 @@ async def totals(pool: Pool, since: datetime, until: datetime, account: str | No
         account_id = await account_id_of(pool, account)
         rows = await pool.fetch(_TOTALS, since, until, account_id)
     return [UsageTotal(**{**row, "cost_pico": int(row["cost_pico"])}) for row in rows]
+
+
+_REQUEST = f"""
+SELECT {REQUEST_COLUMNS}, account.name AS account, api_key.name AS key_name
+FROM usage LEFT JOIN account USING (account_id) LEFT JOIN api_key USING (key_id)
+WHERE usage.request_id = $1 AND started_at >= $2 AND started_at <= $3
+"""
+_EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
+_V7 = 7
+
+
+def moment_of(request_id: uuid.UUID) -> tuple[datetime, datetime]:
+    """From when to when a request of this id came: ids of ours tell the millisecond, others nothing."""
+    if request_id.version != _V7:
+        return _EVER
+    came = _EVER[0] + timedelta(milliseconds=request_id.int >> 80)
+    return came - timedelta(milliseconds=2), came + timedelta(milliseconds=2)
+
+
+async def request(pool: Pool, request_id: str) -> UsageRequest:
+    """One request. RefusedError: there is none of this id on record."""
+    with store_errors("read the usage"):
+        row = None
+        with contextlib.suppress(ValueError):
+            found = uuid.UUID(request_id)
+            row = await pool.fetchrow(_REQUEST, found, *moment_of(found))
+    if row is None:
+        raise RefusedError(
+            "There is no such request on record; give the value of its answer's x-request-id, some seconds after it "
+            "ended. Requests without a known key have no record."
+        )
+    return UsageRequest(**dict(row))
 
 
 async def requests(

@@ -17,6 +17,7 @@ COLUMNS = Outcome.__struct_fields__
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TURN_RECORDS = 1_000  # encoded at a time; then the loop may do other things
 _BEGIN, _END = b'["settle",', b"]"
+_TRAIL_END, _NO_TRAIL = b'"]', b',""]'  # the trail is the one text that can come last; nearly all records have none
 _FIRST_DAY = date(2025, 1, 1)  # no request came before it
 _FIRST = f"timestamptz '{_FIRST_DAY} 00:00Z'"
 
@@ -101,7 +102,7 @@ def lines_of(records: Sequence[bytes]) -> bytes:
 
     Raises ValueError when one is no outcome or holds a control character.
     """
-    lines = b"\n".join(records)
+    lines = b"\n".join([_with_trail(record) for record in records])
     between = _END + b"\n" + _BEGIN
     if not lines.startswith(_BEGIN) or not lines.endswith(_END):
         raise ValueError("not a usage record")
@@ -110,6 +111,13 @@ def lines_of(records: Sequence[bytes]) -> bytes:
     if b"\\" in lines and b"\\" in lines.replace(b"\\\\", b"").replace(b'\\"', b""):
         raise ValueError("a control character in a record")  # CSV knows no other escape than of these two
     return lines[len(_BEGIN) : -len(_END)].replace(between, b"\n")
+
+
+def _with_trail(record: bytes) -> bytes:
+    """The record with all columns; one that ends otherwise than a record does stays, to be refused."""
+    if record.endswith(_TRAIL_END) or not record.endswith(_END):
+        return record
+    return record[: -len(_END)] + _NO_TRAIL
 
 
 async def insert_rows(

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Final
 
 from luntrex_proxy.store.database import Pool, store_errors
-from luntrex_proxy.store.usage import REQUEST_COLUMNS, SUMMED, UsageRequest, request_of
+from luntrex_proxy.store.usage import REQUEST_COLUMNS, SUMMED, UsageRequest, moment_of, request_of
 
 # Grouped by neither key nor label, which may be one member's alone, sums say nothing of one member. An empty word: not
 # grouped by that.
@@ -45,6 +45,14 @@ WHERE usage.account_id = $1 AND started_at >= $2 AND started_at < $3
     AND (k.person_id IS NULL OR k.person_id = $4::uuid) AND ($5::text IS NULL OR key_id = $5)
     AND ($6::timestamptz IS NULL OR (started_at, usage.request_id) < ($6, $7::uuid))
 ORDER BY started_at DESC, usage.request_id DESC LIMIT $8
+"""
+
+
+_REQUEST: Final = f"""
+SELECT {REQUEST_COLUMNS}, NULL AS account, k.name AS key_name
+FROM usage LEFT JOIN api_key k USING (key_id)
+WHERE usage.account_id = $1 AND started_at >= $3 AND started_at <= $4 AND usage.request_id = $2
+    AND (k.person_id IS NULL OR k.person_id = $5::uuid)
 """
 
 
@@ -125,3 +133,11 @@ async def requests_page(
             _REQUESTS, account_id, *times, uuid.UUID(viewer), key_id, *(after or (None, None)), limit
         )
     return [request_of(row) for row in rows]
+
+
+async def one_request(pool: Pool, account_id: int, viewer: str, request_id: str) -> UsageRequest | None:
+    """One request of the account, if who looks may see it."""
+    found = uuid.UUID(request_id)
+    with store_errors("read the usage"):
+        row = await pool.fetchrow(_REQUEST, account_id, found, *moment_of(found), uuid.UUID(viewer))
+    return None if row is None else request_of(row)

@@ -20,6 +20,7 @@ from luntrex_proxy.console.application import add_console
 from luntrex_proxy.control import sessions
 from luntrex_proxy.control.quiet import QuietRunner
 from luntrex_proxy.control.services import Services
+from luntrex_proxy.core.health import Condition
 from luntrex_proxy.core.roles import Permission, Role
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.store import accounts, tokens
@@ -118,7 +119,8 @@ class Api:
 async def running_api(database: Pool, directory: Path, **sections: Any) -> AsyncIterator[Api]:
     """The API on a loopback port, with these sections of the configuration."""
     settings = Settings.model_validate({"privacy": {"contact": "privacy@example.test"}} | sections)
-    services = Services(settings, database, LOOKUP, directory, key_bcrypt_cost=4)
+    up = Condition("up", "ready", 1.0, 0, maintenance=False)
+    services = Services(settings, database, LOOKUP, directory, key_bcrypt_cost=4, upstreams=lambda _: [up])
     app = web.Application()
     add_console(app, services)
     runner = QuietRunner(app, shutdown_timeout_s=1)

@@ -130,6 +130,11 @@ async def nothing(_world: World, _account: int, _caller: Caller) -> dict[str, st
     return {}
 
 
+async def an_upstream(_world: World, _account: int, _caller: Caller) -> dict[str, str]:
+    """The one that the services have."""
+    return {"upstream": "up"}
+
+
 async def a_key(world: World, account: int, _caller: Caller) -> dict[str, str]:
     """A key of the account's own."""
     name = await world.api.pool.fetchval("SELECT name FROM account WHERE account_id = $1", account)
@@ -220,6 +225,17 @@ async def a_used_request(world: World, account: int, caller: Caller) -> dict[str
     async with pool.acquire() as connection, connection.transaction():
         await insert_rows(connection, [encode_record(used)])
     return {"request_id": used.request_id}
+
+
+async def an_accounts_request(world: World, account: int, caller: Caller) -> dict[str, str]:
+    """A request by a key that is no member's."""
+    place = await a_used_request(world, account, caller)
+    theirs = "(SELECT key_id FROM usage WHERE request_id = $1)"
+    await world.api.pool.execute(
+        f"UPDATE api_key SET person_id = NULL WHERE key_id = {theirs}",
+        uuid.UUID(place["request_id"]),
+    )
+    return place
 
 
 async def a_session(world: World, _account: int, caller: Caller) -> dict[str, str]:
@@ -400,6 +416,7 @@ ROWS = {
     "upstreams.list": Row(Who.OPERATOR),
     "usage.totals": Row(_roles(O, A, D, B, V)),
     "usage.requests": Row(_roles(O, A, D, B, V)),
+    "usage.request": Row(_roles(O, A, D, B, V), place=an_accounts_request),
     "debug_captures.start": Row(
         _roles(O, A),
         operator=False,
@@ -429,6 +446,9 @@ ROWS = {
     "labels.declare": Row(_roles(O, A), place=a_label, body=dict),
     "labels.remove": Row(_roles(O, A), place=a_label),
     "limits.list": Row(_roles(O, A, V)),
+    "routes.explain": Row(Who.OPERATOR, body=lambda: {"model": "m"}),
+    "upstreams.begin_maintenance": Row(Who.OPERATOR, place=an_upstream, body=dict),
+    "upstreams.end_maintenance": Row(Who.OPERATOR, place=an_upstream),
     "limits.set_of_account": Row(Who.OPERATOR, body=lambda: {"requests_per_minute": 5}),
     "limits.set_of_key": Row(_roles(O, A), place=a_key, body=lambda: {"requests_per_minute": 5}),
     "keys.revoke": Row(_roles(O, A), hidden_from=_roles(D), place=a_key),

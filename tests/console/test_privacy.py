@@ -5,6 +5,7 @@ from dataclasses import replace
 from luntrex_proxy.console.api.operations import Call, PageQuery
 from luntrex_proxy.console.api.upstreams import OPERATIONS
 from luntrex_proxy.control.access import Person
+from luntrex_proxy.core.health import Condition
 from luntrex_proxy.store.inventory import inventory
 from tests.console.conftest import Api
 
@@ -22,7 +23,8 @@ async def test_everybody_can_read_the_inventory(api: Api) -> None:
 
 async def test_upstreams_are_said_as_they_are(api: Api) -> None:
     """In the words of the document, not as numbers."""
-    services = replace(api.services, upstream_health=lambda: {"b": 0.0, "a": 1.0, "c": 0.5})
+    conditions = [Condition(name, "?", value, 2, maintenance=False) for name, value in (("b", 0), ("a", 1), ("c", 0.5))]
+    services = replace(api.services, upstreams=lambda _: conditions)
     listed = await OPERATIONS[0].handler(Call(services, Person("x"), {}, None, PageQuery(limit=2)))
     assert [(each.name, each.health) for each in listed.items] == [("a", "good"), ("b", "avoided")]
     assert listed.end == ("b",)

@@ -1,10 +1,11 @@
 """Shared by the tests of the control plane: a live state to steer, and a running plane."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 import pytest
 
 from luntrex_proxy.control.application import ControlPlane, start_control
+from luntrex_proxy.core.health import Condition, Health, HealthRules
 from luntrex_proxy.observe.metrics import Metrics
 from tests.postgres import database, database_dsn, postgres_dsn
 
@@ -17,6 +18,11 @@ class SteeredState:
     def __init__(self) -> None:
         self.ready = True
         self.named: dict[str, bool] = {"keys": True, "database": True}
+
+    def upstreams(self, models: Collection[str]) -> Sequence[Condition]:
+        health = Health(HealthRules())
+        health.pause("m", 9, 0)
+        return [health.condition("a", 3, 1, models)]
 
     def checks(self) -> Mapping[str, bool]:
         return self.named

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luntrex_proxy.core.health import Health, HealthRules, Speed, Standing, Verdict
+from luntrex_proxy.core.health import Condition, Health, HealthRules, Speed, Standing, Verdict
 
 GOOD, ALIVE, BAD, NOTHING = Verdict.GOOD, Verdict.ALIVE, Verdict.BAD, Verdict.NOTHING
 RULES = HealthRules(failures=3, open_s=10, error_percent=50, error_requests=10, window_s=30, pause_cap_s=60)
@@ -34,6 +34,68 @@ def test_refusals_of_clients_never_open_it() -> None:
     assert not after(*[ALIVE] * 1000).troubled
     assert not after(*[NOTHING] * 1000).troubled
     assert after(BAD, ALIVE, BAD, ALIVE, BAD).standing(100) is Standing.OPEN
+
+
+def test_maintenance_lets_nothing_new_in_whatever_its_condition() -> None:
+    """Its breaker goes its own way meanwhile, and counts again afterwards."""
+    health = after(GOOD)
+    assert health.admit(100, "runs")
+    health.maintenance = True
+    assert health.standing(100) is Standing.MAINTENANCE
+    assert not health.admit(100, "new")
+    assert health.value(100) == 0
+    health.note(BAD, 101, "runs", "http_500")
+    health.maintenance = False
+    assert health.standing(101) is Standing.READY
+    assert health.condition("a", 3, 111) == Condition("a", "ready", 1.0, 3, False, "http_500", 10)
+    broken = after(BAD, BAD, BAD)
+    broken.maintenance = True
+    broken.maintenance = False
+    assert broken.standing(105) is Standing.OPEN
+
+
+def test_what_probes_find_joins_the_breaker() -> None:
+    """Two failed ones in a row put the others first, three good ones end that; an open breaker may be tried at once."""
+    health = after(GOOD)
+    counts = {"fails": 2, "passes": 3}
+    health.probed(100, passed=False, **counts)
+    assert health.standing(100) is Standing.READY
+    health.probed(101, passed=False, **counts)
+    assert health.standing(101) is Standing.FAILING
+    assert health.value(101) == 0.5
+    assert health.admit(101, "when there is nobody else")
+    for second in (102, 103):
+        health.probed(second, passed=True, **counts)
+    assert health.standing(103) is Standing.FAILING
+    health.probed(104, passed=True, **counts)
+    assert health.standing(104) is Standing.READY
+    broken = after(BAD, BAD, BAD)
+    for _ in range(3):
+        assert broken.standing(101) is Standing.OPEN
+        broken.probed(101, passed=True, **counts)
+    assert broken.admit(101, "finds out")
+    assert not broken.admit(101, "waits for that")
+    broken.probed(102, passed=False, **counts)
+    broken.forget_probes()
+    broken.note(GOOD, 102, "finds out")
+    assert broken.standing(102) is Standing.READY
+
+
+def test_a_condition_can_be_taken_on() -> None:
+    """What one process says of an upstream, another that looks shows: standing, pauses, the breaker's wait."""
+    paused = after(GOOD)
+    paused.pause("m", 5, 100)
+    failing, maintained = after(GOOD), after(GOOD)
+    failing.probed(100, passed=False, fails=1, passes=1)
+    maintained.maintenance = True
+    ejected = after(*[BAD, BAD, GOOD] * 4)
+    for health in (after(GOOD), after(BAD, BAD, BAD), paused, failing, maintained, ejected):
+        said = health.condition("a", 0, 100, ["m", "x"])
+        other = Health(RULES)
+        other.take_on(said, 100)
+        for model in ("m", "x"):
+            assert other.standing(100, model) is health.standing(100, model)
+        assert other.condition("a", 0, 100, ["m", "x"]).standing == said.standing
 
 
 def test_exactly_one_probe() -> None:

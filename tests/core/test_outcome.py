@@ -25,7 +25,7 @@ OUTCOME = {
     "status": int, "code": str, "ending": EndingWord, "streamed": bool, "usage_source": UsageWord,
     **{f"{name}_tokens": int for name in TOKENS},
     "cost_pico": int, "price_version": str, "request_bytes": int, "response_bytes": int, "events": int, "attempts": int,
-    "duration_us": int, "first_byte_us": int, "overhead_us": int,
+    "duration_us": int, "first_byte_us": int, "overhead_us": int, "trail": str,
 }  # fmt: skip
 OPENING = {
     "request_id": str, "started_us": int, "account_id": int, "key_id": str, "route": str, "model": str, "upstream": str,
@@ -36,7 +36,7 @@ FULL = Outcome(
     request_id="r", started_us=1, account_id=2, key_id="k", route="messages", model="m", upstream="u", status=200,
     code="ok", ending=Ending.COMPLETE, streamed=True, usage_source=UsageSource.REPORTED,
     **Tokens(1, 2, 3, 4, 5, 6, 7, 8).columns(), cost_pico=9, price_version="p", request_bytes=10, response_bytes=11,
-    events=12, attempts=13, duration_us=14, first_byte_us=15, overhead_us=16,
+    events=12, attempts=13, duration_us=14, first_byte_us=15, overhead_us=16, trail="a=region",
 )  # fmt: skip
 
 

@@ -335,7 +335,7 @@ async def test_the_outcome_of_a_good_request() -> None:
             **Tokens(input=21, cached_input=4, output=9, reasoning=3).columns(), cost_pico=21 * 3 + 9 * 5,
             price_version="test-1", request_bytes=len(STREAM_BODY) + 4, response_bytes=len(answer.body), events=4,
             attempts=1, duration_us=outcome.duration_us, first_byte_us=outcome.first_byte_us,
-            overhead_us=outcome.overhead_us,
+            overhead_us=outcome.overhead_us, trail=outcome.trail,
         )  # fmt: skip
         assert 0 < outcome.overhead_us <= outcome.duration_us
         assert 0 < outcome.first_byte_us <= outcome.duration_us

@@ -20,7 +20,7 @@ DOCUMENTED = [
     "streamed", "usage_source", "input_tokens", "cached_input_tokens", "cache_write_5m_tokens",
     "cache_write_1h_tokens", "input_audio_tokens", "output_tokens", "reasoning_tokens", "output_audio_tokens",
     "cost_pico", "price_version", "request_bytes", "response_bytes", "events", "attempts", "duration_us",
-    "first_byte_us", "overhead_us",
+    "first_byte_us", "overhead_us", "trail",
 ]  # fmt: skip
 
 

@@ -47,6 +47,13 @@ def test_upstreams_their_proxies_and_names() -> None:
     assert "prompts" in found[3].leaves
 
 
+def test_probes_are_in_the_list() -> None:
+    """What is asked, how often, and that it is nothing of a request."""
+    one, probe = of({"upstreams": [upstream("a", "https://10.0.0.1/v1", probe={"path": "/health", "every_s": 60})]})
+    assert (probe.place, probe.tls, probe.purpose, probe.upstream) == (one.place, True, "probe of upstream a", "a")
+    assert probe.leaves == "a GET of /health about every 60 s, with its key; nothing of a request"
+
+
 def test_addresses_need_no_resolver() -> None:
     """Without a host name nobody is asked for one."""
     assert len(of({"upstreams": [upstream("a", "http://10.0.0.1:1/v1"), upstream("b", "http://[::1]:1/v1")]})) == 2

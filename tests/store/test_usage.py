@@ -14,9 +14,9 @@ from luntrex_proxy.cli import main
 from luntrex_proxy.core.outcome import Ending, Tokens, UsageSource
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
-from luntrex_proxy.store.frames import encode_record
+from luntrex_proxy.store.frames import decode_record, encode_record
 from luntrex_proxy.store.spool import Spool
-from luntrex_proxy.store.usage import micros, requests, totals
+from luntrex_proxy.store.usage import micros, request, requests, totals
 from luntrex_proxy.store.usage_rows import lines_of
 from tests.store.records import NOON_US, opening, outcome, request_id, ship
 
@@ -47,6 +47,29 @@ async def fill(database: Pool, root: Path, started_us: int = NOON_US) -> None:
     )
     spool.settle(outcome(5, started_us=started_us + 5, account_id=2, key_id="mnopqrstuvwx"))
     await ship(database, root, spool)
+
+
+async def test_records_with_and_without_a_trail_are_stored_together(database: Pool, tmp_path: Path) -> None:
+    """One without is as the release before wrote it, byte for byte, so that either reads the other's."""
+    trails = {0: "", 1: "a=region;b@300+2000=http_429;c@2400", 2: "", 3: ".body@20+9000"}
+    records = [outcome(number, trail=trail) for number, trail in trails.items()]
+    payload = encode_record(records[0])
+    assert payload.endswith(b",5000,700,60]")
+    assert decode_record(payload) == records[0]
+    spool = Spool(tmp_path, uuid.uuid4())
+    for record in records:
+        spool.settle(record)
+    await ship(database, tmp_path, spool)
+    stored = await database.fetch("SELECT trail, overhead_us FROM usage ORDER BY started_at")
+    assert [tuple(row) for row in stored] == [(trail, 60) for trail in trails.values()]
+    for damaged in (payload[:-1], payload[:-4] + b"]]", b"", b"]"):
+        with pytest.raises(ValueError, match="record"):
+            lines_of([payload, damaged])
+    found = await request(database, request_id(1))
+    assert found.trail == trails[1]
+    for wrong in (request_id(77), "no-uuid", "0199c0de-0000-7000-8000-000000000001"):
+        with pytest.raises(RefusedError, match="no such request"):
+            await request(database, wrong)
 
 
 @pytest.mark.parametrize(

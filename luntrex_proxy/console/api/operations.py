@@ -27,6 +27,7 @@ PARAMETERS: Final = {
     "label": (r"[a-z][a-z0-9_]{0,31}", "Name of the label."),
     "token_id": (r"[0-9A-Za-z]{12}", "Id of the token, the part after `lxp_`."),
     "subprocessor": (r"[a-z0-9][a-z0-9._-]{0,62}", "Name of the sub-processor, as /subprocessors has it."),
+    "upstream": (r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "Name of the upstream in the configuration."),
     "purpose": ("|".join(Purpose), "What a consent is for."),
     "person_id": (_UUID, "Id of the person."),
     "invitation_id": (_UUID, "Id of the invitation."),

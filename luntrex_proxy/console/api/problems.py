@@ -78,6 +78,7 @@ PROBLEMS: Final = {
         "An installation has to have an operator",
         "Make another person one first: `luntrex-proxy people operator`.",
     ),
+    "no_upstream": Row(404, "There is no such upstream", "GET /upstreams lists those of the configuration."),
     "closed": Row(403, "Only the operator adds new people here", "Ask whoever runs this installation."),
     "exercise": Row(409, "This is an exercise", "Nobody is told of one."),
     "closed_already": Row(409, "The incident is closed already", "What is closed stays in the register as it is."),

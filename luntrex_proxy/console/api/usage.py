@@ -10,6 +10,7 @@ from luntrex_proxy.console.api.fields import Day, Moment
 from luntrex_proxy.console.api.operations import Call, Listed, Operation, PageQuery, Shown, page
 from luntrex_proxy.console.api.problems import invalid
 from luntrex_proxy.control import usage
+from luntrex_proxy.control.access import NotFoundError
 from luntrex_proxy.control.usage import GroupTotal
 from luntrex_proxy.core.labels import NAME as LABEL_NAME
 from luntrex_proxy.core.roles import Permission
@@ -94,6 +95,24 @@ class RequestShown(SumsShown):
     first_byte_us: int
     overhead_us: int
     labels: dict[str, str] = Field(description="That its key carried on that day.")
+    trail: str = Field(description="What was unusual on its way, in short; empty for nearly all.")
+
+
+class PassageShown(Shown):
+    """A part of a request's time, or an upstream that was not asked (then without times)."""
+
+    station: str = Field(description="route, gateway, key, body, connect, forward or relay.")
+    upstream: str
+    start_us: int | None = Field(description="Microseconds since the request's head arrived.")
+    took_us: int | None
+    code: str
+    says: str
+
+
+class RequestTraced(RequestShown):
+    """One request, and where its time went."""
+
+    timeline: list[PassageShown]
 
 
 async def _totals(call: Call) -> Listed:
@@ -133,6 +152,16 @@ async def _requests(call: Call) -> Listed:
     return page(call, found, RequestShown.model_validate, lambda request: (request.started_at, request.request_id))
 
 
+async def _request(call: Call) -> RequestTraced:
+    found = await usage.one_request(
+        call.services.pool, call.account_id, call.person.person_id, call.place["request_id"]
+    )
+    if found is None:
+        raise NotFoundError
+    shown = RequestShown.model_validate(found).model_dump()
+    return RequestTraced(**shown, timeline=[PassageShown.model_validate(each) for each in usage.timeline_of(found)])
+
+
 def _total(total: GroupTotal) -> TotalShown:
     return TotalShown(
         day=None if total.day is None else date.fromisoformat(total.day),
@@ -158,5 +187,10 @@ OPERATIONS: Final = (
         name="usage.requests", method="GET", path="/accounts/{account_id}/usage/requests",
         summary="List single requests, newest first: those of the account's keys and of one's own, no other member's.",
         access=(Permission.USAGE_READ,), handler=_requests, query=RequestsQuery, answer=RequestShown,
+    ),
+    Operation(
+        name="usage.request", method="GET", path="/accounts/{account_id}/usage/requests/{request_id}",
+        summary="Show one request and where its time went: of the account's keys and of one's own, no other member's.",
+        access=(Permission.USAGE_READ,), handler=_request, answer=RequestTraced,
     ),
 )  # fmt: skip

@@ -1,0 +1,208 @@
+"""What would happen to a request, found out by the stations themselves: `authorise`, `judge` and what they use.
+
+No rule is written down here a second time. Nothing is sent, counted or remembered.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import msgspec
+
+from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.buckets import Limits
+from luntrex_proxy.core.call import ROUTES, Dialect, Route
+from luntrex_proxy.core.catalogue import Choice, shares
+from luntrex_proxy.core.explanation import ACTIVE, Explanation, Question, Step, TargetSeen
+from luntrex_proxy.core.health import STANDING_WORDS
+from luntrex_proxy.core.policy import ATTRIBUTES
+from luntrex_proxy.core.pricing import PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION, Price
+from luntrex_proxy.core.refusals import Refusal
+from luntrex_proxy.core.trail import SENTENCES
+from luntrex_proxy.gateway.accept import Call
+from luntrex_proxy.gateway.authorise import POLICY_HEADER, Permit, authorise
+from luntrex_proxy.gateway.route import Judged, Routing, Target, judge, refusal_of
+
+NOT_KNOWN = "not known"
+_ENDPOINTS = {route.name: route for route in ROUTES}
+_CHOICES = {
+    Choice.WEIGHTED: "by weight",
+    Choice.LEAST_BUSY: "by requests under way, for its weight",
+    Choice.LATENCY: "by the expected wait for a first byte, for its weight",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What the request may do after one more of those who may narrow it has spoken."""
+
+    who: str
+    permit: Permit
+
+
+def explain(question: Question, routing: Routing, limits: Limits, *, health_known: bool) -> Explanation:
+    """The answer, as far as the request would get. `health_known`: the health in `routing` is a running process's."""
+    route = question.route or _route_of(question.model, routing)
+    asking = _Asking(question, route, routing, limits, health_known)
+    caller = question.caller
+    found = Explanation(caller.account_id, caller.key_id, question.model, route.name)
+    try:
+        asking.authenticate()
+        asking.choose(asking.authorise())
+    except Refusal as refusal:
+        row = refusal.row
+        asking.steps.append(Step("answer", good=False, says=f"refused: {row.status} {row.code}"))
+        found = replace(found, code=row.code, status=row.status, sentence=row.sentence, field=refusal.field)
+    return replace(found, steps=tuple(asking.steps), targets=tuple(asking.targets))
+
+
+def _route_of(model: str, routing: Routing) -> Route:
+    if routing.catalogue.resolve(model, Dialect.OPENAI) is None and routing.catalogue.resolve(model, Dialect.ANTHROPIC):
+        return _ENDPOINTS["messages"]
+    return _ENDPOINTS["chat.completions"]
+
+
+class _Asking:
+    def __init__(self, question: Question, route: Route, routing: Routing, limits: Limits, health_known: bool) -> None:
+        self.steps: list[Step] = []
+        self.targets: list[TargetSeen] = []
+        self._question = question
+        self._route = route
+        self._routing = routing
+        self._limits = limits
+        self._health_known = health_known
+
+    def _say(self, station: str, says: str, *, good: bool = True) -> None:
+        self.steps.append(Step(station, good, says))
+
+    def authenticate(self) -> None:
+        question, scope = self._question, self._question.caller.scope
+        if question.key_state != ACTIVE:
+            self._say("authenticate", f"the key is {question.key_state}", good=False)
+            raise Refusal("invalid_api_key")
+        if question.caller.key_id:
+            self._say("authenticate", "the key is active")
+        if scope is None and not question.caller.key_id:
+            return
+        if scope is None:
+            self._say("scope", "nothing limits the key to endpoints, models, regions or networks")
+            return
+        limited = [name for name in scope.__struct_fields__ if getattr(scope, name) is not None]
+        open_to = scope if question.address is not None else msgspec.structs.replace(scope, networks=None)
+        code = "processing_restricted" if scope.is_restricted else ""
+        code = code or open_to.refusal(self._route.name, question.address or "")
+        said = f"limited in {', '.join(limited)}; {self._route.name} " + ("is not allowed" if code else "is allowed")
+        self._say("scope", said, good=not code)
+        if code:
+            raise Refusal(code)
+
+    def authorise(self) -> list[_Layer]:
+        question = self._question
+        unlimited = msgspec.structs.replace(question.caller, scope=None)
+        whose = "the installation's default policy" if question.caller.policy is None else "the account's policy"
+        layers = [_Layer(whose, self._permit(unlimited, {}, "name", ""))]
+        self._say_name(layers[0].permit)
+        if question.caller.scope is not None:
+            layers.append(
+                _Layer(
+                    "the key's regions", self._permit(question.caller, {}, "scope", "the key may not use this model")
+                )
+            )
+        if question.policy:
+            header = {POLICY_HEADER: question.policy.encode("latin-1", "replace")}
+            layers.append(_Layer("the request's own policy", self._permit(question.caller, header, "policy", "")))
+        self._say("policy", f"{whose}, with what its owner consented to: {_words(layers[0])}")
+        for before, after in pairwise(layers):
+            if after.permit.policy != before.permit.policy:
+                self._say("policy", f"{after.who} narrow it to: {_words(after)}")
+        self._say_limits(layers[-1].permit)
+        return layers
+
+    def _permit(self, caller: Caller, headers: dict[bytes, bytes], station: str, says: str) -> Permit:
+        call = Call(self._route, "", b"", headers)
+        routing = self._routing
+        try:
+            return authorise(caller, self._question.model, call, routing.catalogue, routing.policy)
+        except Refusal as refusal:
+            self._say(station, says or refusal.row.sentence.rstrip("."), good=False)
+            raise
+
+    def _say_name(self, permit: Permit) -> None:
+        resolution = permit.resolution
+        how = "is a model of the configuration" if resolution.name is not None else "is covered by a wildcard"
+        targets = len(self._routing.targets(resolution))
+        self._say(
+            "name", f"the name {how}: {targets} target{'s' * (targets != 1)}, chosen {_CHOICES[resolution.choice]}"
+        )
+
+    def _say_limits(self, permit: Permit) -> None:
+        caller = permit.caller
+        applying = self._limits.applying(caller.account_id, caller.key_id, permit.model, time.perf_counter_ns())
+        words = [f"{bucket.amount} {bucket.what.words} of {bucket.whose}" for bucket in applying]
+        self._say("limits", f"count: {', '.join(words)}" if words else "none counts")
+
+    def choose(self, layers: list[_Layer]) -> None:
+        permit, routing = layers[-1].permit, self._routing
+        targets = routing.targets(permit.resolution)
+        if not targets:
+            raise Refusal("no_upstream")
+        judged = sorted(judge(targets, permit, routing), key=lambda each: (-each.stage, each.standing))
+        first = [each for each in judged if each.is_willing and each.standing == judged[0].standing]
+        share = dict(zip([each.target for each in first], shares([each.target for each in first]), strict=True))
+        weighted = permit.resolution.choice is Choice.WEIGHTED or len(first) == 1
+        self.targets = [
+            self._seen(each, layers, (share.get(each.target, 0.0) if weighted or each.target not in share else None))
+            for each in judged
+        ]
+        if not first:
+            raise refusal_of(judged, permit.policy)
+        left = sum(not each.is_willing for each in judged)
+        self._say("route", f"{len(judged) - left} of {len(judged)} targets may be asked")
+
+    def _seen(self, judged: Judged, layers: list[_Layer], share: float | None) -> TargetSeen:
+        target, permit = judged.target, layers[-1].permit
+        region, retention, training = target.upstream.traits.words
+        known = self._health_known or target.upstream.health.maintenance
+        return TargetSeen(
+            upstream=target.upstream.name,
+            model=target.model_there(permit),
+            weight=target.weight,
+            share=share,
+            region=region,
+            retention=retention,
+            training=training,
+            price=_price_words(self._routing.prices.price(permit.resolution, target.candidate, permit.model)),
+            reason=judged.reason,
+            says=_why(judged, layers),
+            standing=_standing(target, permit) if known else NOT_KNOWN,
+            asked=judged.is_willing,
+        )
+
+
+def _words(layer: _Layer) -> str:
+    return layer.permit.policy.words() or "anything"
+
+
+def _standing(target: Target, permit: Permit) -> str:
+    upstream = target.upstream
+    return STANDING_WORDS[upstream.health.standing(upstream.origin.now, target.model_there(permit))]
+
+
+def _why(judged: Judged, layers: list[_Layer]) -> str:
+    if not judged.reason:
+        return ""
+    says = SENTENCES[judged.reason]
+    if judged.reason not in ATTRIBUTES:
+        return says
+    traits = judged.target.upstream.traits
+    who = next(layer.who for layer in layers if not layer.permit.policy.admits(traits))
+    attributes = layers[-1].permit.policy.excluded_by(traits)
+    return f"excluded by {who}: {', '.join(attributes)}"
+
+
+def _price_words(price: Price) -> str:
+    rates = price.rates
+    if rates is None:
+        return "unknown"
+    dollars = [rate / PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION for rate in (rates.input, rates.output)]
+    return f"${dollars[0]:g} in, ${dollars[1]:g} out per million tokens ({price.version})"
