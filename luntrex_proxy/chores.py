@@ -23,6 +23,7 @@ from luntrex_proxy.observe.refusedkeys import RefusedKeys
 from luntrex_proxy.observe.requestlog import RequestLog
 from luntrex_proxy.settings.alerts import Alerts
 from luntrex_proxy.store import audit, checkjournal
+from luntrex_proxy.store.accountroutes import RouteBook
 from luntrex_proxy.store.anchors import AnchorKey, append_anchor
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.capturing import CaptureBook
@@ -116,14 +117,17 @@ async def follow_limits(book: LimitBook, file: LimitFile, changes: Callable[[], 
         await asyncio.sleep(_LIMITS_EVERY_S)
 
 
-async def follow_maintenance(book: MaintenanceBook, changes: Callable[[], object], apply: Callable[[], None]) -> None:
-    """Let nothing new go to upstreams in maintenance. While the database is away what was read last holds."""
-    seen: object = None
+async def follow_routing(
+    maintenance: MaintenanceBook, routes: RouteBook, changes: Callable[[], Seen], apply: Callable[[], None]
+) -> None:
+    """Go by what is in maintenance and what accounts have of their own; what was read last holds without a database."""
+    seen: Seen | None = None
     while True:
         if changes() != seen:
             now = changes()
             with contextlib.suppress(StoreError):
-                await book.refresh()
+                await maintenance.refresh()
+                await routes.refresh(now.readings)
                 apply()
                 seen = now
         await asyncio.sleep(_LIMITS_EVERY_S)

@@ -47,6 +47,7 @@ from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.settings.registry import SHIPPED
 from luntrex_proxy.simulator.demo import simulated
 from luntrex_proxy.store import secretfiles
+from luntrex_proxy.store.accountroutes import RouteBook
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.billing import ensure_role
 from luntrex_proxy.store.capturing import CaptureBook
@@ -213,6 +214,8 @@ class _Daemon:
         await self._vetting.begin(self._settings)
         self._maintenance = MaintenanceBook(direct)
         await self._maintenance.refresh()
+        self._routes = RouteBook(direct)
+        await self._routes.refresh()
         await stack.enter_async_context(self._kept_records())
         await stack.enter_async_context(self._kept_keys(lookup))
         self._build_pipeline()
@@ -245,7 +248,7 @@ class _Daemon:
             self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
             chores.follow_limits(self._limits, self._limit_file, lambda: self._keys.seen),
             self._limit_file.keep(),
-            chores.follow_maintenance(self._maintenance, lambda: self._keys.seen, self._maintain_upstreams),
+            chores.follow_routing(self._maintenance, self._routes, lambda: self._keys.seen, self._operate_routing),
             Probing(lambda: self._pipeline.routing).follow(),
             chores.follow_captures(self._captures, direct, lambda: self._keys.seen, self._pipeline),
             chores.remove_check_leftovers(direct, self._plan.state_directory),
@@ -332,6 +335,7 @@ class _Daemon:
         routing = self._routing(settings, None)
         self._pipeline = Pipeline(outside, settings.gateway.limits, settings.gateway.timeouts, routing)
         self._pipeline.overload = self._overload
+        self._pipeline.told = frozenset(settings.gateway.response_headers)
         ledger, log_parts = (self._spool, self._shipper), (self._requests, self._output)
         self._watched = Watched(self._pipeline, self._overload, self._keys, *ledger, self._lag, *log_parts)
         self._watched.show_in(self._metrics)
@@ -353,15 +357,19 @@ class _Daemon:
         routing = build_routing(settings, self._ticker, loop, self._pseudonym_key, replaces, sealed)
         routing.closed = self._vetting.closed(settings)
         routing.maintain(self._maintenance.upstreams)
+        routing.own = self._routes.routes
         return routing
 
     def _close_upstreams(self) -> None:
         """The register of sub-processors has changed, or time has passed."""
         self._pipeline.routing.closed = self._vetting.closed(self._changeable.current or self._settings)
 
-    def _maintain_upstreams(self) -> None:
-        """An upstream's maintenance has begun or ended."""
-        self._pipeline.routing.maintain(self._maintenance.upstreams)
+    def _operate_routing(self) -> None:
+        """An upstream's maintenance has begun or ended, or an account has other routes of its own."""
+        routing = self._pipeline.routing
+        routing.maintain(self._maintenance.upstreams)
+        if routing.own is not self._routes.routes:
+            routing.own = self._routes.routes
 
     async def _open_planes(self, stack: contextlib.AsyncExitStack, services: Services) -> tuple[str, str]:
         """The addresses of gateway and control, "" for what is not wanted."""

@@ -32,6 +32,7 @@ _CHANGEABLE = (
     "gateway.timeouts.",
     "gateway.retries.",
     "gateway.trusted_proxies",
+    "gateway.response_headers",
 )
 _TLS = ("gateway.tls", "control.tls")
 
@@ -80,6 +81,7 @@ class Changeable:
 
     def _apply_bounds(self, gateway: Gateway) -> None:
         self.pipeline.set_limits(gateway.limits)
+        self.pipeline.told = frozenset(gateway.response_headers)
         self.pipeline.timeouts = gateway.timeouts
         self.runner.set_drain(gateway.timeouts.drain_s)
         self.entrance.connections.limit = gateway.limits.connections_per_address

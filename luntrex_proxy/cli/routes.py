@@ -3,28 +3,121 @@
 import asyncio
 import dataclasses
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 import click
+import msgspec
 
 from luntrex_proxy.cli.live import Live, ask_daemon
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.control import routes as control
+from luntrex_proxy.control.upstreams import ORIGIN
+from luntrex_proxy.core.accountroutes import AccountRoutes, BadRoutesError, OwnTarget, read_target
 from luntrex_proxy.core.buckets import Limits
 from luntrex_proxy.core.explanation import Explanation, Question
 from luntrex_proxy.gateway.route import Routing
+from luntrex_proxy.store import accountroutes as table
+from luntrex_proxy.store import accounts
 from luntrex_proxy.store import limits as limits_table
+from luntrex_proxy.store.accountroutes import Routed
 from luntrex_proxy.store.maintenance import MaintenanceBook
 from luntrex_proxy.store.registry import RegisterBook
 
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _MARKS: Final = {True: "yes", False: "NO"}
 
 
 @click.group()
 def routes() -> None:
     """Where requests go, and why."""
+
+
+@routes.command("list")
+@click.option("--account", metavar="NAME", help="Only what this account has of its own.")
+@_json
+@click.pass_context
+def list_routes(context: click.Context, account: str | None, as_json: bool) -> None:
+    """Show the models of the configuration file, and what accounts have of their own."""
+
+    async def body(opened: Opened) -> tuple[list[_Model], list[Routed]]:
+        found = None if account is None else await accounts.get(opened.pool, account)
+        shared = [] if account is not None else _of_the_file(opened)
+        return shared, await table.list_all(opened.pool, None if found is None else found.account_id)
+
+    shared, own = run_verb(context, body)
+    listed = shared + [
+        _Model("database", each.account, name, targets) for each in own for name, targets in each.routes.targets.items()
+    ]
+    allowed = {each.account: each.routes.models for each in own if each.routes.models is not None}
+    if as_json:
+        print_json({"models": msgspec.to_builtins(listed), "allowed": allowed})
+        return
+    print_table(
+        ("ORIGIN", "ACCOUNT", "MODEL", "TARGETS"),
+        [(each.origin, each.account, each.model, ", ".join(map(_in_words, each.targets))) for each in listed],
+    )
+    for name, models in allowed.items():
+        click.echo(f"{name} may use {', '.join(models)} only.")
+
+
+@routes.command("set")
+@click.argument("targets", metavar="[WEIGHT*]UPSTREAM[/MODEL]...", nargs=-1, required=True)
+@click.option("--account", required=True, metavar="NAME", help="Whose targets.")
+@click.option("--model", required=True, metavar="NAME", help="As clients name it, or a beginning and *.")
+@click.pass_context
+def set_targets(context: click.Context, targets: tuple[str, ...], account: str, model: str) -> None:
+    """Give an account targets of its own for a model, instead of the configuration's; it holds within a second.
+
+    A weight of 0 is asked only when the others have failed. Without /MODEL the name there is the same.
+
+    \b
+    luntrex-proxy routes set --account team-a --model gpt-4o eu-provider/gpt-4o
+    luntrex-proxy routes set --account team-a --model fast 99*openai/gpt-4o-mini 1*trial/new-model
+    """
+    try:
+        wanted = tuple(read_target(model, words) for words in targets)
+    except BadRoutesError as error:
+        raise click.UsageError(str(error)) from None
+
+    def becomes(before: AccountRoutes) -> AccountRoutes:
+        return AccountRoutes(before.models, {**before.targets, model: wanted})
+
+    _change(context, account, becomes)
+    click.echo(f"{model} of {account} goes to {', '.join(map(_in_words, wanted))}.")
+
+
+@routes.command()
+@click.option("--account", required=True, metavar="NAME", help="Whose targets.")
+@click.option("--model", metavar="NAME", help="Only of this model. Default: of all.")
+@click.pass_context
+def clear(context: click.Context, account: str, model: str | None) -> None:
+    """Take an account's own targets away: the configuration's count again."""
+
+    def becomes(before: AccountRoutes) -> AccountRoutes:
+        if model is not None and model not in before.targets:
+            raise BadRoutesError(f"The account has no targets of its own for {model}.")
+        kept = {} if model is None else {name: each for name, each in before.targets.items() if name != model}
+        return AccountRoutes(before.models, kept)
+
+    left = _change(context, account, becomes).targets
+    click.echo(f"{account} has targets of its own for {', '.join(sorted(left)) or 'no model'}.")
+
+
+@routes.command()
+@click.argument("models", metavar="[MODEL]...", nargs=-1)
+@click.option("--account", required=True, metavar="NAME", help="Whose models.")
+@click.option("--all", "everything", is_flag=True, help="All models there are.")
+@click.pass_context
+def allow(context: click.Context, models: tuple[str, ...], account: str, everything: bool) -> None:
+    """Let an account use these models and no other: names, or beginnings and *. Keys may be limited further."""
+    if bool(models) is everything:
+        raise click.UsageError("Name the models that the account may use, or give --all.")
+    wanted = None if everything else tuple(dict.fromkeys(models))
+    _change(context, account, lambda before: AccountRoutes(wanted, before.targets))
+    click.echo(f"{account} may use {'all models' if everything else ', '.join(models)}.")
 
 
 @routes.command()
@@ -37,7 +130,7 @@ def routes() -> None:
 @click.option("--address", metavar="IP", help="The client's address. Default: one from which the key may be used.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def explain(context: click.Context, as_json: bool, **words: str | None) -> None:
+def explain(context: click.Context, /, model: str, as_json: bool, **words: str | None) -> None:
     """Say what would happen to a request and why, step by step. Nothing is sent.
 
     The configuration, key, account and limits are those of now; health is that of a running daemon that can be asked at
@@ -49,7 +142,7 @@ def explain(context: click.Context, as_json: bool, **words: str | None) -> None:
     """
     if (words["key_id"] is None) == (words["account"] is None):
         raise click.UsageError("Say whose request: --key ID or --account NAME, one of them.")
-    asked = control.Asked(**{**words, "model": words["model"] or ""})
+    asked = control.Asked(model, **words)
     found, live = run_verb(context, lambda opened: _explain(opened, asked))
     if as_json:
         print_json({**dataclasses.asdict(found), "health_of": None if live is None else live.listener})
@@ -57,6 +150,47 @@ def explain(context: click.Context, as_json: bool, **words: str | None) -> None:
         _print(found, live)
     if found.code:
         raise click.exceptions.Exit(1)
+
+
+def _change(context: click.Context, account: str, becomes: Callable[[AccountRoutes], AccountRoutes]) -> AccountRoutes:
+    async def body(opened: Opened) -> AccountRoutes:
+        known = [upstream.name for upstream in opened.settings.upstreams]
+
+        def checked(before: AccountRoutes) -> AccountRoutes:
+            after = becomes(before)
+            changed = {name: each for name, each in after.targets.items() if before.targets.get(name) != each}
+            control.refuse_unknown_upstreams(AccountRoutes(None, changed), known)
+            return after
+
+        return await table.change(opened.pool, account, checked)
+
+    return run_verb(context, body)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Model:
+    origin: str  # file: only the configuration file changes it; database: these verbs do
+    account: str | None
+    model: str
+    targets: tuple[OwnTarget, ...]
+
+
+def _of_the_file(opened: Opened) -> list[_Model]:
+    dialects = {upstream.name: upstream.dialect for upstream in opened.settings.upstreams}
+    return [
+        _Model(
+            ORIGIN,
+            None,
+            model.name,
+            tuple(OwnTarget(each.upstream, each.model, each.weight) for each in model.weighted(dialects)),
+        )
+        for model in opened.settings.models
+    ]
+
+
+def _in_words(target: OwnTarget) -> str:
+    weight = "" if target.weight == 1 else f"{target.weight}*"
+    return f"{weight}{target.upstream}/{target.model}"
 
 
 async def _explain(opened: Opened, asked: control.Asked) -> tuple[Explanation, Live | None]:
@@ -87,6 +221,7 @@ async def _routing(opened: Opened) -> Routing:
     now = datetime.fromtimestamp(time.time(), UTC)
     routing.closed = closed(opened.settings, register.register, register.objections, now)
     routing.maintain(maintenance.upstreams)
+    routing.own = {each.account_id: each.routes for each in await table.list_all(opened.pool)}
     return routing
 
 
@@ -94,7 +229,8 @@ def _names_there(routing: Routing, question: Question) -> set[str]:
     """What the upstreams call the model: a Retry-After is for one model."""
     from luntrex_proxy.core.call import Dialect  # noqa: PLC0415 -- see above
 
-    found = (routing.catalogue.resolve(question.model, dialect) for dialect in Dialect)
+    names = routing.names(question.caller.account_id)
+    found = (names.resolve(question.model, dialect) for dialect in Dialect)
     return {candidate.model or question.model for each in found if each is not None for candidate in each.candidates}
 
 

@@ -1,11 +1,16 @@
-"""What would happen to a request: whose it is is found out here, the rest is the gateway's to say."""
+"""What accounts have of their own in routing, and whose request it is that the gateway is to explain."""
 
 import dataclasses
+import difflib
+from collections.abc import Collection
 
+from luntrex_proxy.control import accounts as control_accounts
 from luntrex_proxy.control.access import NotFoundError
+from luntrex_proxy.core.accountroutes import AccountRoutes, BadRoutesError
 from luntrex_proxy.core.call import ROUTES
 from luntrex_proxy.core.explanation import ACTIVE, Question
 from luntrex_proxy.core.scope import ENDPOINTS
+from luntrex_proxy.store import accountroutes as table
 from luntrex_proxy.store import accounts, apikeys, callers
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
@@ -53,3 +58,30 @@ async def question(pool: Pool, asked: Asked) -> Question:
         address=asked.address,
         key_state=state,
     )
+
+
+def refuse_unknown_upstreams(routes: AccountRoutes, known: Collection[str]) -> None:
+    """Raise BadRoutesError when a target is none of the configuration's upstreams."""
+    lost = sorted(routes.upstreams() - set(known))
+    if lost:
+        close = difflib.get_close_matches(lost[0], known, 1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise BadRoutesError(f"The configuration has no upstream {lost[0]!r}{hint}.")
+
+
+async def of_account(pool: Pool, account_id: int) -> AccountRoutes:
+    """What the account has of its own. NotFoundError: there is no such account."""
+    await control_accounts.get(pool, account_id)
+    found = await table.list_all(pool, account_id)
+    return found[0].routes if found else AccountRoutes()
+
+
+async def set_of_account(pool: Pool, account_id: int, routes: AccountRoutes, known: Collection[str]) -> AccountRoutes:
+    """Have exactly these. RefusedError: they cannot be."""
+    account = await control_accounts.get(pool, account_id)
+
+    def becomes(_before: AccountRoutes) -> AccountRoutes:
+        refuse_unknown_upstreams(routes, known)
+        return routes
+
+    return await table.change(pool, account.name, becomes)

@@ -30,9 +30,8 @@ class Services:
     lookup: Lookup
     state_directory: Path
     key_bcrypt_cost: int = BCRYPT_COST
-    upstreams: Callable[[Collection[str]], Sequence[Condition]] = (
-        list  # those of now, and what of these models is paused
-    )
+    # Those of now, and which of these models are paused there.
+    upstreams: Callable[[Collection[str]], Sequence[Condition]] = lambda _models: ()
     explain: Callable[[Question], Explanation] = unexplained
     password_bcrypt_cost: int = PASSWORD_BCRYPT_COST
     dsn: str = field(default="", repr=False)  # of the pool, for a process of its own

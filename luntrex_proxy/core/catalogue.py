@@ -16,6 +16,7 @@ from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.pricing import Rates
 
 WILDCARD = "*"
+WEIGHT_MAX = 10**9
 
 
 class Choice(enum.StrEnum):
@@ -27,7 +28,7 @@ class Choice(enum.StrEnum):
 
 
 class Weighted(Protocol):
-    """Something to choose from."""
+    """Something to choose from. Weight 0: only when the others have failed."""
 
     @property
     def weight(self) -> int:
@@ -79,6 +80,16 @@ class Resolution:
     choice: Choice = Choice.WEIGHTED
 
 
+class Names(Protocol):
+    """What model names mean to somebody."""
+
+    def resolve(self, name: str, dialect: Dialect) -> Resolution | None:
+        """What `name` means to a caller of `dialect`; None when it means nothing."""
+
+    def list_models(self, dialect: Dialect) -> tuple[str, ...]:
+        """The exact names a caller of `dialect` can use."""
+
+
 class Catalogue:
     """All models of the configuration; frozen after construction."""
 
@@ -106,6 +117,11 @@ class Catalogue:
                 return _resolution(None, entry, name, name[len(prefix) :], dialect)
         return None
 
+    def rates(self, name: str) -> Rates | None:
+        """The configuration's own price of a name, if it has one."""
+        found = (self.resolve(name, dialect) for dialect in Dialect)
+        return next((resolution.rates for resolution in found if resolution is not None), None)
+
     def list_models(self, dialect: Dialect) -> tuple[str, ...]:
         """The exact names a caller of `dialect` can use, in the configuration's order."""
         return tuple(name for name in self._exact if self._resolved[name, dialect] is not None)
@@ -123,15 +139,19 @@ def _resolution(recorded: str | None, entry: Entry, asked: str, matched: str, di
 def shares(targets: Sequence[Weighted]) -> list[float]:
     """How often `choose_order` without costs has each of them first, of 1."""
     whole = sum(target.weight for target in targets)
+    if not whole:
+        return [float(not at) for at in range(len(targets))]
     return [target.weight / whole for target in targets]
 
 
 def choose_order(targets: Sequence[W], random01: float, costs: Sequence[float] | None = None) -> tuple[W, ...]:
     """All targets, drawn by weight without replacement from one number in [0, 1).
 
-    With `costs` (one per target) the cheapest for its weight comes first, and the draw only decides between equals.
+    Those of weight 0 come last, in their order. With `costs` (one per target) the cheapest for its weight comes first,
+    and the draw only decides between equals.
     """
-    left = list(range(len(targets)))
+    left = [at for at, target in enumerate(targets) if target.weight]
+    spare = [at for at, target in enumerate(targets) if not target.weight] if len(left) < len(targets) else []
     order: list[int] = []
     while len(left) > 1:
         point = random01 * sum(targets[at].weight for at in left)
@@ -145,4 +165,5 @@ def choose_order(targets: Sequence[W], random01: float, costs: Sequence[float] |
     order += left
     if costs is not None:
         order.sort(key=lambda at: costs[at] / targets[at].weight)
+    order += spare
     return tuple(targets[at] for at in order)

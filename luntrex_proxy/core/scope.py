@@ -14,6 +14,7 @@ import msgspec
 
 from luntrex_proxy.core.call import ROUTE_NAMES
 from luntrex_proxy.core.policy import REGION, Policy
+from luntrex_proxy.core.refusals import Refusal
 
 ENDPOINTS: Final = tuple(name for name in ROUTE_NAMES if name != "none")
 # None begins as a key does: somebody may have put a whole one there, and limits are shown.
@@ -21,6 +22,11 @@ MODEL: Final = re.compile(r"(?!lx_)[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}\*?|\*")
 ENTRIES_MAX: Final = 64  # of each kind: a scope is looked through at every request of its key
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # how IPv4 peers look to a dual-stack socket; here as IPv4
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def covers(names: Iterable[str], model: str) -> bool:
+    """Whether a model is one of these names, or begins as one that ends in `*` does."""
+    return any(model.startswith(name[:-1]) if name.endswith("*") else model == name for name in names)
 
 
 class BadScopeError(Exception):
@@ -46,9 +52,7 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
 
     def allows_model(self, model: str) -> bool:
         """Whether a model, by the name the client used, may be asked."""
-        if self.models is None:
-            return True
-        return any(model.startswith(name[:-1]) if name.endswith("*") else model == name for name in self.models)
+        return self.models is None or covers(self.models, model)
 
     def allows_address(self, address: str) -> bool:
         """Whether a client at this address may use the key. An address nobody knows is outside every network."""
@@ -60,13 +64,14 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
             return False
         return any(read in network for network in self.networks)
 
-    def refusal(self, endpoint: str, address: str) -> str:
-        """The code with which a request is refused for its route or the client's address; "": it is not."""
+    def check(self, endpoint: str, address: str) -> None:
+        """What can be said of a request by its route and the client's address. Raises Refusal."""
         if self.is_restricted:
-            return "processing_restricted"
+            raise Refusal("processing_restricted")
         if not self.allows_address(address):
-            return "address_not_allowed"
-        return "" if self.allows_endpoint(endpoint) else "endpoint_not_allowed"
+            raise Refusal("address_not_allowed")
+        if not self.allows_endpoint(endpoint):
+            raise Refusal("endpoint_not_allowed")
 
     def narrow(self, policy: Policy) -> Policy:
         """The policy within this scope's regions."""

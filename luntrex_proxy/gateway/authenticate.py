@@ -81,11 +81,12 @@ class Door:
 
     def check_scope(self, caller: Caller, scope: Scope, route: Route, address: str) -> None:
         """What can be said of a limited key by the head alone. Raises Refusal."""
-        code = scope.refusal(route.name, address)
-        if code == "address_not_allowed":
-            self._on_refused(network_of(address), code, caller.key_id)
-        if code:
-            raise Refusal(code)
+        try:
+            scope.check(route.name, address)
+        except Refusal as refusal:
+            if refusal.row.code == "address_not_allowed":
+                self._on_refused(network_of(address), refusal.row.code, caller.key_id)
+            raise
 
 
 def _read_key(authorization: bytes | None, given: bytes | None) -> tuple[bytes, Refusal | None]:

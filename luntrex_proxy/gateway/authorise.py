@@ -3,7 +3,7 @@
 import msgspec
 
 from luntrex_proxy.core.access import Caller
-from luntrex_proxy.core.catalogue import Catalogue, Resolution
+from luntrex_proxy.core.catalogue import Names, Resolution
 from luntrex_proxy.core.consents import PROVIDER_RETENTION_BIT, TRAINING_BIT
 from luntrex_proxy.core.policy import BadPolicyError, Policy, narrow_by_header
 from luntrex_proxy.core.refusals import Refusal
@@ -32,7 +32,7 @@ def authorise(
     caller: Caller,
     model: str | None,
     call: Call,
-    catalogue: Catalogue,
+    names: Names,
     default: Policy,
     fields: Fields | None = None,
 ) -> Permit:
@@ -42,7 +42,7 @@ def authorise(
     scope = caller.scope
     if scope is not None and not scope.allows_model(model):
         raise Refusal("model_not_found", "model")
-    resolution = catalogue.resolve(model, call.route.dialect)
+    resolution = names.resolve(model, call.route.dialect)
     if resolution is None:
         raise Refusal("model_not_found", "model")
     policy = default if caller.policy is None else caller.policy

@@ -12,12 +12,13 @@ import msgspec
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.buckets import Limits
 from luntrex_proxy.core.call import ROUTES, Dialect, Route
-from luntrex_proxy.core.catalogue import Choice, shares
+from luntrex_proxy.core.catalogue import Choice, Names, shares
 from luntrex_proxy.core.explanation import ACTIVE, Explanation, Question, Step, TargetSeen
 from luntrex_proxy.core.health import STANDING_WORDS
 from luntrex_proxy.core.policy import ATTRIBUTES
 from luntrex_proxy.core.pricing import PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION, Price
 from luntrex_proxy.core.refusals import Refusal
+from luntrex_proxy.core.scope import covers
 from luntrex_proxy.core.trail import SENTENCES
 from luntrex_proxy.gateway.accept import Call
 from luntrex_proxy.gateway.authorise import POLICY_HEADER, Permit, authorise
@@ -42,7 +43,7 @@ class _Layer:
 
 def explain(question: Question, routing: Routing, limits: Limits, *, health_known: bool) -> Explanation:
     """The answer, as far as the request would get. `health_known`: the health in `routing` is a running process's."""
-    route = question.route or _route_of(question.model, routing)
+    route = question.route or _route_of(question.model, routing.names(question.caller.account_id))
     asking = _Asking(question, route, routing, limits, health_known)
     caller = question.caller
     found = Explanation(caller.account_id, caller.key_id, question.model, route.name)
@@ -56,8 +57,8 @@ def explain(question: Question, routing: Routing, limits: Limits, *, health_know
     return replace(found, steps=tuple(asking.steps), targets=tuple(asking.targets))
 
 
-def _route_of(model: str, routing: Routing) -> Route:
-    if routing.catalogue.resolve(model, Dialect.OPENAI) is None and routing.catalogue.resolve(model, Dialect.ANTHROPIC):
+def _route_of(model: str, names: Names) -> Route:
+    if names.resolve(model, Dialect.OPENAI) is None and names.resolve(model, Dialect.ANTHROPIC) is not None:
         return _ENDPOINTS["messages"]
     return _ENDPOINTS["chat.completions"]
 
@@ -88,13 +89,14 @@ class _Asking:
             self._say("scope", "nothing limits the key to endpoints, models, regions or networks")
             return
         limited = [name for name in scope.__struct_fields__ if getattr(scope, name) is not None]
-        open_to = scope if question.address is not None else msgspec.structs.replace(scope, networks=None)
-        code = "processing_restricted" if scope.is_restricted else ""
-        code = code or open_to.refusal(self._route.name, question.address or "")
-        said = f"limited in {', '.join(limited)}; {self._route.name} " + ("is not allowed" if code else "is allowed")
-        self._say("scope", said, good=not code)
-        if code:
-            raise Refusal(code)
+        if question.address is None and not scope.is_restricted:
+            scope = msgspec.structs.replace(scope, networks=None)
+        try:
+            scope.check(self._route.name, question.address or "")
+        except Refusal as refusal:
+            self._say("scope", refusal.row.sentence.rstrip("."), good=False)
+            raise
+        self._say("scope", f"the key is limited in its {', '.join(limited)}; {self._route.name} is allowed")
 
     def authorise(self) -> list[_Layer]:
         question = self._question
@@ -122,14 +124,21 @@ class _Asking:
         call = Call(self._route, "", b"", headers)
         routing = self._routing
         try:
-            return authorise(caller, self._question.model, call, routing.catalogue, routing.policy)
+            names = routing.names(caller.account_id)
+            return authorise(caller, self._question.model, call, names, routing.policy)
         except Refusal as refusal:
+            own = routing.own.get(caller.account_id)
+            if station == "name" and own is not None and not own.allows(self._question.model):
+                says = "the account may not use this model"
             self._say(station, says or refusal.row.sentence.rstrip("."), good=False)
             raise
 
     def _say_name(self, permit: Permit) -> None:
         resolution = permit.resolution
-        how = "is a model of the configuration" if resolution.name is not None else "is covered by a wildcard"
+        how = "is a model" if resolution.name is not None else "is covered by a wildcard"
+        own = self._routing.own.get(permit.caller.account_id)
+        if own is not None and covers(own.targets, permit.model):
+            how += ", with targets of the account's own"
         targets = len(self._routing.targets(resolution))
         self._say(
             "name", f"the name {how}: {targets} target{'s' * (targets != 1)}, chosen {_CHOICES[resolution.choice]}"

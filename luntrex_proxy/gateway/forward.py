@@ -60,7 +60,7 @@ async def forward(permit: Permit, targets: Sequence[Target], body: bytes, draft:
                 draft.note(asked(upstream.name, begun_us, draft.elapsed_us(), code))
                 continue
             draft.note_wait("connect", begun_us)
-        sent_us = 0 if draft.notes is None else draft.elapsed_us()
+        sent_us = draft.elapsed_us() if draft.attempts > 1 else 0
         answer = _send(permit, target, connection, body, draft, routing)
         if target.speed is None:
             await answer.decided()
@@ -70,12 +70,12 @@ async def forward(permit: Permit, targets: Sequence[Target], body: bytes, draft:
         if answer.status < 400 and not answer.failure:
             if health.troubled and not answer.done:
                 health.answers(draft.request_id)
-            if draft.notes is not None:
+            if draft.attempts > 1:
                 draft.note(asked_last(upstream.name, sent_us))
             return answer
         _heed_wish(answer, target, permit)
         if target is targets[-1] or not _was_refused_whole(answer) or not _may_go_on(permit.call, draft, retries):
-            if draft.notes is not None:
+            if draft.attempts > 1:
                 draft.note(asked_last(upstream.name, sent_us))
             return answer
         refused = target, answer

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from luntrex_proxy.core.call import Dialect
-from luntrex_proxy.core.catalogue import Catalogue
+from luntrex_proxy.core.catalogue import Names
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.scope import Scope
 from luntrex_proxy.gateway.accept import Call
@@ -14,7 +14,7 @@ from luntrex_proxy.gateway.accept import Call
 ANY_MODEL = "any"  # stands for "some name" when asking whether a dialect lets every name pass
 
 
-def local_models(catalogue: Catalogue, call: Call, scope: Scope | None = None) -> bytes | None:
+def local_models(catalogue: Names, call: Call, scope: Scope | None = None) -> bytes | None:
     """The answer from the catalogue; None when only the upstream knows, because every name passes. Raises Refusal.
 
     A key limited to some models sees those only; its own names stand for an upstream's list, which cannot be cut.

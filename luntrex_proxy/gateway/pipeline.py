@@ -29,7 +29,7 @@ from luntrex_proxy.gateway.openpaths import open_path
 from luntrex_proxy.gateway.overload import REFUSING, Overload
 from luntrex_proxy.gateway.ports import Captures, Outside
 from luntrex_proxy.gateway.record import OTHER, Draft
-from luntrex_proxy.gateway.refuse import JSON, own_headers, refusal_headers, whole_refusal
+from luntrex_proxy.gateway.refuse import JSON, own_headers, refusal_headers, told_headers, whole_refusal
 from luntrex_proxy.gateway.relay import Relayed, begin_relay, broken_end, end_relay
 from luntrex_proxy.gateway.route import Routing, choose
 from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
@@ -53,6 +53,7 @@ class Pipeline:
         self.door = Door(outside.keys, outside.prove, Attempts(limits.key_failures_per_minute), outside.on_key_refused)
         self.captures: Captures | None = None  # set while somebody has a debug capture running
         self.console_url = ""
+        self.told: frozenset[str] = frozenset()  # gateway.response_headers
         self.limits = limits
         self._most_requests = limits.requests
         self.timeouts = timeouts
@@ -133,7 +134,8 @@ class Pipeline:
             fields = self._decode(exchange, draft, call, body)
             # 4 authorise: the only source of a permit.
             routing = self.routing
-            permit = authorise(caller, fields.model, call, routing.catalogue, routing.policy, fields)
+            names = routing.names(caller.account_id) if routing.own else routing.catalogue
+            permit = authorise(caller, fields.model, call, names, routing.policy, fields)
             draft.model = permit.resolution.name or OTHER
             limited = self._limits.terms
             if caller.account_id in limited or caller.key_id in limited:
@@ -146,7 +148,10 @@ class Pipeline:
             exchange.leave_room()
         del body, fields, permit  # an answer may take an hour; its prompt is not needed for it
         # 7 relay: everything but the last piece goes to the client as it comes.
-        relayed = begin_relay(call.route, draft.request_id, own_headers(draft), answer, exchange)
+        headers = own_headers(draft)
+        if self.told:
+            headers += told_headers(self.told, draft)
+        relayed = begin_relay(call.route, draft.request_id, headers, answer, exchange)
         if relayed is None:
             await answer.finished()
             relayed = end_relay(call.route, draft.request_id, answer)
@@ -210,14 +215,15 @@ class Pipeline:
     async def _travel_models(self, exchange: Exchange, draft: Draft, call: Call, caller: Caller) -> None:
         """GET models: our own catalogue, or the upstream's list where every name passes."""
         exchange.discard_body()
-        body = local_models(self.routing.catalogue, call, caller.scope)
+        routing = self.routing
+        names = routing.names(caller.account_id)
+        body = local_models(names, call, caller.scope)
         if body is not None:
             draft.status, draft.code, draft.ending = 200, "ok", COMPLETE
             self._record(exchange, draft)
             exchange.respond(200, own_headers(draft) + JSON, body)
             return
-        routing = self.routing
-        permit = authorise(caller, call.model_id or ANY_MODEL, call, routing.catalogue, routing.policy)
+        permit = authorise(caller, call.model_id or ANY_MODEL, call, names, routing.policy)
         take_room(self._limits, permit, draft)
         answer = await forward(permit, choose(permit, routing, draft), b"", draft, routing)
         relayed = begin_relay(call.route, draft.request_id, own_headers(draft), answer, exchange)
@@ -273,6 +279,8 @@ class Pipeline:
             return
         body = error_body(speaks(exchange.head), row, draft.request_id, refusal.field, refusal.limit)
         headers = refusal_headers(refusal, draft)
+        if self.told and draft.upstream:
+            headers += told_headers(self.told, draft)
         if draft.answer is not None and row.code in _MAY_HAVE_RUN:
             headers += b"x-luntrex-upstream-sent: true\r\n"
         exchange.respond(row.status, headers, body)

@@ -1,12 +1,16 @@
 """How a refusal of ours is written: its headers, and a whole answer where no exchange is there to frame one."""
 
 from luntrex_proxy.core.call import Dialect
+from luntrex_proxy.core.outcome import REPORTED, Tokens
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.errors import error_body
 from luntrex_proxy.gateway.http.exchange import REASONS
+from luntrex_proxy.gateway.meter import meter
 from luntrex_proxy.gateway.record import Draft
 
 JSON = b"Content-Type: application/json\r\n"
+_ERROR = 400
+_PICO_PER_DOLLAR = 10**12
 _LONGEST_WAIT_S = 60  # every SDK honours a Retry-After up to here (wire formats 5.2)
 _SDKS_RETRY = frozenset({408, 409, 429})  # and every 5xx (wire formats 5.2)
 
@@ -15,6 +19,27 @@ def own_headers(draft: Draft) -> bytes:
     """What every answer carries: the request's id, under the names that both SDKs look for, and what limits leave."""
     request_id = draft.request_id.encode()
     return b"x-request-id: %b\r\nrequest-id: %b\r\n%b" % (request_id, request_id, draft.limit_headers)
+
+
+def told_headers(told: frozenset[str], draft: Draft) -> bytes:
+    """What the operator lets answers tell besides. The cost only where it is known before the head goes out."""
+    lines = []
+    if "upstream" in told:
+        lines.append(b"x-luntrex-upstream: %b\r\n" % draft.upstream.encode())
+    if "overhead" in told:
+        lines.append(b"x-luntrex-overhead-us: %d\r\n" % draft.overhead_us)
+    answer = draft.answer
+    if "cost" in told and answer is not None and answer.complete and answer.reader is None:
+        tokens, source = meter(draft.route, answer, draft.request_bytes, answer.gathered_bytes)
+        if source is REPORTED and answer.status < _ERROR:
+            price = draft.price if type(tokens) is Tokens else draft.price.of(tokens)
+            lines.append(b"x-luntrex-cost-usd: %b\r\n" % _dollars(price.cost_pico(tokens)))
+    return b"".join(lines)
+
+
+def _dollars(pico: int) -> bytes:
+    whole, rest = divmod(pico, _PICO_PER_DOLLAR)
+    return f"{whole}.{rest:012d}".encode()
 
 
 def refusal_headers(refusal: Refusal, draft: Draft) -> bytes:

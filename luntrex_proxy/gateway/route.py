@@ -3,11 +3,12 @@
 import math
 import random
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from luntrex_proxy.core.call import CHAT, Route
-from luntrex_proxy.core.catalogue import Candidate, Catalogue, Choice, Resolution, choose_order
+from luntrex_proxy.core.accountroutes import AccountCatalogue, AccountRoutes
+from luntrex_proxy.core.call import CHAT, Dialect, Route
+from luntrex_proxy.core.catalogue import Candidate, Catalogue, Choice, Names, Resolution, choose_order
 from luntrex_proxy.core.health import STANDING_WORDS, Condition, Health, HealthRules, Speed, Standing
 from luntrex_proxy.core.policy import NO_TRAINING, Policy, Traits, name_exclusion
 from luntrex_proxy.core.refusals import Refusal
@@ -40,14 +41,15 @@ class Upstream:
     """One configured upstream as the way of a request uses it."""
 
     __slots__ = (
-        "_begins", "_fixed_headers", "base_path", "end_users", "health", "health_rules", "inject_usage", "name",
-        "origin", "probe", "reached_by", "speeds", "store_false", "traits",
+        "_begins", "_fixed_headers", "base_path", "dialect", "end_users", "health", "health_rules", "inject_usage",
+        "name", "origin", "probe", "reached_by", "speeds", "store_false", "traits",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 -- one value per part, all by name
         self,
         *,
         name: str,
+        dialect: Dialect,
         origin: Origin,
         reached_by: tuple[object, ...],
         health: Health,
@@ -62,6 +64,7 @@ class Upstream:
         probe: Probe | None = None,
     ) -> None:
         self.name = name
+        self.dialect = dialect
         self.origin = origin
         self.reached_by = reached_by  # all settings that `origin` was made from; its place comes first
         self.health = health  # may be shared with the configuration before
@@ -131,9 +134,11 @@ class Target:
 
 
 class Routing:
-    """The catalogue, prices, upstreams and default policy of one configuration; only replaced, but for `closed`."""
+    """The catalogue, prices, upstreams and default policy of one configuration; only `closed` and `own` ever change."""
 
-    __slots__ = ("_targets", "catalogue", "closed", "only_priced", "policy", "prices", "retries", "upstreams")
+    __slots__ = (
+        "_named", "_own", "_targets", "catalogue", "closed", "only_priced", "policy", "prices", "retries", "upstreams",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -152,7 +157,30 @@ class Routing:
         self.policy = policy
         self.retries = retries or Retries()
         self.closed = Closed()  # what the register of sub-processors leaves out; another one whenever that changes
+        self._own: Mapping[int, AccountRoutes] = {}
+        self._named: dict[int, AccountCatalogue] = {}  # of accounts with something of their own that have asked
         self._targets: dict[Resolution, tuple[Target, ...]] = {}  # of exact names: as many as are configured
+
+    @property
+    def own(self) -> Mapping[int, AccountRoutes]:
+        """What accounts have of their own, by account id."""
+        return self._own
+
+    @own.setter
+    def own(self, routes: Mapping[int, AccountRoutes]) -> None:
+        self._own = routes
+        self._named = {}
+        self._targets = {}  # they are remembered by what names meant until now
+
+    def names(self, account_id: int) -> Names:
+        """What model names mean to an account."""
+        if account_id not in self._own:
+            return self.catalogue
+        found = self._named.get(account_id)
+        if found is None:
+            dialects = {name: upstream.dialect for name, upstream in self.upstreams.items()}
+            found = self._named[account_id] = AccountCatalogue(self.catalogue, self._own[account_id], dialects)
+        return found
 
     def targets(self, resolution: Resolution) -> tuple[Target, ...]:
         """All targets of a model, in the configuration's order."""

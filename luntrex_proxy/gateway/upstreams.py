@@ -73,6 +73,7 @@ def _sketch_upstream(upstream: configured.Upstream, ticker: Ticker, loop: asynci
     dialer = Dialer(host="nowhere.invalid", port=0, tls=None, loop=loop)
     return Upstream(
         name=upstream.name,
+        dialect=upstream.dialect,
         origin=Origin(dialer, ticker),
         reached_by=(),
         health=Health(rules),
@@ -107,6 +108,7 @@ def build_upstream(
     speeds: dict[str, Speed] = {} if stays is None else stays.speeds
     return Upstream(
         name=upstream.name,
+        dialect=upstream.dialect,
         origin=old.origin if same and old is not None else _origin(upstream, tls, ticker, loop),
         reached_by=reached_by,
         health=Health(rules) if stays is None else stays.health,

@@ -1,12 +1,14 @@
 """The `models` of the configuration: names, targets and own prices, and building the pure `Catalogue` from them."""
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.catalogue import WILDCARD, Catalogue, Choice, Entry, Target
 from luntrex_proxy.core.pricing import PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION, Rates, Tier, fill_rates
 from luntrex_proxy.settings.pricing import ServiceTiers
@@ -15,6 +17,7 @@ from luntrex_proxy.settings.upstreams import Upstream
 
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,200}")
 _MAX_DOLLARS_PER_MILLION = 1_000_000
+_WHOLE_PERCENT, _PARTS_PER_PERCENT = 100, 100
 
 
 def _check_name(name: str) -> str:
@@ -49,11 +52,29 @@ def _read_dollars(value: object) -> Decimal:
     return dollars
 
 
+def _read_percent(value: object) -> Decimal:
+    sentence = "must be a percentage from 0.01 to 99.99 with at most 2 decimal places"
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise fault(sentence)
+    try:
+        percent = Decimal(str(value).removesuffix("%"))
+    except InvalidOperation:
+        raise fault(sentence) from None
+    if not percent.is_finite() or not 0 < percent < _WHOLE_PERCENT or percent * _PARTS_PER_PERCENT % 1:
+        raise fault(sentence)
+    return percent
+
+
 ModelName = Annotated[str, AfterValidator(_check_name)]
 TargetModel = Annotated[str, AfterValidator(_check_target)]
 Dollars = Annotated[
     Decimal, BeforeValidator(_read_dollars), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
 ]
+
+Percent = Annotated[
+    Decimal, BeforeValidator(_read_percent), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
+]
+Weight = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 
 
 class ListedPrices(Section):
@@ -113,7 +134,20 @@ class ModelTarget(Section):
     model: TargetModel = Field(
         description="The model's name there. With a wildcard model, * stands for what the wildcard matched."
     )
-    weight: Count = Field(1, description="Its share of the requests, relative to the other targets.")
+    weight: Weight = Field(
+        1, description="Its share of the requests, relative to the other targets. 0: only when the others have failed."
+    )
+    canary: Percent | None = Field(
+        None,
+        description="Instead of a weight: the percentage of requests that go here first, from 0.01 to 99.99, whatever "
+        "the weights of the others.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.canary is not None and "weight" in self.model_fields_set:
+            raise fault("has a weight and a canary share: give one of them")
+        return self
 
 
 class Model(Section):
@@ -132,6 +166,31 @@ class Model(Section):
         None, description="Your own price in dollars per million tokens. null: the shipped price list."
     )
 
+    @model_validator(mode="after")
+    def _somebody_is_first(self) -> Self:
+        canaries = [target.canary for target in self.targets if target.canary is not None]
+        if not any(target.weight for target in self.targets if target.canary is None):
+            raise fault("needs a target with a weight above 0 that is no canary")
+        if canaries and self.choice is not Choice.WEIGHTED:
+            raise fault("has a canary, which needs the choice weighted: by load or speed there are no shares")
+        if sum(canaries) >= _WHOLE_PERCENT:
+            raise fault("has canaries that leave nothing to the other targets: together they must be below 100")
+        return self
+
+    def weighted(self, dialects: Mapping[str, Dialect]) -> Iterator[Target]:
+        """Its targets, canaries with the weight that makes their share, among those of one dialect."""
+        parts = {id(target): int((target.canary or 0) * _PARTS_PER_PERCENT) for target in self.targets}
+        for dialect in dict.fromkeys(dialects[target.upstream] for target in self.targets):
+            targets = [target for target in self.targets if dialects[target.upstream] is dialect]
+            whole = sum(target.weight for target in targets if target.canary is None) or 1
+            rest = _WHOLE_PERCENT * _PARTS_PER_PERCENT - sum(parts[id(target)] for target in targets)
+            weights = [
+                target.weight * rest if target.canary is None else parts[id(target)] * whole for target in targets
+            ]
+            common = math.gcd(*weights) or 1
+            for target, weight in zip(targets, weights, strict=True):
+                yield Target(target.upstream, dialect, target.model, weight // common)
+
 
 def build_catalogue(models: Iterable[Model], upstreams: Iterable[Upstream]) -> Catalogue:
     """The catalogue of a checked configuration."""
@@ -139,7 +198,7 @@ def build_catalogue(models: Iterable[Model], upstreams: Iterable[Upstream]) -> C
     return Catalogue(
         Entry(
             model.name,
-            tuple(Target(to.upstream, dialects[to.upstream], to.model, to.weight) for to in model.targets),
+            tuple(model.weighted(dialects)),
             model.price.rates() if model.price else None,
             model.choice,
         )

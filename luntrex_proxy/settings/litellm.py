@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.settings.complaints import explain
 from luntrex_proxy.settings.contradictions import contradictions
+from luntrex_proxy.settings.litellmrouting import settle_weights, take_fallbacks, take_weight
 from luntrex_proxy.settings.litellmwords import (
     BARE,
     BESIDE_V1,
@@ -34,6 +35,7 @@ from luntrex_proxy.settings.secrets import Surroundings
 from luntrex_proxy.settings.section import Loc, show_loc
 
 _SETTING: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")  # a key that may be named; another could be a secret misplaced
+_CONNECTIONS_MAX: Final = 1_000_000
 _ANYWHERE: Final = Surroundings({}, strict=False)  # the variables are those of another machine, perhaps
 
 
@@ -76,6 +78,10 @@ class _Reading:
             del self._rest["model_list"]
         for index, deployment in enumerate(deployments if isinstance(deployments, list) else ()):
             self._read_deployment(deployment, ("model_list", index))
+        settle_weights(self.result.models)
+        dialects = {upstream["name"]: upstream["dialect"] for upstream in self.result.upstreams}
+        for section in (router, _mapping(self._rest.get("litellm_settings"))):
+            take_fallbacks(self.result.models, dialects, section)
         self._read_aliases(router)
         for loc in _leaves(self._rest, ()):
             self._leave(loc, _why(loc))
@@ -124,8 +130,8 @@ class _Reading:
         if complaint := _wrong([upstream], [entry]):
             self._leave(loc, f"would not do here: {complaint}")
             return
-        if _is_number(params.get("weight")) and params["weight"] == int(params["weight"]) >= 1:
-            target["weight"] = int(params.pop("weight"))
+        if (weight := take_weight(params)) is not None:
+            target["weight"] = weight
         self._read_price(upstream, entry, params, _mapping(deployment.get("model_info")))
         target["upstream"] = self._named(upstream)
         self._enter(entry, loc)
@@ -160,6 +166,9 @@ class _Reading:
             del params["region_name"]
         if timeout_s := self._read_timeout(params, "timeout") or self._timeout_s:
             upstream["timeouts"] = {"first_byte_s": timeout_s}
+        if isinstance(most := params.get("max_parallel_requests"), int) and 1 <= most <= _CONNECTIONS_MAX:
+            upstream["max_connections"] = int(most)
+            del params["max_parallel_requests"]
         if self._health:
             upstream["health"] = self._health
         return (model, upstream), ""

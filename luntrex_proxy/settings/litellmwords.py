@@ -39,8 +39,15 @@ PRICES: Final = {
 }
 _KEYS_HERE = "keys are made here anew, with `luntrex-proxy accounts create` and `keys create`: each is shown once"
 _NO_CONTENT = "prompts and answers are kept nowhere and sent to nobody but the model"
+_LIMITS = (
+    "limits are of accounts and keys here: `luntrex-proxy limits set --account NAME --model MODEL requests/minute=N`"
+)
+_BUDGETS = "budgets are of accounts and keys here, and set while the daemon runs: `luntrex-proxy budgets --help`"
 _IN_BOTH: Final = {
-    "fallbacks": "give the model further targets: they follow when the first one fails",
+    "fallbacks": "names a model that is not here, or one that only speaks another dialect: requests are not translated",
+    "default_fallbacks": "names a model that not all could fall back to: requests are not translated between dialects",
+    "context_window_fallbacks": "the upstream says itself what is too long; applications choose the longer model",
+    "content_policy_fallbacks": "what the upstream refuses is the answer; it is not sent to another one unasked",
     "num_retries": "a request is sent again only while nothing of it was sent, or it was refused whole",
 }
 WHY: Final = {
@@ -48,6 +55,16 @@ WHY: Final = {
     "general_settings.database_url": "its keys and spending stay where they are; `database.url` is a database of ours",
     "environment_variables": "give them to the service instead, as with systemd's Environment= or a credential",
     "include": "the files it names were not read: import them one by one",
+    "litellm_params.rpm": _LIMITS,
+    "litellm_params.tpm": _LIMITS,
+    "litellm_params.max_budget": _BUDGETS,
+    "litellm_params.budget_duration": _BUDGETS,
+    "litellm_params.order": "give targets that come later the weight 0: they are asked when the others have failed",
+    "litellm_settings.max_budget": _BUDGETS,
+    "litellm_settings.budget_duration": _BUDGETS,
+    "litellm_settings.default_team_settings": _BUDGETS,
+    "litellm_settings.default_internal_user_params": _BUDGETS,
+    "router_settings.provider_budget_config": _BUDGETS,
     "litellm_settings.drop_params": "requests pass as they are: what the model does not take, it says itself",
     **{f"{section}.{key}": why for section in ("router_settings", "litellm_settings") for key, why in _IN_BOTH.items()},
     **{

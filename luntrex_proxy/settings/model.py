@@ -123,6 +123,11 @@ class Gateway(Section):
     public_url: HttpUrl | None = Field(
         None, description="The URL clients reach the gateway at, printed with new keys. null: the first listener."
     )
+    response_headers: tuple[Literal["upstream", "overhead", "cost"], ...] = Field(
+        (),
+        description="What answers tell in headers: x-luntrex-upstream, x-luntrex-overhead-us, and x-luntrex-cost-usd "
+        "where they are no stream and came whole.",
+    )
     limits: GatewayLimits = Field(GatewayLimits(), description="What clients may take.")
     timeouts: GatewayTimeouts = Field(GatewayTimeouts(), description="How long to wait for clients.")
     retries: GatewayRetries = Field(GatewayRetries(), description="When the next target is asked.")

@@ -21,8 +21,8 @@ async def of_key(pool: Pool, key_id: str) -> tuple[Caller, str]:
             row = await connection.fetchrow(ONE, b"", b"", key_id)
             if row is None:
                 raise unknown_key(key_id)
-            state = str((await connection.fetchrow(f"{LIST} WHERE k.key_id = $1", key_id))["state"])
-            return await _caller(connection, Packer().of(row)), state
+            (listed,) = await connection.fetch(f"{LIST} WHERE k.key_id = $1", key_id)
+            return await _caller(connection, Packer().of(row)), str(listed["state"])
 
 
 async def of_account(pool: Pool, name: str) -> Caller:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from luntrex_proxy.core.audit import Fact
 from luntrex_proxy.store import audit
-from luntrex_proxy.store.changes import next_version
+from luntrex_proxy.store.changes import hold_changes, next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.silence import Silence
@@ -54,10 +54,11 @@ async def end(pool: Pool, upstream: str) -> bool:
     """Let requests go there again; False: it was not in maintenance."""
     with store_errors("end the maintenance"):
         async with pool.acquire() as connection, connection.transaction():
-            await next_version(connection)
+            await hold_changes(connection)
             done = await connection.execute("DELETE FROM upstream_maintenance WHERE upstream = $1", upstream)
             if done.endswith(" 0"):
                 return False
+            await next_version(connection)
             await _record(connection, "upstream.maintenance_ended", upstream)
             return True
 

@@ -83,4 +83,5 @@ def interrupted(opening: Opening) -> Outcome:
         duration_us=0,
         first_byte_us=0,
         overhead_us=0,
+        trail="",
     )

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from luntrex_proxy.cli import main
 from luntrex_proxy.core.scope import read_scope
-from luntrex_proxy.store import accounts, apikeys, audit, limits, maintenance
+from luntrex_proxy.store import accountroutes, accounts, apikeys, audit, limits, maintenance
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.keyrows import Terms
 from tests.postgres import LOOKUP, database, database_dsn, postgres_dsn
@@ -94,9 +94,10 @@ async def test_explain_names_who_decided_what(database: Pool, key_id: str) -> No
     await limits.of_account(database, "acme", "", {"requests/minute": 5})
     said = json.loads((await run("routes", "explain", "--key", key_id, "--model", "m", "--json")).stdout)
     targets = {each["upstream"]: each for each in said["targets"]}
-    assert targets["eu-one"] | {"says": ""} == {
+    assert targets["eu-one"].pop("price").startswith("$2 in, $8 out per million tokens (config-")
+    assert targets["eu-one"] == {
         "upstream": "eu-one", "model": "there", "weight": 3, "share": 1.0, "region": "eu", "retention": "none",
-        "training": "never", "price": "$2 in, $8 out per million tokens (config)", "reason": "", "says": "",
+        "training": "never", "reason": "", "says": "",
         "standing": "not known", "asked": True,
     }  # fmt: skip
     assert targets["us-one"]["says"] == "excluded by the key's regions: region"
@@ -149,3 +150,46 @@ async def test_of_a_request_that_is_not_on_record() -> None:
     """One sentence, whatever was given."""
     for given in ("0199c0de-0000-7000-8000-000000000001", "rubbish"):
         assert "There is no such request on record" in (await run("requests", "show", given, status=1)).output
+
+
+async def test_routes_of_accounts(database: Pool) -> None:
+    """Set, limited, listed beside the file's own, explained, cleared."""
+    said = await run("routes", "set", "--account", "acme", "--model", "m", "3*us-one/there", "eu-one")
+    assert said.stdout == "m of acme goes to 3*us-one/there, eu-one/m.\n"
+    assert (await run("routes", "allow", "--account", "acme", "m", "x*")).stdout == "acme may use m, x*.\n"
+    listed = json.loads((await run("routes", "list", "--json")).stdout)
+    assert [(each["origin"], each["account"], each["model"]) for each in listed["models"]] == [
+        ("file", None, "m"),
+        ("database", "acme", "m"),
+    ]
+    assert listed["allowed"] == {"acme": ["m", "x*"]}
+    assert "acme may use m, x* only." in (await run("routes", "list", "--account", "acme")).stdout
+    explained = json.loads((await run("routes", "explain", "--account", "acme", "--model", "m", "--json")).stdout)
+    assert [(each["upstream"], each["share"]) for each in explained["targets"]] == [("us-one", 0.75), ("eu-one", 0.25)]
+    assert "with targets of the account's own" in explained["steps"][0]["says"]
+    refused = await run("routes", "explain", "--account", "acme", "--model", "zz", status=1)
+    assert "the account may not use this model" in refused.stdout
+    assert (await run("routes", "clear", "--account", "acme")).stdout == "acme has targets of its own for no model.\n"
+    assert (await run("routes", "allow", "--account", "acme", "--all")).stdout == "acme may use all models.\n"
+    assert await accountroutes.list_all(database) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (("set", "--account", "acme", "--model", "m", "eu-won"), 1, "no upstream 'eu-won' (did you mean 'eu-one'?)"),
+        (("set", "--account", "acme", "--model", "m", "a b"), 2, "is no target; write [WEIGHT*]UPSTREAM[/MODEL]"),
+        (("set", "--account", "acme", "--model", "m", "eu-one", "2*eu-one"), 1, "A target of m is named twice"),
+        (("set", "--account", "acme", "--model", "m", "0*eu-one"), 1, "one at least is above 0"),
+        (("set", "--account", "acme", "--model", "a*b", "eu-one"), 1, "'a*b' is no model name"),
+        (("set", "--account", "nobody", "--model", "m", "eu-one"), 1, "There is no account 'nobody'"),
+        (("clear", "--account", "acme", "--model", "m"), 1, "no targets of its own for m"),
+        (("allow", "--account", "acme"), 2, "Name the models that the account may use, or give --all."),
+        (("allow", "--account", "acme", "m", "--all"), 2, "Name the models that the account may use, or give --all."),
+        (("allow", "--account", "acme", "a b"), 1, "'a b' is no model name"),
+    ],
+)
+async def test_routes_that_cannot_be(database: Pool, arguments: tuple[str, ...], status: int, sentence: str) -> None:
+    """One sentence, and nothing has changed."""
+    assert sentence in (await run("routes", *arguments, status=status)).output
+    assert await accountroutes.list_all(database) == []

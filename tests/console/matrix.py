@@ -446,6 +446,11 @@ ROWS = {
     "labels.declare": Row(_roles(O, A), place=a_label, body=dict),
     "labels.remove": Row(_roles(O, A), place=a_label),
     "limits.list": Row(_roles(O, A, V)),
+    "routes.get": Row(_roles(O, A, D, B, V, P)),
+    "routes.set": Row(
+        Who.OPERATOR,
+        body=lambda: {"models": ["m*"], "own": [{"model": "m", "targets": [{"upstream": "up", "weight": 2}]}]},
+    ),
     "routes.explain": Row(Who.OPERATOR, body=lambda: {"model": "m"}),
     "upstreams.begin_maintenance": Row(Who.OPERATOR, place=an_upstream, body=dict),
     "upstreams.end_maintenance": Row(Who.OPERATOR, place=an_upstream),

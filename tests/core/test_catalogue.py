@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luntrex_proxy.core.call import Dialect
-from luntrex_proxy.core.catalogue import Candidate, Catalogue, Entry, Target, choose_order
+from luntrex_proxy.core.catalogue import Candidate, Catalogue, Entry, Target, choose_order, shares
 from luntrex_proxy.core.pricing import fill_rates
 
 OPENAI, ANTHROPIC = Dialect.OPENAI, Dialect.ANTHROPIC
@@ -158,3 +158,15 @@ def test_weights_decide_first_and_second_place() -> None:
     }
     for order, share in expected.items():
         assert orders[order] / steps == pytest.approx(share, abs=0.002), order
+
+
+@pytest.mark.parametrize("costs", [None, [1.0, 1.0, 1.0, 1.0]])
+@given(random01=st.floats(0, 1, exclude_max=True))
+def test_weight_0_comes_last(costs: list[float] | None, random01: float) -> None:
+    """In its place among its like; with nobody else in the order it has."""
+    candidates = [Candidate(str(at), None, weight) for at, weight in enumerate((0, 3, 0, 2))]
+    order = "".join(candidate.upstream for candidate in choose_order(candidates, random01, costs))
+    assert order in ("1302", "3102")
+    assert choose_order([candidates[0], candidates[2]], random01) == (candidates[0], candidates[2])
+    assert shares(candidates) == [0, 0.6, 0, 0.4]
+    assert shares([candidates[0], candidates[2]]) == [1, 0]

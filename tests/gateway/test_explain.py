@@ -137,7 +137,7 @@ def really(world: World) -> tuple[str, str | None, list[tuple[str, str]], Draft]
     try:
         if question.caller.scope is not None:
             door.check_scope(question.caller, question.caller.scope, route, "")
-        permit = authorise(question.caller, question.model, call, routing.catalogue, routing.policy)
+        permit = authorise(question.caller, question.model, call, routing.names(7), routing.policy)
         targets = choose(permit, routing, draft)
     except Refusal as refusal:
         return refusal.row.code, refusal.field, [], draft

@@ -150,6 +150,7 @@ ELSEWHERE = {
     "invalid_http", "header_too_large", "uri_too_long", "expectation_failed", "upgrade_refused", "overloaded",
     "field_not_allowed", "too_many_requests", "too_many_failures", "address_not_allowed", "endpoint_not_allowed",
     "subprocessor_unlisted", "subprocessor_objected", "requests_limited", "tokens_limited", "streams_limited",
+    "upstream_maintenance",
 }  # fmt: skip
 DEAD = "http://127.0.0.1:1"
 

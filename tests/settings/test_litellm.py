@@ -34,7 +34,7 @@ model_list:
 router_settings:
   routing_strategy: least-busy
   model_group_alias: {{gpt-4: local, nobody: nothing}}
-  fallbacks: [{{local: [gpt-5-mini]}}]
+  fallbacks: [{{local: [gpt-5-mini]}}, {{local: [claude]}}]
   allowed_fails: 3
   cooldown_time: 30
 litellm_settings: {{request_timeout: 600, success_callback: [langfuse], drop_params: true}}
@@ -66,7 +66,11 @@ def test_what_it_prints_loads_and_does_the_same(tmp_path: Path) -> None:
     assert served("gpt-5-mini") == [("https://api.openai.com/v1", "gpt-5-mini", 1)]
     assert upstreams[models["gpt-5-mini"].targets[0].upstream].region == "eu"
     assert served("anthropic/*") == [("https://api.anthropic.com", "*", 1)]
-    local = [("http://10.0.0.1:8000/v1", "facebook/opt-125m", 2), ("http://10.0.0.2:11434/v1", "llama3", 1)]
+    local = [
+        ("http://10.0.0.1:8000/v1", "facebook/opt-125m", 2),
+        ("http://10.0.0.2:11434/v1", "llama3", 1),
+        ("https://api.openai.com/v1", "gpt-5-mini", 0),
+    ]
     assert served("local") == served("gpt-4") == local
     assert models["local"].choice == "least_busy"
     assert models["local"].price is not None
@@ -113,6 +117,31 @@ def test_a_file_that_would_do_nothing_is_refused(tmp_path: Path, text: str | byt
     assert ran.exit_code == status
     assert said in ran.stderr
     assert not ran.stdout
+
+
+def test_weights_fallbacks_and_parallel_requests() -> None:
+    """Weights need be no whole numbers there; a fallback becomes a target of weight 0, in the same dialect only."""
+    params = [("openai/a", {"weight": 0.9}), ("openai/b", {"weight": 0.1, "max_parallel_requests": 5, "tpm": 9})]
+    found = import_litellm(
+        {
+            "model_list": [
+                *({"model_name": "m", "litellm_params": {"model": name, **more}} for name, more in params),
+                {"model_name": "n", "litellm_params": {"model": "openai/c"}},
+                {"model_name": "claude", "litellm_params": {"model": "anthropic/x"}},
+            ],
+            "litellm_settings": {"fallbacks": [{"m": ["n"]}, {"claude": ["m"]}], "max_budget": 10},
+            "router_settings": {"default_fallbacks": ["n"], "context_window_fallbacks": [{"m": ["n"]}]},
+        }
+    )
+    models = {each["name"]: [(to["model"], to.get("weight", 1)) for to in each["targets"]] for each in found.models}
+    assert models == {"m": [("a", 900), ("b", 100), ("c", 0)], "n": [("c", 1)], "claude": [("x", 1)]}
+    assert [each["max_connections"] for each in found.upstreams if "max_connections" in each] == [5]
+    assert [one.key for one in found.left] == [
+        "model_list[1].litellm_params.tpm", "litellm_settings.fallbacks", "litellm_settings.max_budget",
+        "router_settings.default_fallbacks", "router_settings.context_window_fallbacks",
+    ]  # fmt: skip
+    assert "limits set" in found.left[0].why
+    assert "budgets" in found.left[2].why
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

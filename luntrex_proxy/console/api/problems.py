@@ -138,6 +138,11 @@ PROBLEMS: Final = {
         "These limits cannot be",
         "A shorter time cannot allow more than a longer one, and at most 64 models have limits of their own.",
     ),
+    "bad_routes": Row(
+        422,
+        "These routes cannot be",
+        "Targets are upstreams of the configuration, each once, one with a weight; models are ones that are allowed.",
+    ),
     "bad_month": Row(422, "The month is not valid", "A month is shown once it has begun, and closed once it is over."),
     "bad_labels": Row(
         422,

@@ -1,12 +1,63 @@
-"""/accounts/{account_id}/routes/explain: what would happen to a request, as this process would do it just now."""
+"""/accounts/{account_id}/routes: what an account has of its own in routing, and what would happen to a request."""
 
 from typing import Final
 
 from pydantic import Field
 
 from luntrex_proxy.console.api.operations import Body, Call, Operation, Shown, Who
+from luntrex_proxy.console.api.problems import invalid
 from luntrex_proxy.control import accounts, routes
+from luntrex_proxy.core import accountroutes as core
+from luntrex_proxy.core.accountroutes import MODELS_MAX, TARGETS_MAX
+from luntrex_proxy.core.catalogue import WEIGHT_MAX
 from luntrex_proxy.core.roles import Permission
+from luntrex_proxy.settings.scopes import Model
+
+
+class OwnTarget(Body):
+    """An upstream that serves the model for this account."""
+
+    upstream: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="Its name in the configuration.")
+    model: str | None = Field(None, pattern=r"^[\x21-\x7e]{1,200}$", description="Its name there; null: the same.")
+    weight: int = Field(1, ge=0, le=WEIGHT_MAX, description="0: only when the others have failed.")
+
+
+class OwnModel(Body):
+    """The targets of one model."""
+
+    model: Model = Field(description="A name, or a beginning and `*`.")
+    targets: list[OwnTarget] = Field(min_length=1, max_length=TARGETS_MAX)
+
+
+class RoutesBody(Body):
+    """All that an account has of its own; what is left out is as the configuration has it."""
+
+    models: list[Model] | None = Field(
+        None, min_length=1, max_length=MODELS_MAX, description="The models it may use; null: all there are."
+    )
+    own: list[OwnModel] = Field([], max_length=MODELS_MAX, description="Models that have targets of the account's own.")
+
+
+class OwnTargetShown(Shown):
+    """One of them."""
+
+    upstream: str
+    model: str
+    weight: int
+
+
+class OwnModelShown(Shown):
+    """The targets of one model."""
+
+    model: str
+    targets: list[OwnTargetShown]
+
+
+class RoutesShown(Shown):
+    """All that an account has of its own."""
+
+    models: list[str] | None
+    own: list[OwnModelShown]
 
 
 class ExplainBody(Body):
@@ -63,6 +114,36 @@ class ExplanationShown(Shown):
     targets: tuple[TargetShown, ...]
 
 
+async def _get(call: Call) -> RoutesShown:
+    return _shown(await routes.of_account(call.services.pool, call.account_id))
+
+
+async def _set(call: Call) -> RoutesShown:
+    body: RoutesBody = call.body
+    names = [each.model for each in body.own]
+    if len(set(names)) < len(names):
+        raise invalid("/own", "must name each model once")
+    own = {
+        each.model: tuple(
+            core.OwnTarget(target.upstream, target.model or ("*" if each.model.endswith("*") else each.model),
+                           target.weight)
+            for target in each.targets
+        )
+        for each in body.own
+    }  # fmt: skip
+    wanted = core.AccountRoutes(None if body.models is None else tuple(body.models), own)
+    known = [condition.name for condition in call.services.upstreams(())]
+    return _shown(await routes.set_of_account(call.services.pool, call.account_id, wanted, known))
+
+
+def _shown(found: core.AccountRoutes) -> RoutesShown:
+    own = [
+        OwnModelShown(model=name, targets=[OwnTargetShown.model_validate(target) for target in found.targets[name]])
+        for name in sorted(found.targets)
+    ]
+    return RoutesShown(models=None if found.models is None else list(found.models), own=own)
+
+
 async def _explain(call: Call) -> ExplanationShown:
     body: ExplainBody = call.body
     pool = call.services.pool
@@ -74,6 +155,17 @@ async def _explain(call: Call) -> ExplanationShown:
 
 
 OPERATIONS: Final = (
+    Operation(
+        name="routes.get", method="GET", path="/accounts/{account_id}/routes",
+        summary="Show which models an account may use, and its own targets for some of them.",
+        access=(Permission.ACCOUNT_READ,), handler=_get, answer=RoutesShown,
+    ),
+    Operation(
+        name="routes.set", method="PUT", path="/accounts/{account_id}/routes",
+        summary="Have exactly these, everywhere within a second; operators only.",
+        access=Who.OPERATOR, scopes=(Permission.ACCOUNT_WRITE,), handler=_set, body=RoutesBody, answer=RoutesShown,
+        problems=("bad_routes",),
+    ),
     Operation(
         name="routes.explain", method="POST", path="/accounts/{account_id}/routes/explain",
         summary="Say what would happen to a request, and why; nothing is sent.",
