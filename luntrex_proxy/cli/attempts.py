@@ -6,6 +6,7 @@ import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy.control import acts
 from luntrex_proxy.store import accounts
 from luntrex_proxy.store import attempts as table
 from luntrex_proxy.store.attempts import AttemptCount
@@ -29,7 +30,9 @@ def list_counts(context: click.Context, account: str | None, limit: int, as_json
         found = await accounts.find(opened.pool, account) if account is not None else None
         if account is not None and found is None:
             raise RefusedError("There is no account of this name; `luntrex-proxy accounts list` shows all.")
-        return await table.list_page(opened.pool, found.account_id if found is not None else None, None, limit)
+        account_id = found.account_id if found is not None else None
+        await acts.record_read(opened.pool, "attempts.list", account_id)
+        return await table.list_page(opened.pool, account_id, None, limit)
 
     counts = run_verb(context, body)
     if as_json:

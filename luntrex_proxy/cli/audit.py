@@ -10,9 +10,10 @@ import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy.control import acts
 from luntrex_proxy.store import audit as table
 from luntrex_proxy.store.anchors import ANCHOR_FILE, Anchor, AnchorKey, append_anchor, own_public_key, read_anchors
-from luntrex_proxy.store.audit import Verdict
+from luntrex_proxy.store.audit import Shown, Verdict
 
 _PUBLIC_KEY_HEX: Final = 64
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -31,7 +32,13 @@ def audit() -> None:
 @click.pass_context
 def list_entries(context: click.Context, limit: int, account: str | None, act: str | None, as_json: bool) -> None:
     """Show the newest entries."""
-    found = run_verb(context, lambda opened: table.newest(opened.pool, limit, account, act))
+
+    async def body(opened: Opened) -> list[Shown]:
+        found = await table.newest(opened.pool, limit, account, act)
+        await acts.record_read(opened.pool, "audit.list")
+        return found
+
+    found = run_verb(context, body)
     if as_json:
         print_json([asdict(entry) for entry in found])
         return

@@ -9,6 +9,7 @@ import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy.control import acts
 from luntrex_proxy.core.roles import Permission
 from luntrex_proxy.core.tokens import LONGEST_DAYS
 from luntrex_proxy.store import people
@@ -63,6 +64,7 @@ def list_tokens(context: click.Context, person: str, as_json: bool) -> None:
 
     async def body(opened: Opened) -> list[TokenInfo]:
         found = await people.find(opened.pool, person)
+        await acts.record_read(opened.pool, "tokens.list", person_id=str(found.person_id))
         return await table.list_page(opened.pool, str(found.person_id), "", _LIST_ROWS)
 
     found = run_verb(context, body)

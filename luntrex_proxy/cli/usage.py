@@ -15,6 +15,8 @@ import orjson
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_csv, print_json, print_table
+from luntrex_proxy.control import acts
+from luntrex_proxy.store import accounts
 from luntrex_proxy.store import usage as table
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.usage import UsageRequest, UsageTotal, micros
@@ -66,6 +68,8 @@ def usage(
 
     async def body(opened: Opened) -> Sequence[UsageTotal | UsageRequest | Group]:
         if single:
+            known = None if account is None else await accounts.find(opened.pool, account)
+            await acts.record_read(opened.pool, "usage.requests", None if known is None else known.account_id)
             return await table.requests(opened.pool, since, until, limit, account=account)
         if words is not None:
             return await grouped(opened.pool, since, until, words, account)

@@ -117,12 +117,23 @@ async def test_invoices_are_listed_and_shown(database: Pool) -> None:
 
 
 async def test_who_reads_of_others_at_the_terminal_is_on_record(database: Pool) -> None:
-    """Requests, reports, notices and invoices of other people, each by its verb."""
+    """Requests, reports, notices, invoices, single calls, tokens and acts of other people, each by its verb."""
     await run("incidents", "open", "A leak")
+    await make_person(database)
     for verb in (("rights", "list"), ("children", "list"), ("incidents", "show", "1"), ("billing", "list")):
         await run(*verb)
+    for verb in (
+        ("usage", "--requests"),
+        ("attempts", "list"),
+        ("tokens", "list", "--person", "ada@example.org"),
+        ("audit", "list"),
+    ):
+        await run(*verb)
     reads = [entry.object_id for entry in reversed(await audit.newest(database, 20, act="operator.read"))]
-    assert reads == ["rights.list", "child_reports.list", "incidents.notices", "invoices.list"]
+    assert reads == [
+        *("rights.list", "child_reports.list", "incidents.notices", "invoices.list"),
+        *("usage.requests", "attempts.list", "tokens.list", "audit.list"),
+    ]
 
 
 async def test_legal_clocks_are_counted(database: Pool) -> None:
