@@ -1,9 +1,15 @@
 """Connections to upstreams: reused when safe, replaced when dead, bounded, verified; and the next target."""
 
 import asyncio
+from collections.abc import Callable
+from typing import cast
 
 import pytest
 
+from luntrex_proxy.gateway.http.dial import Dialer
+from luntrex_proxy.gateway.http.origin import Origin, OriginFullError
+from luntrex_proxy.gateway.http.ticker import Ticker
+from luntrex_proxy.gateway.http.upstream import UpstreamConnection
 from tests.fakes import PATIENCE_S, both_dialects, serving, until
 from tests.gateway.wire import (
     CLOSE,
@@ -93,6 +99,32 @@ async def test_the_number_of_connections_is_bounded() -> None:
         assert [answer.status for answer in await asyncio.gather(*running)] == [200, 200]
         assert (await ask(gw.port, post())).status == 200
         assert up.connections == 2
+
+
+async def test_a_connection_counts_once_while_its_request_has_not_heard_of_it() -> None:
+    """A burst of requests got 503 with half of the connections that an upstream may have."""
+    gate = asyncio.Event()
+
+    class Slow:
+        async def connect(self, make: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+            connection = make()
+            connection.connection_made(asyncio.Transport())
+            await gate.wait()
+            return connection
+
+    ticker = Ticker(asyncio.get_running_loop())
+    origin = Origin(cast(Dialer, Slow()), ticker, max_open=2)
+    first = origin.connect()
+    await asyncio.sleep(0)
+    assert (origin.open, origin.busy) == (1, 1)
+    second = origin.connect()
+    await asyncio.sleep(0)
+    assert (origin.open, origin.busy) == (2, 2)
+    with pytest.raises(OriginFullError):
+        origin.connect()
+    gate.set()
+    await asyncio.gather(first, second)
+    assert (origin.open, origin.busy) == (2, 2)
 
 
 async def test_connections_are_counted_right_after_every_end() -> None:

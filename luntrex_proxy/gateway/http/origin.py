@@ -74,13 +74,12 @@ class Origin:
         if self.open + self._connecting >= self.max_open:
             raise OriginFullError
         self._connecting += 1  # at the decision, so that a burst can neither pass the bound nor look idle
-        task = asyncio.get_running_loop().create_task(self._connect())
-        task.add_done_callback(self._connected)
+        made: list[UpstreamConnection] = []
+        task = asyncio.get_running_loop().create_task(self._connect(made))
+        task.add_done_callback(lambda _: self._connected(made))
         return task
 
-    async def _connect(self) -> UpstreamConnection:
-        made: list[UpstreamConnection] = []
-
+    async def _connect(self, made: list[UpstreamConnection]) -> UpstreamConnection:
         def make() -> UpstreamConnection:
             made.append(UpstreamConnection(self, self._ticker))
             return made[-1]
@@ -95,7 +94,12 @@ class Origin:
         connection.renew_at = self._ticker.now + self._max_age_s * spread
         return connection
 
-    def _connected(self, _task: "asyncio.Task[UpstreamConnection]") -> None:
+    def _connected(self, made: list[UpstreamConnection]) -> None:
+        self._connecting += sum(connection.opened for connection in made) - 1
+
+    def opened(self) -> None:
+        """A connection is made. Whoever waits for it hears some turns later, and it must not count twice until then."""
+        self.open += 1
         self._connecting -= 1
 
     def give_back(self, connection: UpstreamConnection) -> None:

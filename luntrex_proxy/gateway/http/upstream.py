@@ -53,12 +53,14 @@ OnWhole = Callable[[AnswerHead, bytes], None]
 class Owner(Protocol):
     """Whose connection it is: the origin that counts and pools it."""
 
-    open: int
     first_byte_s: float
     idle_s: float
     keep_alive_s: float
     usual_answer: RepeatedAnswer | None
     usual_stream: RepeatedAnswer | None
+
+    def opened(self) -> None:
+        """A connection is made."""
 
     def give_back(self, connection: "UpstreamConnection") -> None:
         """Keep a connection whose answer ended cleanly."""
@@ -72,7 +74,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_asked", "_chunks", "_held", "_informational", "_length", "_missing", "_on_whole", "_origin", "_paused",
-        "_reusable", "_sink", "_ticker", "_transport", "_unwanted_bytes", "closed", "deadline", "heard_at", "renew_at",
+        "_reusable", "_sink", "_ticker", "_transport", "_unwanted_bytes", "closed", "deadline", "heard_at", "opened",
+        "renew_at",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -91,6 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._unwanted_bytes = 0
         self._paused = False
         self._reusable = False
+        self.opened = False  # has been, whatever became of it
         self.closed = False
         self.heard_at = NEVER  # when the answer last brought something, on the ticker's clock
         self.deadline = NEVER
@@ -158,7 +162,8 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the ticker."""
         self._transport = cast(asyncio.Transport, transport)
-        self._origin.open += 1
+        self.opened = True
+        self._origin.opened()
         self._ticker.members.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature; the text may quote a peer
