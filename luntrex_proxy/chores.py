@@ -14,7 +14,7 @@ import structlog
 
 from luntrex_proxy import systemd
 from luntrex_proxy.control import children
-from luntrex_proxy.control.alerts import Sender, raise_due
+from luntrex_proxy.control.alerts import Sender, raise_budgets, raise_due
 from luntrex_proxy.control.mailing import Postman
 from luntrex_proxy.gateway.pipeline import Pipeline
 from luntrex_proxy.gateway.upstreams import UnusableUpstreamError
@@ -26,13 +26,13 @@ from luntrex_proxy.store import audit, checkjournal
 from luntrex_proxy.store.accountroutes import RouteBook
 from luntrex_proxy.store.anchors import AnchorKey, append_anchor
 from luntrex_proxy.store.attempts import AttemptBook
+from luntrex_proxy.store.budgeting import BudgetBook
 from luntrex_proxy.store.capturing import CaptureBook
 from luntrex_proxy.store.database import DRIVER_ERRORS, Pool
 from luntrex_proxy.store.debugcapture import delete_old
 from luntrex_proxy.store.errors import StoreError, StoreUnavailableError
 from luntrex_proxy.store.keeping import ClockError, SteadyClock
 from luntrex_proxy.store.keyring import KeyRing
-from luntrex_proxy.store.limitfile import LimitFile
 from luntrex_proxy.store.limiting import LimitBook
 from luntrex_proxy.store.maintenance import MaintenanceBook
 from luntrex_proxy.store.newest import Seen
@@ -47,6 +47,7 @@ _LIMITS_EVERY_S = 0.25
 _KEEPER_EVERY_S = 30.0
 _KEEPER_AGAIN_S = 5.0
 _ATTEMPTS_EVERY_S = 2.0
+_BUDGETS_EVERY_S = 2.0
 _WEBHOOKS_EVERY_S = 1.0
 _CAPTURES_EVERY_S = 0.5
 _CHECK_LEFTOVERS_EVERY_S = 10.0
@@ -99,20 +100,15 @@ async def keep_attempts(book: AttemptBook, pool: Pool, alerts: Alerts, *, by_mai
                     log.warning("luntrex.attempts", count=raised.count, **which)
 
 
-async def follow_limits(book: LimitBook, file: LimitFile, changes: Callable[[], Seen]) -> None:
-    """Keep to limits that were changed meanwhile. While the database is away those read last hold."""
+async def follow_limits(book: LimitBook, budgets: BudgetBook, changes: Callable[[], Seen]) -> None:
+    """Keep to limits and budgets that were changed meanwhile. While the database is away those read last hold."""
     seen: Seen | None = None
-    told = False
-    if file.damaged:
-        log.warning("luntrex.limits_begin_anew", hint="What was used of limits cannot be read.")
     while True:
-        if file.failing and not told:
-            log.warning("luntrex.limits_not_kept", hint="A restart would begin their counts anew: no room on the disk?")
-        told = file.failing
         if changes() != seen:
             now = changes()
             with contextlib.suppress(StoreError):
                 await book.refresh(now.readings)
+                await budgets.refresh(now.readings)
                 seen = now
         await asyncio.sleep(_LIMITS_EVERY_S)
 
@@ -131,6 +127,30 @@ async def follow_routing(
                 apply()
                 seen = now
         await asyncio.sleep(_LIMITS_EVERY_S)
+
+
+class BudgetAlerts:
+    """Tells when budgets have reached a part of their amount."""
+
+    def __init__(self, pool: Pool, alerts: Alerts) -> None:
+        self.count = 0
+        self._pool = pool
+        self._alerts = alerts
+
+    async def keep(self) -> None:
+        """Each part once, whichever process sees it first."""
+        while True:
+            await asyncio.sleep(_BUDGETS_EVERY_S)
+            with contextlib.suppress(StoreError):
+                for one in await raise_budgets(self._pool, self._alerts):
+                    self.count += 1
+                    log.warning(
+                        "luntrex.budget_reached",
+                        account_id=one.account_id,
+                        key_id=one.key_id,
+                        period=one.period,
+                        percent=one.percent,
+                    )
 
 
 async def follow_captures(book: CaptureBook, pool: Pool, changes: Callable[[], object], pipeline: Pipeline) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 from aiohttp import web
 
 from luntrex_proxy.core.access import Caller, KeysBusyError
-from luntrex_proxy.core.buckets import Limits
+from luntrex_proxy.core.buckets import Bucket, Limits
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.catalogue import Candidate, Catalogue, Entry, Resolution, Target
+from luntrex_proxy.core.leases import NEVER_US, Budgets, Purse
 from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.core.outcome import Opening, Outcome
 from luntrex_proxy.core.policy import NO_TRAINING, Policy
@@ -118,6 +119,56 @@ class FakePrices:
         return Price(self.rates, resolution.name or "other", "test-1")
 
 
+async def _a_turn() -> None:
+    """What runs a request awaits futures alone."""
+    turn = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(turn.set_result, None)
+    await turn
+
+
+class FakeLender:
+    """Lends of `left`, by budget id; windows end at `ends_us`."""
+
+    def __init__(self) -> None:
+        self.left: dict[int, int] = {}
+        self.ends_us = NEVER_US
+        self.away = False
+        self.asked = 0
+
+    async def lend(self, purses: Iterable[Purse], pico: int, at_us: int) -> bool:
+        """Exactly what is needed."""
+        self.asked += 1
+        await _a_turn()
+        for purse in () if self.away else purses:
+            lease = purse.open(0, self.ends_us)
+            more, left = max(0, pico - lease.free), self.left.get(purse.budget.budget_id, 0)
+            if more <= left:
+                lease.granted += more
+                left -= more
+            self.left[purse.budget.budget_id] = purse.left = left
+        return not self.away
+
+    def wake(self) -> None:
+        """Nothing is lent ahead."""
+
+
+class FakeTeller:
+    """Everybody is told at once; nobody else lets anything in."""
+
+    def __init__(self) -> None:
+        self.away = False
+
+    async def tell(self, buckets: Iterable[Bucket]) -> bool:
+        """Nothing is untold then."""
+        await _a_turn()
+        for bucket in () if self.away else buckets:
+            bucket.untold, bucket.is_known = min(0, bucket.untold), True
+        return not self.away
+
+    def wake(self) -> None:
+        """There is nobody who sleeps."""
+
+
 @dataclass
 class Gateway:
     """A running gateway and all that a test may look at."""
@@ -129,6 +180,9 @@ class Gateway:
     ledger: FakeLedger
     prices: FakePrices
     limits: Limits  # of account 7 and its key
+    budgets: Budgets  # likewise
+    lender: FakeLender
+    teller: FakeTeller
     timeline: list[str]
     outcomes: list[Outcome]  # what the sink was given
     port: int = 0
@@ -215,7 +269,7 @@ async def serving(
     bugs: list[BaseException] = []
     refused_keys: list[tuple[str, str]] = []
     made: list[Gateway] = []
-    bounds = Limits()
+    bounds, budgets, lender, teller = Limits(), Budgets(), FakeLender(), FakeTeller()
     outside = Outside(
         keys=keys,
         prove=keys.prove,
@@ -224,7 +278,10 @@ async def serving(
         is_ready=lambda: made[0].ready,
         on_bug=bugs.append,
         on_key_refused=lambda network, code, _key_id: refused_keys.append((network, code)),
+        lender=lender,
+        teller=teller,
         limits=bounds,
+        budgets=budgets,
     )
     running = {one.name: build_upstream(one, ticker, loop, PSEUDONYM_KEY) for one in upstreams}
     pipeline = Pipeline(
@@ -234,9 +291,8 @@ async def serving(
         Routing(Catalogue(models), prices, running, policy),
     )
     runner = GatewayRunner(pipeline, ticker, 0.2)
-    gateway = Gateway(
-        pipeline, runner, ticker, keys, ledger, prices, bounds, timeline, [], bugs=bugs, refused_keys=refused_keys
-    )
+    ports = keys, ledger, prices, bounds, budgets, lender, teller
+    gateway = Gateway(pipeline, runner, ticker, *ports, timeline, [], bugs=bugs, refused_keys=refused_keys)
     made.append(gateway)
     ticker.start()
     await runner.setup()

@@ -10,6 +10,7 @@ from luntrex_proxy.cli.members import members
 from luntrex_proxy.cli.opening import run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.store import accounts as table
+from luntrex_proxy.store import budgets
 from luntrex_proxy.store.accounts import Account
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -86,6 +87,16 @@ def policy(context: click.Context, name: str, policy: str | None, to_default: bo
         raise click.UsageError("Give a policy or --default.")
     account = run_verb(context, lambda opened: table.set_policy(opened.pool, name, policy))
     _print_one(account, as_json, f"The policy of {name} is {policy or 'the default'}.")
+
+
+@accounts.command("time-zone")
+@click.argument("name")
+@click.argument("zone")
+@click.pass_context
+def time_zone(context: click.Context, name: str, zone: str) -> None:
+    """Say when days and months of an account's budgets begin: ZONE is a name such as Europe/Berlin, or UTC."""
+    run_verb(context, lambda opened: budgets.set_time_zone(opened.pool, name, zone))
+    click.echo(f"Days and months of the budgets of {name} begin as in {zone}.")
 
 
 def _print_one(account: Account, as_json: bool, sentence: str) -> None:

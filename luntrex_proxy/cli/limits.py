@@ -8,7 +8,7 @@ import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
-from luntrex_proxy.core.limits import WHATS, BadLimitError, Terms, read_limits
+from luntrex_proxy.core.limits import CLOSED, OPEN, WHATS, BadLimitError, Terms, read_limits
 from luntrex_proxy.store import accounts
 from luntrex_proxy.store import limits as table
 from luntrex_proxy.store.limits import Limited
@@ -36,6 +36,11 @@ def limits() -> None:
 @limits.command("set")
 @click.argument("words", metavar="LIMIT=AMOUNT...", nargs=-1, required=True)
 @_whose
+@click.option(
+    "--when-away",
+    type=click.Choice((OPEN, CLOSED)),
+    help="While the database is away, let in what each process alone may (default), or refuse; of all its limits.",
+)
 @_json
 @click.pass_context
 def set_limits(
@@ -44,6 +49,7 @@ def set_limits(
     account: str | None,
     key: str | None,
     model: str | None,
+    when_away: str | None,
     as_json: bool,
 ) -> None:
     """Set limits, such as requests/minute=60 tokens/day=1000000 streams=5. Others stay; it holds within a second.
@@ -54,7 +60,9 @@ def set_limits(
         amounts = read_limits(words)
     except BadLimitError as error:
         raise click.UsageError(str(error)) from None
-    _print_change(_changed(context, (account, key, model), amounts, ()), account or key or "", model, as_json)
+    _print_change(
+        _changed(context, (account, key, model), amounts, (), when_away), account or key or "", model, as_json
+    )
 
 
 @limits.command("list")
@@ -73,9 +81,16 @@ def list_limits(context: click.Context, account: str | None, as_json: bool) -> N
         print_json([_as_object(each) for each in found])
         return
     print_table(
-        ("ACCOUNT", "KEY", "NAME", "MODEL", "LIMITS"),
+        ("ACCOUNT", "KEY", "NAME", "MODEL", "LIMITS", "WHEN AWAY"),
         [
-            (each.account, each.key_id, each.key_name, model or _EVERYTHING, _in_words(each.limits, model))
+            (
+                each.account,
+                each.key_id,
+                each.key_name,
+                model or _EVERYTHING,
+                _in_words(each.limits, model),
+                each.when_away,
+            )
             for each in found
             for model in sorted(each.limits)
         ],
@@ -104,6 +119,7 @@ def _changed(
     whose: tuple[str | None, str | None, str | None],
     amounts: dict[str, int],
     cleared: tuple[str, ...] | None,
+    when_away: str | None = None,
 ) -> Terms:
     account, key, model = whose
     if (account is None) == (key is None):
@@ -111,10 +127,12 @@ def _changed(
     if model == "":
         raise click.UsageError("An empty word is no model; leave out --model for all models together.")
 
+    more: dict[str, Any] = {"cleared": cleared, "when_away": when_away}
+
     async def body(opened: Opened) -> Terms:
         if account is not None:
-            return await table.of_account(opened.pool, account, model or "", amounts, cleared=cleared)
-        return await table.of_key(opened.pool, key or "", model or "", amounts, cleared=cleared)
+            return await table.of_account(opened.pool, account, model or "", amounts, **more)
+        return await table.of_key(opened.pool, key or "", model or "", amounts, **more)
 
     return run_verb(context, body)
 

@@ -13,10 +13,12 @@ from typing import Any, Final
 import aiohttp
 
 from luntrex_proxy.core.audit import Fact
+from luntrex_proxy.core.budgets import dollars
 from luntrex_proxy.settings.alerts import Alerts, Webhook, webhook_key
 from luntrex_proxy.settings.errors import ConfigError
-from luntrex_proxy.store import attempts, mail, webhooks
+from luntrex_proxy.store import attempts, budgetalerts, mail, webhooks
 from luntrex_proxy.store.attempts import Alert
+from luntrex_proxy.store.budgetalerts import Reached
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.webhooks import Message
 
@@ -68,6 +70,35 @@ def _body(raised: Sequence[Alert], window_minutes: int) -> dict[str, Any]:
     ]
     data = {"window_minutes": window_minutes, "alerts": named, "more": len(raised) - len(named)}
     return {"type": "attempts.many", "data": data}
+
+
+async def raise_budgets(pool: Pool, settings: Alerts) -> list[Reached]:
+    """Find budgets that have reached a part of their amount since, and queue one message about all of them."""
+    with store_errors("look for budgets to alert about"):
+        async with pool.acquire() as connection, connection.transaction():
+            reached = await budgetalerts.raise_reached(connection)
+            if reached and settings.webhook.url is not None:
+                await webhooks.enqueue(connection, _budgets_body(reached))
+    return reached
+
+
+def _budgets_body(reached: Sequence[Reached]) -> dict[str, Any]:
+    named = [
+        {
+            "account_id": one.account_id,
+            "key_id": one.key_id,
+            "person_id": one.person_id,
+            "period": one.period,
+            "hard": one.is_hard,
+            "percent": one.percent,
+            "amount_dollars": dollars(one.amount_pico),
+            "spent_dollars": dollars(one.spent_pico),
+            "begins_at": one.begins_at.isoformat(),
+            "ends_at": None if one.ends_at is None else one.ends_at.isoformat(),
+        }
+        for one in reached[:_NAMED_MAX]
+    ]
+    return {"type": "budgets.reached", "data": {"budgets": named, "more": len(reached) - len(named)}}
 
 
 class Sender:

@@ -16,14 +16,18 @@ async def list_all(pool: Pool, account_id: int) -> list[Limited]:
     return await table.list_all(pool, (await accounts.get(pool, account_id)).account_id)
 
 
-async def set_of_account(pool: Pool, account_id: int, model: str, amounts: Amounts) -> Terms:
+async def set_of_account(
+    pool: Pool, account_id: int, model: str, amounts: Amounts, when_away: str | None = None
+) -> Terms:
     """Have exactly these limits of the account for a model ("": any); all its limits afterwards."""
     account = await accounts.get(pool, account_id)
-    return await table.of_account(pool, account.name, model, amounts, cleared=None)
+    return await table.of_account(pool, account.name, model, amounts, cleared=None, when_away=when_away)
 
 
-async def set_of_key(pool: Pool, account_id: int, key_id: str, model: str, amounts: Amounts) -> Terms:
+async def set_of_key(
+    pool: Pool, account_id: int, key_id: str, model: str, amounts: Amounts, when_away: str | None = None
+) -> Terms:
     """Have exactly these limits of a key of the account for a model ("": any); all its limits afterwards."""
     if await apikeys.find(pool, account_id, key_id) is None:
         raise NotFoundError
-    return await table.of_key(pool, key_id, model, amounts, cleared=None)
+    return await table.of_key(pool, key_id, model, amounts, cleared=None, when_away=when_away)

@@ -20,6 +20,7 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
     policy: Policy | None = None  # the account's; None: the configuration's default
     scope: Scope | None = None  # what the key is limited to; None: nothing
     consents: int = 0  # of the account's owner, those that routing asks for (core/consents.py)
+    person: bytes = b""  # the member whose own key it is, the id's 16 bytes; b"": the account's
 
     def valid_at(self, now: float) -> bool:
         """Whether the key may be used at `now` (unix seconds)."""

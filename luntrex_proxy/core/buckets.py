@@ -6,34 +6,49 @@ So in a span of time t no more than amount * (1 + t / period) is let in: never m
 the amount in a whole period at most. Tokens are taken as an estimate that is held, without filling up, until the truth
 is known; only the truth is charged. What is let in beyond the bound is what estimates were too low by. All is integers;
 time is nanoseconds of any clock.
+
+Several processes fill one bucket: each has it here as it knew it last, and tells what it lets in. None begins before it
+has heard of the bucket once, or is ahead of what is told by more than a block, a sixteenth of the amount, or by one
+request that is larger (AheadError: tell first). So all together let in no more than
+amount * (1 + t / period) + processes * block.
 """
 
+from collections.abc import Sequence
 from typing import Final
-
-import msgspec
 
 from luntrex_proxy.core.limits import WHATS, Terms, What
 
 _REMEMBERED_MAX: Final = 256  # models by name, of one account or key
-_REMEMBERED_NS: Final = 30 * 86_400 * 10**9  # of a bucket that was overdrawn far beyond its limit
-
-
-class Used(msgspec.Struct, frozen=True, array_like=True):
-    """What is left of a bucket's use when its process ends."""
-
-    ident: int | str  # account id or key id
-    model: str
-    word: str
-    amount: int
-    full_in_ns: int  # how long it takes to fill up, what was held counted as used
+_BLOCKS: Final = 16  # of an amount
 
 
 class Bucket:
     """One limit's state. `level` is what was used and did not fill up again, in units times `period_ns`."""
 
-    __slots__ = ("_at_ns", "amount", "held", "level", "period_ns", "unit", "what", "whose")
+    __slots__ = (
+        "_at_ns", "amount", "block", "heard_ns", "held", "ident", "is_known", "is_open", "level", "model", "news",
+        "others", "period_ns", "unit", "untold", "what", "whose",
+    )  # fmt: skip
 
-    def __init__(self, what: What, whose: str, amount: int, now_ns: int) -> None:
+    def __init__(
+        self,
+        what: What,
+        whose: str,
+        amount: int,
+        now_ns: int,
+        ident: int | str = "",
+        model: str = "",
+        news: "set[Bucket] | None" = None,
+    ) -> None:
+        self.ident = ident  # account id or key id
+        self.model = model
+        self.is_open = True  # whether requests are let in while nobody can say what others have let in
+        self.news: set[Bucket] = set() if news is None else news  # those that have something to tell
+        self.untold = 0  # units taken, or given back, that the other processes cannot know of
+        self.others = 0  # streams of other processes, as far as is known
+        self.is_known = False  # whether something was heard of what others let in, or a process before this one
+        self.heard_ns = 0  # when that was last
+        self.block = max(1, amount // _BLOCKS)
         self.what = what
         self.whose = whose  # of what this is a limit, in fixed words
         self.unit = what.unit
@@ -56,12 +71,13 @@ class Bucket:
     def wait_ns(self, units: int, now_ns: int) -> int:
         """How long until so many units fit, if nothing else happens; 0: they do. As many as the amount always will."""
         amount = self.amount
-        excess = self.fill(now_ns) + (self.held + (units if units < amount else amount) - amount) * self.period_ns
+        taken = self.held + self.others + (units if units < amount else amount)
+        excess = self.fill(now_ns) + (taken - amount) * self.period_ns
         return -(-excess // amount) if excess > 0 else 0
 
     def remaining(self, now_ns: int) -> int:
         """How many units fit."""
-        left = self.amount - self.held - -(-self.fill(now_ns) // self.period_ns)
+        left = self.amount - self.held - self.others - -(-self.fill(now_ns) // self.period_ns)
         return left if left > 0 else 0
 
     def reset_ns(self, now_ns: int) -> int:
@@ -72,6 +88,19 @@ class Bucket:
         """Another amount; what was used stays used."""
         self.fill(now_ns)
         self.amount = amount
+        self.block = max(1, amount // _BLOCKS)
+
+    def hear(self, told: int, level_units: float, others: int, now_ns: int) -> None:
+        """So much of what was untold is known now; how full it is for all of them, and how many streams others have."""
+        self.untold -= told
+        self.others = others
+        self.heard_ns, self.is_known = now_ns, True
+        if self.unit != "streams":
+            self.fill(now_ns)
+            known = int(level_units * self.period_ns)
+            # What is held here was told as used.
+            level = known + (self.untold - self.held) * self.period_ns
+            self.level = level if level > 0 else 0
 
 
 class LimitedError(Exception):
@@ -81,6 +110,10 @@ class LimitedError(Exception):
         super().__init__()
         self.bucket = bucket
         self.wait_ns = wait_ns
+
+
+class AheadError(Exception):
+    """So much was let in that others do not know of that it has to be told first."""
 
 
 class Room:
@@ -99,19 +132,24 @@ class Room:
         for bucket in held:
             if bucket.unit == "streams":
                 bucket.held -= 1
+                bucket.untold -= 1
             else:
                 bucket.held -= self._tokens
                 used = min(self._tokens, bucket.amount) if tokens is None else tokens
                 bucket.level = bucket.fill(now_ns) + used * bucket.period_ns
+                bucket.untold += used - self._tokens
+            bucket.news.add(bucket)
 
 
 class _Subject:
     """The buckets of one account or one key: those of every model together, and those of models by name."""
 
-    __slots__ = ("_buckets", "_by_model", "_whose")
+    __slots__ = ("_buckets", "_by_model", "_ident", "_news", "_whose")
 
-    def __init__(self, whose: str) -> None:
-        self._whose = whose
+    def __init__(self, ident: int | str, news: set[Bucket]) -> None:
+        self._ident = ident
+        self._news = news
+        self._whose = "the account" if isinstance(ident, int) else "the key"
         self._buckets: dict[tuple[str, str], Bucket] = {}  # by model, "" for all, and word
         self._by_model: dict[str, tuple[Bucket, ...]] = {}
 
@@ -125,30 +163,17 @@ class _Subject:
             self._by_model[model] = found
         return found
 
-    def used(self, ident: int | str, now_ns: int) -> list[Used]:
-        return [
-            Used(ident, model, word, bucket.amount, min(full_in_ns, _REMEMBERED_NS))
-            for (model, word), bucket in self._buckets.items()
-            if bucket.unit != "streams" and (full_in_ns := bucket.reset_ns(now_ns))
-        ]
-
-    @property
-    def holds(self) -> bool:
-        return any(bucket.held for bucket in self._buckets.values())
-
-    def charge(self, model: str, word: str, level: int, now_ns: int) -> None:
-        bucket = self._buckets.get((model, word))
-        if bucket is not None and bucket.unit != "streams":
-            bucket.level = bucket.fill(now_ns) + level
-
-    def follow(self, terms: Terms, now_ns: int) -> None:
+    def follow(self, terms: Terms, now_ns: int, is_open: bool) -> None:
         """Have the limits that are said now; of those that were there before, what was used stays used."""
         before, self._buckets = self._buckets, {}
         for model, amounts in terms.items():
             whose = f"{self._whose} for this model" if model else self._whose
             for word, amount in amounts.items():
-                bucket = before.get((model, word)) or Bucket(WHATS[word], whose, amount, now_ns)
+                bucket = before.get((model, word))
+                if bucket is None:
+                    bucket = Bucket(WHATS[word], whose, amount, now_ns, self._ident, model, self._news)
                 bucket.change(amount, now_ns)
+                bucket.is_open = is_open
                 self._buckets[model, word] = bucket
         self._by_model.clear()
 
@@ -158,12 +183,12 @@ class Limits:
 
     def __init__(self) -> None:
         self.terms: dict[int | str, Terms] = {}  # by account id or key id; whose is not here is not limited
-        self.asked = 0  # how often; as long as it stays the same, time alone changes what is used
+        self.closed: set[int | str] = set()  # whose requests are refused while nobody can say what others let in
+        self.news: set[Bucket] = set()  # buckets with something to tell to other processes
         self._subjects: dict[int | str, _Subject] = {}
 
     def applying(self, account_id: int, key_id: str, model: str, now_ns: int) -> tuple[Bucket, ...]:
         """Those that count for a request."""
-        self.asked += 1
         buckets: tuple[Bucket, ...] = ()
         if account_id in self.terms:
             buckets = self._subject(account_id, now_ns).of(model)
@@ -171,50 +196,37 @@ class Limits:
             buckets += self._subject(key_id, now_ns).of(model)
         return buckets
 
-    def say(self, ident: int | str, terms: Terms, now_ns: int) -> None:
-        """What the limits of an account or a key are from now on; none at all: {}."""
+    def say(self, ident: int | str, terms: Terms, now_ns: int, *, is_open: bool = True) -> None:
+        """What the limits of an account or a key are from now on; none at all: {}.
+
+        `is_open`: whether requests are let in while nobody can say what other processes have let in.
+        """
+        self.closed.discard(ident)
         if not terms:
             self.terms.pop(ident, None)
             self._subjects.pop(ident, None)
             return
         self.terms[ident] = terms
+        if not is_open:
+            self.closed.add(ident)
         if ident in self._subjects:
-            self._subjects[ident].follow(terms, now_ns)
-
-    def in_use(self) -> list[int | str]:
-        """Whose buckets there are."""
-        return list(self._subjects)
-
-    def used(self, ident: int | str, now_ns: int) -> list[Used]:
-        """Of each bucket that is not full, what another process needs to go on with it."""
-        subject = self._subjects.get(ident)
-        return [] if subject is None else subject.used(ident, now_ns)
-
-    def holds(self, ident: int | str) -> bool:
-        """Whether requests are under way whose tokens are not known yet."""
-        subject = self._subjects.get(ident)
-        return subject is not None and subject.holds
-
-    def go_on(self, used: Used, elapsed_ns: int, now_ns: int) -> None:
-        """Count what a process before this one let in, of limits that there are still."""
-        left_ns = used.full_in_ns - max(0, elapsed_ns)
-        if used.ident in self.terms and left_ns > 0:
-            self._subject(used.ident, now_ns).charge(used.model, used.word, left_ns * used.amount, now_ns)
+            self._subjects[ident].follow(terms, now_ns, is_open)
 
     def _subject(self, ident: int | str, now_ns: int) -> _Subject:
         subject = self._subjects.get(ident)
         if subject is None:
-            subject = self._subjects[ident] = _Subject("the account" if isinstance(ident, int) else "the key")
-            subject.follow(self.terms[ident], now_ns)
+            subject = self._subjects[ident] = _Subject(ident, self.news)
+            subject.follow(self.terms[ident], now_ns, ident not in self.closed)
         return subject
 
 
-def take(buckets: tuple[Bucket, ...], tokens: int, *, streamed: bool, now_ns: int) -> Room:
+def take(buckets: Sequence[Bucket], tokens: int, *, streamed: bool, now_ns: int, alone: bool = True) -> Room:
     """Take a request from all these buckets, or from none: LimitedError of the one that takes longest to fill up.
 
-    No estimate makes a request impossible: one larger than a limit passes alone, and what follows waits longer.
+    No estimate makes a request impossible: one larger than a limit passes alone, and what follows waits longer. Not
+    `alone`: AheadError, when others have to know of what was let in before.
     """
-    longest, longest_ns = None, 0
+    longest, longest_ns, is_ahead = None, 0, False
     for bucket in buckets:
         unit = bucket.unit
         units = 1 if unit == "requests" else tokens if unit == "tokens" else streamed
@@ -222,16 +234,26 @@ def take(buckets: tuple[Bucket, ...], tokens: int, *, streamed: bool, now_ns: in
             wait_ns = bucket.wait_ns(units, now_ns)
             if wait_ns > longest_ns:
                 longest, longest_ns = bucket, wait_ns
+            if not bucket.is_known or (bucket.untold > 0 and bucket.untold + units > bucket.block):
+                is_ahead = True
     if longest is not None:
         raise LimitedError(longest, longest_ns)
+    if is_ahead and not alone:
+        raise AheadError
     held = []
     for bucket in buckets:
         unit = bucket.unit
         if unit == "requests":
             bucket.level += bucket.period_ns
+            bucket.untold += 1
         elif unit == "tokens" or streamed:
-            bucket.held += tokens if unit == "tokens" else 1
+            units = tokens if unit == "tokens" else 1
+            bucket.held += units
+            bucket.untold += units
             held.append(bucket)
+        else:
+            continue
+        bucket.news.add(bucket)
     return Room(held, tokens, streamed=streamed)
 
 

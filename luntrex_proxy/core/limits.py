@@ -11,6 +11,7 @@ import msgspec
 from luntrex_proxy.core.scope import MODEL
 
 AMOUNT_MAX: Final = 10**12
+OPEN, CLOSED = "open", "closed"  # while nobody can say what other processes let in: go on alone, or refuse
 MODELS_MAX: Final = 64  # with limits of their own, of one account or key: a new model is compared with all of them
 _NS_PER_S: Final = 10**9
 

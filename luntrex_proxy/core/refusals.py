@@ -127,7 +127,11 @@ _ROWS = (
     # Limits of accounts and keys (core/limits.py); the refusal says which.
     Row("requests_limited", 429, "As many requests were sent as may be. Wait as long as Retry-After says.", True),
     Row("tokens_limited", 429, "As many tokens were used as may be. Wait as long as Retry-After says.", True),
+    Row("limit_unknown", 503, "What is left of a limit cannot be known now. Try again shortly.", retryable=True),
     Row("streams_limited", 429, "As many streams run as may at once. Let one end first.", True),
+    # Budgets (core/budgets.py); the refusal says which, and when it begins anew. No SDK has to wait for that.
+    Row("budget_spent", 429, "A budget does not cover this request."),
+    Row("budget_unknown", 503, "What is left of a budget cannot be known now. Try again shortly.", retryable=True),
     Row("ledger_full", 503, "The gateway cannot record another request right now. Try again shortly.", retryable=True),
     Row("draining", 503, "The gateway is shutting down. Try again.", retryable=True),
     Row("key_revoked", 401, "The API key was revoked while it was in use."),

@@ -1,51 +1,70 @@
 """What accounts and keys may ask for: taken at station 4 before anything is sent, settled when the meter has the truth.
 
 Nothing here is remembered between requests but by the buckets; whose account and key have no limit never gets here.
+Nobody waits but who comes faster than other processes can be told of it.
 """
 
 import time
 
-import msgspec
-
-from luntrex_proxy.core.buckets import LimitedError, Limits, Room, take
+from luntrex_proxy.core.buckets import AheadError, Bucket, LimitedError, Limits, Room, take
 from luntrex_proxy.core.outcome import UsageSource
 from luntrex_proxy.core.refusals import Refusal
-from luntrex_proxy.core.wire.fields import Fields
-from luntrex_proxy.core.wire.members import UNREADABLE
 from luntrex_proxy.core.wire.ratelimits import rate_limit_headers
 from luntrex_proxy.gateway.authorise import Permit
-from luntrex_proxy.gateway.meter import BYTES_PER_TOKEN, UNBILLED
+from luntrex_proxy.gateway.estimate import estimate
+from luntrex_proxy.gateway.ports import Teller
 from luntrex_proxy.gateway.record import Draft
 
-_OUTPUT_MEMBERS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-_UNSTATED_OUTPUT = 512  # tokens, of a request that names no maximum: what answers usually have
-_NO_OUTPUT = frozenset({"embeddings"})
-_COUNT = msgspec.json.Decoder(int)
 _NS_PER_S = 10**9
+_PATIENCE_NS = 2 * _NS_PER_S  # of a request, while others before it are told of
 
 
-def take_room(limits: Limits, permit: Permit, draft: Draft) -> None:
+async def take_room(limits: Limits, teller: Teller, permit: Permit, draft: Draft) -> None:
     """Take what a request needs, or raise Refusal: 429 with the limit, and when to come back."""
     caller, now_ns = permit.caller, time.perf_counter_ns()
     buckets = limits.applying(caller.account_id, caller.key_id, permit.model, now_ns)
     if not buckets:
         return
     route = permit.call.route
-    tokens = _estimate(route.name, permit.fields, draft.request_bytes)
+    tokens = sum(estimate(route.name, permit.fields, draft.request_bytes))
     try:
-        draft.room = take(buckets, tokens, streamed=draft.streamed, now_ns=now_ns)
+        try:
+            draft.room = take(buckets, tokens, streamed=draft.streamed, now_ns=now_ns, alone=False)
+        except (AheadError, LimitedError):
+            draft.room = await _take_when_told(teller, buckets, tokens, draft)
+            now_ns = time.perf_counter_ns()
     except LimitedError as limited:
-        met = limited.bucket
-        draft.limit_headers = rate_limit_headers(route.dialect, buckets, now_ns, time.time(), met)
-        limit = f"{met.amount} {met.what.words} of {met.whose}"
-        wait_s = -(-limited.wait_ns // _NS_PER_S)
+        met, now_ns = limited.bucket, time.perf_counter_ns()
+        draft.limit_headers += rate_limit_headers(route.dialect, buckets, now_ns, time.time(), met)
         unit = met.what.unit
         raise Refusal(
             "tokens_limited" if unit == "tokens" else "streams_limited" if unit == "streams" else "requests_limited",
-            retry_after_s=wait_s,
-            limit=limit,
+            retry_after_s=-(-limited.wait_ns // _NS_PER_S),
+            limit=f"{met.amount} {met.what.words} of {met.whose}",
         ) from None
-    draft.limit_headers = rate_limit_headers(route.dialect, buckets, now_ns, time.time())
+    for bucket in buckets:
+        if bucket.untold << 1 >= bucket.block:
+            teller.wake()
+            break
+    draft.limit_headers += rate_limit_headers(route.dialect, buckets, now_ns, time.time())
+
+
+async def _take_when_told(teller: Teller, buckets: tuple[Bucket, ...], tokens: int, draft: Draft) -> Room:
+    """The same once others know of what was let in before: so fast comes only who is at the limit soon."""
+    deadline_ns = time.perf_counter_ns() + _PATIENCE_NS
+    while True:
+        is_known = await teller.tell(buckets)
+        now_ns = time.perf_counter_ns()
+        is_alone = not is_known or now_ns > deadline_ns
+        if is_alone:
+            is_open = all(bucket.is_open for bucket in buckets)
+            draft.limit_headers = b"x-luntrex-allowance: %b\r\n" % (b"open" if is_open else b"closed")
+            if not is_open:
+                raise Refusal("limit_unknown")
+        try:
+            return take(buckets, tokens, streamed=draft.streamed, now_ns=now_ns, alone=is_alone)
+        except AheadError:
+            continue
 
 
 def settle_room(room: Room, draft: Draft) -> None:
@@ -53,22 +72,3 @@ def settle_room(room: Room, draft: Draft) -> None:
     tokens = draft.tokens
     known = draft.usage_source is not UsageSource.UNKNOWN
     room.settle(tokens.input + tokens.output if known else None, time.perf_counter_ns())
-
-
-def _estimate(route: str, fields: Fields | None, request_bytes: int) -> int:
-    """The tokens a request may come to: its size, and the longest answer it allows."""
-    if fields is None or route in UNBILLED:
-        return 0
-    size = -(-request_bytes // BYTES_PER_TOKEN)
-    if route in _NO_OUTPUT:
-        return size
-    longest = max((_count(fields, name, 0) for name in _OUTPUT_MEMBERS), default=0)
-    return size + (longest or _UNSTATED_OUTPUT) * _count(fields, "n", 1)
-
-
-def _count(fields: Fields, name: str, otherwise: int) -> int:
-    """A member that is a positive number; what is none is the upstream's to refuse."""
-    try:
-        return max(otherwise, _COUNT.decode(fields.members[name]))
-    except (KeyError, *UNREADABLE):
-        return otherwise

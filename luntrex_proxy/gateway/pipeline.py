@@ -16,6 +16,7 @@ from luntrex_proxy.gateway.accept import Call, accept, guess_dialect, speaks
 from luntrex_proxy.gateway.authenticate import Door, known_caller
 from luntrex_proxy.gateway.authorise import authorise
 from luntrex_proxy.gateway.body import HeldBodies, decode
+from luntrex_proxy.gateway.budgets import hold_money, settle_money
 from luntrex_proxy.gateway.capture import begin_capture
 from luntrex_proxy.gateway.forward import conclude, forward
 from luntrex_proxy.gateway.http.addresses import Addresses, Clients
@@ -44,6 +45,9 @@ class Pipeline:
     def __init__(self, outside: Outside, limits: GatewayLimits, timeouts: GatewayTimeouts, routing: Routing) -> None:
         self._keys = outside.keys
         self._limits = outside.limits
+        self._budgets = outside.budgets
+        self._lender = outside.lender
+        self._teller = outside.teller
         self._outside = outside
         self._is_ready = outside.is_ready
         self._on_bug = outside.on_bug
@@ -99,6 +103,8 @@ class Pipeline:
                 self._record_anyway(exchange, draft)
             if draft.room is not None:
                 settle_room(draft.room, draft)  # in the same turn of the loop as the last bytes went out
+            if draft.hold is not None:
+                settle_money(draft.hold, draft)
             conclude(draft)
             exchange.connection.answered()
 
@@ -139,9 +145,12 @@ class Pipeline:
             draft.model = permit.resolution.name or OTHER
             limited = self._limits.terms
             if caller.account_id in limited or caller.key_id in limited:
-                take_room(self._limits, permit, draft)
+                await take_room(self._limits, self._teller, permit, draft)
             # 5 route: decided before anything is sent, so that a change of configuration can't split a request.
             targets = choose(permit, routing, draft)
+            # What it may cost depends on who may serve it; nothing is sent that no budget has the money for.
+            if caller.account_id in self._budgets.accounts:
+                await hold_money(self._budgets, self._lender, permit, targets, routing, draft)
             # 6 forward: recorded as open, sent, and awaited until there is something to decide on.
             answer = await forward(permit, targets, body, draft, routing)
         finally:
@@ -224,7 +233,7 @@ class Pipeline:
             exchange.respond(200, own_headers(draft) + JSON, body)
             return
         permit = authorise(caller, call.model_id or ANY_MODEL, call, names, routing.policy)
-        take_room(self._limits, permit, draft)
+        await take_room(self._limits, self._teller, permit, draft)
         answer = await forward(permit, choose(permit, routing, draft), b"", draft, routing)
         relayed = begin_relay(call.route, draft.request_id, own_headers(draft), answer, exchange)
         if relayed is None:

@@ -1,13 +1,16 @@
-"""What the way of a request needs from outside. Each port has one to three methods; none awaits but `prove`."""
+"""What the way of a request needs from outside. Each port has one to three methods; none awaits but
+`prove`, `lend` and `tell`.
+"""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from luntrex_proxy.core.access import Caller
-from luntrex_proxy.core.buckets import Limits
+from luntrex_proxy.core.buckets import Bucket, Limits
 from luntrex_proxy.core.capture import Captured
 from luntrex_proxy.core.catalogue import Candidate, Resolution
+from luntrex_proxy.core.leases import Budgets, Purse
 from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.core.outcome import Opening, Outcome
 from luntrex_proxy.core.pricing import Price
@@ -52,6 +55,26 @@ class Captures(Protocol):
         """Whom to give the next request of this key to once it is over; None: it is not captured."""
 
 
+class Lender(Protocol):
+    """Borrows money of budgets for this process."""
+
+    async def lend(self, purses: Iterable[Purse], pico: int, at_us: int) -> bool:
+        """Have so much of each at hand, if it can be had, within 2 s; False: nobody can say now."""
+
+    def wake(self) -> None:
+        """Of some, little is left at hand: borrow ahead."""
+
+
+class Teller(Protocol):
+    """Tells other processes what this one lets in of limits, and hears of theirs."""
+
+    async def tell(self, buckets: Iterable[Bucket]) -> bool:
+        """Have these told and heard of, within 2 s; False: nobody can be told now."""
+
+    def wake(self) -> None:
+        """Of some, much is untold."""
+
+
 class Prices(Protocol):
     """What tokens cost."""
 
@@ -78,4 +101,7 @@ class Outside:
     is_ready: Callable[[], bool]
     on_bug: Callable[[BaseException], None]  # told of an exception of ours; must not say its text
     on_key_refused: KeyRefused
+    lender: Lender
+    teller: Teller
     limits: Limits = field(default_factory=Limits)  # followed by who fills it in
+    budgets: Budgets = field(default_factory=Budgets)  # likewise

@@ -4,6 +4,7 @@ from time import perf_counter_ns
 
 from luntrex_proxy.core.buckets import Room
 from luntrex_proxy.core.health import Health
+from luntrex_proxy.core.leases import Hold
 from luntrex_proxy.core.outcome import ENDING_WORDS, REFUSED, UNUSED, USAGE_WORDS, Opening, Outcome, Tokens
 from luntrex_proxy.core.pricing import Price
 from luntrex_proxy.core.trail import WORTH_TELLING_US, join, waited
@@ -20,10 +21,10 @@ class Draft:
     """The outcome in the making: what each station has found out so far, and what is not recorded itself."""
 
     __slots__ = (
-        "_arrived_ns", "_outside", "account_id", "answer", "attempts", "code", "ending", "events", "first_byte_us",
-        "health", "key_id", "limit_headers", "model", "notes", "overhead_us", "price", "recorded", "request_bytes",
-        "request_id", "response_bytes", "room", "route", "started_us", "status", "streamed", "tokens", "upstream",
-        "usage_source",
+        "_arrived_ns", "_outside", "account_id", "answer", "attempts", "code", "cost_pico", "ending", "events",
+        "first_byte_us", "health", "hold", "key_id", "limit_headers", "model", "notes", "overhead_us", "price",
+        "recorded", "request_bytes", "request_id", "response_bytes", "room", "route", "started_us", "status",
+        "streamed", "tokens", "upstream", "usage_source",
     )  # fmt: skip
 
     def __init__(self, now: float, arrived_ns: int, outside: Outside) -> None:
@@ -34,9 +35,11 @@ class Draft:
         self.health: Health | None = None  # who has to be told how the request ended
         self.answer: Answer | None = None  # where the meter reads and the pipeline closes
         self.room: Room | None = None  # what was taken of limits
+        self.hold: Hold | None = None  # and of budgets
         self.limit_headers = b""  # what is left of them
         self.notes: list[str] | None = None  # what was unusual on the way: entries of core/trail.py
         self.price = NO_PRICE
+        self.cost_pico = 0
         self.tokens = NO_TOKENS
         self.request_id = new_request_id(now)
         self.started_us = int(now * 1e6)
@@ -99,6 +102,7 @@ class Draft:
         self.recorded = True
         tokens = self.tokens
         price = self.price if type(tokens) is Tokens else self.price.of(tokens)
+        self.cost_pico = cost_pico = price.cost_pico(tokens)
         # By position, in the order of the fields: by name it takes three times as long.
         outcome = Outcome(
             self.request_id,
@@ -121,7 +125,7 @@ class Draft:
             tokens.output,
             tokens.reasoning,
             tokens.output_audio,
-            price.cost_pico(tokens),
+            cost_pico,
             price.version,
             self.request_bytes,
             self.response_bytes,

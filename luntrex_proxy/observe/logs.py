@@ -51,7 +51,7 @@ FIELDS: frozenset[str] = frozenset(
         "sequence", "hash", "signed_at", "public_key", "signature",
         # how much, how long
         "count", "attempt", "keys", "models", "upstreams", "rows", "bytes", "backlog_rows", "backlog_bytes",
-        "days", "hourly_sums", "daily_sums", "positions",
+        "days", "percent", "period", "hourly_sums", "daily_sums", "positions",
         "duration_ms", "lag_ms", "delay_ms", "deadline_ms", "inflight",
     }
 )  # fmt: skip

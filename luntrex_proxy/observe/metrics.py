@@ -88,6 +88,18 @@ _WATCHABLE = {
     "luntrex_subprocessors": _Watchable(
         "gauge", "state", "Remote places by what the register says of them; due_soon: a review comes up in 30 days."
     ),
+    "luntrex_allowances_away": _Watchable(
+        "gauge",
+        None,
+        "1 while nobody can say what is left of budgets and limits: each is open or closed then.",
+    ),
+    "luntrex_budget_unchecked_total": _Watchable(
+        "counter", None, "Requests let in although nobody could say what is left: their budgets are open then."
+    ),
+    "luntrex_budget_unpriced_total": _Watchable(
+        "counter", None, "Requests under a hard budget whose price nobody knows: it does not stop them. Alert on any."
+    ),
+    "luntrex_budget_alerts_total": _Watchable("counter", None, "Parts of budgets that were reached and told of."),
     "luntrex_debug_captures_lost_total": _Watchable(
         "counter", None, "Requests captured for their owner and not stored: the database refused them."
     ),

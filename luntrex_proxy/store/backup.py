@@ -53,11 +53,11 @@ WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT relispartition AND nspname !~
     AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.objid = pg_class.oid AND e.deptype = 'e')
 ORDER BY 1
 """
-# What the triggers of the tables ran: nothing foreign is there (`require_room`).
+# What the triggers of the tables ran, and what begins the times of budgets: nothing foreign is there (`require_room`).
 _DROP_FUNCTIONS: Final = b"""
 DO $$ DECLARE ours regprocedure; BEGIN
     FOR ours IN SELECT oid FROM pg_proc p
-        WHERE prorettype = 'trigger'::regtype AND pronamespace = 'public'::regnamespace
+        WHERE (prorettype = 'trigger'::regtype OR proname = 'budget_span') AND pronamespace = 'public'::regnamespace
         AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.objid = p.oid AND e.deptype = 'e')
     LOOP EXECUTE 'DROP FUNCTION ' || ours; END LOOP;
 END $$;

@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from luntrex_proxy.core.outcome import Outcome
+from luntrex_proxy.store.charging import end_leases
 from luntrex_proxy.store.database import Connection, Pool
 from luntrex_proxy.store.failures import REFUSED_RECORD, PositionMovedError, SpoolUnreadableError, on_files
 from luntrex_proxy.store.frames import Frame, request_id
@@ -82,7 +83,10 @@ class Deposit:
             if not await move_position(connection, source.directory.boot_id, old, after, closed):
                 raise PositionMovedError
             if frames:
-                expired = await insert_rows(connection, [frame.payload for frame in frames], age_s, again=source.again)
+                payloads, boot_id = [frame.payload for frame in frames], source.directory.boot_id
+                expired = await insert_rows(connection, payloads, age_s, again=source.again, boot_id=boot_id)
+            if closed:
+                await end_leases(connection, source.directory.boot_id)
             self._on_step("before_commit")
         if expired:
             source.expired |= {position_after(frame) for frame in frames if _id(frame) in expired}

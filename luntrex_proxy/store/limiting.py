@@ -48,10 +48,10 @@ class LimitBook:
         said: set[int | str] = set()
         async for rows in table.changed(connection, since):
             silence.broken()
-            for account_id, key_id, text in rows:
+            for account_id, key_id, text, is_open in rows:
                 ident = account_id if key_id is None else key_id
                 said.add(ident)
-                self.limits.say(ident, self._terms(text), time.perf_counter_ns())
+                self.limits.say(ident, self._terms(text), time.perf_counter_ns(), is_open=is_open)
             await asyncio.sleep(0)
         return said
 

@@ -17,14 +17,16 @@ from luntrex_proxy.store.keyrows import refuse_no_id, unknown_key
 
 _BATCH_ROWS: Final = 500
 _LIST: Final = """
-SELECT l.account_id, a.name AS account, l.key_id, k.name AS key_name, l.limits, l.changed_at
+SELECT l.account_id, a.name AS account, l.key_id, k.name AS key_name, l.limits, l.when_away, l.changed_at
 FROM usage_limit l JOIN account a USING (account_id) LEFT JOIN api_key k USING (key_id)
 WHERE l.limits <> '{}' AND ($1::bigint IS NULL OR l.account_id = $1) ORDER BY a.name, k.created_at NULLS FIRST, l.key_id
 """
 _PUT: Final = """
-INSERT INTO usage_limit (account_id, key_id, limits, version) VALUES ($1, $2, $3, $4)
+INSERT INTO usage_limit AS l (account_id, key_id, limits, version, when_away)
+VALUES ($1, $2, $3, $4, coalesce($5, 'open'))
 ON CONFLICT (account_id, coalesce(key_id, '')) DO UPDATE
-SET limits = excluded.limits, version = excluded.version, changed_at = now()
+SET limits = excluded.limits, version = excluded.version, changed_at = now(),
+    when_away = CASE WHEN excluded.limits = '{}' THEN 'open' ELSE coalesce($5, l.when_away) END
 """
 _read: Final = msgspec.json.Decoder(dict[str, dict[str, int]])
 _write: Final = msgspec.json.Encoder(order="sorted").encode
@@ -39,6 +41,7 @@ class Limited:
     key_id: str | None
     key_name: str | None
     limits: Terms
+    when_away: str  # open or closed: whether requests are let in while nobody can say what others use
     changed_at: datetime.datetime
 
 
@@ -50,11 +53,18 @@ async def list_all(pool: Pool, account_id: int | None = None) -> list[Limited]:
 
 
 async def of_account(
-    pool: Pool, account: str, model: str, amounts: Amounts, *, cleared: Iterable[str] | None = ()
+    pool: Pool,
+    account: str,
+    model: str,
+    amounts: Amounts,
+    *,
+    cleared: Iterable[str] | None = (),
+    when_away: str | None = None,
 ) -> Terms:
     """Set limits of an account for a model ("": any), first taking away those `cleared` (None: all); what holds then.
 
-    RefusedError: there is no such account, or they cannot be its limits.
+    `when_away`: of all its limits (core/limits.py); None: as it is. RefusedError: there is no such account, or they
+    cannot be its limits.
     """
     if accounts.NAME.fullmatch(account) is None:
         raise accounts.unknown(account)
@@ -64,10 +74,18 @@ async def of_account(
             account_id = await connection.fetchval("SELECT account_id FROM account WHERE name = $1", account)
             if account_id is None:
                 raise accounts.unknown(account)
-            return await _change(connection, version, account_id, None, _Change(model, amounts, cleared))
+            return await _change(connection, version, account_id, None, _Change(model, amounts, cleared, when_away))
 
 
-async def of_key(pool: Pool, key_id: str, model: str, amounts: Amounts, *, cleared: Iterable[str] | None = ()) -> Terms:
+async def of_key(
+    pool: Pool,
+    key_id: str,
+    model: str,
+    amounts: Amounts,
+    *,
+    cleared: Iterable[str] | None = (),
+    when_away: str | None = None,
+) -> Terms:
     """The same for a key. RefusedError as well: it has ended."""
     refuse_no_id(key_id)
     with store_errors("change the limits"):
@@ -78,7 +96,8 @@ async def of_key(pool: Pool, key_id: str, model: str, amounts: Amounts, *, clear
                 raise unknown_key(key_id)
             if row["status"] == "revoked":
                 raise RefusedError(f"The key {key_id} has ended; there is nothing to limit any more.", "key_ended")
-            return await _change(connection, version, row["account_id"], key_id, _Change(model, amounts, cleared))
+            change = _Change(model, amounts, cleared, when_away)
+            return await _change(connection, version, row["account_id"], key_id, change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +105,7 @@ class _Change:
     model: str
     amounts: Amounts
     cleared: Iterable[str] | None
+    when_away: str | None
 
     def of(self, terms: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
         """The limits after the change. RefusedError: they cannot be."""
@@ -106,8 +126,10 @@ async def _change(connection: Connection, version: int, account_id: int, key_id:
         "SELECT limits FROM usage_limit WHERE account_id = $1 AND key_id IS NOT DISTINCT FROM $2", account_id, key_id
     )
     terms = change.of({} if before is None else read_terms(before))
-    await connection.execute(_PUT, account_id, key_id, _write(terms).decode(), version)
+    await connection.execute(_PUT, account_id, key_id, _write(terms).decode(), version, change.when_away)
     facts: dict[str, Fact] = {"model": change.model, **terms.get(change.model, {})}
+    if change.when_away is not None:
+        facts["when_away"] = change.when_away
     await audit.record(connection, "limits.changed", key_id or str(account_id), account_id, facts)
     return terms
 
@@ -117,11 +139,13 @@ def read_terms(text: str) -> dict[str, dict[str, int]]:
     return _read.decode(text)
 
 
-async def changed(connection: Connection, since: int) -> AsyncIterator[list[tuple[int, str | None, str]]]:
-    """(account id, key id, limits) of the rows that changed after a version, in batches; after -1: all."""
+async def changed(connection: Connection, since: int) -> AsyncIterator[list[tuple[int, str | None, str, bool]]]:
+    """(account id, key id, limits, whether open) of the rows that changed after a version, in batches; -1: all."""
     async with connection.transaction(readonly=True):
         cursor = await connection.cursor(
-            "SELECT account_id, key_id, limits FROM usage_limit WHERE version > $1 ORDER BY version", since
+            "SELECT account_id, key_id, limits, when_away = 'open' AS is_open FROM usage_limit"
+            " WHERE version > $1 ORDER BY version",
+            since,
         )
         while rows := await cursor.fetch(_BATCH_ROWS):
-            yield [(row["account_id"], row["key_id"], row["limits"]) for row in rows]
+            yield [(row["account_id"], row["key_id"], row["limits"], row["is_open"]) for row in rows]

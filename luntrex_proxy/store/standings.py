@@ -46,7 +46,8 @@ class Standings:
         person = key.fields[FIELDS.size :]
         restricted = person in self._restricted_people if person else account_id in self._restricted_accounts
         scope = ONLY_STORED if restricted else key.scope
-        return Caller(account_id, key_id.decode(), not_before, expires_at, account.policy, scope, account.consents)
+        said = account.policy, scope, account.consents
+        return Caller(account_id, key_id.decode(), not_before, expires_at, *said, person)
 
     def of_suspended(self, in_use: dict[str, int]) -> set[str]:
         """Those of these keys (key id -> account id) whose account is suspended."""

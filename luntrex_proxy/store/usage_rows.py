@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from luntrex_proxy.core.outcome import Outcome, Tokens
+from luntrex_proxy.store.charging import CHARGE
 from luntrex_proxy.store.database import Connection
 from luntrex_proxy.store.segments import Position
 from luntrex_proxy.store.tombstones import ADVISORY_LOCK
@@ -62,7 +63,7 @@ inserted AS (
         {", ".join(f"sum({column})" for column in _COUNTED)}
     FROM hours GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
     ON CONFLICT (account_id, day, key_id, model, upstream) DO UPDATE SET {_ADDED}
-)
+), {CHARGE}
 SELECT request_id, {_STARTED_AT} < possible FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} < since
 """
 # What a commit has stored is deleted from the spool: a server that commits without waiting for its disk must wait here.
@@ -121,13 +122,18 @@ def _with_trail(record: bytes) -> bytes:
 
 
 async def insert_rows(
-    connection: Connection, records: Sequence[bytes], age_s: float | None = None, *, again: bool = False
+    connection: Connection,
+    records: Sequence[bytes],
+    age_s: float | None = None,
+    *,
+    again: bool = False,
+    boot_id: UUID | None = None,
 ) -> set[UUID]:
-    """Insert rows (outcomes in the spool's JSON) not stored yet, and add exactly those to the hourly and daily sums.
+    """Insert rows (outcomes in the spool's JSON) not stored yet, and add exactly those to sums and budgets.
 
     Returns the ids of those older than what retention keeps, which are left out. `age_s`: how long the process that
-    wrote them has run, when it is known; `again`: they come from a directory that is stored once more. Inside the
-    caller's transaction. Raises ValueError like `lines_of`, and WrongClockError.
+    wrote them has run, when it is known, and `boot_id` which one it is; `again`: they come from a directory that is
+    stored once more. Inside the caller's transaction. Raises ValueError like `lines_of`, and WrongClockError.
     """
     await connection.execute(_MAKE_INCOMING)
     pieces = []
@@ -136,7 +142,7 @@ async def insert_rows(
         await asyncio.sleep(0)
     await connection.copy_to_table("usage_incoming", source=_each(pieces), columns=COLUMNS, format="csv", escape="\\")
     dropped = await unlink_incoming(connection, again=again)
-    old = await connection.fetch(_INSERT, None if age_s is None else timedelta(seconds=age_s))
+    old = await connection.fetch(_INSERT, None if age_s is None else timedelta(seconds=age_s), boot_id)
     if wrong := {row[0] for row in old if row[1]}:
         raise WrongClockError(wrong)
     return dropped | {row[0] for row in old}

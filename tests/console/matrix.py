@@ -456,5 +456,10 @@ ROWS = {
     "upstreams.end_maintenance": Row(Who.OPERATOR, place=an_upstream),
     "limits.set_of_account": Row(Who.OPERATOR, body=lambda: {"requests_per_minute": 5}),
     "limits.set_of_key": Row(_roles(O, A), place=a_key, body=lambda: {"requests_per_minute": 5}),
+    "budgets.list": Row(_roles(O, A, B, V)),
+    "budgets.set_of_account": Row(Who.OPERATOR, body=lambda: {"month": {"dollars": "5"}}),
+    "budgets.set_of_key": Row(_roles(O, A), place=a_key, body=lambda: {"day": {"dollars": "0.50"}}),
+    "budgets.set_of_member": Row(_roles(O, A), place=a_member, body=lambda: {"total": {"dollars": "5"}}),
+    "budgets.set_time_zone": Row(Who.OPERATOR, body=lambda: {"time_zone": "Europe/Berlin"}),
     "keys.revoke": Row(_roles(O, A), hidden_from=_roles(D), place=a_key),
 }

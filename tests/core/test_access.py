@@ -29,5 +29,5 @@ def test_callers_are_frozen_and_say_no_secret() -> None:
     caller = Caller(1, "k")
     with pytest.raises(AttributeError):
         caller.account_id = 2  # type: ignore[misc]  # that it fails is the point
-    expected = {"account_id", "key_id", "not_before", "expires_at", "policy", "scope", "consents"}
+    expected = {"account_id", "key_id", "not_before", "expires_at", "policy", "scope", "consents", "person"}
     assert set(Caller.__struct_fields__) == expected

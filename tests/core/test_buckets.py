@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from luntrex_proxy.core.buckets import Bucket, LimitedError, Limits, Room, take
+from luntrex_proxy.core.buckets import AheadError, Bucket, LimitedError, Limits, Room, take
 from luntrex_proxy.core.limits import AMOUNT_MAX, WHATS
 
 MINUTE = 60 * 10**9
@@ -263,6 +263,89 @@ class Machine(RuleBasedStateMachine):
             assert bucket.remaining(self.now_ns) == max(0, left)
             assert bucket.held == sum(plain.held)
             assert bucket.reset_ns(self.now_ns) >= 0
+
+
+def shared(amount: int, count: int) -> tuple[list[Bucket], Bucket]:
+    """One bucket as so many processes have it, and as it is."""
+    buckets = [Bucket(REQUESTS, "the key", amount, 0) for _ in range(count)]
+    for bucket in buckets:
+        bucket.hear(0, 0.0, 0, 0)
+    return buckets, Bucket(REQUESTS, "the key", amount, 0)
+
+
+@given(
+    amount=st.integers(1, 60),
+    count=st.integers(1, 4),
+    steps=st.lists(
+        st.tuples(st.integers(0, MINUTE), st.integers(0, 3), st.integers(0, 20), st.booleans()), max_size=60
+    ),
+)
+@settings(max_examples=200, deadline=None)
+def test_together_they_are_ahead_by_a_block_each(
+    amount: int, count: int, steps: list[tuple[int, int, int, bool]]
+) -> None:
+    """In every span at most amount * (1 + span / period) and a block of each process, whenever what is told."""
+    buckets, table = shared(amount, count)
+    now_ns, let_in = 0, []
+    for pause_ns, which, tries, tells in steps:
+        now_ns += pause_ns
+        bucket = buckets[which % count]
+        for _ in range(tries):
+            try:
+                take((bucket,), 0, streamed=False, now_ns=now_ns, alone=False)
+            except (LimitedError, AheadError):
+                break
+            let_in.append(now_ns)
+        if tells:  # as the table does it
+            table.level = table.fill(now_ns) + bucket.untold * MINUTE
+            bucket.hear(bucket.untold, table.level / MINUTE, 0, now_ns)
+    for first, begin in enumerate(let_in):
+        for last in range(first, len(let_in)):
+            span = Fraction(let_in[last] - begin, MINUTE)
+            assert last - first + 1 <= amount * (1 + span) + count * max(1, amount // 16)
+
+
+def test_nobody_begins_before_it_has_heard() -> None:
+    """Of what a process before it let in; a request larger than a block passes when nothing else is untold."""
+    bucket = Bucket(TOKENS, "the key", 1_600, 0)
+    for _ in range(2):
+        with pytest.raises(AheadError):
+            take((bucket,), 1, streamed=False, now_ns=0, alone=False)
+    take((bucket,), 1, streamed=False, now_ns=0).settle(0, 0)
+    bucket.hear(bucket.untold, 1_000.0, 0, 0)
+    assert bucket.remaining(0) == 600
+    room = take((bucket,), 500, streamed=False, now_ns=0, alone=False)
+    assert (bucket.untold, bucket in bucket.news) == (500, True)
+    with pytest.raises(AheadError):
+        take((bucket,), 1, streamed=False, now_ns=0, alone=False)
+    with pytest.raises(LimitedError):
+        take((bucket,), 200, streamed=False, now_ns=0, alone=False)
+    room.settle(20, 0)
+    assert (bucket.untold, bucket.held, bucket.remaining(0)) == (20, 0, 580)
+    bucket.hear(20, 1_020.0, 0, 0)
+    assert (bucket.untold, bucket.remaining(0)) == (0, 580)
+
+
+def test_what_is_held_was_told_as_used() -> None:
+    """It counts once, here and there."""
+    bucket = Bucket(TOKENS, "the key", 100, 0)
+    bucket.hear(0, 0.0, 0, 0)
+    room = take((bucket,), 60, streamed=False, now_ns=0, alone=False)
+    bucket.hear(60, 70.0, 0, 0)
+    assert (bucket.held, bucket.remaining(0)) == (60, 30)
+    room.settle(10, 0)
+    assert (bucket.untold, bucket.remaining(0)) == (-50, 80)
+
+
+def test_streams_of_others_count() -> None:
+    """As far as is known of them."""
+    bucket = Bucket(STREAMS, "the account", 3, 0)
+    bucket.hear(0, 0.0, 2, 0)
+    room = take((bucket,), 0, streamed=True, now_ns=0, alone=False)
+    with pytest.raises(LimitedError):
+        take((bucket,), 0, streamed=True, now_ns=MINUTE)
+    room.settle(0, MINUTE)
+    assert (bucket.untold, bucket.remaining(MINUTE)) == (0, 1)
 
 
 Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

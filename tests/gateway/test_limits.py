@@ -246,3 +246,20 @@ async def test_an_upstreams_own_limits_stay_its_own() -> None:
         assert "x-ratelimit-limit-requests" not in (await ask(gateway.port, post())).headers
         limit(gateway, {"": {"requests/minute": 7}})
         assert (await ask(gateway.port, post(BODY, key=KEY))).headers["x-ratelimit-limit-requests"] == "7"
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_while_others_cannot_be_told(is_open: bool) -> None:
+    """A block is let in, here two requests; then the limit says itself whether to go on, and so does the answer."""
+    async with upstream_server([USAGE]) as up, serving(both_dialects(up.url)) as gateway:
+        gateway.limits.say(KEY_ID, {"": {"requests/day": 40}}, time.perf_counter_ns(), is_open=is_open)
+        assert (await ask(gateway.port, post())).status == 200
+        gateway.teller.away = True
+        answers = [await ask(gateway.port, post()) for _ in range(4)]
+        said = [answer.headers.get("x-luntrex-allowance") for answer in answers]
+        if is_open:
+            assert [answer.status for answer in answers] == [200] * 4
+            assert said == [None, "open", "open", "open"]
+        else:
+            assert [answer.status for answer in answers] == [200, 503, 503, 503]
+            assert (answers[1].code, said) == ("limit_unknown", [None, "closed", "closed", "closed"])

@@ -145,12 +145,12 @@ REFUSED: dict[str, Case] = {
 }
 # These meet bytes that never became a request: tests/gateway/test_head.py and the connection cap in test_client.py.
 # A stateful field exists on /v1/responses alone and has a test of its own. Limits of a key: test_key_scopes.py; wrong
-# keys in number: test_wrong_keys.py. Sub-processors: test_policy.py.
+# keys in number: test_wrong_keys.py. Sub-processors: test_policy.py. Limits, budgets: test_limits.py, test_budgets.py.
 ELSEWHERE = {
     "invalid_http", "header_too_large", "uri_too_long", "expectation_failed", "upgrade_refused", "overloaded",
     "field_not_allowed", "too_many_requests", "too_many_failures", "address_not_allowed", "endpoint_not_allowed",
     "subprocessor_unlisted", "subprocessor_objected", "requests_limited", "tokens_limited", "streams_limited",
-    "upstream_maintenance",
+    "limit_unknown", "budget_spent", "budget_unknown", "upstream_maintenance",
 }  # fmt: skip
 DEAD = "http://127.0.0.1:1"
 

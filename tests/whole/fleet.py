@@ -31,7 +31,10 @@ class Fleet:
         self._servers = servers
         configuration = {
             "database": {"url": self.server.url()},
-            "upstreams": [upstream("oai", "openai", f"{self.upstream.url}/v1")],
+            "upstreams": [
+                upstream("oai", "openai", f"{self.upstream.url}/v1"),
+                upstream("ant", "anthropic", f"{self.upstream.url}/v1"),
+            ],
             "models": [model("plain", "oai")],
         }
         self.daemons = [Daemon(servers, configuration | more, self.server.admin_dsn)]

@@ -286,7 +286,10 @@ def test_a_full_spool_refuses_before_it_loses(servers: LoopThread) -> None:
     with running(
         servers, own_configuration(scripted) | {"ledger": {"max_bytes": 30_000, "segment_bytes": 10_000}}
     ) as daemon:
-        assert readiness(daemon) == (200, dict.fromkeys(("accepting", "database", "ledger", "storing"), True))
+        assert readiness(daemon) == (
+            200,
+            dict.fromkeys(("accepting", "allowances", "database", "ledger", "storing"), True),
+        )
         stopped = freeze(daemon.postgres_pids())
         try:
             answers = [ask(daemon, post(daemon, "/v1/chat/completions", chat_request())) for _ in range(120)]

@@ -1,7 +1,7 @@
 """/accounts/{account_id}/limits, and those of its keys: how much may be asked for in a time."""
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,11 @@ class LimitsBody(Body):
     tokens_per_hour: _Amount | None = None
     tokens_per_day: _Amount | None = None
     streams: _Amount | None = Field(None, description="Streamed answers at once.")
+    when_away: Literal["open", "closed"] | None = Field(
+        None,
+        description="Whether requests are let in while nobody can say what other processes let in; of all limits of "
+        "the account or key. null: as it is, `open` at first.",
+    )
 
     @property
     def amounts(self) -> dict[str, int]:
@@ -53,6 +58,7 @@ class LimitedShown(Shown):
 
     key_id: str | None = Field(description="null: of the account, all of its keys together.")
     changed_at: datetime
+    when_away: Literal["open", "closed"]
     models: list[AmountsShown]
 
 
@@ -75,19 +81,24 @@ async def _list(call: Call) -> LimitsShown:
 
 async def _set_of_account(call: Call) -> TermsShown:
     body: LimitsBody = call.body
-    terms = await limits.set_of_account(call.services.pool, call.account_id, body.model or "", body.amounts)
+    terms = await limits.set_of_account(
+        call.services.pool, call.account_id, body.model or "", body.amounts, body.when_away
+    )
     return TermsShown(models=_models(terms))
 
 
 async def _set_of_key(call: Call) -> TermsShown:
     body: LimitsBody = call.body
     key_id = call.place["key_id"]
-    terms = await limits.set_of_key(call.services.pool, call.account_id, key_id, body.model or "", body.amounts)
+    terms = await limits.set_of_key(
+        call.services.pool, call.account_id, key_id, body.model or "", body.amounts, body.when_away
+    )
     return TermsShown(models=_models(terms))
 
 
 def _limited(each: Limited) -> LimitedShown:
-    return LimitedShown(key_id=each.key_id, changed_at=each.changed_at, models=_models(each.limits))
+    models = _models(each.limits)
+    return LimitedShown(key_id=each.key_id, changed_at=each.changed_at, when_away=each.when_away, models=models)
 
 
 def _models(terms: Terms) -> list[AmountsShown]:

@@ -149,6 +149,12 @@ PROBLEMS: Final = {
         "These labels cannot be",
         "An account declares up to five labels with their values; keys carry those, from a day on that is not ahead.",
     ),
+    "bad_budgets": Row(
+        422,
+        "These budgets cannot be",
+        "A hard budget of a shorter time cannot exceed that of a longer one; a soft one has to tell at some part.",
+    ),
+    "bad_time_zone": Row(422, "There is no such time zone", "Give a name of the IANA list, such as Europe/Berlin."),
     "reused_idempotency_key": Row(
         422, "The Idempotency-Key was used for another request", "Use a new key for each new request."
     ),

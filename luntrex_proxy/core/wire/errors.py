@@ -14,6 +14,7 @@ from luntrex_proxy.core.wire.members import UNREADABLE
 MESSAGE_LIMIT_CHARS = 4096  # of an upstream's words in an error that we put into form
 
 _LIMITED = {"requests_limited": "requests", "streams_limited": "requests", "tokens_limited": "tokens"}  # OpenAI's types
+_BUDGET = "budget_spent"
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -54,6 +55,8 @@ def openai_error(row: Row, field: str | None = None, limit: str = "") -> dict[st
         code = "invalid_api_key"
     elif code in _LIMITED:
         kind, code = _LIMITED[code], "rate_limit_exceeded"
+    elif code == _BUDGET:
+        kind = code = "insufficient_quota"
     return {"message": _sentence(row, field, limit), "type": kind, "param": field, "code": code}
 
 
@@ -61,7 +64,9 @@ def error_body(dialect: Dialect, row: Row, request_id: str, field: str | None = 
     """A refusal as the JSON body of an error answer; `limit`: the one that was met."""
     if dialect is Dialect.OPENAI:
         return msgspec.json.encode({"error": openai_error(row, field, limit)})
-    error = {"type": anthropic_type(row.status), "message": _sentence(row, field, limit)}
+    error: dict[str, Any] = {"type": anthropic_type(row.status), "message": _sentence(row, field, limit)}
+    if row.code == _BUDGET:
+        error["details"] = {"error_code": "enforced_spend_limit_reached"}
     return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
 
 

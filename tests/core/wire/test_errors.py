@@ -71,6 +71,8 @@ def test_openai_sdk_raises(row: Row) -> None:
     assert type(error) is OPENAI_CLASSES.get(row.status, openai.APIStatusError)
     kind = {"tokens_limited": "tokens", "requests_limited": "requests", "streams_limited": "requests"}.get(row.code)
     code = "rate_limit_exceeded" if kind else row.code
+    if row.code == "budget_spent":
+        kind = code = "insufficient_quota"
     assert error.code == ("invalid_api_key" if row.status == 401 else code)
     assert error.param == "model"
     assert error.type == (kind or ("server_error" if row.status >= 500 else "invalid_request_error"))

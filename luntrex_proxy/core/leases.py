@@ -1,0 +1,252 @@
+"""Money that this process may spend of budgets: borrowed before it is spent, held while a request runs, then charged.
+
+Budgets.applying(account, key, member) -> purses; take(purses, pico, at) -> Hold, or None: ask for more; Hold.settle
+
+A request is let in only when what it may cost is borrowed already, so all processes together spend no more than they
+were lent, which is no more than the budget has: beyond it goes only what requests under way cost more than was held for
+them. Money is integer pico-dollars; times are unix microseconds of when a request came, as in its record. Who borrows:
+the port `Lender`.
+"""
+
+from typing import Final, NamedTuple
+
+from luntrex_proxy.core.budgets import Budget
+
+_REMEMBERED_MAX: Final = 4_096  # keys of one account
+NEVER_US: Final = 2**63 - 1
+
+
+class Lease:
+    """What may be spent of one budget in one window, and what was. `used` is charged, held, or of unknown requests."""
+
+    __slots__ = ("begins_us", "block", "ends_us", "granted", "held", "idle", "owed", "seen", "unknown", "used")
+
+    def __init__(self, begins_us: int, ends_us: int) -> None:
+        self.begins_us = begins_us
+        self.ends_us = ends_us
+        self.granted = 0
+        self.used = 0
+        self.held = 0  # of `used`: for requests under way
+        self.unknown = 0  # of `used`: what was held for requests of which nobody knows what they used
+        self.owed = 0  # told with the question under way: what was used beyond what was lent
+        self.block = 0  # what was free when more was lent last
+        self.seen = 0  # what was used when it was looked at last
+        self.idle = 0  # how often that was the same
+
+    @property
+    def free(self) -> int:
+        """What can be held; negative when requests cost more than was held for them."""
+        return self.granted - self.used
+
+    def tell(self) -> int:
+        """What a question says that we have: what was lent, and what is used beyond that."""
+        self.owed = max(0, self.used - self.granted)
+        return self.granted + self.owed
+
+    def receive(self, more: int) -> None:
+        """The answer: so much beyond what was told, which then is ours as well."""
+        if more:
+            self.granted += self.owed + more
+            self.block = max(0, self.free)
+            self.idle = 0
+        self.owed = 0
+
+    def give_back(self) -> None:
+        """Keep only what is used; the rest can be lent to others as soon as it is told."""
+        self.granted = min(self.granted, self.used)
+        self.block = 0
+
+
+class Want(NamedTuple):
+    """What requests wait for: the most modest of them, all together, and when the last of them came."""
+
+    least: int
+    together: int
+    at_us: int
+
+
+class Purse:
+    """One budget in this process: its window now, and those before that are not over for every request."""
+
+    __slots__ = ("budget", "known_s", "lease", "left", "older", "want")
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.lease: Lease | None = None
+        self.older: list[Lease] = []
+        self.left = 0  # what could be lent when it was asked for last, by
+        self.known_s = float("-inf")  # this time (monotonic)
+        self.want: Want | None = None  # of requests that wait
+
+    def lease_at(self, at_us: int) -> Lease | None:
+        """The window of a moment."""
+        lease = self.lease
+        if lease is not None and lease.begins_us <= at_us < lease.ends_us:
+            return lease
+        return next((each for each in self.older if each.begins_us <= at_us < each.ends_us), None)
+
+    def lacks(self, pico: int, at_us: int) -> bool:
+        """Whether so much can not be held now."""
+        lease = self.lease_at(at_us)
+        return lease is None or lease.free < pico
+
+    def wish(self, pico: int, at_us: int) -> None:
+        """A request waits for so much."""
+        want = self.want
+        if want is None:
+            self.want = Want(pico, pico, at_us)
+        else:
+            self.want = Want(min(want.least, pico), want.together + pico, at_us)
+
+    def open(self, begins_us: int, ends_us: int) -> Lease:
+        """The lease of a window that there is now."""
+        lease = self.of(begins_us)
+        if lease is None:
+            lease = Lease(begins_us, ends_us)
+        lease.ends_us = ends_us
+        if self.lease is None or self.lease.begins_us <= begins_us:
+            if self.lease is not None and self.lease is not lease:
+                self.older.append(self.lease)
+            self.older = [each for each in self.older if each is not lease]
+            self.lease = lease
+        elif lease not in self.older:
+            self.older.append(lease)
+        return lease
+
+    def of(self, begins_us: int) -> Lease | None:
+        """The lease of the window that begins then."""
+        return next((each for each in self.leases() if each.begins_us == begins_us), None)
+
+    def leases(self) -> list[Lease]:
+        """All there are."""
+        return self.older if self.lease is None else [*self.older, self.lease]
+
+    def forget(self, lease: Lease) -> None:
+        """It is over and told."""
+        self.older = [each for each in self.older if each is not lease]
+        if self.lease is lease:
+            self.lease = None
+
+    def follow(self, budget: Budget) -> None:
+        """Another amount, or windows that begin at other times: nothing more is spent before somebody has asked."""
+        self.budget = budget
+        self.ask_anew()
+
+    def ask_anew(self) -> None:
+        """Spend nothing more before somebody has asked."""
+        for lease in self.leases():
+            lease.give_back()
+        if self.lease is not None:
+            self.older.append(self.lease)
+            self.lease = None
+        self.known_s = float("-inf")
+
+
+class Hold:
+    """What is held for one request; it is charged or given back by `settle`, once."""
+
+    __slots__ = ("_leases", "pico")
+
+    def __init__(self, leases: list[Lease], pico: int) -> None:
+        self._leases = leases
+        self.pico = pico
+
+    def settle(self, cost_pico: int | None) -> None:
+        """The request is over and has cost so much (None: nobody knows, so what was held counts)."""
+        leases, self._leases = self._leases, []
+        for lease in leases:
+            lease.held -= self.pico
+            if cost_pico is None:
+                lease.unknown += self.pico
+            else:
+                lease.used += cost_pico - self.pico
+
+
+class _Account:
+    """The budgets in one account: its own, those of keys and of members."""
+
+    __slots__ = ("_by_key", "purses")
+
+    def __init__(self) -> None:
+        self.purses: dict[int, Purse] = {}
+        self._by_key: dict[str, tuple[Purse, ...]] = {}
+
+    def of(self, key_id: str, person: bytes) -> tuple[Purse, ...]:
+        found = self._by_key.get(key_id)
+        if found is None:
+            found = tuple(purse for purse in self.purses.values() if purse.budget.covers(key_id, person))
+            if len(self._by_key) >= _REMEMBERED_MAX:
+                self._by_key.clear()
+            self._by_key[key_id] = found
+        return found
+
+    def say(self, budget_id: int, budget: Budget | None) -> None:
+        self._by_key.clear()
+        purse = self.purses.get(budget_id)
+        if budget is None:
+            self.purses.pop(budget_id, None)
+        elif purse is None:
+            self.purses[budget_id] = Purse(budget)
+        else:
+            purse.follow(budget)
+
+
+class Budgets:
+    """All hard budgets there are, in memory. An account without one is not in `accounts`."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[int, _Account] = {}
+        self.low: set[Purse] = set()  # those of which more than half of what was lent last is used
+        self.unpriced = 0  # requests under a budget whose price nobody knows: they cost nothing
+        self.unchecked = 0  # requests let in while nobody could say what is left
+
+    def applying(self, account_id: int, key_id: str, person: bytes) -> tuple[Purse, ...]:
+        """Those that count for a request of this key (of this member)."""
+        account = self.accounts.get(account_id)
+        return () if account is None else account.of(key_id, person)
+
+    def say(self, account_id: int, budget_id: int, budget: Budget | None) -> None:
+        """What a budget is from now on; None: there is none."""
+        account = self.accounts.get(account_id)
+        if account is None:
+            if budget is None:
+                return
+            account = self.accounts[account_id] = _Account()
+        account.say(budget_id, budget)
+        if not account.purses:
+            del self.accounts[account_id]
+
+    def has(self, purse: Purse) -> bool:
+        """Whether it counts still: a budget that was taken away and set again has another one."""
+        account = self.accounts.get(purse.budget.account_id)
+        return account is not None and account.purses.get(purse.budget.budget_id) is purse
+
+    def purses(self) -> list[Purse]:
+        """All there are."""
+        return [purse for account in self.accounts.values() for purse in account.purses.values()]
+
+    def take(self, purses: tuple[Purse, ...], pico: int, at_us: int) -> Hold | None:
+        """Hold what a request may cost of all these budgets, or of none: None, when one has not so much at hand."""
+        leases = []
+        for purse in purses:
+            lease = purse.lease
+            if lease is None or not lease.begins_us <= at_us < lease.ends_us:
+                lease = purse.lease_at(at_us)
+            if lease is None or lease.granted - lease.used < pico:
+                return None
+            leases.append(lease)
+        for purse, lease in zip(purses, leases, strict=True):
+            lease.held += pico
+            lease.used += pico
+            if lease.granted - lease.used < lease.block >> 1:
+                self.low.add(purse)
+        return Hold(leases, pico)
+
+    def take_anyway(self, purses: tuple[Purse, ...], pico: int, at_us: int) -> Hold:
+        """The same while nobody can say what is left, of budgets that let requests in then."""
+        self.unchecked += 1
+        leases = [lease for purse in purses if (lease := purse.lease_at(at_us)) is not None]
+        for lease in leases:
+            lease.held += pico
+            lease.used += pico
+        return Hold(leases, pico)

@@ -1,0 +1,91 @@
+"""What a request may cost: held of all budgets that count before it is sent, charged when the meter has the truth.
+
+Nothing here is remembered between requests but in the purses; an account without a hard budget never gets here. Nobody
+waits but who is the first to spend of a budget, or faster than more can be borrowed: once, and for two seconds at most.
+"""
+
+from collections.abc import Sequence
+
+from luntrex_proxy.core.budgets import dollars
+from luntrex_proxy.core.leases import NEVER_US, Budgets, Hold, Purse
+from luntrex_proxy.core.outcome import Tokens, UsageSource
+from luntrex_proxy.core.refusals import Refusal
+from luntrex_proxy.core.wire.ratelimits import rfc3339
+from luntrex_proxy.gateway.authorise import Permit
+from luntrex_proxy.gateway.estimate import estimate
+from luntrex_proxy.gateway.ports import Lender
+from luntrex_proxy.gateway.record import Draft
+from luntrex_proxy.gateway.route import Routing, Target
+
+_TRIES = 2  # the answer to the first question can be about a window that has just begun
+
+
+async def hold_money(
+    budgets: Budgets, lender: Lender, permit: Permit, targets: Sequence[Target], routing: Routing, draft: Draft
+) -> None:
+    """Hold what a request may cost at the dearest of its targets, or raise Refusal: 429 with the budget."""
+    caller = permit.caller
+    purses = budgets.applying(caller.account_id, caller.key_id, caller.person)
+    if not purses:
+        return
+    pico = _dearest(permit, targets, routing, draft.request_bytes)
+    if pico is None:
+        budgets.unpriced += 1
+    if not pico:
+        return
+    at_us = draft.started_us
+    hold = budgets.take(purses, pico, at_us)
+    if hold is None:
+        hold = await _borrow(budgets, lender, purses, pico, draft)
+    draft.hold = hold
+    if budgets.low:
+        lender.wake()
+
+
+def settle_money(hold: Hold, draft: Draft) -> None:
+    """Give back or charge what was held, once the request is on record."""
+    hold.settle(None if draft.usage_source is UsageSource.UNKNOWN else draft.cost_pico)
+
+
+async def _borrow(budgets: Budgets, lender: Lender, purses: tuple[Purse, ...], pico: int, draft: Draft) -> Hold:
+    at_us = draft.started_us
+    for _ in range(_TRIES):
+        is_known = await lender.lend(purses, pico, at_us)
+        hold = budgets.take(purses, pico, at_us)
+        if hold is not None:
+            return hold
+        if not is_known or all(purse.lease_at(at_us) is not None for purse in purses):
+            break
+    lacking = [purse for purse in purses if purse.lacks(pico, at_us)]
+    if is_known:
+        raise Refusal("budget_spent", limit=_said(lacking[0], pico, at_us))
+    is_open = all(purse.budget.is_open for purse in lacking)
+    draft.limit_headers += b"x-luntrex-allowance: %b\r\n" % (b"open" if is_open else b"closed")
+    if not is_open:
+        raise Refusal("budget_unknown")
+    return budgets.take_anyway(purses, pico, at_us)
+
+
+def _dearest(permit: Permit, targets: Sequence[Target], routing: Routing, request_bytes: int) -> int | None:
+    """In pico-dollars; None: nobody knows the price at any of the targets."""
+    input_tokens, output_tokens = estimate(permit.call.route.name, permit.fields, request_bytes)
+    if not input_tokens and not output_tokens:
+        return 0
+    tokens = Tokens(input=input_tokens, output=output_tokens)
+    dearest = None
+    for target in targets:
+        price = routing.prices.price(permit.resolution, target.candidate, permit.model)
+        if price.rates is not None:
+            cost = price.cost_pico(tokens)
+            dearest = cost if dearest is None or cost > dearest else dearest
+    return dearest
+
+
+def _said(purse: Purse, pico: int, at_us: int) -> str:
+    """The budget, what is left of it, and when it begins anew, in fixed words and numbers."""
+    lease = purse.lease_at(at_us)
+    left = max(0, purse.left + (0 if lease is None else lease.free))
+    words = f"{purse.budget.words}; ${dollars(left)} are left, and this request may cost up to ${dollars(pico)}"
+    if lease is None or lease.ends_us == NEVER_US:
+        return words
+    return f"{words}; it begins anew at {rfc3339(lease.ends_us / 1e6)}"

@@ -1,0 +1,31 @@
+"""What a request may come to, before it is sent: from its size and what it names, never from reading its text."""
+
+import msgspec
+
+from luntrex_proxy.core.wire.fields import Fields
+from luntrex_proxy.core.wire.members import UNREADABLE
+from luntrex_proxy.gateway.meter import BYTES_PER_TOKEN, UNBILLED
+
+_OUTPUT_MEMBERS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+_UNSTATED_OUTPUT = 512  # tokens, of a request that names no maximum: what answers usually have
+_NO_OUTPUT = frozenset({"embeddings"})
+_COUNT = msgspec.json.Decoder(int)
+
+
+def estimate(route: str, fields: Fields | None, request_bytes: int) -> tuple[int, int]:
+    """The tokens of input and output: a quarter of its bytes, and the longest answer it allows."""
+    if fields is None or route in UNBILLED:
+        return 0, 0
+    size = -(-request_bytes // BYTES_PER_TOKEN)
+    if route in _NO_OUTPUT:
+        return size, 0
+    longest = max((_count(fields, name, 0) for name in _OUTPUT_MEMBERS), default=0)
+    return size, (longest or _UNSTATED_OUTPUT) * _count(fields, "n", 1)
+
+
+def _count(fields: Fields, name: str, otherwise: int) -> int:
+    """A member that is a positive number; what is none is the upstream's to refuse."""
+    try:
+        return max(otherwise, _COUNT.decode(fields.members[name]))
+    except (KeyError, *UNREADABLE):
+        return otherwise

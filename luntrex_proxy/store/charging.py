@@ -1,0 +1,58 @@
+"""SQL that counts what stored usage costs of budgets, part of the statement that stores it (usage_rows.py); no policy.
+
+Locks are taken in one order everywhere: windows by budget and beginning, then a process's leases of those.
+"""
+
+from typing import Final
+from uuid import UUID
+
+from luntrex_proxy.store.database import Connection
+
+# After `inserted`, the rows really stored; $2 is the process that wrote them. Who covers a request: the account's
+# budgets, those of its key, those of the member whose own the key is.
+CHARGE: Final = """
+costly AS (
+    SELECT account_id, key_id, started_at, cost_pico FROM inserted WHERE cost_pico > 0
+), covered AS (
+    SELECT b.budget_id, c.started_at, c.cost_pico FROM costly c JOIN budget b USING (account_id)
+    WHERE b.key_id IS NULL AND b.person_id IS NULL AND b.amount_pico IS NOT NULL
+    UNION ALL
+    SELECT b.budget_id, c.started_at, c.cost_pico FROM costly c
+    JOIN budget b ON b.key_ids @> ARRAY[c.key_id] AND b.account_id = c.account_id
+    WHERE b.amount_pico IS NOT NULL
+    UNION ALL
+    SELECT b.budget_id, c.started_at, c.cost_pico FROM costly c JOIN api_key k USING (key_id)
+    JOIN budget b ON b.person_id = k.person_id AND b.account_id = c.account_id
+    WHERE b.amount_pico IS NOT NULL
+), charged AS (
+    SELECT c.budget_id, b.account_id, s.begins_at, s.ends_at, sum(c.cost_pico) AS cost
+    FROM covered c JOIN budget b USING (budget_id) JOIN account a USING (account_id)
+    CROSS JOIN LATERAL budget_span(b.period, b.since, a.time_zone, c.started_at) s
+    WHERE c.started_at >= s.begins_at GROUP BY 1, 2, 3, 4
+), windows AS (
+    INSERT INTO budget_window AS w (budget_id, account_id, begins_at, ends_at, spent_pico)
+    SELECT budget_id, account_id, begins_at, ends_at, cost FROM charged ORDER BY budget_id, begins_at
+    ON CONFLICT (budget_id, begins_at) DO UPDATE SET spent_pico = w.spent_pico + excluded.spent_pico
+    RETURNING w.budget_id, w.begins_at
+), told AS (
+    UPDATE budget_lease l SET shipped_pico = l.shipped_pico + c.cost
+    FROM windows w JOIN charged c USING (budget_id, begins_at)
+    WHERE l.budget_id = w.budget_id AND l.begins_at = w.begins_at AND l.boot_id = $2
+)
+"""
+_LOCK: Final = """
+SELECT FROM budget_window w WHERE (budget_id, begins_at) IN (
+    SELECT budget_id, begins_at FROM budget_lease WHERE boot_id = $1
+) ORDER BY budget_id, begins_at FOR UPDATE
+"""
+_END: Final = """
+WITH gone AS (DELETE FROM budget_lease WHERE boot_id = $1 RETURNING budget_id, begins_at, unknown_pico)
+UPDATE budget_window w SET unknown_pico = w.unknown_pico + g.unknown_pico FROM gone g
+WHERE w.budget_id = g.budget_id AND w.begins_at = g.begins_at AND g.unknown_pico > 0
+"""
+
+
+async def end_leases(connection: Connection, boot_id: UUID) -> None:
+    """All that this process spent is stored: what it had borrowed and did not spend is there for others again."""
+    await connection.execute(_LOCK, boot_id)
+    await connection.execute(_END, boot_id)

@@ -1,0 +1,338 @@
+"""Money is conserved: over several processes, lost answers, deaths and windows nobody spends more than there is."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from luntrex_proxy.core.budgets import Budget
+from luntrex_proxy.core.leases import NEVER_US, Budgets, Hold, Lease, Purse
+
+DAY_US = 1_000
+AMOUNT = 1_000
+
+
+def budget(budget_id: int = 1, **more: Any) -> Budget:
+    """A hard budget of account 7."""
+    fields: dict[str, Any] = {"key_ids": frozenset(), "person": b"", "period": "day", "amount_pico": AMOUNT}
+    return Budget(budget_id, 7, **{**fields, "is_open": False, **more})
+
+
+def purse_of(budgets: Budgets) -> Purse:
+    """The one there is."""
+    (purse,) = budgets.applying(7, "k", b"")
+    return purse
+
+
+def lent(purse: Purse, granted: int, begins_us: int = 0, ends_us: int = NEVER_US) -> Lease:
+    """A window with so much at hand."""
+    lease = purse.open(begins_us, ends_us)
+    lease.granted = lease.block = granted
+    return lease
+
+
+def test_who_counts_is_found_by_account_key_and_member() -> None:
+    """And as soon as a budget is another one, by that; an account without any is not there."""
+    budgets = Budgets()
+    budgets.say(7, 1, budget(1))
+    budgets.say(7, 2, budget(2, key_ids=frozenset({"k", "k2"})))
+    budgets.say(7, 3, budget(3, person=b"p"))
+    ids = lambda key, person: [purse.budget.budget_id for purse in budgets.applying(7, key, person)]  # noqa: E731
+    assert [ids("k", b""), ids("k2", b""), ids("x", b"p"), ids("y", b"")] == [[1, 2], [1, 2], [1, 3], [1]]
+    assert budgets.applying(8, "k", b"") == ()
+    budgets.say(7, 1, None)
+    assert [ids("k", b""), ids("y", b"")] == [[2], []]
+    for budget_id in (2, 3, 3, 9):
+        budgets.say(7, budget_id, None)
+    assert budgets.accounts == {}
+    for number in range(10_000):
+        budgets.say(7, 1, budget(1))
+        assert ids(str(number), b"") == [1]
+
+
+def test_nothing_is_held_of_any_when_one_lacks() -> None:
+    """All budgets that count, or none."""
+    budgets = Budgets()
+    for budget_id in (1, 2):
+        budgets.say(7, budget_id, budget(budget_id))
+    purses = budgets.applying(7, "k", b"")
+    assert budgets.take(purses, 1, 0) is None, "nothing is lent yet"
+    first, second = lent(purses[0], 100), lent(purses[1], 10)
+    assert budgets.take(purses, 11, 0) is None
+    assert (first.used, second.used) == (0, 0)
+    hold = budgets.take(purses, 10, 0)
+    assert hold is not None
+    assert (first.held, second.free) == (10, 0)
+    for _ in range(2):
+        hold.settle(3)
+    assert [(each.held, each.used) for each in (first, second)] == [(0, 3), (0, 3)]
+
+
+def test_what_nobody_knows_counts_as_it_was_held() -> None:
+    """Who leaves before the answer gets nothing back, and what is dearer than held is charged."""
+    budgets = Budgets()
+    budgets.say(7, 1, budget())
+    purse = purse_of(budgets)
+    lease = lent(purse, 10)
+    for cost in (None, 9):
+        hold = budgets.take((purse,), 5, 0)
+        assert hold is not None
+        hold.settle(cost)
+    assert (lease.used, lease.unknown, lease.free) == (14, 5, -4)
+    assert budgets.take((purse,), 0, 0) is None, "more is gone than there was"
+
+
+def test_a_request_counts_where_it_began() -> None:
+    """Also when its window is over; and what is low asks for more."""
+    budgets = Budgets()
+    budgets.say(7, 1, budget())
+    purse = purse_of(budgets)
+    old, new = lent(purse, 10, 0, DAY_US), lent(purse, 10, DAY_US, 2 * DAY_US)
+    assert purse.lease is new
+    assert budgets.take((purse,), 4, DAY_US - 1) is not None
+    assert (old.used, new.used, purse.lacks(7, 5), purse.lacks(7, DAY_US)) == (4, 0, True, False)
+    assert not budgets.low
+    assert budgets.take((purse,), 6, DAY_US) is not None
+    assert budgets.low == {purse}
+    assert purse.open(0, DAY_US) is old
+    assert purse.lease is new
+    purse.forget(old)
+    assert purse.lacks(0, 5)
+
+
+def test_a_changed_budget_is_asked_for_anew() -> None:
+    """Nothing that was lent before is spent; what runs is charged where it was held."""
+    budgets = Budgets()
+    budgets.say(7, 1, budget())
+    purse = purse_of(budgets)
+    lease = lent(purse, 100)
+    hold = budgets.take((purse,), 30, 0)
+    budgets.say(7, 1, budget(amount_pico=50))
+    assert purse_of(budgets) is purse
+    assert (purse.budget.amount_pico, purse.lacks(1, 0), lease.granted) == (50, True, 30)
+    assert purse.open(0, NEVER_US) is lease
+    assert hold is not None
+    hold.settle(20)
+    assert budgets.take((purse,), 10, 0) is not None
+    anyway = budgets.take_anyway((purse,), 5, 0)
+    assert (budgets.unchecked, lease.free) == (1, -5)
+    anyway.settle(0)
+    assert lease.free == 0
+
+
+@dataclass
+class Row:
+    """A lease in the table."""
+
+    granted: int
+    shipped: int = 0
+    unknown: int = 0
+
+    @property
+    def counts(self) -> int:
+        return max(self.granted - self.shipped, self.unknown)
+
+
+@dataclass
+class Bank:
+    """The tables, by the rules of store/leases.py and store/charging.py."""
+
+    spent: dict[int, int] = field(default_factory=dict)  # by window
+    unknown: dict[int, int] = field(default_factory=dict)
+    rows: dict[tuple[int, int], Row] = field(default_factory=dict)  # by window and process
+
+    def out(self, begins: int, but: int | None = None) -> int:
+        """What processes have and have not told of."""
+        return sum(row.counts for (each, who), row in self.rows.items() if each == begins and who != but)
+
+    def counted(self, begins: int) -> int:
+        """All that is not there any more."""
+        return self.spent.get(begins, 0) + self.unknown.get(begins, 0) + self.out(begins)
+
+    def lend(self, begins: int, who: int, has: int, unknown: int, least: int, wanted: int, amount: int) -> int:
+        """One question."""
+        shipped = self.rows[begins, who].shipped if (begins, who) in self.rows else 0
+        own = max(has - shipped, unknown)
+        gone = self.spent.get(begins, 0) + self.unknown.get(begins, 0)
+        available = amount - gone - self.out(begins, who) - own
+        more = min(max(wanted, available // 16), available) if 0 < least <= available else 0
+        self.rows[begins, who] = Row(has + more, shipped, unknown)
+        return more
+
+    def ship(self, begins: int, who: int, cost: int) -> None:
+        """One record is stored."""
+        self.spent[begins] = self.spent.get(begins, 0) + cost
+        if (begins, who) in self.rows:
+            self.rows[begins, who].shipped += cost
+
+    def end(self, who: int) -> None:
+        """The last record of a process is stored."""
+        for begins, each in [place for place in self.rows if place[1] == who]:
+            self.unknown[begins] = self.unknown.get(begins, 0) + self.rows.pop((begins, each)).unknown
+
+
+@dataclass
+class Process:
+    """Memory, requests under way with their window, and records not stored yet."""
+
+    number: int
+    budgets: Budgets
+    running: list[tuple[Hold, int]] = field(default_factory=list)
+    spool: list[tuple[int, int]] = field(default_factory=list)
+    alive: bool = True
+
+
+class Machine(RuleBasedStateMachine):
+    """Any order of requests, questions and their loss, ends, shipping, deaths, recoveries and days."""
+
+    @initialize()
+    def begin(self) -> None:
+        """Three processes."""
+        self.bank = Bank()
+        self.now_us = 0
+        self.started = 0
+        self.processes: list[Process] = []
+        # By process and window: what requests that ran when it let its last one in cost beyond what was held for them.
+        self.beyond: dict[tuple[int, int], int] = {}
+        self.truth: dict[int, int] = {}  # what requests have cost, and what was held of unknown ones
+        for _ in range(3):
+            self.start()
+
+    @rule()
+    def start(self) -> None:
+        """At most six in all."""
+        if self.started < 6:
+            process = Process(self.started, Budgets())
+            process.budgets.say(7, 1, budget())
+            self.started += 1
+            self.processes.append(process)
+
+    def one(self, data: st.DataObject) -> Process | None:
+        """One that lives."""
+        living = [each for each in self.processes if each.alive]
+        return data.draw(st.sampled_from(living)) if living else None
+
+    @rule(data=st.data(), least=st.integers(0, 300), more=st.integers(0, 300), lost=st.sampled_from(["", "", "q", "a"]))
+    def ask(self, data: st.DataObject, least: int, more: int, lost: str) -> None:
+        """Any want; the question may get lost, or its answer."""
+        process = self.one(data)
+        if process is None or lost == "q":
+            return
+        begins = self.now_us // DAY_US * DAY_US
+        lease = purse_of(process.budgets).open(begins, begins + DAY_US)
+        wanted = least + more if least else 0
+        given = self.bank.lend(begins, process.number, lease.tell(), lease.unknown, least, wanted, AMOUNT)
+        if lost != "a":
+            lease.receive(given)
+
+    @rule(data=st.data(), pico=st.integers(1, 200))
+    def request(self, data: st.DataObject, pico: int) -> None:
+        """Let in when it is at hand."""
+        process = self.one(data)
+        if process is not None:
+            hold = process.budgets.take((purse_of(process.budgets),), pico, self.now_us)
+            if hold is not None:
+                begins = self.now_us // DAY_US * DAY_US
+                process.running.append((hold, begins))
+                self.beyond[process.number, begins] = 0
+
+    @rule(data=st.data(), cost=st.one_of(st.none(), st.integers(0, 100), st.integers(0, 1_000)))
+    def finish(self, data: st.DataObject, cost: int | None) -> None:
+        """It costs less than was held, or more, or nobody knows."""
+        process = self.one(data)
+        if process is None or not process.running:
+            return
+        hold, begins = process.running.pop(data.draw(st.integers(0, len(process.running) - 1)))
+        hold.settle(cost)
+        hold.settle(cost)
+        process.spool.append((begins, cost or 0))
+        charged = hold.pico if cost is None else cost
+        self.truth[begins] = self.truth.get(begins, 0) + charged
+        self.beyond[process.number, begins] += max(0, charged - hold.pico)
+
+    @rule(data=st.data(), count=st.integers(1, 5))
+    def ship(self, data: st.DataObject, count: int) -> None:
+        """Records of one process, also of a dead one, in their order."""
+        process = data.draw(st.sampled_from(self.processes)) if self.processes else None
+        if process is not None:
+            for _ in range(min(count, len(process.spool))):
+                begins, cost = process.spool.pop(0)
+                self.bank.ship(begins, process.number, cost)
+
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        """Told with a later question."""
+        process = self.one(data)
+        if process is not None:
+            for lease in purse_of(process.budgets).leases():
+                lease.give_back()
+
+    @rule(data=st.data())
+    def kill(self, data: st.DataObject) -> None:
+        """What ran is lost and costs nothing that anybody knows of; what is in the spool stays."""
+        process = self.one(data)
+        if process is not None:
+            process.alive = False
+            for _, begins in process.running:
+                process.spool.append((begins, 0))
+            process.running.clear()
+
+    @rule(data=st.data())
+    def recover(self, data: st.DataObject) -> None:
+        """A dead process's spool is stored to its end, and only the truth stays."""
+        dead = [each for each in self.processes if not each.alive]
+        if dead:
+            process = data.draw(st.sampled_from(dead))
+            for begins, cost in process.spool:
+                self.bank.ship(begins, process.number, cost)
+            told = {begins: row.unknown for (begins, who), row in self.bank.rows.items() if who == process.number}
+            for lease in purse_of(process.budgets).leases():  # what it had not told of is not known any more
+                untold = lease.unknown - told.get(lease.begins_us, 0)
+                self.truth[lease.begins_us] = self.truth.get(lease.begins_us, 0) - untold
+            self.bank.end(process.number)
+            self.processes.remove(process)
+
+    @rule(by_us=st.sampled_from([1, DAY_US // 2, DAY_US]))
+    def pass_time(self, by_us: int) -> None:
+        """The next day has its own amount."""
+        self.now_us += by_us
+
+    @invariant()
+    def nothing_beyond_the_amount(self) -> None:
+        """Charged and held together: the amount, and what requests cost beyond what was held for them."""
+        for begins in range(0, self.now_us + 1, DAY_US):
+            held = sum(
+                lease.held
+                for process in self.processes
+                if process.alive
+                for lease in purse_of(process.budgets).leases()
+                if lease.begins_us == begins
+            )
+            beyond = sum(late for (_, at), late in self.beyond.items() if at == begins)
+            assert self.truth.get(begins, 0) + held <= AMOUNT + beyond
+            assert self.bank.counted(begins) <= AMOUNT + beyond
+
+    @invariant()
+    def reserved_is_settled_and_released(self) -> None:
+        """What a process has used is what was charged and what is held; what is stored and what is not is the truth."""
+        for process in self.processes:
+            purse = purse_of(process.budgets)
+            for lease in purse.leases():
+                running = sum(hold.pico for hold, begins in process.running if begins == lease.begins_us)
+                assert lease.held == (running if process.alive else lease.held)
+                assert lease.used >= lease.held + lease.unknown
+        for begins in range(0, self.now_us + 1, DAY_US):
+            spooled = sum(cost for each in self.processes for at, cost in each.spool if at == begins)
+            unknown = self.bank.unknown.get(begins, 0) + sum(
+                lease.unknown
+                for each in self.processes
+                for lease in purse_of(each.budgets).leases()
+                if lease.begins_us == begins
+            )
+            assert self.bank.spent.get(begins, 0) + spooled + unknown == self.truth.get(begins, 0)
+
+
+Machine.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+TestMachine: Any = Machine.TestCase

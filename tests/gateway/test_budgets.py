@@ -1,0 +1,191 @@
+"""Budgets on the way of a request: held before anything is sent, charged as on record, refused in each dialect."""
+
+import asyncio
+import json
+
+import pytest
+
+from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.budgets import Budget
+from luntrex_proxy.core.leases import Lease
+from tests.fakes import KEY, Gateway, both_dialects, serving
+from tests.gateway.test_limits import CLAUDE, ENDS, USAGE
+from tests.gateway.wire import (
+    HANG,
+    MESSAGES,
+    STREAM_BODY,
+    Step,
+    ask,
+    chunk,
+    connected,
+    get,
+    post,
+    reply,
+    sse_head,
+    upstream_server,
+)
+from tests.upstreams.bodies import chat_delta
+
+KEY_ID, ACCOUNT = "k" * 12, 7
+BODY = b'{"model":"m","max_tokens":300,"n":2,"messages":[]}'
+HELD = -(-len(BODY) // 4) * 3 + 600 * 5  # what tests/fakes.py asks for a token
+COST = 30 * 3 + 12 * 5
+DAY_END_US = 4_102_444_800_000_000  # 2100
+
+
+def say(gateway: Gateway, left: int, *, budget_id: int = 1, is_open: bool = False, key: bool = False) -> None:
+    """There is a budget of which so much can be lent."""
+    keys = frozenset({KEY_ID}) if key else frozenset()
+    gateway.budgets.say(ACCOUNT, budget_id, Budget(budget_id, ACCOUNT, keys, b"", "month", 10**13, is_open))
+    gateway.lender.left[budget_id] = left
+
+
+def lease(gateway: Gateway, budget_id: int = 1) -> Lease:
+    """What this process has of it."""
+    purses = gateway.budgets.applying(ACCOUNT, KEY_ID, b"")
+    (found,) = [purse.lease for purse in purses if purse.budget.budget_id == budget_id]
+    assert found is not None
+    return found
+
+
+async def test_money_is_held_and_charged_as_it_was() -> None:
+    """What a request may cost at most is held while it runs, of every budget; what is on record stays."""
+    go = asyncio.Event()
+    async with upstream_server([go, USAGE]) as up, serving(both_dialects(up.url)) as gateway:
+        say(gateway, HELD)
+        say(gateway, 10 * HELD, budget_id=2, key=True)
+        async with connected(gateway.port) as client:
+            await client.send(post(BODY))
+            await up.wait()
+            assert [lease(gateway, each).held for each in (1, 2)] == [HELD, HELD]
+            assert (await ask(gateway.port, post(BODY))).status == 429
+            go.set()
+            assert (await client.reply()).status == 200
+        assert [(lease(gateway, each).held, lease(gateway, each).used) for each in (1, 2)] == [(0, COST), (0, COST)]
+        assert [each.cost_pico for each in gateway.outcomes] == [0, COST]
+        asked = gateway.lender.asked
+        small = b'{"model":"m","max_tokens":5,"messages":[]}'
+        assert (await ask(gateway.port, post(small))).status == 200
+        assert gateway.lender.asked == asked, "what is at hand needs nobody"
+
+
+async def test_who_has_no_budget_asks_nobody() -> None:
+    """Nor does another account's."""
+    async with upstream_server([USAGE]) as up, serving(both_dialects(up.url)) as gateway:
+        say(gateway, 0)
+        gateway.keys.callers[KEY.encode()] = Caller(account_id=8, key_id=KEY_ID)
+        assert (await ask(gateway.port, post(BODY))).status == 200
+        assert gateway.lender.asked == 0
+
+
+async def test_the_refusal_says_which_and_until_when() -> None:
+    """429 as both SDKs know it, told not to retry; nothing was sent, and it is on record."""
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway:
+        say(gateway, 0)
+        gateway.lender.ends_us = DAY_END_US
+        refused = await ask(gateway.port, post(BODY))
+        assert (refused.status, refused.headers["x-should-retry"]) == (429, "false")
+        assert "retry-after" not in refused.headers
+        error = refused.json()["error"]
+        assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
+        assert "$10 per month of the account; $0 are left" in error["message"]
+        assert "it begins anew at 2100-01-01T00:00:00Z" in error["message"]
+        refused = await ask(gateway.port, post(CLAUDE, path=MESSAGES))
+        assert (refused.status, refused.headers["x-should-retry"]) == (429, "false")
+        error = refused.json()["error"]
+        assert (error["type"], error["details"]["error_code"]) == ("rate_limit_error", "enforced_spend_limit_reached")
+        assert not up.requests
+        assert [each.code for each in gateway.outcomes] == ["budget_spent"] * 2
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_while_nobody_can_say_what_is_left(is_open: bool) -> None:
+    """What is at hand is spent; then the budget says itself whether requests are let in, and the answer says so."""
+    async with upstream_server([USAGE]) as up, serving(both_dialects(up.url)) as gateway:
+        say(gateway, HELD, is_open=is_open)
+        assert (await ask(gateway.port, post(BODY))).status == 200
+        gateway.lender.away = True
+        small = post(b'{"model":"m","max_tokens":5,"messages":[]}')
+        assert (await ask(gateway.port, small)).status == 200
+        answer = await ask(gateway.port, post(BODY))
+        assert answer.headers["x-luntrex-allowance"] == ("open" if is_open else "closed")
+        await gateway.idle()
+        assert lease(gateway).held == 0
+        if is_open:
+            assert (answer.status, gateway.budgets.unchecked) == (200, 1)
+            assert lease(gateway).used == 3 * COST
+        else:
+            assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "budget_unknown", "1")
+
+
+async def test_a_price_nobody_knows_stops_nothing_and_is_counted() -> None:
+    """Somebody has to hear of it."""
+    async with upstream_server([USAGE]) as up, serving(both_dialects(up.url)) as gateway:
+        say(gateway, 0)
+        gateway.prices.rates = None
+        assert (await ask(gateway.port, post(BODY))).status == 200
+        assert (gateway.budgets.unpriced, gateway.lender.asked) == (1, 0)
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_every_end_charges_what_is_on_record(end: str) -> None:
+    """However the upstream ends it: the cost of the record, or all that was held where it does not know."""
+    async with upstream_server(ENDS[end]) as up, serving(both_dialects(up.url)) as gateway:
+        say(gateway, 10**9)
+        await ask(gateway.port, post(STREAM_BODY))
+        await gateway.idle()
+        (outcome,) = gateway.outcomes
+        held = lease(gateway).unknown
+        assert lease(gateway).held == 0
+        assert lease(gateway).used == outcome.cost_pico + held
+        assert (held > 0) == (outcome.usage_source == "unknown")
+
+
+@pytest.mark.parametrize("seen", [b"", b"\r\n\r\n"], ids=["before the answer", "inside the stream"])
+async def test_who_leaves_is_charged(seen: bytes) -> None:
+    """For what is known, or what was held when nothing is: nobody gets around a budget by leaving early."""
+    script: list[Step] = [sse_head(), chunk(chat_delta("x")), HANG] if seen else [HANG]
+    async with upstream_server(script) as up, serving(both_dialects(up.url)) as gateway:
+        say(gateway, 10**9)
+        async with connected(gateway.port) as client:
+            await client.send(post(STREAM_BODY))
+            await up.wait()
+            if seen:
+                await client.read_until(seen)
+        await gateway.idle()
+        (outcome,) = gateway.outcomes
+        assert lease(gateway).used == (outcome.cost_pico or -(-len(STREAM_BODY) // 4) * 3 + 512 * 5)
+        assert lease(gateway).held == 0
+
+
+async def test_our_own_failures_give_back_what_was_held() -> None:
+    """A full ledger, no upstream, a request that is wrong: nothing stays held, nothing is charged."""
+    async with upstream_server([USAGE]) as up, serving(both_dialects(up.url)) as gateway:
+        say(gateway, 10**9)
+        gateway.ledger.full = True
+        assert (await ask(gateway.port, post(BODY))).code == "ledger_full"
+        assert (lease(gateway).held, lease(gateway).used) == (0, 0)
+        gateway.ledger.full = False
+        for bad in (post(b"{"), post(b'{"model":"nope"}'), post(b'{"model":"nowhere"}'), get("/v1/models")):
+            await ask(gateway.port, bad)
+        await gateway.idle()
+        assert (lease(gateway).held, lease(gateway).used) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "tokens"),
+    [
+        ("/v1/embeddings", {"model": "m", "input": "x" * 400}, 0),
+        ("/v1/responses", {"model": "m", "input": "x", "max_output_tokens": 50}, 50),
+        ("/v1/completions", {"model": "m", "prompt": "x", "max_tokens": 7}, 7),
+        ("/v1/chat/completions", {"model": "m", "messages": [], "max_completion_tokens": 9, "stream": True}, 9),
+    ],
+)
+async def test_every_billed_endpoint_is_held(path: str, body: dict[str, object], tokens: int) -> None:
+    """None goes around a budget."""
+    async with upstream_server([reply(200, b"{}")]) as up, serving(both_dialects(up.url)) as gateway:
+        raw = json.dumps(body).encode()
+        say(gateway, -(-len(raw) // 4) * 3 + tokens * 5 - 1)
+        assert (await ask(gateway.port, post(raw, path=path))).status == 429
+        gateway.lender.left[1] += 1
+        assert (await ask(gateway.port, post(raw, path=path))).status != 429
