@@ -84,9 +84,7 @@ def test_a_budget_is_spent_once_by_all(fleet: Fleet, servers: LoopThread) -> Non
     for daemon in fleet.daemons:
         chat = calls.openai_client(daemon.url, made.key, max_retries=10)
         messages = calls.anthropic_client(daemon.url, made.key, max_retries=10)
-        with pytest.raises(
-            openai.RateLimitError, match=r"The limit: \$3.60 in total of the account; \$0 are left"
-        ) as ours:
+        with pytest.raises(openai.RateLimitError, match=r"The limit: \$3.60 in total of the account; \$0") as ours:
             chat.chat.completions.create(model="plain", messages=SAID, stream=True)
         assert (ours.value.code, ours.value.type) == ("insufficient_quota", "insufficient_quota")
         with pytest.raises(anthropic.RateLimitError) as theirs:
