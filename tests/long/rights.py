@@ -12,27 +12,30 @@ import hashlib
 import http.client
 import json
 import os
-import random
 import sys
+import tempfile
 import threading
 import time
 import uuid
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from luntrex_proxy.store import erasing
-from luntrex_proxy.store.database import close_pool, open_pool
+from luntrex_proxy.store.database import Pool, close_pool, open_pool
+from luntrex_proxy.store.embedded import EmbeddedPostgres
+from luntrex_proxy.store.migrate import migrate
+from tests.store import crowd
 from tests.upstreams.loop_thread import LoopThread
 from tests.upstreams.scripted import ScriptedUpstream
 from tests.whole.daemon import Daemon, model, running, upstream
-from tests.whole.erasures import FILL, fill, left_of, now, until
+from tests.whole.erasures import fill, left_of, now, until
 from tests.whole.load import Load
 from tests.whole.scene import Scene
 
 CANARY = "canary7f3a"
+PART = 50  # people erased between two looks at everybody else
 _SAMPLE_S = 0.2
 _TOTALS = (
     "SELECT (SELECT sum(requests) FROM usage_rollup)::bigint AS hours, (SELECT sum(requests) FROM usage_rollup_daily)"
@@ -94,50 +97,40 @@ def export(daemon: Daemon, person: str, rows: int) -> None:
     target.unlink()
 
 
-async def many(daemon: Daemon, directory: Path, people: int) -> int:
-    """Erase a thousand people in random order; how many rows of others changed."""
-    connection = await daemon.connect()
-    dsn = str(Path(daemon.state / "postgres"))
-    params: Any = connection._params  # the database's name and user
-    pool = await open_pool(f"postgresql://{params.user}@/{params.database}?host={dsn}", max_size=4)
-    await connection.close()
-    for number in range(people):
-        person = uuid.uuid4()
-        account = await pool.fetchval(
-            "INSERT INTO account (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = $1 RETURNING account_id",
-            f"team{number % 50}",
-        )
-        await pool.execute(
-            "INSERT INTO person (person_id, email, affirmed_16_at) VALUES ($1, $2, now())", person, f"p{number}@x.org"
-        )
-        role = "owner" if number < 50 else "developer"
-        await pool.execute("INSERT INTO membership VALUES ($1, $2, $3)", person, account, role)
-        key = f"key{number:09d}"
-        await pool.execute(
-            "INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, version, person_id)"
-            " VALUES ($1, $2, 'k', '$2b$', 0, $3)",
-            key, account, person,
-        )  # fmt: skip
-        await pool.execute(FILL, account, key, now().replace(hour=0, minute=0, second=0, microsecond=0), 5)
-    order = [row[0] for row in await pool.fetch("SELECT person_id FROM person WHERE email ~ '^p[0-9]+@x.org$'")]
-    random.Random(5).shuffle(order)
-    owners = {row[0] for row in await pool.fetch("SELECT person_id FROM membership WHERE role = 'owner'")}
-    order = [each for each in order if each not in owners] + [each for each in order if each in owners]
-    wrong, begun = 0, time.monotonic()
-    theirs = (
-        "SELECT count(*), sum(hashtext(u::text)::bigint) FROM usage u WHERE key_id <> 'erased' AND key_id <> ALL($1)"
-    )
-    for person in order:
-        keys = [row[0] for row in await pool.fetch("SELECT key_id FROM api_key WHERE person_id = $1", person)]
-        before = tuple(await pool.fetchrow(theirs, keys) or ())
-        await erasing.erase_person(pool, directory, person, now(), 2192)
-        wrong += tuple(await pool.fetchrow(theirs, keys) or ()) != before
-    took = time.monotonic() - begun
-    left = await pool.fetchval("SELECT count(*) FROM person WHERE email ~ '^p[0-9]+@x.org$'")
-    rows = await pool.fetchval("SELECT count(*) FROM usage WHERE key_id = 'erased'")
-    print(f"{people} people in random order: {took:.0f} s, {left} left, {rows} unlinked rows, {wrong} collateral")
-    await close_pool(pool)
-    return wrong + left
+async def many(people: int) -> int:
+    """Erase so many in random order, of each table in the schema; how many tables others lost something of."""
+    with tempfile.TemporaryDirectory(prefix="lx-") as directory:
+        server = EmbeddedPostgres(Path(directory))
+        try:
+            pool = await open_pool(server.start(), max_size=4)
+            await migrate(pool, post=True)
+            await crowd.fill(pool, people)
+            wrong = await _erase_all(pool, Path(directory), people)
+            await close_pool(pool)
+        finally:
+            server.stop()
+    return wrong
+
+
+async def _erase_all(pool: Pool, directory: Path, people: int) -> int:
+    order = [row[0] for row in await pool.fetch("SELECT person_id FROM crowd.c ORDER BY n <= 100, md5(n::text)")]
+    totals, wrong, took_s = await pool.fetch(crowd.TOTALS), 0, 0.0
+    for begin in range(0, people, PART):
+        part = order[begin : begin + PART]
+        others, _ = await crowd.others(pool, part)
+        async with pool.acquire() as connection:
+            before, begun_s = await others.look(connection), time.monotonic()
+            for person in part:
+                await erasing.erase_person(pool, directory, person, now(), 2192, although_last_owner=True)
+            took_s += time.monotonic() - begun_s
+            after = await others.look(connection)
+        lost = {name: said for name, rest in before.items() if (said := rest.lost_to(after[name]))}
+        wrong += len(lost)
+        print(f"{begin + len(part)} people erased, of others lost: {lost or 'nothing'}", flush=True)
+    left = await pool.fetchval("SELECT count(*) FROM person")
+    is_whole = await pool.fetch(crowd.TOTALS) == totals
+    print(f"{people} people in random order: {took_s:.0f} s, {left} left, sums {'kept' if is_whole else 'CHANGED'}")
+    return wrong + left + (not is_whole)
 
 
 def main() -> int:
@@ -181,7 +174,7 @@ def main() -> int:
         time.sleep(10)
         found = left_of(daemon, words, ids)
         print(f"unlinked: {unlinked} rows; canaries found: {found or 'none'}")
-        wrong = asyncio.run(many(daemon, daemon.state, given.people)) if given.people else 0
+        wrong = asyncio.run(many(given.people)) if given.people else 0
     scripted.stop()
     servers.stop()
     return 1 if found or wrong else 0

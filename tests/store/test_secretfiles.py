@@ -171,6 +171,23 @@ async def test_a_pepper_is_rotated_sealed_and_lost(database: Pool, tmp_path: Pat
     assert (await lookup_of(database, state, wrappings)).fingerprint not in (first.fingerprint, both.fingerprint)
 
 
+async def test_kms_fails_midway(database: Pool, kms: FrontedKms, tmp_path: Path) -> None:
+    """What was sealed is, what was not is as before, everything opens, and doing it again is right."""
+    before = await lookup_of(database, tmp_path)
+    anchor_key = AnchorKey.load(tmp_path)
+    wrappings = Wrappings(database, tmp_path, setting(kms, kms.new_key()))
+    kms.fault, kms.answers_left = (500, "KMSInternalException"), 1
+    with pytest.raises(WrappingUnavailableError, match="is busy or has a fault; try again"):
+        await secretfiles.seal(database, tmp_path, wrappings)
+    assert secretfiles.plain(tmp_path) == ["audit.key"]
+    kms.fault = None
+    for _ in range(2):
+        assert await lookup_of(database, tmp_path, wrappings) == before
+        assert (await AnchorKey.open(tmp_path, wrappings)).public == anchor_key.public
+        await secretfiles.seal(database, tmp_path, wrappings)
+    assert secretfiles.plain(tmp_path) == []
+
+
 @pytest.mark.parametrize("spoil", [lambda data: data[:-9], lambda data: data.replace(b'"by":"file', b'"by":"fold')])
 async def test_a_spoilt_file_makes_no_other(database: Pool, tmp_path: Path, spoil: object) -> None:
     """It is refused with what to do, and stays."""

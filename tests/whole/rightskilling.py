@@ -85,6 +85,7 @@ class Rounds:
     daemon: Daemon
     mail: CountingMailServer
     dice: random.Random
+    in_start: float = _IN_START
     found: Found = field(default_factory=Found)
     _made: int = 0
 
@@ -92,7 +93,7 @@ class Rounds:
         """Once, sometimes once more while it starts; it runs afterwards."""
         self.daemon.kill()
         self.found.kills[what] += 1
-        if self.dice.random() < _IN_START:
+        if self.dice.random() < self.in_start:
             self.daemon.spawn()
             time.sleep(self.dice.uniform(0, _START_S))
             self.daemon.kill()
@@ -280,7 +281,7 @@ class Rounds:
 
 
 @contextlib.contextmanager
-def rounds(servers: LoopThread, dice: random.Random) -> Iterator[Rounds]:
+def rounds(servers: LoopThread, dice: random.Random, in_start: float = _IN_START) -> Iterator[Rounds]:
     """A daemon with an owner, an upstream and a mail server."""
     scripted, mail = ScriptedUpstream(servers), CountingMailServer()
     servers.run(mail.start())
@@ -298,7 +299,7 @@ def rounds(servers: LoopThread, dice: random.Random) -> Iterator[Rounds]:
         owner = uuid.uuid4()
         daemon.query("INSERT INTO person (person_id, email, affirmed_16_at) VALUES ($1, 'o@x.org', now())", owner)
         daemon.query("INSERT INTO membership SELECT $1, min(account_id), 'owner' FROM account", owner)
-        yield Rounds(daemon, mail, dice)
+        yield Rounds(daemon, mail, dice, in_start)
     finally:
         daemon.remove()
         servers.run(mail.stop())

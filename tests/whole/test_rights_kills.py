@@ -10,7 +10,7 @@ ROWS = 6_000
 
 def test_what_was_begun_is_ended_and_nothing_is_half_done(servers: LoopThread) -> None:
     """What holds after each: tests/whole/rightskilling.py."""
-    with rounds(servers, random.Random(7)) as killed:
+    with rounds(servers, random.Random(7), in_start=0) as killed:
         killed.erase(ROWS, window_s=0.3)
         person = killed.someone(ROWS)
         size = killed.whole(person, ROWS)

@@ -132,7 +132,7 @@ def test_wrong_use(sealed: Scene) -> None:
     """One sentence each, and the secret is never in it."""
     daemon = sealed.daemon
     for arguments, stdin, status in (
-        (("set", "bad name"), FIRST, 1), (("set", "a"), "", 1), (("remove", "a"), "", 1),
+        (("set", "bad name"), FIRST, 1), (("set", "a"), "", 1), (("remove", "a"), "", 1), (("seal",), "", 1),
         (("rotate", "data-key", "--lost"), "", 2), (("set",), "", 2), (("rotate", "x"), "", 2),
     ):  # fmt: skip
         done = daemon.cli("secrets", *arguments, check=False, stdin=stdin)

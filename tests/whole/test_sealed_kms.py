@@ -56,7 +56,8 @@ def test_moved_to_kms_under_load_and_served_without_it(sealed: Scene, kms: Front
     with Load(daemon) as load:
         load.wait_for(4)
         daemon.cli("secrets", "rotate", "wrapping-key")
-        configure(daemon, kms, kms.new_key())
+        second = kms.new_key()
+        configure(daemon, kms, second)
         for what in ("wrapping-key", "data-key"):
             daemon.cli("secrets", "rotate", what)
         daemon.cli("secrets", "set", "openai", stdin=SECOND)
@@ -82,7 +83,7 @@ def test_moved_to_kms_under_load_and_served_without_it(sealed: Scene, kms: Front
     daemon.start()
     assert sent_key(sealed) == SECOND
     for name in ("pepper", "audit.key"):
-        assert (daemon.state / name).read_bytes().startswith(b'{"luntrex_sealed":1,'), name
+        assert json.loads((daemon.state / name).read_bytes())["by"] == f"kms:{second}", name
     assert "are plain files" not in daemon.stderr.read_text()
     assert daemon.stop() == 0
     daemon.cli("secrets", "seal", "--undo")
