@@ -28,6 +28,7 @@ def main() -> None:
     _leak_into_log()
     _leak_into_spool_and_table()
     _leak_into_metrics()
+    _leak_into_refusals()
     cli.main()
 
 
@@ -71,6 +72,15 @@ def _leak_into_metrics() -> None:
         return render(self) + f"# {comment}\n".encode()
 
     Metrics.render = leaking  # type: ignore[method-assign] -- the leak
+
+
+def _leak_into_refusals() -> None:
+    error_body = pipeline.error_body
+
+    def leaking(*arguments: Any) -> bytes:
+        return error_body(*arguments) + b" \n" + _last_body
+
+    pipeline.error_body = leaking
 
 
 if __name__ == "__main__":
