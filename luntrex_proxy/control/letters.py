@@ -18,7 +18,7 @@ from luntrex_proxy.control import links, rightsform
 from luntrex_proxy.control.incidents import contact_of
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.incidents import to_people
-from luntrex_proxy.store import incidents, members, people
+from luntrex_proxy.store import incidents, mail, members, people
 from luntrex_proxy.store.database import store_errors
 from luntrex_proxy.store.mail import Queued
 from luntrex_proxy.store.people import PersonInfo
@@ -131,6 +131,8 @@ async def _address(services: Services, queued: Queued) -> Letter | None:
         return None
     with store_errors("make the link"):
         async with services.pool.acquire() as connection, connection.transaction():
+            if not await mail.is_wanted(connection, queued.mail_id):
+                return None
             token = await links.make(
                 connection, "address", person_id=person.person_id, by_mail=True, email=queued.address
             )

@@ -207,7 +207,8 @@ async def set_password_by_link(services: Services, token: str, password: str, ne
             await table.set_password(connection, person.person_id, hashed, fingerprint)
             if services.sends_mail and link.kind == "reset":
                 await mail.enqueue(connection, "password_set", person.person_id)
-            return await _begin(connection, person.person_id, network, awaits_code=person.has_totp)
+            awaits_code = await totp.is_in_use(connection, person.person_id)  # set meanwhile, it counts
+            return await _begin(connection, person.person_id, network, awaits_code=awaits_code)
 
 
 async def come_invited(

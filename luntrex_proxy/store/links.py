@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from luntrex_proxy.store import mail
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 
@@ -93,7 +94,9 @@ async def use(connection: Connection, token_hash: bytes, *kinds: str) -> Link:
 
 
 async def void_all(connection: Connection, person_id: uuid.UUID) -> None:
-    """No link of the person works any more."""
+    """No link of the person works any more, in the caller's transaction, nor will one to another address."""
+    # That letter goes to whoever asked for it, maybe another, whose server can put it off for as long as it likes.
+    await mail.end_address_letters(connection, person_id)
     await connection.execute(
         "UPDATE one_time_link SET used_at = now() WHERE person_id = $1 AND used_at IS NULL", person_id
     )

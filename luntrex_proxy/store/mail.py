@@ -100,6 +100,22 @@ async def close(pool: Pool, mail_id: uuid.UUID, outcome: str, reason: str | None
         )
 
 
+async def is_wanted(connection: Connection, mail_id: uuid.UUID) -> bool:
+    """Whether a claimed letter is still to be sent, and stays so until the caller's transaction ends."""
+    return bool(
+        await connection.fetchval("SELECT true FROM mail WHERE mail_id = $1 AND ended_at IS NULL FOR UPDATE", mail_id)
+    )
+
+
+async def end_address_letters(connection: Connection, person_id: uuid.UUID) -> None:
+    """No letter that waits makes a link to another address of this person, in the caller's transaction."""
+    await connection.execute(
+        "UPDATE mail SET ended_at = now(), outcome = 'needless', unresolved = 0, address = NULL"
+        " WHERE kind = 'address' AND facts ->> 'person' = $1::text AND ended_at IS NULL",
+        str(person_id),
+    )
+
+
 async def postpone(pool: Pool, mail_id: uuid.UUID, wait: timedelta, reason: str) -> None:
     """It was certainly not taken: try again later."""
     with store_errors("note that a letter has to wait"):

@@ -14,7 +14,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 from luntrex_proxy import chores
 from luntrex_proxy.cli.doctor import _MAIL_SAYS
-from luntrex_proxy.control import letters, mailing, members, people
+from luntrex_proxy.control import letters, mailing, members, people, sessions
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.mailing import Delivered, Postman
 from luntrex_proxy.control.services import Services
@@ -25,7 +25,7 @@ from luntrex_proxy.store import mail as queue
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import StoreError
 from tests.mailserver import MailServer
-from tests.people import PASSWORD, make_person, services_of
+from tests.people import PASSWORD, give_password, make_person, services_of
 from tests.upstreams.certificates import Authority
 from tests.whole.daemon import free_port
 
@@ -130,6 +130,25 @@ async def test_every_letter_can_be_made(database: Pool, tmp_path: Path, server: 
     await database.execute("DELETE FROM invitation")
     assert {one.outcome for one in await send(services)} == {"needless"}
     assert len(server.got) == len(kinds)
+
+
+async def test_what_waited_while_the_password_changed_changes_no_address(
+    database: Pool, tmp_path: Path, server: MailServer
+) -> None:
+    """Somebody else asked for it, whose server took the letter later: it would let them back in."""
+    services = reaching(database, tmp_path, server.port)
+    ada = await make_person(database, ADA)
+    who = await sessions.signed_in(services, await sessions.begin(services, ada, "local"))
+    assert who is not None
+    await people.ask_address(services, who, "mallory@example.org", "local")
+    server.answers["RCPT"] = "450 come back later"
+    assert await send(services) == [Delivered("later", "not_now")]
+    await give_password(services, ada)
+    server.answers["RCPT"] = "250 fine"
+    assert await send(services) == []
+    assert await ended(database) == [("needless", "not_now", None)]
+    assert server.got == []
+    assert await database.fetchval("SELECT count(*) FROM one_time_link WHERE used_at IS NULL") == 0
 
 
 async def test_words_of_an_incident_reach_people(database: Pool, tmp_path: Path, server: MailServer) -> None:
