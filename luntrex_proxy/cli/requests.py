@@ -4,11 +4,13 @@ import dataclasses
 
 import click
 
-from luntrex_proxy.cli.opening import run_verb
+from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.cli.usage import as_object
+from luntrex_proxy.control import acts
 from luntrex_proxy.control.usage import timeline_of
 from luntrex_proxy.core.trail import Passage
+from luntrex_proxy.store import accounts
 from luntrex_proxy.store import usage as table
 from luntrex_proxy.store.usage import UsageRequest, micros
 
@@ -31,7 +33,14 @@ def show(context: click.Context, request_id: str, as_json: bool) -> None:
     relay    the rest of the answer
     route    an upstream that was not asked, or only after the others, and why
     """
-    found = run_verb(context, lambda opened: table.request(opened.pool, request_id))
+
+    async def body(opened: Opened) -> UsageRequest:
+        found = await table.request(opened.pool, request_id)
+        account = None if found.account is None else await accounts.find(opened.pool, found.account)
+        await acts.record_read(opened.pool, "usage.request", None if account is None else account.account_id)
+        return found
+
+    found = run_verb(context, body)
     passages = timeline_of(found)
     if as_json:
         print_json({**as_object(found), "timeline": [dataclasses.asdict(each) for each in passages]})

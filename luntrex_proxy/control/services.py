@@ -6,6 +6,7 @@ from pathlib import Path
 
 from luntrex_proxy.control.passwords import BCRYPT_COST as PASSWORD_BCRYPT_COST
 from luntrex_proxy.control.passwords import Passwords, load_blocklist
+from luntrex_proxy.core.catalogue import Entry
 from luntrex_proxy.core.explanation import Explanation, Question
 from luntrex_proxy.core.health import Condition
 from luntrex_proxy.settings.model import Settings
@@ -32,6 +33,7 @@ class Services:
     key_bcrypt_cost: int = BCRYPT_COST
     # Those of now, and which of these models are paused there.
     upstreams: Callable[[Collection[str]], Sequence[Condition]] = lambda _models: ()
+    models: Callable[[], Sequence[Entry]] = tuple  # those of the configuration now
     explain: Callable[[Question], Explanation] = unexplained
     password_bcrypt_cost: int = PASSWORD_BCRYPT_COST
     dsn: str = field(default="", repr=False)  # of the pool, for a process of its own

@@ -96,7 +96,8 @@ class Catalogue:
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._exact: dict[str, Entry] = {}
         self._prefixes: list[tuple[str, Entry]] = []
-        for entry in entries:
+        self.entries = tuple(entries)
+        for entry in self.entries:
             if entry.name.endswith(WILDCARD):
                 self._prefixes.append((entry.name.removesuffix(WILDCARD), entry))
             else:

@@ -446,6 +446,7 @@ ROWS = {
     "labels.declare": Row(_roles(O, A), place=a_label, body=dict),
     "labels.remove": Row(_roles(O, A), place=a_label),
     "limits.list": Row(_roles(O, A, V)),
+    "models.list": Row(Who.OPERATOR),
     "routes.get": Row(_roles(O, A, D, B, V, P)),
     "routes.set": Row(
         Who.OPERATOR,

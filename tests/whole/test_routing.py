@@ -10,7 +10,7 @@ import pytest
 from tests.upstreams import bodies
 from tests.upstreams.loop_thread import LoopThread
 from tests.upstreams.scripted import ScriptedUpstream
-from tests.whole.daemon import Daemon, get, running, upstream
+from tests.whole.daemon import PROVIDER_SECRET, Daemon, get, running, upstream
 from tests.whole.raw import Reply, ask, post
 from tests.whole.scene import chat_request
 
@@ -27,12 +27,17 @@ def daemon(servers: LoopThread) -> Iterator[Daemon]:
         "upstreams": [
             upstream("here", "openai", url), upstream("there", "openai", url, region="us"),
             upstream("loud", "openai", url, training="yes"),
+            upstream("probed", "openai", url, probe={"every_s": 0.5, "timeout_s": 0.4}),
         ],
         "models": [
             {"name": "plain", "targets": [{"upstream": n, "model": "plain"} for n in ("here", "there", "loud")]}
         ],
     }  # fmt: skip
     with running(servers, configuration) as started:
+        probe = scripted.wait()  # nobody has asked for anything
+        assert (probe.method, probe.path, probe.body) == ("GET", "/v1/models", b"")
+        assert probe.header("authorization") == f"Bearer {PROVIDER_SECRET}"
+        assert started.metric("luntrex_upstream_probe") == 1
         yield started
     scripted.stop()
 

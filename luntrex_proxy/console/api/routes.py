@@ -1,17 +1,35 @@
-"""/accounts/{account_id}/routes: what an account has of its own in routing, and what would happen to a request."""
+"""/models and /accounts/{account_id}/routes: what all have, what an account has of its own, what would happen."""
 
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field
 
-from luntrex_proxy.console.api.operations import Body, Call, Operation, Shown, Who
+from luntrex_proxy.console.api.operations import Body, Call, Listed, Operation, PageQuery, Shown, Who, page
 from luntrex_proxy.console.api.problems import invalid
 from luntrex_proxy.control import accounts, routes
+from luntrex_proxy.control.upstreams import ORIGIN
 from luntrex_proxy.core import accountroutes as core
 from luntrex_proxy.core.accountroutes import MODELS_MAX, TARGETS_MAX
-from luntrex_proxy.core.catalogue import WEIGHT_MAX
+from luntrex_proxy.core.catalogue import WEIGHT_MAX, Entry
 from luntrex_proxy.core.roles import Permission
 from luntrex_proxy.settings.scopes import Model
+
+
+class ModelTargetShown(Shown):
+    """An upstream that serves a model."""
+
+    upstream: str
+    model: str = Field(description="Its name there; `*`: what the wildcard matched.")
+    weight: int = Field(description="0: only when the others have failed.")
+
+
+class ModelShown(Shown):
+    """A model that clients may use. It cannot be changed here."""
+
+    name: str = Field(description="A name, or a beginning and `*`.")
+    origin: Literal["file"] = Field(description="file: only the configuration file changes it.")
+    choice: str = Field(description="Which target is first: weighted, least_busy or latency.")
+    targets: list[ModelTargetShown]
 
 
 class OwnTarget(Body):
@@ -114,6 +132,17 @@ class ExplanationShown(Shown):
     targets: tuple[TargetShown, ...]
 
 
+async def _list(call: Call) -> Listed:
+    after = "" if call.after is None else call.after[0]
+    found = sorted((entry for entry in call.services.models() if entry.name > after), key=lambda entry: entry.name)
+    return page(call, found[: call.rows], _model, lambda entry: (entry.name,))
+
+
+def _model(entry: Entry) -> ModelShown:
+    targets = [ModelTargetShown.model_validate(target) for target in entry.targets]
+    return ModelShown(name=entry.name, origin=ORIGIN, choice=entry.choice, targets=targets)
+
+
 async def _get(call: Call) -> RoutesShown:
     return _shown(await routes.of_account(call.services.pool, call.account_id))
 
@@ -155,6 +184,10 @@ async def _explain(call: Call) -> ExplanationShown:
 
 
 OPERATIONS: Final = (
+    Operation(
+        name="models.list", method="GET", path="/models", summary="List the models of the configuration.",
+        access=Who.OPERATOR, scopes=(Permission.ACCOUNT_READ,), handler=_list, query=PageQuery, answer=ModelShown,
+    ),
     Operation(
         name="routes.get", method="GET", path="/accounts/{account_id}/routes",
         summary="Show which models an account may use, and its own targets for some of them.",
