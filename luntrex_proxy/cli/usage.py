@@ -102,7 +102,8 @@ def _words(by: str | None) -> list[str] | None:
 def _fields(entry: UsageTotal | UsageRequest | Group, words: list[str] | None) -> dict[str, Any]:
     if isinstance(entry, Group):
         return {**dict(zip(words or (), entry.place, strict=True)), **entry.sums, "cost_pico": entry.cost_pico}
-    return dataclasses.asdict(entry)
+    known = {"price_known": entry.price_known} if isinstance(entry, UsageRequest) else {}
+    return {**dataclasses.asdict(entry), **known}
 
 
 def as_object(entry: UsageTotal | UsageRequest | Group, words: list[str] | None = None) -> dict[str, Any]:

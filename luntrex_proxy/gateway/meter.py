@@ -3,7 +3,8 @@
 Estimates come from counted events and bytes, never from reading text.
 """
 
-from luntrex_proxy.core.outcome import REPORTED, UNUSED, Tokens, UsageSource
+from luntrex_proxy.core.outcome import REPORTED, UNUSED, ServedTokens, Tokens, UsageSource
+from luntrex_proxy.core.wire.usage import at_service
 from luntrex_proxy.gateway.answer import Answer
 
 BYTES_PER_TOKEN = 4
@@ -32,4 +33,5 @@ def meter(
         output=max(said.output, output),
         reasoning=said.reasoning,
     )
-    return estimate, UsageSource.ESTIMATED
+    service = said.service if isinstance(said, ServedTokens) else "" if reader is None else reader.service
+    return at_service(estimate, service) or estimate, UsageSource.ESTIMATED

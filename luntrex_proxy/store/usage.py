@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from luntrex_proxy.core.pricing import is_in_doubt
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.keyrows import read_labels
@@ -76,6 +77,11 @@ class UsageRequest(Spent):
     overhead_us: int
     trail: str
     labels: dict[str, str]  # that its key carried on that day
+
+    @property
+    def price_known(self) -> bool:
+        """Whether its cost is what the provider charges for it, as far as anybody knows."""
+        return not (self.input_tokens or self.output_tokens) or not is_in_doubt(self.price_version)
 
 
 SUMMED = (

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from luntrex_proxy.core.call import Grammar
-from luntrex_proxy.core.outcome import Tokens, UsageSource
+from luntrex_proxy.core.outcome import ServedTokens, Tokens, UsageSource
 from luntrex_proxy.core.wire.streams import stream_reader
 from luntrex_proxy.gateway.meter import meter
 
@@ -43,6 +43,19 @@ def test_a_cut_stream_is_estimated_from_what_was_said_and_counted() -> None:
     """Input was said, output is the number of events."""
     tokens, source = meter("messages", streamed(START, *[DELTA] * 5), 400, 0)
     assert (tokens.input, tokens.output, source) == (9, 6, UsageSource.ESTIMATED)
+
+
+def test_a_cut_stream_keeps_the_service_tier_it_came_at() -> None:
+    """It is said at the beginning, and half a stream of flex costs no more than a whole one."""
+    start = START.replace(b'"output_tokens":1', b'"output_tokens":1,"service_tier":"batch"')
+    tokens, source = meter("messages", streamed(start, *[DELTA] * 5), 400, 0)
+    assert (tokens, source) == (ServedTokens(input=9, output=6, service="batch"), UsageSource.ESTIMATED)
+    reader = stream_reader(Grammar.CHAT)
+    for said in (b'"flex"', b"[]", b"null"):
+        reader.feed(b'data: {"service_tier":%b,"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n' % said)
+    answer: Any = SimpleNamespace(status=200, reader=reader, is_stream=True, relayed=True)
+    tokens, source = meter("chat.completions", answer, 400, 0)
+    assert (tokens, source) == (ServedTokens(input=100, output=3, service="flex"), UsageSource.ESTIMATED)
 
 
 def test_a_failed_response_that_states_its_usage_is_reported() -> None:

@@ -164,6 +164,10 @@ async def test_the_verb_prints_requests(database: Pool, database_dsn: str, tmp_p
         *("cost_pico", "usage_source", "streamed"),
     } <= set(found[0])
     assert found[1]["request_id"] == request_id(4)
+    assert [each["price_known"] for each in found] == [True, True]
+    await database.execute("UPDATE usage SET price_version = '' WHERE request_id = $1", request_id(5))
+    result = await invoke(["usage", "--json", "--requests", "--days", "3650", "--limit", "2"], database_dsn, tmp_path)
+    assert [each["price_known"] for each in json.loads(result.stdout)] == [False, True]
     assert found[1]["started_at"] == "2026-09-21T14:13:20.000004Z"
     result = await invoke(["usage", "--requests", "--days", "3650"], database_dsn, tmp_path)
     assert request_id(3) in result.stdout

@@ -9,6 +9,7 @@ from typing import Any
 
 import openai
 import pytest
+import yaml
 
 from luntrex_proxy.core.roles import Permission
 from tests.upstreams import bodies
@@ -151,6 +152,40 @@ def test_usage_is_the_accounts_own(scene: Scene) -> None:
     mine = [total for total in totals if total["key_id"] == made["id"]]
     assert sum(total["requests"] for total in mine) >= 1
     assert {total["model"] for total in mine} == {"plain"}
+
+
+def test_usage_is_charged_by_label_and_proved(scene: Scene) -> None:
+    """By the label of the key, whatever a request says; without a price it is counted as that, and priced later."""
+    daemon, name = scene.daemon, unique("acct")
+    daemon.cli("accounts", "create", name)
+    daemon.cli("accounts", "labels", "declare", name, "project", "search", "chat")
+    made = json.loads(
+        daemon.cli("keys", "create", "--account", name, "--name", "k", "--label", "project=chat", "--json").stdout
+    )
+    wait_for(scene, made["key"], 200)
+    unpriced = daemon.metric("luntrex_unpriced_requests_total")
+    says = {"metadata": {"project": "search"}, "user": "project=search", "service_tier": "flex"}
+    for stream in (False, True):
+        request = post(daemon, "/v1/chat/completions", chat_request(stream=stream, **says), key=made["key"])
+        last = ask(daemon, request).headers["x-request-id"]
+    assert daemon.row(last)["price_version"] == ""
+    assert daemon.metric("luntrex_unpriced_requests_total") == unpriced + 2
+    by = json.loads(daemon.cli("usage", "--account", name, "--by", "label:project", "--json").stdout)
+    assert [(each["label:project"], each["cost_pico"]) for each in by] == [("chat", 0)]
+    # The same configuration with a price, before the daemon is told.
+    priced = yaml.safe_load(daemon.config.read_text())
+    priced["models"][0]["price"] = {"input": 1, "output": 2}
+    (daemon.directory / "priced.yaml").write_text(yaml.safe_dump(priced))
+    today = str(daemon.query("SELECT (now() AT TIME ZONE 'UTC')::date::text AS day")[0]["day"])
+    span = ("--account", name, "--since", today, "--until", today, "--config", str(daemon.directory / "priced.yaml"))
+    said = json.loads(daemon.cli("billing", "reprice", *span, "--apply", "--json").stdout)
+    tokens = {column: by[0][column] for column in ("input_tokens", "output_tokens")}
+    expected = tokens["input_tokens"] * 1_000_000 + tokens["output_tokens"] * 2_000_000
+    assert [(each["before_pico"], each["after_pico"]) for each in said["totals"]] == [(0, expected)]
+    statement = json.loads(daemon.cli("billing", "statement", "--account", name, "--month", today[:7], "--json").stdout)
+    assert [(line["labels"], line["cost_pico"]) for line in statement["lines"]] == [({"project": "chat"}, expected)]
+    proof = json.loads(daemon.cli("billing", "reconcile", "--account", name, "--json").stdout)
+    assert (proof["right"], proof["accounts"][0]["records_pico"]) == (True, expected)
 
 
 def test_a_flood_of_wrong_keys_hurts_nobody(scene: Scene) -> None:

@@ -87,6 +87,7 @@ class RequestShown(SumsShown):
     streamed: bool
     usage_source: str
     price_version: str
+    price_known: bool = Field(description="false: no price is known, or none of the service tier it was served at.")
     request_bytes: int
     response_bytes: int
     events: int

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from luntrex_proxy.core.call import Grammar
+from luntrex_proxy.core.outcome import SERVICES
 from luntrex_proxy.core.refusals import REFUSALS
 from luntrex_proxy.core.wire.errors import MESSAGE_LIMIT_CHARS
 from luntrex_proxy.core.wire.jsonbody import service_near_end, usage_near_end
@@ -114,8 +115,11 @@ class ChatReader(StreamReader):
     def _judge(self, event: bytes, chunk: _Chunk) -> bytes:
         known = self._choices
         dull = not chunk.usage
+        said = chunk.service_tier
+        if said is not None and type(said) is str and said in SERVICES:
+            self.service = said
         if not dull:
-            self._note_usage(chunk.usage, chunk.service_tier)
+            self._note_usage(chunk.usage, self.service)
         if chunk.error:
             self.failed = True
             return self._end(event)  # SDKs raise on it as it is
@@ -162,7 +166,7 @@ class ChatReader(StreamReader):
 
     def _take_large(self, kind: bytes, tail: bytes) -> bytes:  # noqa: ARG002 -- chunks have no kinds
         if usage := usage_near_end(tail, 1):
-            self._note_usage(usage, service_near_end(tail, 1))
+            self._note_usage(usage, service_near_end(tail, 1) or self.service)
         if _FINISH.search(tail):
             open_choices = [index for index, finished in self._choices.items() if not finished]
             if len(open_choices) <= 1:  # else nobody knows which one: its index has gone by

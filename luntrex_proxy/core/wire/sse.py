@@ -37,8 +37,8 @@ class StreamReader:
     """One stream, split into events. The grammars in `chatstream.py` and `namedstreams.py` say what an event means."""
 
     __slots__ = (
-        "_kind", "_plain", "_rest", "ended", "events", "failed", "held", "mid_event", "output_bytes", "usage",
-        "usage_partial",
+        "_kind", "_plain", "_rest", "ended", "events", "failed", "held", "mid_event", "output_bytes", "service",
+        "usage", "usage_partial",
     )  # fmt: skip
 
     _DULL: ClassVar[frozenset[bytes]] = frozenset()  # first lines of the commonest events
@@ -48,6 +48,7 @@ class StreamReader:
         self._rest = b""  # the start of an event whose end has not come
         self._kind = b""  # name or type of the very large event that is streaming through
         self.usage: Tokens | None = None
+        self.service = ""  # tier with prices of its own that an event says it came at
         self.usage_partial = False  # they leave input or output out, or the last of them are nonsense
         self.events = 0  # events with data that were let go; the terminal one is not counted
         self.output_bytes = 0  # bytes of these events
