@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from luntrex_proxy.store import ownership
 from luntrex_proxy.store.database import Connection, Pool
-from luntrex_proxy.store.ownership import Subject, Table, Where
+from luntrex_proxy.store.ownership import Column, Kind, Subject, Table, Where
 
 TEAMS: Final = 50
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -37,6 +37,21 @@ FILL: Final = {
     "usage_annotation": "(person_id, request_id, note) SELECT c.person_id, u.request_id, 'not by me' FROM c"
     " JOIN usage u USING (key_id) WHERE u.output_tokens = 1",
     "usage_limit": "SELECT c.account_id, c.key_id, '{}', 0 FROM c",
+    "limit_level": "SELECT limit_id, account_id, '', 'requests/day', 1, 1, now() FROM usage_limit",
+    "limit_streams": "SELECT limit_id, account_id, '', gen_random_uuid(), 1, now() FROM usage_limit",
+    "budget": "(account_id, key_id, key_ids, person_id, period, amount_pico, is_hard, when_away, alert_percents,"
+    " version) SELECT c.account_id, c.key_id, ARRAY[c.key_id], NULL::uuid, 'month', 1, true, 'open',"
+    " '{80}'::smallint[], 0 FROM c UNION ALL SELECT c.account_id, NULL, '{}'::text[], c.person_id, 'day', 1, true,"
+    " 'open', '{80}'::smallint[], 0 FROM c",
+    "budget_window": "(budget_id, begins_at, account_id)"
+    " SELECT budget_id, timestamptz '2026-11-01 00:00Z', account_id FROM budget",
+    "budget_lease": "(budget_id, begins_at, boot_id, account_id, granted_pico, sequence)"
+    " SELECT budget_id, timestamptz '2026-11-01 00:00Z', gen_random_uuid(), account_id, 1, 1 FROM budget",
+    "statement": "SELECT c.own_id, date '2026-10-01', now(), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 FROM c"
+    " WHERE own_id IS NOT NULL",
+    "statement_line": "SELECT account_id, month, 1, month, 'plain', '{}', 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1"
+    " FROM statement",
+    "account_route": "(account_id, version) SELECT own_id, 0 FROM c WHERE own_id IS NOT NULL",
     "label_name": "SELECT c.account_id, 'l' || c.n FROM c",
     "key_label": "(key_id, account_id, name, value, since)"
     " SELECT c.key_id, c.account_id, 'l' || c.n, 'v', date '2026-01-01' FROM c",
@@ -151,22 +166,28 @@ class Others:
 
     async def look(self, connection: Connection) -> dict[str, Rest]:
         """What is kept of them now, by table."""
-        found = {}
-        for table in await ownership.tables(connection):
+        found, tables = {}, await ownership.tables(connection)
+        for table in tables:
             if table.name not in _OF_THE_ACT:
-                rows = self._apart(table, table.links)
-                about = self._apart(table, [] if table.keeps_proof else table.declared)
+                rows = self._apart(table, table.links, tables)
+                about = self._apart(table, [] if table.keeps_proof else table.declared, tables)
                 texts_ = await connection.fetch(f"SELECT t::text FROM {table.name} t WHERE {rows[0]}", *rows[1])
                 count = await connection.fetchval(f"SELECT count(*) FROM {table.name} t WHERE {about[0]}", *about[1])
                 found[table.name] = Rest(frozenset(row[0] for row in texts_), count)
         return found
 
-    def _apart(self, table: Table, columns: list[ownership.Column]) -> tuple[str, list[Any]]:
-        """The condition that a row is not of the subject, and its arguments."""
+    def _apart(self, table: Table, columns: list[Column], tables: list[Table]) -> tuple[str, list[Any]]:
+        """The condition that a row is not of the subject, nor part of one that is, and its arguments."""
         where, conditions = Where(), []
         theirs = where.any_of(columns, self._subject)
         if theirs:
             conditions.append(f"NOT coalesce({theirs}, false)")
+        parents = {column.refers_to: column.name for column in table.columns if column.cascades and not column.kind}
+        for parent in tables:
+            of_it = where.any_of(parent.links, self._subject) if parent.name in parents else None
+            if of_it is not None:
+                at = parents[parent.name]
+                conditions.append(f"NOT EXISTS (SELECT FROM {parent.name} p WHERE p.{at} = t.{at} AND {of_it})")
         if table.name in _USAGE:
             conditions.append("key_id <> 'erased'")
         ids = [str(each) for each in (*self._subject.person_ids, *self._subject.key_ids)]
@@ -197,6 +218,17 @@ async def others(pool: Pool, person_ids: list[uuid.UUID]) -> tuple[Others, list[
     words = [*subject.emails, *(row["name"] for row in rows)]
     last = await pool.fetchval("SELECT sequence FROM audit_head")
     return Others(subject, words, last), [*words, *map(str, person_ids), *subject.key_ids]
+
+
+async def naming(pool: Pool) -> list[str]:
+    """The tables that name somebody by more than the number of an account."""
+    async with pool.acquire() as connection:
+        tables = await ownership.tables(connection)
+    return [
+        table.name
+        for table in tables
+        if table.name in FILL and {column.kind for column in table.links} - {Kind.ACCOUNT}
+    ]
 
 
 async def texts(pool: Pool) -> dict[str, str]:
