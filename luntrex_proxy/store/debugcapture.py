@@ -22,6 +22,7 @@ from luntrex_proxy.store.once import claimed
 from luntrex_proxy.store.sealedbox import seal
 
 _KEPT: Final = timedelta(hours=KEPT_HOURS)
+_CLOCK_DRIFT: Final = timedelta(minutes=5)
 _SECONDS_LEFT: Final = "least(c.seconds_left, extract(epoch FROM c.expires_at - now()))::float8"
 # A key that ended, a consent that was withdrawn, and a member who left or may not act end the capture as well.
 LIVE: Final = f"""
@@ -158,6 +159,10 @@ async def records(pool: Pool, capture: Capture, after: int, limit: int) -> list[
 
 
 async def delete_old(pool: Pool) -> None:
-    """Ciphertext goes after 24 hours, to the minute."""
+    """Ciphertext goes after 24 hours, to the minute; and what lies ahead of a clock that was put back, at once."""
     with store_errors("delete what was captured"):
-        await pool.execute("DELETE FROM debug_capture_record WHERE at < now() - $1::interval", _KEPT)
+        await pool.execute(
+            "DELETE FROM debug_capture_record WHERE at < now() - $1::interval OR at > now() + $2::interval",
+            _KEPT,
+            _CLOCK_DRIFT,
+        )

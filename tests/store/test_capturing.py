@@ -265,7 +265,7 @@ async def test_a_process_that_ends_stores_what_it_has_or_says_so(acme: Acme) -> 
 
 
 async def test_ciphertext_is_gone_after_a_day(acme: Acme) -> None:
-    """Not given out from then on, and deleted."""
+    """Not given out from then on, and deleted; a clock that is put back keeps nothing longer."""
     capture_id = await acme.start()
     book = await acme.book()
     capture_all(book, acme.own)
@@ -274,5 +274,12 @@ async def test_ciphertext_is_gone_after_a_day(acme: Acme) -> None:
     capture = await debugcapture.find(acme.pool, acme.account_id, capture_id)
     assert capture is not None
     assert await debugcapture.records(acme.pool, capture, 0, 10) == []
+    await debugcapture.delete_old(acme.pool)
+    assert await acme.pool.fetchval("SELECT count(*) FROM debug_capture_record") == 0
+    capture_all(book, acme.own)
+    await book.write()
+    await debugcapture.delete_old(acme.pool)
+    assert await acme.pool.fetchval("SELECT count(*) FROM debug_capture_record") > 0
+    await acme.pool.execute("UPDATE debug_capture_record SET at = at + interval '10 hours'")
     await debugcapture.delete_old(acme.pool)
     assert await acme.pool.fetchval("SELECT count(*) FROM debug_capture_record") == 0
