@@ -12,9 +12,10 @@ IDLE: Final = timedelta(minutes=30)
 ABSOLUTE: Final = timedelta(hours=12)
 # Between password and second factor there is not much to do.
 AWAITING_CODE: Final = timedelta(minutes=10)
+# A session that lies ahead of the clock is over: it was put back, and would stretch every bound.
 _LIVE: Final = (
     "s.ended_at IS NULL AND s.last_used_at > now() - $2::interval AND s.started_at > now() - $3::interval"
-    " AND (NOT s.awaits_code OR s.started_at > now() - $4::interval)"
+    " AND (NOT s.awaits_code OR s.started_at > now() - $4::interval) AND s.last_used_at < now() + interval '5 minutes'"
 )
 _BOUNDS: Final = (IDLE, ABSOLUTE, AWAITING_CODE)
 

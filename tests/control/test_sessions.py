@@ -43,6 +43,7 @@ async def test_a_cookie_leads_to_its_person(database: Pool, services: Services) 
         "UPDATE session SET last_used_at = now() - interval '30 minutes 1 second'",
         "UPDATE session SET started_at = now() - interval '12 hours 1 second'",
         "UPDATE session SET awaits_code = true, started_at = now() - interval '10 minutes 1 second'",
+        "UPDATE session SET last_used_at = now() + interval '6 minutes'",
         "UPDATE session SET ended_at = now()",
         "UPDATE person SET status = 'suspended'",
         "UPDATE person SET status = 'unverified'",
@@ -50,7 +51,7 @@ async def test_a_cookie_leads_to_its_person(database: Pool, services: Services) 
     ],
 )
 async def test_a_session_ends(database: Pool, services: Services, over: str) -> None:
-    """Unused for 30 minutes, after 12 hours whatever happens, ended, or its person may not be signed in any more."""
+    """Unused for 30 minutes, after 12 hours in any case, when the clock is put back, ended, its person shut out."""
     ada = await make_person(database)
     token = await sessions.begin(services, ada, "")
     await database.execute(
