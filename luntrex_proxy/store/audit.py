@@ -206,7 +206,8 @@ async def verify(pool: Pool, anchors: Sequence[Anchor], line: datetime | None = 
                 )
             elif last and line is not None and cut_at and min(anchor.at for anchor in cut_at) >= line:
                 verdict.faults.append(
-                    f"The log begins after entry {last}, which is younger than retention.audit_days lets drop."
+                    f"The log begins after entry {last}, which is younger than retention.audit_days lets drop: unless "
+                    "that was less before, somebody else dropped entries."
                 )
             verdict.anchored = last if cut_at else 0
             async for entry, stored, personal in _chain(connection):
