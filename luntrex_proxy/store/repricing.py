@@ -57,8 +57,8 @@ WITH changed AS (
 ), hourly AS ({_HOURS}), daily AS ({_DAYS})
 SELECT count(*), coalesce(sum(difference), 0)::text FROM changed
 """
-# The model and upstream of a record, its prices' version and its time in unix seconds -> the price now; None: unknown.
-PriceOf = Callable[[str, str, str, float], Price | None]
+# Account, model, upstream, version of prices and time (unix seconds) of a record -> its price now; None: unknown.
+PriceOf = Callable[[int, str, str, str, float], Price | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def _change(row: Any, price_of: PriceOf, tallies: Tallies) -> tuple[object, ...]
     before, version = row["cost_pico"], row["price_version"]
     tally.requests += 1
     tally.before_pico += before
-    price = price_of(row["model"], row["upstream"], version, row["started_at"].timestamp())
+    price = price_of(row["account_id"], row["model"], row["upstream"], version, row["started_at"].timestamp())
     if price is None:
         tally.unknown += 1
         tally.after_pico += before

@@ -69,7 +69,7 @@ async def run(pool: Pool, root: Path, count: int) -> bool:
             pool,
             day,
             selection,
-            lambda model, _upstream, _version, _at: Price(new[model], model, "v2") if model in new else None,
+            lambda _account, model, _upstream, _version, _at: Price(new[model], model, "v2") if model in new else None,
             apply=True,
         )
         longest = max(longest, time.monotonic() - started)

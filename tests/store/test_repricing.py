@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from luntrex_proxy.control.repricing import reprice
+from luntrex_proxy.core.accountroutes import AccountRoutes, OwnTarget
 from luntrex_proxy.core.pricing import Price, Rates
 from luntrex_proxy.settings.model import Settings
-from luntrex_proxy.store import audit, statements
+from luntrex_proxy.store import accountroutes, audit, statements
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.repricing import PriceOf, Selection, Tally, days_of, reprice_day
 from tests.store.months import MODELS, make_keys, rates_of, records, store
@@ -21,7 +22,9 @@ WHOLE = Selection(date(2026, 9, 1), date(2026, 9, 30))
 
 def prices(rates: dict[str, Rates], version: str = "v2") -> PriceOf:
     """These, whatever the upstream and the time."""
-    return lambda model, _upstream, _version, _at: Price(rates[model], model, version) if model in rates else None
+    return lambda _account, model, _upstream, _version, _at: (
+        Price(rates[model], model, version) if model in rates else None
+    )
 
 
 async def run(pool: Pool, price_of: PriceOf, selection: Selection = WHOLE, *, apply: bool = False) -> Tally:
@@ -82,12 +85,12 @@ async def test_a_day_is_changed_or_not(database: Pool, tmp_path: Path, fatal: in
     wanted = (await run(database, prices(new))).after_pico
     left = fatal
 
-    def dies(model: str, upstream: str, version: str, at: float) -> Price | None:
+    def dies(account_id: int, model: str, upstream: str, version: str, at: float) -> Price | None:
         nonlocal left
         left -= 1
         if not left:
             raise KeyboardInterrupt
-        return prices(new)(model, upstream, version, at)
+        return prices(new)(account_id, model, upstream, version, at)
 
     with pytest.raises(KeyboardInterrupt):
         await run(database, dies, apply=True)
@@ -133,6 +136,10 @@ SETTINGS = {
     "models": [
         {"name": "own", "targets": [{"upstream": "east", "model": "gpt-4o"}], "price": {"input": 1, "output": 2}},
         {"name": "alias", "targets": [{"upstream": "east", "model": "gpt-4o-mini"}]},
+        {
+            "name": "canaried",
+            "targets": [{"upstream": "east", "model": "gpt-4o"}, {"upstream": "east", "model": "gpt-4o-mini"}],
+        },
         {"name": "openai/*", "targets": [{"upstream": "east", "model": "*"}]},
     ],
     "prices": {"service_tiers": {"priority": 170}},
@@ -143,6 +150,8 @@ WAS: dict[str, tuple[str, int | None, str]] = {  # model -> version, cost of 1,0
     "gpt-4o": ("genai-0.0.1/priority?", (1_000 * 2_500_000 + 100 * 10_000_000) * 170 // 100, "/priority"),
     "gpt-4o-mini": ("config-00000000", None, "config-00000000"),  # a wildcard's own price, which nobody can tell now
     "gone": ("", None, ""),
+    "canaried": ("genai-0.0.1", None, "genai-0.0.1"),  # at one of two prices, and the record says not at which
+    "ours": ("", 1_000 * 150_000 + 100 * 600_000, "genai-"),  # the account's own target
 }
 
 
@@ -156,9 +165,11 @@ async def test_the_prices_of_now(database: Pool, tmp_path: Path) -> None:
         for number, (model, (version, _, _)) in enumerate(WAS.items())
     ]  # fmt: skip
     await store(database, tmp_path, iter(made))
+    own = AccountRoutes(targets={"ours": (OwnTarget("east", "gpt-4o-mini"),)})
+    await accountroutes.change(database, "acme", lambda _: own)
     settings = Settings.model_validate(SETTINGS)
     seen = [tallies async for tallies in reprice(database, settings, WHOLE, apply=True)]
-    assert [sum(tally.unknown for tally in tallies.values()) for tallies in seen] == [2]
+    assert [sum(tally.unknown for tally in tallies.values()) for tallies in seen] == [3]
     rows = {row["model"]: row for row in await database.fetch("SELECT model, cost_pico, price_version FROM usage")}
     for model, (_, expected, version) in WAS.items():
         assert rows[model]["cost_pico"] == (7 if expected is None else expected), model
