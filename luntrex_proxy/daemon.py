@@ -202,7 +202,7 @@ class _Daemon:
         await self._rights.begin()
         self._wrappings = Wrappings(direct, plan.state_directory, self._settings.sealing)
         if self._settings.security.policy == "strict" and not plan.demo:
-            secretfiles.require_sealed(plan.state_directory)
+            secretfiles.require_kms(plan.state_directory)
         lookup = await lookup_of(direct, plan.state_directory, self._wrappings)
         self._pseudonym_key = derive_key(lookup.key)
         key_id, key = await first_key(direct, lookup, plan.first_account)

@@ -10,6 +10,7 @@ from luntrex_proxy.store import audit, pepper
 from luntrex_proxy.store.anchors import KEY_FILE, AnchorKey
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError, StoreError
+from luntrex_proxy.store.kms import PREFIX
 from luntrex_proxy.store.rotation import alone
 from luntrex_proxy.store.sealedfile import Sealed, read_secret, replace_secret, sealed, unsealed
 from luntrex_proxy.store.state import file_errors
@@ -28,13 +29,14 @@ def sealed_by(directory: Path) -> dict[str, str]:
     return {name: found.by for name, found in _all(directory).items() if isinstance(found, Sealed)}
 
 
-def require_sealed(directory: Path) -> None:
-    """StoreError: one is plain."""
-    found = plain(directory)
+def require_kms(directory: Path) -> None:
+    """StoreError: one is plain, or sealed by another key than one of KMS."""
+    by = sealed_by(directory)
+    found = [name for name in _all(directory) if not by.get(name, "").startswith(PREFIX)]
     if found:
         raise StoreError(
-            f"security.policy is strict, and of {directory} {', '.join(found)} can be read by whoever has the disk; "
-            "run `luntrex-proxy secrets seal`, which lets the key of sealing.kms encrypt it."
+            f"security.policy is strict, and in {directory} {', '.join(found)} can be read by whoever has this "
+            "machine's disks; run `luntrex-proxy secrets seal`, which lets the key of sealing.kms encrypt it."
         )
 
 

@@ -49,7 +49,8 @@ class Wrappings:
     @property
     def is_elsewhere(self) -> bool:
         """Whether the key lies apart from the state directory: what it seals there is worth nothing without it."""
-        return self.is_remote or self._sealing.key_file is not None
+        file = self._sealing.key_file
+        return self.is_remote or (file is not None and not file.is_relative_to(self._directory))
 
     async def wrap(self, data_key: bytes) -> Wrapped:
         """Encrypt a data key with the configured key."""

@@ -62,7 +62,7 @@ async def test_under_kms_they_are_made_sealed(database: Pool, kms: FrontedKms, t
     lookup = await lookup_of(database, tmp_path, wrappings)
     anchor_key = await AnchorKey.open(tmp_path, wrappings)
     assert secretfiles.plain(tmp_path) == []
-    secretfiles.require_sealed(tmp_path)
+    secretfiles.require_kms(tmp_path)
     assert secretfiles.sealed_by(tmp_path) == {"pepper": f"kms:{key}", "audit.key": f"kms:{key}"}
     for name in ("pepper", "audit.key"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
@@ -99,10 +99,11 @@ async def test_a_plain_one_is_sealed_and_plain_again(database: Pool, tmp_path: P
     anchor_key = AnchorKey.load(state)
     plain = [(state / name).read_bytes() for name in ("pepper", "audit.key")]
     assert secretfiles.plain(state) == ["pepper", "audit.key"]
-    with pytest.raises(StoreError, match=r"strict, and of .* pepper, audit\.key can be read by whoever has the disk"):
-        secretfiles.require_sealed(state)
-    with pytest.raises(RefusedError, match="would lie beside what it seals"):
-        await secretfiles.seal(database, state, Wrappings(database, state, Sealing()))
+    with pytest.raises(StoreError, match=r"strict, and in .* pepper, audit\.key can be read by whoever has"):
+        secretfiles.require_kms(state)
+    for beside in (Sealing(), Sealing(key_file=state / "wrapping.key")):
+        with pytest.raises(RefusedError, match="would lie beside what it seals"):
+            await secretfiles.seal(database, state, Wrappings(database, state, beside))
     wrappings = Wrappings(database, state, key_file(tmp_path))
     for _ in range(2):
         found = await secretfiles.seal(database, state, wrappings)
@@ -110,6 +111,8 @@ async def test_a_plain_one_is_sealed_and_plain_again(database: Pool, tmp_path: P
         assert not any(secret in contents(state) for secret in plain)
         assert await lookup_of(database, state, wrappings) == before
         assert (await AnchorKey.open(state, wrappings)).public == anchor_key.public
+    with pytest.raises(StoreError, match="policy is strict"):  # a key of this machine
+        secretfiles.require_kms(state)
     with pytest.raises(StoreError, match="under the wrapping key file:"):
         await lookup_of(database, state, Wrappings(database, state, key_file(tmp_path)))
     shutil.rmtree(state)  # and a key that makes one anew seals none by itself: nothing says that the file is for this

@@ -87,7 +87,7 @@ def test_moved_to_kms_under_load_and_served_without_it(sealed: Scene, kms: Front
     assert "are plain files" not in daemon.stderr.read_text()
     assert daemon.stop() == 0
     daemon.cli("secrets", "seal", "--undo")
-    with pytest.raises(AssertionError, match=r"pepper, audit\.key can be read by whoever has the disk"):
+    with pytest.raises(AssertionError, match=r"pepper, audit\.key can be read by whoever has this machine's disks"):
         daemon.start()
     assert json.loads(daemon.cli("secrets", "seal", "--json").stdout)["files"][0]["name"] == "pepper"
     daemon.start()
