@@ -237,7 +237,9 @@ class _Daemon:
             data_keys=self._secrets.data_keys,
             upstreams=self.upstreams,
             models=lambda: self._pipeline.routing.catalogue.entries,
-            explain=lambda asked: explain(asked, self._pipeline.routing, self._limits.limits, health_known=True),
+            explain=lambda asked: explain(
+                asked, self._pipeline.routing, self._limits.limits, self._budgets.budgets, health_known=True
+            ),
         )
         gateway_url, control_url = await self._open_planes(stack, services)
         stack.callback(systemd.stopping, "draining")

@@ -23,7 +23,7 @@ VERBS: Final = {
     "accounts": "Who keys and usage belong to.",
     "keys": "API keys of accounts.",
     "limits": "How much accounts and keys may ask for.",
-    "budgets": "How much money accounts, keys and members may cost.",
+    "budgets": "How much money accounts, keys, members and labels may cost.",
     "routes": "Where requests go, and why.",
     "upstreams": "How upstreams are, and which get nothing for a while.",
     "apply": "Accounts, members and keys as a file says.",

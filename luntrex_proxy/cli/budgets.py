@@ -1,4 +1,4 @@
-"""`luntrex-proxy budgets ...`: how much money accounts, keys and members may cost; what happens: `store/budgets.py`."""
+"""`luntrex-proxy budgets ...`: what accounts, keys, members and labels may cost; what happens: `store/budgets.py`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -9,6 +9,7 @@ import click
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
 from luntrex_proxy.core.budgets import CLOSED, OPEN, PERIODS, BadBudgetError, dollars, read_alerts, read_budgets
+from luntrex_proxy.core.labels import BadLabelError, read_labels
 from luntrex_proxy.store import accounts, people
 from luntrex_proxy.store import budgets as table
 from luntrex_proxy.store.budgets import BudgetInfo, Terms, Whose
@@ -20,6 +21,7 @@ _NEVER: Final = "never"
 def _whose(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say whose budgets they are."""
     for option, metavar, text in (
+        ("--label", "NAME=VALUE", "With --account: budgets of all of its keys that carry this label."),
         ("--member", "ADDRESS", "With --account: budgets of this member's own keys there, all together."),
         ("--key", "ID", "Budgets of this key, and of those that replace it."),
         ("--account", "NAME", "Budgets of this account: of all its keys together."),
@@ -30,7 +32,7 @@ def _whose(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def budgets() -> None:
-    """How much money accounts, keys and members may cost."""
+    """How much money accounts, keys, members and labels may cost."""
 
 
 @budgets.command("set")
@@ -71,7 +73,7 @@ def set_budgets(
 
 
 @budgets.command("list")
-@click.option("--account", metavar="NAME", help="Only this account, its keys and members.")
+@click.option("--account", metavar="NAME", help="Only this account, its keys, members and labels.")
 @_json
 @click.pass_context
 def list_budgets(context: click.Context, account: str | None, as_json: bool) -> None:
@@ -95,7 +97,7 @@ def clear(context: click.Context, /, periods: tuple[str, ...], as_json: bool, **
     if as_json or found:
         _print_all(found, as_json)
     else:
-        click.echo(f"{whose['member'] or whose['key'] or whose['account']} has no budget.")
+        click.echo(f"{whose['label'] or whose['member'] or whose['key'] or whose['account']} has no budget.")
 
 
 def _changed(
@@ -105,9 +107,16 @@ def _changed(
     terms: Terms,
     cleared: tuple[str, ...],
 ) -> list[BudgetInfo]:
-    account, key, member = whose["account"], whose["key"], whose["member"]
-    if (account is None) == (key is None) or (member is not None and account is None):
-        raise click.UsageError("Say whose budgets: --account NAME, --key ID, or --account NAME --member ADDRESS.")
+    account, key, member, label = (whose[name] for name in ("account", "key", "member", "label"))
+    in_account = sum(each is not None for each in (member, label))
+    if (account is None) == (key is None) or in_account > (account is not None):
+        raise click.UsageError(
+            "Say whose budgets: --key ID, --account NAME, or with it --member ADDRESS or --label NAME=VALUE."
+        )
+    try:
+        labels = read_labels([] if label is None else [label])
+    except BadLabelError as error:
+        raise click.UsageError(str(error)) from None
 
     async def body(opened: Opened) -> list[BudgetInfo]:
         if key is not None:
@@ -116,6 +125,8 @@ def _changed(
             found = await table.whose_account(opened.pool, account or "")
         if member is not None:
             found = Whose(found.account_id, None, (await people.find(opened.pool, member)).person_id)
+        for name, value in labels.items():
+            found = Whose(found.account_id, label=(name, value))
         return await table.change(opened.pool, found, amounts, terms, cleared=cleared)
 
     return run_verb(context, body)
@@ -130,23 +141,14 @@ def _print_all(found: list[BudgetInfo], as_json: bool) -> None:
         [
             (
                 each.account,
-                each.key_id or each.email or each.person_id or "all",
+                each.key_id or each.email or each.person_id or each.label or "all",
                 each.period,
                 *map(dollars, (each.amount_pico, each.spent_pico, each.held_pico, each.left_pico)),
                 each.ends_at or _NEVER,
-                _kind(each),
+                each.terms.words.partition(" ")[2],
             )
             for each in found
         ],
-    )
-
-
-def _kind(each: BudgetInfo) -> str:
-    kind = f"hard, {each.when_away} when away" if each.is_hard else "soft"
-    return (
-        f"{kind}; told at {', '.join(f'{percent}%' for percent in each.alert_percents)}"
-        if each.alert_percents
-        else kind
     )
 
 

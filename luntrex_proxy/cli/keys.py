@@ -194,7 +194,8 @@ def export_keys(context: click.Context, account: str | None) -> None:
     """Print keys that work as JSON lines, for `keys import` elsewhere: bcrypt hashes, never a key.
 
     A member's key names its owner by e-mail address: keep the lines as you keep such addresses. Keys that are
-    suspended, by themselves or with their account, or whose person asked that data only be stored, are left out.
+    suspended, by themselves or with their account, or whose person asked that data only be stored, are left out, and
+    so are limits and budgets: they are this installation's.
     """
     exported = run_verb(context, lambda opened: transfer.export_lines(opened.pool, account))
     for line in exported.lines:

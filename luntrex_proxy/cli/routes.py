@@ -23,6 +23,7 @@ from luntrex_proxy.store import accountroutes as table
 from luntrex_proxy.store import accounts
 from luntrex_proxy.store import limits as limits_table
 from luntrex_proxy.store.accountroutes import Routed
+from luntrex_proxy.store.budgeting import BudgetBook
 from luntrex_proxy.store.maintenance import MaintenanceBook
 from luntrex_proxy.store.registry import RegisterBook
 
@@ -203,8 +204,9 @@ async def _explain(opened: Opened, asked: control.Asked) -> tuple[Explanation, L
         upstream = routing.upstreams.get(condition.name)
         if upstream is not None:
             upstream.health.take_on(condition, upstream.origin.now)
-    limits = await _limits(opened, question)
-    return ask_stations(question, routing, limits, health_known=live is not None), live
+    limits, budgets = await _limits(opened, question), BudgetBook(opened.pool)
+    await budgets.refresh()
+    return ask_stations(question, routing, limits, budgets.budgets, health_known=live is not None), live
 
 
 async def _routing(opened: Opened) -> Routing:

@@ -88,6 +88,7 @@ def _budgets_body(reached: Sequence[Reached]) -> dict[str, Any]:
             "account_id": one.account_id,
             "key_id": one.key_id,
             "person_id": one.person_id,
+            "label": one.label,
             "period": one.period,
             "hard": one.is_hard,
             "percent": one.percent,

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from luntrex_proxy.core.budgets import PERIODS
 from luntrex_proxy.core.declared import Account, Change, Fault, Present, compare
-from luntrex_proxy.store import accounts, apikeys, labels, members, people
+from luntrex_proxy.store import accounts, apikeys, budgets, labels, limits, members, people
 from luntrex_proxy.store.apikeys import BCRYPT_COST, NewKey, PreparedKey
 from luntrex_proxy.store.changes import hold_changes
 from luntrex_proxy.store.database import Connection, Pool, store_errors
@@ -97,7 +98,9 @@ async def _do(work: _Work, change: Change, bcrypt_cost: int) -> None:
     """One change. What refuses it is said with its place."""
     try:
         subject, _, verb = change.act.partition(".")
-        if subject == "account":
+        if verb in ("limits_set", "budgets_set"):
+            await _allow(work, verb, change)
+        elif subject == "account":
             await _do_account(work.pool, verb, change)
         elif subject == "label":
             await labels.declare(work.pool, change.account, change.name, change.allowed)
@@ -118,8 +121,32 @@ async def _do_account(pool: Pool, verb: str, change: Change) -> None:
         await accounts.set_policy(pool, change.account, change.after)
     elif verb == "suspended":
         await accounts.suspend(pool, change.account)
+    elif verb == "time_zone_set":
+        await budgets.set_time_zone(pool, change.account, change.after or "")
     else:
         await accounts.resume(pool, change.account)
+
+
+async def _allow(work: _Work, verb: str, change: Change) -> None:
+    """Exactly these limits or budgets, of the account or of a key."""
+    made = work.made.get((change.account, change.name)) if change.name else None
+    key_id = change.key_id if made is None else made.info.key_id
+    if verb == "limits_set":
+        await (
+            limits.have_of_key(work.pool, key_id, change.limits)
+            if change.name
+            else limits.have_of_account(work.pool, change.account, change.limits)
+        )
+        return
+    whose = await (
+        budgets.whose_key(work.pool, key_id) if change.name else budgets.whose_account(work.pool, change.account)
+    )
+    terms = {
+        period: budgets.Terms(each.is_hard, each.alert_percents, each.when_away)
+        for period, each in change.budgets.items()
+    }
+    amounts = {period: each.amount_pico for period, each in change.budgets.items()}
+    await budgets.change(work.pool, whose, amounts, terms, cleared=PERIODS)
 
 
 async def _do_member(pool: Pool, change: Change) -> None:

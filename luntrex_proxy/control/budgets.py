@@ -1,4 +1,4 @@
-"""Budgets of an account, its keys and members: the account's own are set by the operator, the others by the account."""
+"""Budgets of an account, its keys, members and labels: the account's own are set by operators, others by itself."""
 
 import uuid
 from collections.abc import Mapping
@@ -11,7 +11,16 @@ from luntrex_proxy.store import budgets as table
 from luntrex_proxy.store.budgets import BudgetInfo, Terms, Whose
 from luntrex_proxy.store.database import Pool
 
-__all__ = ["BudgetInfo", "Terms", "list_all", "set_of_account", "set_of_key", "set_of_member", "set_time_zone"]
+__all__ = [
+    "BudgetInfo",
+    "Terms",
+    "list_all",
+    "set_of_account",
+    "set_of_key",
+    "set_of_label",
+    "set_of_member",
+    "set_time_zone",
+]
 Wanted = Mapping[str, tuple[int, Terms]]  # by period: pico-dollars, and what else it says
 
 
@@ -37,6 +46,12 @@ async def set_of_member(pool: Pool, account_id: int, person_id: uuid.UUID, wante
     if await members.role_of(pool, account_id, person_id) is None:
         raise NotFoundError
     return await _set(pool, Whose(account_id, None, person_id), wanted)
+
+
+async def set_of_label(pool: Pool, account_id: int, name: str, value: str, wanted: Wanted) -> list[BudgetInfo]:
+    """Have exactly these budgets of the account's keys that carry a label; how they stand then."""
+    await accounts.get(pool, account_id)
+    return await _set(pool, Whose(account_id, label=(name, value)), wanted)
 
 
 async def set_time_zone(pool: Pool, account_id: int, zone: str) -> None:

@@ -1,4 +1,4 @@
-"""What a budget says: how much money an account, a key or a member may cost in which time.
+"""What a budget says: how much money an account, a key, a member or a label may cost in which time.
 
 read_budgets(["month=100", "day=2.50"]) -> {"month": 100 * 10**12, ...} in pico-dollars, or BadBudgetError
 
@@ -7,7 +7,7 @@ How it is kept: core/leases.py.
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -32,23 +32,41 @@ class Budget(msgspec.Struct, frozen=True, eq=False):
 
     budget_id: int
     account_id: int
-    key_ids: frozenset[str]  # of these keys, which replaced each other; empty: not of a key
+    key_ids: frozenset[str]  # of these keys, which replaced each other or carry the label; empty: not of keys
     person: bytes  # of this member, the id's 16 bytes; b"": not of a member
     period: str
     amount_pico: int
     is_open: bool  # whether requests are let in while nobody can say what is left
+    label: str = ""  # of the keys that carry it, as project=search; "": not of a label
 
     @property
     def words(self) -> str:
         """As it reads in a sentence."""
         whose = "the key" if self.key_ids else "the member" if self.person else "the account"
+        whose = f"the label {self.label}" if self.label else whose
         return f"${dollars(self.amount_pico)}{_PERIOD_WORDS[self.period]} of {whose}"
 
     def covers(self, key_id: str, person: bytes) -> bool:
         """Whether requests of this key of the account count."""
-        if self.key_ids:
+        if self.key_ids or self.label:
             return key_id in self.key_ids
         return not self.person or self.person == person
+
+
+class BudgetTerms(NamedTuple):
+    """All that a budget says of one period."""
+
+    amount_pico: int
+    is_hard: bool
+    alert_percents: tuple[int, ...]
+    when_away: str  # open or closed
+
+    @property
+    def words(self) -> str:
+        """As it reads."""
+        percents = ", ".join(f"{percent}%" for percent in self.alert_percents)
+        kind = f"hard, {self.when_away} when away" if self.is_hard else "soft"
+        return f"${dollars(self.amount_pico)} {kind}{f'; told at {percents}' if percents else ''}"
 
 
 def read_dollars(text: str) -> int:
@@ -103,6 +121,16 @@ def check_together(hard: Mapping[str, int]) -> None:
                 "the first or raise the second."
             )
         shorter = period
+
+
+def check_terms(budgets: Mapping[str, BudgetTerms]) -> None:
+    """Raise BadBudgetError when these (by period) cannot be the budgets of somebody."""
+    for period, each in budgets.items():
+        check_amount(each.amount_pico)
+        check_alerts(each.alert_percents)
+        if not each.is_hard and not each.alert_percents:
+            raise BadBudgetError(f"The budget {period} would do nothing: it neither stops nor tells.")
+    check_together({period: each.amount_pico for period, each in budgets.items() if each.is_hard})
 
 
 def check_alerts(percents: Iterable[int]) -> tuple[int, ...]:

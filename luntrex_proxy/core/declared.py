@@ -11,7 +11,9 @@ from typing import Final
 
 from msgspec import UNSET, UnsetType
 
+from luntrex_proxy.core.budgets import PERIODS, BudgetTerms
 from luntrex_proxy.core.labels import Allowed
+from luntrex_proxy.core.limits import Terms
 from luntrex_proxy.core.scope import Scope
 
 Loc = tuple[str | int, ...]  # where it stands in the file
@@ -32,6 +34,8 @@ class Key:
     kinds: tuple[str, ...] = ()  # fields of `scope` that the file names
     times: tuple[str, ...] = ()  # which of the two it names
     labels: Mapping[str, str | None] = field(default_factory=dict)  # those it names; None: not carried
+    limits: Terms | UnsetType = UNSET  # all of them
+    budgets: Mapping[str, BudgetTerms] | UnsetType = UNSET  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,9 @@ class Account:
     members: Mapping[str, str | None] = field(default_factory=dict)  # address -> role; None: no member
     keys: tuple[Key, ...] = ()
     labels: Mapping[str, Allowed] = field(default_factory=dict)  # those it declares
+    limits: Terms | UnsetType = UNSET  # all of its own
+    budgets: Mapping[str, BudgetTerms] | UnsetType = UNSET  # likewise
+    time_zone: str | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,8 @@ class PresentKey:
     expires_at: datetime | None
     scope: Scope
     labels: Mapping[str, str] = field(default_factory=dict)
+    limits: Terms = field(default_factory=dict)
+    budgets: Mapping[str, BudgetTerms] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,9 @@ class PresentAccount:
     members: Mapping[str, str]
     keys: Mapping[str, PresentKey]
     labels: Mapping[str, Allowed] = field(default_factory=dict)
+    limits: Terms = field(default_factory=dict)
+    budgets: Mapping[str, BudgetTerms] = field(default_factory=dict)
+    time_zone: str = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +104,8 @@ class Change:
     key_id: str = ""
     labels: Mapping[str, str | None] = field(default_factory=dict)  # of a key, that become others
     allowed: Allowed = None  # values of a label
+    limits: Terms = field(default_factory=dict)  # all there are to be
+    budgets: Mapping[str, BudgetTerms] = field(default_factory=dict)  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +139,9 @@ def _account(account: Account, present: Present, loc: Loc, now: datetime) -> Ite
     if not isinstance(account.policy, UnsetType) and account.policy != there.policy:
         yield Change("account.policy_set", name, (*loc, "policy"), "", there.policy, account.policy)
     yield from _labels(account, there, loc)
+    if account.time_zone not in (UNSET, there.time_zone):
+        yield Change("account.time_zone_set", name, (*loc, "time_zone"), "", there.time_zone, str(account.time_zone))
+    yield from _allowed("account", name, account, there, loc)
     yield from _members(account, there, present.people, loc)
     members = {**there.members, **account.members}
     for index, key in enumerate(account.keys):
@@ -174,6 +191,7 @@ def _key(
             return
         yield Change("key.created", account, loc, key.name, None, "active", key)
         yield from _labelled(account, key, {}, "", loc)
+        yield from _allowed("key", account, key, None, loc)
         if key.status == "suspended":
             yield Change("key.suspended", account, (*loc, "status"), key.name, "active", "suspended", key)
         return
@@ -198,6 +216,7 @@ def _key(
             there.key_id,
         )
     yield from _labelled(account, key, there.labels, there.key_id, loc)
+    yield from _allowed("key", account, key, there, loc)
     if not isinstance(key.status, UnsetType) and key.status != there.status:
         act = "key.resumed" if key.status == "active" else "key.suspended"
         yield Change(act, account, (*loc, "status"), key.name, there.status, key.status, key, there.key_id)
@@ -208,6 +227,38 @@ def _labelled(account: str, key: Key, there: Mapping[str, str], key_id: str, loc
     if labels:
         before = _carried({label: there.get(label) for label in labels})
         yield Change("key.labelled", account, (*loc, "labels"), key.name, before, _carried(labels), key, key_id, labels)
+
+
+def _allowed(
+    what: str, account: str, wanted: Account | Key, there: PresentAccount | PresentKey | None, loc: Loc
+) -> Iterator[Change]:
+    """Limits and budgets, each all of them."""
+    name, key_id = ("", "") if isinstance(wanted, Account) else (wanted.name, "")
+    if isinstance(there, PresentKey):
+        key_id = there.key_id
+    limits, budgets = ({}, {}) if there is None else (there.limits, there.budgets)
+    if not isinstance(wanted.limits, UnsetType) and wanted.limits != limits:
+        before, after = _limits_words(limits), _limits_words(wanted.limits)
+        yield Change(
+            f"{what}.limits_set", account, (*loc, "limits"), name, before, after, key_id=key_id, limits=wanted.limits
+        )
+    if not isinstance(wanted.budgets, UnsetType) and wanted.budgets != budgets:
+        before, after = _budgets_words(budgets), _budgets_words(wanted.budgets)
+        yield Change(
+            f"{what}.budgets_set", account, (*loc, "budgets"), name, before, after, key_id=key_id,
+            budgets=wanted.budgets,
+        )  # fmt: skip
+
+
+def _limits_words(terms: Terms) -> str:
+    return "; ".join(
+        f"{f'{model}: ' if model else ''}{', '.join(f'{word}={amount}' for word, amount in sorted(amounts.items()))}"
+        for model, amounts in sorted(terms.items())
+    )
+
+
+def _budgets_words(budgets: Mapping[str, BudgetTerms]) -> str:
+    return "; ".join(f"{period}: {budgets[period].words}" for period in PERIODS if period in budgets)
 
 
 def _meant(scope: Scope, kind: str) -> frozenset[object] | None:

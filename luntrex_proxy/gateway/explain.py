@@ -15,6 +15,7 @@ from luntrex_proxy.core.call import ROUTES, Dialect, Route
 from luntrex_proxy.core.catalogue import Choice, Names, shares
 from luntrex_proxy.core.explanation import ACTIVE, Explanation, Question, Step, TargetSeen
 from luntrex_proxy.core.health import STANDING_WORDS
+from luntrex_proxy.core.leases import Budgets
 from luntrex_proxy.core.policy import ATTRIBUTES
 from luntrex_proxy.core.pricing import PICO_PER_TOKEN_PER_DOLLAR_PER_MILLION, Price
 from luntrex_proxy.core.refusals import Refusal
@@ -41,10 +42,12 @@ class _Layer:
     permit: Permit
 
 
-def explain(question: Question, routing: Routing, limits: Limits, *, health_known: bool) -> Explanation:
+def explain(
+    question: Question, routing: Routing, limits: Limits, budgets: Budgets, *, health_known: bool
+) -> Explanation:
     """The answer, as far as the request would get. `health_known`: the health in `routing` is a running process's."""
     route = question.route or _route_of(question.model, routing.names(question.caller.account_id))
-    asking = _Asking(question, route, routing, limits, health_known)
+    asking = _Asking(question, route, routing, (limits, budgets), health_known)
     caller = question.caller
     found = Explanation(caller.account_id, caller.key_id, question.model, route.name)
     try:
@@ -64,13 +67,15 @@ def _route_of(model: str, names: Names) -> Route:
 
 
 class _Asking:
-    def __init__(self, question: Question, route: Route, routing: Routing, limits: Limits, health_known: bool) -> None:
+    def __init__(
+        self, question: Question, route: Route, routing: Routing, allowed: tuple[Limits, Budgets], health_known: bool
+    ) -> None:
         self.steps: list[Step] = []
         self.targets: list[TargetSeen] = []
         self._question = question
         self._route = route
         self._routing = routing
-        self._limits = limits
+        self._limits, self._budgets = allowed
         self._health_known = health_known
 
     def _say(self, station: str, says: str, *, good: bool = True) -> None:
@@ -149,6 +154,9 @@ class _Asking:
         applying = self._limits.applying(caller.account_id, caller.key_id, permit.model, time.perf_counter_ns())
         words = [f"{bucket.amount} {bucket.what.words} of {bucket.whose}" for bucket in applying]
         self._say("limits", f"count: {', '.join(words)}" if words else "none counts")
+        purses = self._budgets.applying(caller.account_id, caller.key_id, caller.person)
+        words = [purse.budget.words for purse in purses]
+        self._say("budgets", f"count: {', '.join(words)}" if words else "none counts")
 
     def choose(self, layers: list[_Layer]) -> None:
         permit, routing = layers[-1].permit, self._routing

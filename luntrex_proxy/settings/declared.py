@@ -20,6 +20,7 @@ from luntrex_proxy.core.people import ADDRESS_RULE, read_address
 from luntrex_proxy.core.policy import BadPolicyError, read_policy
 from luntrex_proxy.core.roles import Role
 from luntrex_proxy.core.scope import ENTRIES_MAX, read_scope
+from luntrex_proxy.settings.allowances import Allowances
 from luntrex_proxy.settings.complaints import Complaint, explain, placed_lines
 from luntrex_proxy.settings.documents import MAX_FILE_BYTES, Document, parse_document
 from luntrex_proxy.settings.errors import ConfigError
@@ -61,7 +62,7 @@ class LabelEntry(Section):
     values: Annotated[tuple[LabelValue, ...], NotEmpty, Field(max_length=VALUES_MAX)] | None = None  # null: any
 
 
-class KeyEntry(Section):
+class KeyEntry(Allowances):
     """A key that there is to be."""
 
     name: _Name
@@ -88,10 +89,12 @@ class KeyEntry(Section):
             kinds=tuple(kind for kind in KINDS if kind in given),
             times=tuple(which for which in ("not_before", "expires_at") if which in given),
             labels=self.labels,
+            limits=self.limit_terms() if given & {"limits", "model_limits"} else UNSET,
+            budgets=self.budget_terms() if "budgets" in given else UNSET,
         )
 
 
-class AccountEntry(Section):
+class AccountEntry(Allowances):
     """An account that there is to be."""
 
     name: _Name
@@ -100,6 +103,7 @@ class AccountEntry(Section):
     members: tuple[MemberEntry, ...] = ()
     keys: tuple[KeyEntry, ...] = ()
     labels: Annotated[tuple[LabelEntry, ...], Field(max_length=NAMES_MAX)] = ()
+    time_zone: Annotated[str, Field(min_length=1, max_length=64)] | None = None
 
     def wanted(self) -> Account:
         """As it is compared."""
@@ -111,6 +115,9 @@ class AccountEntry(Section):
             members={each.email: None if each.role == "none" else each.role.value for each in self.members},
             keys=tuple(key.wanted() for key in self.keys),
             labels={each.name: None if each.values is None else frozenset(each.values) for each in self.labels},
+            limits=self.limit_terms() if given & {"limits", "model_limits"} else UNSET,
+            budgets=self.budget_terms() if "budgets" in given else UNSET,
+            time_zone=self.time_zone or UNSET,
         )
 
 

@@ -9,7 +9,8 @@ from luntrex_proxy.store.database import Connection
 _RAISE: Final = """
 WITH due AS (
     SELECT w.budget_id, w.begins_at, b.account_id, b.key_ids[cardinality(b.key_ids)] AS key_id,
-        b.person_id::text AS person_id, b.period, b.amount_pico, b.is_hard, w.ends_at,
+        b.person_id::text AS person_id, b.label_name || '=' || b.label_value AS label,
+        b.period, b.amount_pico, b.is_hard, w.ends_at,
         w.spent_pico + w.unknown_pico AS spent_pico,
         (SELECT max(p) FROM unnest(b.alert_percents) p
          WHERE p > w.alerted AND (w.spent_pico + w.unknown_pico) * 100 >= p * b.amount_pico) AS percent
@@ -35,6 +36,7 @@ class Reached:
     account_id: int
     key_id: str | None
     person_id: str | None
+    label: str | None
     period: str
     amount_pico: int
     is_hard: bool

@@ -68,5 +68,6 @@ class BudgetBook:
                 row["period"],
                 int(row["amount_pico"]),
                 row["when_away"] == OPEN,
+                row["label"] or "",
             )
         self.budgets.say(row["account_id"], row["budget_id"], budget)

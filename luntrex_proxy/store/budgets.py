@@ -1,4 +1,4 @@
-"""The table `budget`: what accounts, keys and members may cost. Changed, listed, and read by who keeps to it.
+"""The table `budget`: what accounts, keys, members and labels may cost. Changed, listed, and read by who keeps to it.
 
 What is spent: budget_window, filled by charging.py where usage is stored, and lent to processes by leases.py.
 """
@@ -6,12 +6,13 @@ What is spent: budget_window, filled by charging.py where usage is stored, and l
 import datetime
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from luntrex_proxy.core.audit import Fact
-from luntrex_proxy.core.budgets import CLOSED, DEFAULT_ALERTS, BadBudgetError, check_alerts, check_together, dollars
-from luntrex_proxy.store import accounts, audit
+from luntrex_proxy.core.budgets import CLOSED, DEFAULT_ALERTS, BadBudgetError, BudgetTerms, check_terms, dollars
+from luntrex_proxy.core.labels import BadLabelError, check_labels
+from luntrex_proxy.store import accounts, audit, labels
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
@@ -22,7 +23,8 @@ _BATCH_ROWS: Final = 500
 # Of each budget, what counts in the time that it is now: spent as stored, held by processes for what they spend next.
 _LIST: Final = """
 SELECT b.budget_id, b.account_id, a.name AS account, a.time_zone, b.key_ids[cardinality(b.key_ids)] AS key_id,
-    k.name AS key_name, b.person_id::text, p.email, b.period, b.amount_pico, b.is_hard, b.when_away, b.alert_percents,
+    k.name AS key_name, b.person_id::text, p.email, b.label_name || '=' || b.label_value AS label,
+    b.period, b.amount_pico, b.is_hard, b.when_away, b.alert_percents,
     s.begins_at, s.ends_at, coalesce(w.spent_pico + w.unknown_pico, 0) AS spent_pico, coalesce(l.held, 0) AS held_pico,
     b.changed_at
 FROM budget b JOIN account a USING (account_id) LEFT JOIN person p USING (person_id)
@@ -32,13 +34,15 @@ LEFT JOIN budget_window w ON w.budget_id = b.budget_id AND w.begins_at = s.begin
 LEFT JOIN LATERAL (SELECT sum(greatest(granted_pico - shipped_pico, unknown_pico)) AS held FROM budget_lease l
     WHERE l.budget_id = b.budget_id AND l.begins_at = s.begins_at) l ON true
 WHERE b.amount_pico IS NOT NULL AND ($1::bigint IS NULL OR b.account_id = $1)
-ORDER BY a.name, k.created_at NULLS FIRST, p.email NULLS FIRST, b.key_id, array_position('{day,month,total}', b.period)
+ORDER BY a.name, k.created_at NULLS FIRST, p.email NULLS FIRST, label NULLS FIRST, b.key_id,
+    array_position('{day,month,total}', b.period)
 """
 _PUT: Final = """
 INSERT INTO budget AS b (account_id, key_id, key_ids, person_id, period, amount_pico, is_hard, when_away,
-    alert_percents, version)
-VALUES ($1, $2, CASE WHEN $2::text IS NULL THEN '{}' ELSE ARRAY[$2::text] END, $3, $4, $5, $6, $7, $8, $9)
-ON CONFLICT (account_id, coalesce(key_id, ''), coalesce(person_id::text, ''), period) DO UPDATE
+    alert_percents, version, label_name, label_value)
+VALUES ($1, $2, CASE WHEN $2::text IS NULL THEN '{}' ELSE ARRAY[$2::text] END, $3, $6, $7, $8, $9, $10, $11, $4, $5)
+ON CONFLICT (account_id, coalesce(key_id, ''), coalesce(person_id::text, ''),
+    coalesce(label_name || '=' || label_value, ''), period) DO UPDATE
 SET amount_pico = excluded.amount_pico, is_hard = excluded.is_hard, when_away = excluded.when_away,
     alert_percents = excluded.alert_percents, version = excluded.version, changed_at = now(),
     since = CASE WHEN b.amount_pico IS NULL THEN now() ELSE b.since END
@@ -51,28 +55,38 @@ _OF: Final = """
 SELECT budget_id, period, amount_pico, is_hard, when_away, alert_percents, key_id FROM budget
 WHERE account_id = $1 AND amount_pico IS NOT NULL AND person_id IS NOT DISTINCT FROM $3
     AND CASE WHEN $2::text IS NULL THEN key_id IS NULL ELSE $2 = ANY (key_ids) END
+    AND label_name IS NOT DISTINCT FROM $4 AND label_value IS NOT DISTINCT FROM $5
+"""
+_COVERS: Final = """
+CASE WHEN b.key_id IS NOT NULL THEN {0} = ANY (b.key_ids)
+    WHEN b.person_id IS NOT NULL THEN EXISTS (SELECT FROM api_key k WHERE k.key_id = {0} AND k.person_id = b.person_id)
+    WHEN b.label_name IS NOT NULL THEN EXISTS (SELECT FROM key_label l
+        WHERE l.key_id = {0} AND l.name = b.label_name AND l.value = b.label_value
+        AND ({1} AT TIME ZONE 'UTC')::date >= l.since AND (l.until IS NULL OR ({1} AT TIME ZONE 'UTC')::date < l.until))
+    ELSE true END
 """
 # What was spent in this time before there was a budget, or before its days began when they begin now: whole hours by
 # their sums, and what is left of the first hour by its requests.
-_SEED: Final = """
+_SEED: Final = f"""
 INSERT INTO budget_window (budget_id, account_id, begins_at, ends_at, spent_pico)
 SELECT b.budget_id, b.account_id, s.begins_at, s.ends_at,
     coalesce((SELECT sum(r.cost_pico) FROM usage_rollup r
-        WHERE r.account_id = b.account_id AND r.hour >= h.first AND (keys.ids IS NULL OR r.key_id = ANY (keys.ids))), 0)
+        WHERE r.account_id = b.account_id AND r.hour >= h.first AND {_COVERS.format("r.key_id", "r.hour")}), 0)
     + coalesce((SELECT sum(u.cost_pico) FROM usage u WHERE u.account_id = b.account_id AND u.started_at >= s.begins_at
-        AND u.started_at < h.first AND (keys.ids IS NULL OR u.key_id = ANY (keys.ids))), 0)
+        AND u.started_at < h.first AND {_COVERS.format("u.key_id", "u.started_at")}), 0)
 FROM budget b JOIN account a USING (account_id)
 CROSS JOIN LATERAL budget_span(b.period, b.since, a.time_zone, now()) s
 CROSS JOIN LATERAL (
     SELECT date_trunc('hour', s.begins_at - interval '1 microsecond', 'UTC') + interval '1 hour' AS first) h
-CROSS JOIN LATERAL (SELECT CASE WHEN b.key_id IS NOT NULL THEN b.key_ids WHEN b.person_id IS NOT NULL THEN ARRAY(
-    SELECT key_id FROM api_key k WHERE k.account_id = b.account_id AND k.person_id = b.person_id) END AS ids) keys
 WHERE b.budget_id = ANY ($1) AND b.amount_pico IS NOT NULL AND b.period <> 'total'
 ON CONFLICT DO NOTHING
-"""
+"""  # noqa: S608 -- constants
 _CHANGED: Final = """
-SELECT budget_id, account_id, key_ids, uuid_send(person_id) AS person, period, amount_pico, is_hard, when_away
-FROM budget WHERE version > $1 ORDER BY version
+SELECT budget_id, account_id, uuid_send(person_id) AS person, period, amount_pico, is_hard, when_away,
+    label_name || '=' || label_value AS label, CASE WHEN label_name IS NULL THEN key_ids ELSE ARRAY(
+        SELECT key_id FROM key_label l WHERE l.account_id = b.account_id AND l.name = b.label_name
+            AND l.value = b.label_value AND l.until IS NULL) END AS key_ids
+FROM budget b WHERE version > $1 ORDER BY version
 """
 _IS_ZONE: Final = """
 SELECT name FROM pg_timezone_names WHERE name = $1 AND (name = 'UTC' OR name ~ '^[A-Z][A-Za-z_]+/[A-Za-z0-9_+/-]+$')
@@ -81,11 +95,17 @@ SELECT name FROM pg_timezone_names WHERE name = $1 AND (name = 'UTC' OR name ~ '
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """An account, or in it a key or a member."""
+    """An account, or in it a key, a member or a label with its value."""
 
     account_id: int
     key_id: str | None = None
     person_id: uuid.UUID | None = None
+    label: tuple[str, str] | None = None
+
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        """account_id, key_id, person_id, label_name, label_value."""
+        return self.account_id, self.key_id, self.person_id, *(self.label or (None, None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +129,7 @@ class BudgetInfo:
     key_name: str | None
     person_id: str | None
     email: str | None
+    label: str | None  # as project=search
     period: str
     amount_pico: int
     is_hard: bool
@@ -119,6 +140,11 @@ class BudgetInfo:
     spent_pico: int
     held_pico: int  # by processes, for what they spend next and for what is not stored yet
     changed_at: datetime.datetime
+
+    @property
+    def terms(self) -> BudgetTerms:
+        """What it says."""
+        return BudgetTerms(self.amount_pico, self.is_hard, self.alert_percents, self.when_away)
 
     @property
     def left_pico(self) -> int:
@@ -217,6 +243,12 @@ async def _refuse_nobody(connection: Connection, whose: Whose) -> None:
             raise RefusedError("Only a member of the account can have a budget there.", "not_a_member")
     if not await connection.fetchval("SELECT EXISTS (SELECT FROM account WHERE account_id = $1)", whose.account_id):
         raise RefusedError("There is no such account; `luntrex-proxy accounts list` shows all.", "no_account")
+    if whose.label is not None:
+        declared = {each.name: each.allowed for each in await labels.declared(connection, whose.account_id)}
+        try:
+            check_labels(dict([whose.label]), declared)
+        except BadLabelError as error:
+            raise RefusedError(str(error), "bad_labels") from None
 
 
 async def _change(
@@ -234,13 +266,18 @@ async def _change(
         for period, amount in amounts.items()
     }
     gone = set(cleared) - amounts.keys()
-    _refuse_contradictions(before, wanted, gone)
+    try:
+        check_terms({period: terms_of(row) for period, row in before.items() if period not in gone} | wanted)
+    except BadBudgetError as error:
+        raise RefusedError(str(error), "bad_budgets") from None
     first_key = next((row["key_id"] for row in rows), whose.key_id)
     budget_ids = [
         await connection.fetchval(
-            _PUT, whose.account_id, first_key, whose.person_id, period, amount, is_hard, when_away, percents, version
+            _PUT,
+            *replace(whose, key_id=first_key).columns,
+            *(period, each.amount_pico, each.is_hard, each.when_away, list(each.alert_percents), version),
         )
-        for period, (amount, is_hard, when_away, percents) in wanted.items()
+        for period, each in wanted.items()
     ]
     cleared_ids = [row["budget_id"] for row in rows if row["period"] in gone]
     await connection.execute(_CLEAR, cleared_ids, version)
@@ -248,38 +285,29 @@ async def _change(
     await connection.execute("DELETE FROM budget_window WHERE budget_id = ANY($1)", cleared_ids)
     new_ids = [each for each, period in zip(budget_ids, wanted, strict=True) if period not in before]
     await _seed(connection, new_ids)
-    facts: dict[str, Fact] = {period: dollars(amount) for period, (amount, *_) in wanted.items()}
+    facts: dict[str, Fact] = {period: dollars(each.amount_pico) for period, each in wanted.items()}
     if gone:
         facts["cleared"] = tuple(sorted(gone))
     subject = whose.key_id or (str(whose.person_id) if whose.person_id else str(whose.account_id))
-    await audit.record(connection, "budgets.changed", subject, whose.account_id, facts)
+    words = {} if whose.label is None else {f"label.{whose.label[0]}": whose.label[1]}
+    await audit.record(connection, "budgets.changed", subject, whose.account_id, facts, words)
 
 
 async def _those_of(connection: Connection, whose: Whose) -> list[Any]:
-    return await connection.fetch(_OF, whose.account_id, whose.key_id, whose.person_id)
+    return await connection.fetch(_OF, *whose.columns)
 
 
-def _merged(row: Any, amount: int, terms: Terms) -> tuple[int, bool, str, list[int]]:
+def _merged(row: Any, amount: int, terms: Terms) -> BudgetTerms:
     is_hard = terms.is_hard if terms.is_hard is not None else True if row is None else row["is_hard"]
     when_away = terms.when_away or (CLOSED if row is None else row["when_away"])
     before: Sequence[int] = DEFAULT_ALERTS if row is None else row["alert_percents"]
     percents = before if terms.alert_percents is None else terms.alert_percents
-    return amount, is_hard, when_away, list(percents)
+    return BudgetTerms(amount, is_hard, tuple(percents), when_away)
 
 
-def _refuse_contradictions(before: Mapping[str, Any], wanted: Mapping[str, Any], gone: set[str]) -> None:
-    hard = {period: int(row["amount_pico"]) for period, row in before.items() if row["is_hard"] and period not in gone}
-    for period, (amount, is_hard, _, percents) in wanted.items():
-        hard.pop(period, None)
-        if is_hard:
-            hard[period] = amount
-        try:
-            check_alerts(percents)
-            check_together(hard)
-        except BadBudgetError as error:
-            raise RefusedError(str(error), "bad_budgets") from None
-        if not is_hard and not percents:
-            raise RefusedError(f"The budget {period} would do nothing: it neither stops nor tells.", "bad_budgets")
+def terms_of(row: Any) -> BudgetTerms:
+    """What a row says."""
+    return BudgetTerms(int(row["amount_pico"]), row["is_hard"], tuple(row["alert_percents"]), row["when_away"])
 
 
 async def _seed(connection: Connection, budget_ids: list[int]) -> None:

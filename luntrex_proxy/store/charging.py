@@ -9,13 +9,13 @@ from uuid import UUID
 from luntrex_proxy.store.database import Connection
 
 # After `inserted`, the rows really stored; $2 is the process that wrote them. Who covers a request: the account's
-# budgets, those of its key, those of the member whose own the key is.
+# budgets, those of its key, those of the member whose own the key is, those of what the key was labelled on that day.
 CHARGE: Final = """
 costly AS (
     SELECT account_id, key_id, started_at, cost_pico FROM inserted WHERE cost_pico > 0
 ), covered AS (
     SELECT b.budget_id, c.started_at, c.cost_pico FROM costly c JOIN budget b USING (account_id)
-    WHERE b.key_id IS NULL AND b.person_id IS NULL AND b.amount_pico IS NOT NULL
+    WHERE b.key_id IS NULL AND b.person_id IS NULL AND b.label_name IS NULL AND b.amount_pico IS NOT NULL
     UNION ALL
     SELECT b.budget_id, c.started_at, c.cost_pico FROM costly c
     JOIN budget b ON b.key_ids @> ARRAY[c.key_id] AND b.account_id = c.account_id
@@ -23,6 +23,12 @@ costly AS (
     UNION ALL
     SELECT b.budget_id, c.started_at, c.cost_pico FROM costly c JOIN api_key k USING (key_id)
     JOIN budget b ON b.person_id = k.person_id AND b.account_id = c.account_id
+    WHERE b.amount_pico IS NOT NULL
+    UNION ALL
+    SELECT b.budget_id, c.started_at, c.cost_pico FROM costly c JOIN key_label l
+        ON l.key_id = c.key_id AND (c.started_at AT TIME ZONE 'UTC')::date >= l.since
+        AND (l.until IS NULL OR (c.started_at AT TIME ZONE 'UTC')::date < l.until)
+    JOIN budget b ON b.account_id = c.account_id AND b.label_name = l.name AND b.label_value = l.value
     WHERE b.amount_pico IS NOT NULL
 ), charged AS (
     SELECT c.budget_id, b.account_id, s.begins_at, s.ends_at, sum(c.cost_pico) AS cost

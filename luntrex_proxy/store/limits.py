@@ -100,6 +100,22 @@ async def of_key(
             return await _change(connection, version, row["account_id"], key_id, change)
 
 
+async def have_of_account(pool: Pool, account: str, terms: Terms) -> None:
+    """Have exactly these limits of an account. RefusedError as above."""
+    for model in [*_gone(await list_all(pool, (await accounts.get(pool, account)).account_id), None, terms), *terms]:
+        await of_account(pool, account, model, terms.get(model, {}), cleared=None)
+
+
+async def have_of_key(pool: Pool, key_id: str, terms: Terms) -> None:
+    """Have exactly these limits of a key. RefusedError as above."""
+    for model in [*_gone(await list_all(pool), key_id, terms), *terms]:
+        await of_key(pool, key_id, model, terms.get(model, {}), cleared=None)
+
+
+def _gone(found: list[Limited], key_id: str | None, terms: Terms) -> list[str]:
+    return [model for each in found if each.key_id == key_id for model in each.limits if model not in terms]
+
+
 @dataclass(frozen=True, slots=True)
 class _Change:
     model: str

@@ -149,6 +149,11 @@ async def a_label(world: World, account: int, _caller: Caller) -> dict[str, str]
     return {"label": "project"}
 
 
+async def a_value(world: World, account: int, caller: Caller) -> dict[str, str]:
+    """A value of a label."""
+    return {**await a_label(world, account, caller), "label_value": "search"}
+
+
 async def a_labelled_key(world: World, account: int, caller: Caller) -> dict[str, str]:
     """A key of an account with a label."""
     return {**await a_label(world, account, caller), **await a_key(world, account, caller)}
@@ -461,6 +466,7 @@ ROWS = {
     "budgets.set_of_account": Row(Who.OPERATOR, body=lambda: {"month": {"dollars": "5"}}),
     "budgets.set_of_key": Row(_roles(O, A), place=a_key, body=lambda: {"day": {"dollars": "0.50"}}),
     "budgets.set_of_member": Row(_roles(O, A), place=a_member, body=lambda: {"total": {"dollars": "5"}}),
+    "budgets.set_of_label": Row(_roles(O, A), place=a_value, body=lambda: {"month": {"dollars": "5"}}),
     "budgets.set_time_zone": Row(Who.OPERATOR, body=lambda: {"time_zone": "Europe/Berlin"}),
     "keys.revoke": Row(_roles(O, A), hidden_from=_roles(D), place=a_key),
 }

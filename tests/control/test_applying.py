@@ -10,7 +10,7 @@ import pytest
 from luntrex_proxy.control.applying import Change, ImpossibleError, NewKey, bring_about
 from luntrex_proxy.settings.declared import read_declared
 from luntrex_proxy.settings.errors import ConfigError
-from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store import accounts, apikeys, budgets, limits
 from luntrex_proxy.store.audit import Actor, acting_as
 from luntrex_proxy.store.database import Pool
 from tests.console.matrix import contents
@@ -245,3 +245,70 @@ accounts:
     for bad in ("{name: Team}", "{name: team, values: []}", "{name: team, values: [a b]}", "{name: project}"):
         with pytest.raises(ConfigError):
             read_declared("F", text.replace("{name: team}", bad).encode())
+
+
+ALLOWED = """
+accounts:
+  - name: acme
+    time_zone: Europe/Berlin
+    limits: {requests/minute: 60}
+    model_limits: {"gpt-4*": {tokens/day: 1000}}
+    budgets: {month: 100.50, day: {dollars: "10", hard: false, alerts: [50], when_away: open}}
+    keys:
+      - {name: ci, limits: {streams: 2}, budgets: {total: 5}}
+"""
+
+
+async def test_limits_and_budgets_come_about(people: Pool) -> None:
+    """All of them as they are said, once; what a file does not name stays, and {} takes all away."""
+    changes, _ = await run(people, ALLOWED)
+    assert [(each.act, each.name, each.after) for each in changes if each.act.endswith("_set")] == [
+        ("account.time_zone_set", "", "Europe/Berlin"),
+        ("account.limits_set", "", "requests/minute=60; gpt-4*: tokens/day=1000"),
+        (
+            "account.budgets_set",
+            "",
+            "day: $10 soft; told at 50%; month: $100.50 hard, closed when away; told at 80%, 100%",
+        ),
+        ("key.limits_set", "ci", "streams=2"),
+        ("key.budgets_set", "ci", "total: $5 hard, closed when away; told at 80%, 100%"),
+    ]
+    assert (await run(people, ALLOWED))[0] == []
+    assert (await run(people, "accounts: [{name: acme, keys: [{name: ci}]}]"))[0] == []
+    assert len(await budgets.list_all(people)) == 3
+    less = (
+        "accounts: [{name: acme, limits: {streams: 1}, budgets: {}, keys: [{name: ci, limits: {}, budgets: {day: 1}}]}]"
+    )
+    assert [each.act for each in (await run(people, less))[0]] == [
+        *("account.limits_set", "account.budgets_set", "key.limits_set", "key.budgets_set")
+    ]
+    assert [(each.key_name, each.limits) for each in await limits.list_all(people)] == [(None, {"": {"streams": 1}})]
+    assert [(each.key_name, each.period) for each in await budgets.list_all(people)] == [("ci", "day")]
+    assert await refusal(people, "accounts: [{name: acme, time_zone: Mars/Olympus}]")
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("limits: {requests/week: 5}", "limits"),
+        ("limits: {requests/day: 0}", "limits"),
+        ("limits: {requests/minute: 6, requests/day: 5}", "can never be reached"),
+        ("model_limits: {'a b': {streams: 1}}", "model_limits"),
+        ("budgets: {week: 5}", "budgets"),
+        ("budgets: {month: -5}", "must be dollars"),
+        ("budgets: {month: 1.0e-9}", "must be dollars"),
+        ("budgets: {month: true}", "must be dollars"),
+        ("budgets: {day: 6, month: 5}", "can never be reached"),
+        ("budgets: {day: {dollars: 1, hard: false, alerts: []}}", "would do nothing"),
+        ("budgets: {day: {dollars: 1, alerts: [0]}}", "alerts"),
+    ],
+)
+def test_allowances_that_cannot_be_are_said_with_their_place(said: str, sentence: str) -> None:
+    """Of accounts and of keys."""
+    for text in (
+        f"accounts:\n  - name: acme\n    {said}",
+        f"accounts:\n  - name: acme\n    keys: [{{name: ci, {said}}}]",
+    ):
+        with pytest.raises(ConfigError) as caught:
+            read_declared("F", text.encode())
+        assert any(sentence in line for line in caught.value.lines), caught.value.lines

@@ -18,6 +18,7 @@ from luntrex_proxy.core.call import ROUTES, Route
 from luntrex_proxy.core.consents import PROVIDER_RETENTION_BIT, TRAINING_BIT
 from luntrex_proxy.core.explanation import Explanation, Question
 from luntrex_proxy.core.health import Verdict
+from luntrex_proxy.core.leases import Budgets
 from luntrex_proxy.core.policy import read_policy
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.registry import Closed
@@ -161,7 +162,7 @@ def test_explain_says_what_happens(loop: asyncio.AbstractEventLoop, monkeypatch:
     @given(worlds(loop))
     def agree(world: World) -> None:
         nonlocal draws
-        said = explain(world.question, world.routing, Limits(), health_known=True)
+        said = explain(world.question, world.routing, Limits(), Budgets(), health_known=True)
         draws = iter([0.5])
         code, field, targets, draft = really(world)
         assert (said.code, said.field) == (code, field)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from luntrex_proxy.core.leases import Budgets
-from luntrex_proxy.store import accounts, apikeys, audit, budgets, members, people
+from luntrex_proxy.store import accounts, apikeys, audit, budgets, labels, members, people
 from luntrex_proxy.store.budgetalerts import raise_reached
 from luntrex_proxy.store.budgeting import BudgetBook
 from luntrex_proxy.store.budgets import BudgetInfo, Terms, Whose
@@ -107,14 +107,14 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(acme: Pool) -> None
     await set_(acme, month=10)
     for whose, amounts, sentence in (
         (ACME, {"day": 11 * DOLLAR}, "day=11 can never be reached: month is 10"),
-        (Whose(2, key_id), {"day": 1}, "There is no key"),
-        (Whose(1, None, uuid.uuid4()), {"day": 1}, "Only a member"),
-        (Whose(99), {"day": 1}, "There is no such account"),
+        (Whose(2, key_id), {"day": 10**6}, "There is no key"),
+        (Whose(1, None, uuid.uuid4()), {"day": 10**6}, "Only a member"),
+        (Whose(99), {"day": 10**6}, "There is no such account"),
     ):
         with pytest.raises(RefusedError, match=sentence):
             await budgets.change(acme, whose, amounts, Terms())
     with pytest.raises(RefusedError, match="would do nothing"):
-        await budgets.change(acme, ACME, {"day": 1}, Terms(is_hard=False, alert_percents=()))
+        await budgets.change(acme, ACME, {"day": 10**6}, Terms(is_hard=False, alert_percents=()))
     with pytest.raises(RefusedError, match="There is no account"):
         await budgets.whose_account(acme, "nobody")
     await apikeys.revoke(acme, key_id)
@@ -245,6 +245,37 @@ async def test_a_process_follows_changes(acme: Pool) -> None:
     await book.refresh()
     assert book.budgets.accounts == {}
     assert isinstance(book.budgets, Budgets)
+
+
+async def test_a_label_is_of_the_keys_that_carry_it(acme: Pool, tmp_path: Path) -> None:
+    """On that day, also what they cost before it was set; a process knows them at once; others are not covered."""
+    await labels.declare(acme, "acme", "project", ["search", "chat"])
+    first, second = await make_key(acme), await make_key(acme, "other")
+    await labels.of_key(acme, first, {"project": "search"})
+    await spend(acme, tmp_path, (first, 1), (second, 2))
+    search = Whose(1, label=("project", "search"))
+    (made,) = await set_(acme, search, month=1)
+    assert (made.label, made.spent_pico) == ("project=search", 1)
+    book = BudgetBook(acme)
+    await book.refresh()
+    covered = [[len(book.budgets.applying(1, each, b"")) for each in (first, second)]]
+    await labels.of_key(acme, second, {"project": "search"})
+    await labels.of_key(acme, first, {"project": None})
+    await book.refresh()
+    covered += [[len(book.budgets.applying(1, each, b"")) for each in (first, second)]]
+    assert covered == [[1, 0], [0, 1]]
+    (purse,) = book.budgets.applying(1, second, b"")
+    assert purse.budget.words == "$1 per month of the label project=search"
+    third = (await apikeys.rotate(acme, LOOKUP, second, overlap_s=60, bcrypt_cost=4)).info.key_id
+    await book.refresh()
+    assert len(book.budgets.applying(1, third, b"")) == 1
+    await spend(acme, tmp_path, (first, 10), (second, 20), (third, 40))
+    assert [each.spent_pico for each in await budgets.list_all(acme)] == [61]
+    await set_(acme, month=5)
+    assert sorted(each.spent_pico for each in await budgets.list_all(acme)) == [61, 73]
+    for label, sentence in ((("team", "x"), "declares no label team"), (("project", "x"), "x is no value")):
+        with pytest.raises(RefusedError, match=sentence):
+            await set_(acme, Whose(1, label=label), month=1)
 
 
 async def test_each_part_is_told_once(acme: Pool, tmp_path: Path) -> None:

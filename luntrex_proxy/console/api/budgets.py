@@ -74,6 +74,7 @@ class BudgetShown(Shown):
 
     key_id: str | None = Field(description="Of this key (the newest of those that share it); null: of no key.")
     person_id: str | None = Field(description="Of this member; null: of no member.")
+    label: str | None = Field(description="Of the keys that carry this label, as project=search; null: of no label.")
     period: Literal["day", "month", "total"]
     dollars: str
     hard: bool
@@ -123,6 +124,11 @@ async def _set_of_member(call: Call) -> BudgetsShown:
     return _shown(await budgets.set_of_member(call.services.pool, call.account_id, person_id, call.body.wanted))
 
 
+async def _set_of_label(call: Call) -> BudgetsShown:
+    name, value = call.place["label"], call.place["label_value"]
+    return _shown(await budgets.set_of_label(call.services.pool, call.account_id, name, value, call.body.wanted))
+
+
 async def _set_time_zone(call: Call) -> TimeZoneShown:
     await budgets.set_time_zone(call.services.pool, call.account_id, call.body.time_zone)
     return TimeZoneShown(time_zone=call.body.time_zone)
@@ -136,6 +142,7 @@ def _one(each: BudgetInfo) -> BudgetShown:
     return BudgetShown(
         key_id=each.key_id,
         person_id=each.person_id,
+        label=each.label,
         period=each.period,
         dollars=dollars(each.amount_pico),
         hard=each.is_hard,
@@ -175,6 +182,12 @@ OPERATIONS: Final = (
         summary="Have exactly these budgets of a member's own keys together, everywhere within a second.",
         access=(Permission.KEYS_WRITE,), handler=_set_of_member, body=BudgetsBody, answer=BudgetsShown,
         problems=("bad_budgets",),
+    ),
+    Operation(
+        name="budgets.set_of_label", method="PUT", path=f"{_ACCOUNT}/labels/{{label}}/{{label_value}}/budgets",
+        summary="Have exactly these budgets of the keys that carry a label, everywhere within a second.",
+        access=(Permission.KEYS_WRITE,), handler=_set_of_label, body=BudgetsBody, answer=BudgetsShown,
+        problems=("bad_budgets", "bad_labels"),
     ),
     Operation(
         name="budgets.set_time_zone", method="PUT", path=f"{_ACCOUNT}/time-zone",

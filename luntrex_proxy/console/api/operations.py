@@ -25,6 +25,7 @@ PARAMETERS: Final = {
     "key_id": (r"[0-9A-Za-z]{12}", "Id of the API key, the part after `lx_`."),
     "month": (r"[0-9]{4}-[0-9]{2}", "A month in UTC, such as 2026-10."),
     "label": (r"[a-z][a-z0-9_]{0,31}", "Name of the label."),
+    "label_value": (r"(?!lxp?_)[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "Value of the label."),
     "token_id": (r"[0-9A-Za-z]{12}", "Id of the token, the part after `lxp_`."),
     "subprocessor": (r"[a-z0-9][a-z0-9._-]{0,62}", "Name of the sub-processor, as /subprocessors has it."),
     "upstream": (r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "Name of the upstream in the configuration."),
