@@ -27,6 +27,7 @@ from luntrex_proxy.settings.litellmwords import (
     PRICES,
     SERVERS,
     STRATEGIES,
+    TIERS,
     WHY,
 )
 from luntrex_proxy.settings.model import Settings
@@ -213,17 +214,17 @@ class _Reading:
     def _read_price(
         self, upstream: dict[str, Any], entry: dict[str, Any], params: dict[str, Any], info: dict[str, Any]
     ) -> None:
-        price = {}
-        for theirs, ours in PRICES.items():
-            for place in (params, info):
-                if (dollars := _per_million(place.get(theirs))) is not None:
-                    price[ours] = dollars
+        price: dict[str, Any] = _prices(params, info, "")
+        tiers = {size: tier for size in TIERS if (tier := _prices(params, info, _above(size)))}
+        if tiers:
+            price["tiers"] = [{"above_input_tokens": size, **price, **tier} for size, tier in tiers.items()]
         if not {"input", "output"} <= price.keys() or _wrong([upstream], [{**entry, "price": price}]):
             return  # listed with the rest
         entry["price"] = price
         for theirs in PRICES:
-            params.pop(theirs, None)
-            info.pop(theirs, None)
+            for name in (theirs, *(theirs + _above(size) for size in TIERS)):
+                params.pop(name, None)
+                info.pop(name, None)
 
     def _enter(self, entry: dict[str, Any], loc: Loc) -> None:
         """As a model, or as one more target of it."""
@@ -246,6 +247,20 @@ class _Reading:
                     self.result.models.append(renamed)
                     del aliases[alias]
                     break
+
+
+def _above(size: int) -> str:
+    return f"_above_{size // 1000}k_tokens"
+
+
+def _prices(params: dict[str, Any], info: dict[str, Any], suffix: str) -> dict[str, Any]:
+    """By our classes, those whose names end so. What a tier leaves out costs what it costs below."""
+    found = {}
+    for theirs, ours in PRICES.items():
+        for place in (params, info):
+            if (dollars := _per_million(place.get(theirs + suffix))) is not None:
+                found[ours] = dollars
+    return found
 
 
 def _wrong(upstreams: list[dict[str, Any]], models: list[dict[str, Any]]) -> str:

@@ -37,6 +37,7 @@ PRICES: Final = {
     "output_cost_per_reasoning_token": "reasoning",
     "output_cost_per_audio_token": "output_audio",
 }
+TIERS: Final = (128_000, 200_000, 272_000)  # above which their names end in `_above_200k_tokens`
 _KEYS_HERE = "keys are made here anew, with `luntrex-proxy accounts create` and `keys create`: each is shown once"
 _NO_CONTENT = "prompts and answers are kept nowhere and sent to nobody but the model"
 _LIMITS = (

@@ -185,3 +185,22 @@ def test_whatever_stands_there_gives_a_configuration_that_loads(tmp_path_factory
     if isinstance(deployments, list):
         served = len({model["name"] for model in found.models})
         assert served or not deployments or found.left
+
+
+def test_prices_of_larger_requests_come_along(tmp_path: Path) -> None:
+    """What a tier leaves out costs what it costs below; a size that is none here is listed."""
+    cost = "input_cost_per_token"
+    prices = {
+        cost: 3e-06, "output_cost_per_token": 1.5e-05, "cache_read_input_token_cost": 3e-07,
+        f"{cost}_above_200k_tokens": 6e-06, "output_cost_per_token_above_200k_tokens": 2.25e-05,
+    }  # fmt: skip
+    params = {"model": "anthropic/claude-sonnet-4-5", **prices, f"{cost}_above_512k_tokens": 9e-06}
+    ran = _run(tmp_path, json.dumps({"model_list": [{"model_name": "sonnet", "litellm_params": params}]}))
+    assert ran.exit_code == 0
+    (entry,) = yaml.safe_load(ran.stdout)["models"]
+    tier = {"above_input_tokens": 200_000, "input": 6, "output": 22.5, "cached_input": 0.3}
+    assert {**entry["price"], "tiers": [dict(each) for each in entry["price"]["tiers"]]} == {
+        "input": 3, "output": 15, "cached_input": 0.3, "tiers": [tier]
+    }  # fmt: skip
+    assert "input_cost_per_token_above_512k_tokens" in ran.stderr
+    assert "above_200k" not in ran.stderr

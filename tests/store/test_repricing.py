@@ -11,7 +11,7 @@ from luntrex_proxy.control.repricing import reprice
 from luntrex_proxy.core.accountroutes import AccountRoutes, OwnTarget
 from luntrex_proxy.core.pricing import Price, Rates
 from luntrex_proxy.settings.model import Settings
-from luntrex_proxy.store import accountroutes, audit, statements
+from luntrex_proxy.store import accountroutes, audit, erasing, statements
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.repricing import PriceOf, Selection, Tally, days_of, reprice_day
 from tests.store.months import MODELS, make_keys, rates_of, records, store
@@ -175,3 +175,22 @@ async def test_the_prices_of_now(database: Pool, tmp_path: Path) -> None:
         assert rows[model]["cost_pico"] == (7 if expected is None else expected), model
         assert version in rows[model]["price_version"]
         assert not rows[model]["price_version"].endswith("?")
+
+
+async def test_while_somebody_is_erased(database: Pool, tmp_path: Path) -> None:
+    """One waits for the other: what leads to nobody any more is priced as well, and sums are those of the records."""
+    seed = random.Random(13)
+    keys, old, new = await make_keys(database), rates_of(seed), rates_of(seed)
+    await store(database, tmp_path, records(seed, keys, old, 600, days=6))
+    wanted = (await run(database, prices(new))).after_pico
+    now = await database.fetchval("SELECT now()")
+    await asyncio.gather(
+        run(database, prices(new), apply=True),
+        *(erasing.erase_account(database, tmp_path, account_id, now, 2192) for account_id in (1, 2)),
+        run(database, prices(new), apply=True),
+    )
+    await assert_sums_match(database)
+    await run(database, prices(new), apply=True)
+    await assert_sums_match(database)
+    assert await cost(database) == wanted
+    assert {row[0] for row in await database.fetch("SELECT DISTINCT account_id FROM usage")} == {0, 3}
