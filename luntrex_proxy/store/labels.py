@@ -30,6 +30,10 @@ SELECT count(*) FROM key_label l JOIN api_key k USING (key_id)
 WHERE l.account_id = $1 AND l.name = $2 AND l.until IS NULL AND k.status <> 'revoked' AND ($3::text[] IS NULL
     OR l.value <> ALL($3))
 """
+_BUDGETS: Final = """
+SELECT count(*) FROM budget WHERE account_id = $1 AND label_name = $2 AND amount_pico IS NOT NULL
+    AND ($3::text[] IS NULL OR label_value <> ALL($3))
+"""
 _DECLARE: Final = """
 INSERT INTO label_name (account_id, name, allowed) VALUES ($1, $2, $3)
 ON CONFLICT (account_id, name) DO UPDATE SET allowed = excluded.allowed
@@ -76,7 +80,7 @@ async def declared(connection: Connection, account_id: int) -> list[Declaration]
 async def declare(pool: Pool, account: str, name: str, values: Collection[str] | None) -> Declaration:
     """Let keys of the account carry the label, with one of these values (None: any word).
 
-    RefusedError: it cannot be, it is the sixth, or a key carries another value.
+    RefusedError: it cannot be, it is the sixth, or a key or budget has another value.
     """
     try:
         check_allowed(name, values or ())
@@ -100,6 +104,8 @@ async def declare(pool: Pool, account: str, name: str, values: Collection[str] |
                     "them.",
                     "label_in_use",
                 )
+            if allowed is not None:
+                await _refuse_budgets(connection, account_id, name, allowed)
             await connection.execute(_DECLARE, account_id, name, allowed)
             facts: dict[str, Fact] = {"label": name, "values": None if allowed is None else len(allowed)}
             await audit.record(connection, "label.declared", str(account_id), account_id, facts)
@@ -107,7 +113,10 @@ async def declare(pool: Pool, account: str, name: str, values: Collection[str] |
 
 
 async def remove(pool: Pool, account: str, name: str) -> None:
-    """Take a label back that no key carries. Usage of before keeps it. RefusedError: there is none, or a key does."""
+    """Take a label back that no key carries. Usage of before keeps it.
+
+    RefusedError: there is none, or a key or a budget has it.
+    """
     with store_errors("remove the label"):
         async with pool.acquire() as connection, connection.transaction():
             await next_version(connection)
@@ -118,6 +127,7 @@ async def remove(pool: Pool, account: str, name: str) -> None:
                     f"{keys} keys carry the label {name}; first run `luntrex-proxy keys label --clear {name}` on them.",
                     "label_in_use",
                 )
+            await _refuse_budgets(connection, account_id, name, None)
             gone = await connection.execute(
                 "DELETE FROM label_name WHERE account_id = $1 AND name = $2", account_id, name
             )
@@ -127,6 +137,16 @@ async def remove(pool: Pool, account: str, name: str) -> None:
                     "not_found",
                 )
             await audit.record(connection, "label.removed", str(account_id), account_id, {"label": name})
+
+
+async def _refuse_budgets(connection: Connection, account_id: int, name: str, allowed: list[str] | None) -> None:
+    """A budget of a label that no key can carry would hold nobody, unsaid."""
+    budgets = await connection.fetchval(_BUDGETS, account_id, name, allowed)
+    if budgets:
+        raise RefusedError(
+            f"{budgets} budgets are of the label {name}; first run `luntrex-proxy budgets clear --label` on them.",
+            "label_in_use",
+        )
 
 
 async def of_key(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from luntrex_proxy.store import accounts, apikeys, audit, erasing, labels, usage
+from luntrex_proxy.store import accounts, apikeys, audit, budgets, erasing, labels, usage
 from luntrex_proxy.store import keytransfer as transfer
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
@@ -156,3 +156,16 @@ async def test_usage_counts_for_the_label_of_its_day(acme: Pool, tmp_path: Path)
     await erasing.erase_account(acme, tmp_path, 1, now, 2192)
     assert await by_project() == {None: 111_118}
     assert await acme.fetchval("SELECT (SELECT count(*) FROM label_name) + (SELECT count(*) FROM key_label)") == 1
+
+
+async def test_a_label_with_a_budget_stays(acme: Pool) -> None:
+    """Else the budget would hold nobody, unsaid; once it is cleared the label can go."""
+    await labels.declare(acme, "acme", "project", ["search", "chat"])
+    search = budgets.Whose(1, label=("project", "search"))
+    await budgets.change(acme, search, {"month": 10**12}, budgets.Terms())
+    for act in (labels.declare(acme, "acme", "project", ["chat"]), labels.remove(acme, "acme", "project")):
+        with pytest.raises(RefusedError, match="1 budgets are of the label project"):
+            await act
+    await labels.declare(acme, "acme", "project", ["search"])
+    await budgets.change(acme, search, {}, budgets.Terms(), cleared=["month"])
+    await labels.remove(acme, "acme", "project")

@@ -106,7 +106,9 @@ PROBLEMS: Final = {
     "limited_by_admin": Row(
         403, "An admin set this limit of the key", "An admin of the account has to change it; other kinds are yours."
     ),
-    "label_in_use": Row(409, "Keys carry this label", "Give those keys another value, or take it from them, first."),
+    "label_in_use": Row(
+        409, "Keys or budgets have this label", "Give those keys another value or none, and clear those budgets, first."
+    ),
     "key_rotated": Row(409, "The key was rotated already", "Rotate its successor: the one with this `rotated_from`."),
     "stale": Row(412, "It was changed meanwhile", "Read it again, and send its new ETag."),
     "body_too_large": Row(413, "The body is too large", "Send at most 65,536 bytes."),
