@@ -1,4 +1,4 @@
-"""A loop beside the requests that ends by a fault of ours is missed by somebody: the log says it, and nothing quoted."""
+"""A loop beside the requests that ends by a fault of ours is missed by somebody: the log says it, quoting nothing."""
 
 import asyncio
 

@@ -52,12 +52,12 @@ async def trying(
     )
     one = Try()
     try:
-        wait_s = await guesses.claim(services.pool, *counts)
+        wait_s, counted = await guesses.claim(services.pool, *counts)
         if wait_s > 0:
             raise ThrottledError(wait_s)
         yield one
     except BusyError:
-        await guesses.release(services.pool, *counts, succeeded=False)
+        await guesses.release(services.pool, counted)
         raise
     finally:
         if not one.was_right:
@@ -65,7 +65,8 @@ async def trying(
             round_s = _LETTER_ROUND_S if what == "letter" else _ROUND_S
             await asyncio.sleep(round_s - (time.monotonic() - began_s) % round_s)
     if one.was_right:
-        await guesses.release(services.pool, *counts, succeeded=True)
+        pair, _, subject = counts
+        await guesses.release(services.pool, counted, (pair.subject_hash, subject.subject_hash))
 
 
 def _hash(services: Services, *words: str) -> bytes:

@@ -4,6 +4,7 @@ A try counts as a failure before it is looked at (`claim`), so that many at once
 that was right is taken back (`release`).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from luntrex_proxy.core.guessing import Allowance
@@ -19,8 +20,8 @@ class Counted:
     holds: bool = True
 
 
-async def claim(pool: Pool, pair: Counted, network: Counted, subject: Counted) -> float:
-    """Count a try; 0.0: it may be made. Else how many seconds it has to wait, and nothing is counted."""
+async def claim(pool: Pool, pair: Counted, network: Counted, subject: Counted) -> tuple[float, Collection[bytes]]:
+    """Count a try; in which counts it is. 0.0: it may be made; else the seconds it has to wait, and it is in none."""
     counts = {counted.subject_hash: counted for counted in (pair, network, subject)}
     hashes = sorted(counts)  # all lock in one order
     with store_errors("count the try"):
@@ -42,7 +43,7 @@ async def claim(pool: Pool, pair: Counted, network: Counted, subject: Counted) -
                 await connection.execute(
                     "DELETE FROM sign_in_failure WHERE subject_hash = ANY($1) AND failures = 0", hashes
                 )
-                return wait_s
+                return wait_s, ()
             left = {hashed: one.allowance.left(*found[hashed]) for hashed, one in counts.items()}
             if left[pair.subject_hash] >= pair.allowance.free:
                 del left[subject.subject_hash]  # this network has made its share of that count
@@ -50,16 +51,15 @@ async def claim(pool: Pool, pair: Counted, network: Counted, subject: Counted) -
                 "UPDATE sign_in_failure SET last_at = now(), failures = $2 WHERE subject_hash = $1",
                 [(hashed, left[hashed] + 1) for hashed in hashes if hashed in left],
             )
-    return 0.0
+    return 0.0, list(left)
 
 
-async def release(pool: Pool, pair: Counted, network: Counted, subject: Counted, *, succeeded: bool) -> None:
-    """The try was right, and who made it is known now; or it was not looked at (`succeeded` False)."""
-    gone = [pair.subject_hash, subject.subject_hash] if succeeded else []
+async def release(pool: Pool, counted: Collection[bytes], forgotten: Collection[bytes] = ()) -> None:
+    """The try that is in these counts was right, or not looked at. `forgotten`: counts that begin anew."""
     with store_errors("count the try"):
         async with pool.acquire() as connection, connection.transaction():
-            await connection.execute("DELETE FROM sign_in_failure WHERE subject_hash = ANY($1)", sorted(gone))
+            await connection.execute("DELETE FROM sign_in_failure WHERE subject_hash = ANY($1)", sorted(forgotten))
             await connection.execute(
                 "UPDATE sign_in_failure SET failures = greatest(failures - 1, 0) WHERE subject_hash = ANY($1)",
-                sorted({pair.subject_hash, network.subject_hash, subject.subject_hash} - set(gone)),
+                sorted(set(counted) - set(forgotten)),
             )

@@ -232,16 +232,26 @@ async def test_the_lane_is_bounded_and_no_network_fills_it() -> None:
 
 
 async def test_too_busy_is_no_failure(services: Services, ada: uuid.UUID, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits longer for that."""
+    """Nobody waits longer for that, nor is anything forgiven that others have tried."""
 
     async def busy(*_: object) -> bool:
         raise BusyError
 
+    for _ in range(5):
+        with pytest.raises(WrongError):
+            await enter(services, "wrong", THERE)
+    later = "UPDATE sign_in_failure SET last_at = last_at - interval '2 minutes'"
     monkeypatch.setattr(Passwords, "is_right", busy)
     for _ in range(30):
         with pytest.raises(BusyError):
             await enter(services)
+    for _ in range(5):
+        await services.pool.execute(later)
+        with pytest.raises(BusyError):
+            await enter(services, PASSWORD, THERE)
     monkeypatch.undo()
+    counts = await services.pool.fetch("SELECT failures FROM sign_in_failure ORDER BY 1 DESC")
+    assert [row[0] for row in counts][:2] == [5, 5], "of its network and address, and of the address everywhere"
     assert await enter(services)
 
 
