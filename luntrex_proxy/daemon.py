@@ -21,6 +21,7 @@ from luntrex_proxy.control.alerts import Sender
 from luntrex_proxy.control.application import check_aiohttp
 from luntrex_proxy.control.mailing import Postman
 from luntrex_proxy.control.services import Services
+from luntrex_proxy.core.explanation import Explanation, Question
 from luntrex_proxy.core.health import Condition
 from luntrex_proxy.core.wire.endusers import derive_key
 from luntrex_proxy.gateway.explain import explain
@@ -237,9 +238,7 @@ class _Daemon:
             data_keys=self._secrets.data_keys,
             upstreams=self.upstreams,
             models=lambda: self._pipeline.routing.catalogue.entries,
-            explain=lambda asked: explain(
-                asked, self._pipeline.routing, self._limits.limits, self._budgets.budgets, health_known=True
-            ),
+            explain=self._explain,
         )
         gateway_url, control_url = await self._open_planes(stack, services)
         stack.callback(systemd.stopping, "draining")
@@ -382,6 +381,10 @@ class _Daemon:
     def _close_upstreams(self) -> None:
         """The register of sub-processors has changed, or time has passed."""
         self._pipeline.routing.closed = self._vetting.closed(self._changeable.current or self._settings)
+
+    def _explain(self, question: Question) -> Explanation:
+        limits, budgets = self._limits.limits, self._budgets.budgets
+        return explain(question, self._pipeline.routing, limits, budgets, health_known=True)
 
     def _operate_routing(self) -> None:
         """An upstream's maintenance has begun or ended, or an account has other routes of its own."""

@@ -11,7 +11,7 @@ from luntrex_proxy.core.call import ROUTES
 from luntrex_proxy.core.explanation import ACTIVE, Question
 from luntrex_proxy.core.scope import ENDPOINTS
 from luntrex_proxy.store import accountroutes as table
-from luntrex_proxy.store import accounts, apikeys, callers
+from luntrex_proxy.store import accounts, apikeys, budgets, callers
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
 
@@ -49,6 +49,9 @@ async def question(pool: Pool, asked: Asked) -> Question:
         caller = await callers.of_account(pool, asked.account or "")
         account = await accounts.get(pool, asked.account or "")
         state = ACTIVE if account.status == "active" else "account suspended"
+    used = {
+        each.budget_id: each.spent_pico + each.held_pico for each in await budgets.list_all(pool, caller.account_id)
+    }
     items = [asked.policy or "", f"region={asked.region}" if asked.region else ""]
     return Question(
         caller=caller,
@@ -57,6 +60,7 @@ async def question(pool: Pool, asked: Asked) -> Question:
         policy="; ".join(filter(None, items)),
         address=asked.address,
         key_state=state,
+        budgets_used=used,
     )
 
 

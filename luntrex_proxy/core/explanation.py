@@ -1,6 +1,7 @@
 """What would happen to a request and why: the question, and the answer step by step. Filled in by the gateway."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.call import Route
@@ -18,6 +19,7 @@ class Question:
     policy: str = ""  # as the header x-luntrex-policy
     address: str | None = None  # the client's; None: whoever may use the key
     key_state: str = ACTIVE
+    budgets_used: Mapping[int, int] = field(default_factory=dict)  # by budget id: pico-dollars spent or lent
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,6 @@ class Explanation:
     code: str = ""
     status: int = 0
     sentence: str = ""
-    field: str | None = None
+    named: str | None = None  # the field or attribute that the refusal names
     steps: tuple[Step, ...] = ()
     targets: tuple[TargetSeen, ...] = ()

@@ -31,7 +31,13 @@ SENTENCES: Final = {
     "breaker_open": "not asked: it failed several times in a row",
     "maintenance": "not asked: it is in maintenance",
 }
-_WAITS: Final = {"key": "the proof of the key", "body": "the client's body", "connect": "a connection to the upstream"}
+_WAITS: Final = {
+    "key": "the proof of the key",
+    "body": "the client's body",
+    "limits": "other processes to know what was let in here",
+    "budget": "money of a budget to be lent to this process",
+    "connect": "a connection to the upstream",
+}
 _STEP: Final = re.compile(r"(\.?[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(\d{1,15})(?:\+(\d{1,15}))?)?(?:=([a-z0-9_]{1,40}))?")
 
 

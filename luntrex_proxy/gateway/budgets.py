@@ -48,9 +48,10 @@ def settle_money(hold: Hold, draft: Draft) -> None:
 
 
 async def _borrow(budgets: Budgets, lender: Lender, purses: tuple[Purse, ...], pico: int, draft: Draft) -> Hold:
-    at_us = draft.started_us
+    at_us, begun_us = draft.started_us, draft.elapsed_us()
     for _ in range(_TRIES):
         is_known = await lender.lend(purses, pico, at_us)
+        draft.note_wait("budget", begun_us)
         hold = budgets.take(purses, pico, at_us)
         if hold is not None:
             return hold

@@ -11,6 +11,7 @@ import msgspec
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.buckets import Limits
+from luntrex_proxy.core.budgets import dollars
 from luntrex_proxy.core.call import ROUTES, Dialect, Route
 from luntrex_proxy.core.catalogue import Choice, Names, shares
 from luntrex_proxy.core.explanation import ACTIVE, Explanation, Question, Step, TargetSeen
@@ -56,7 +57,7 @@ def explain(
     except Refusal as refusal:
         row = refusal.row
         asking.steps.append(Step("answer", good=False, says=f"refused: {row.status} {row.code}"))
-        found = replace(found, code=row.code, status=row.status, sentence=row.sentence, field=refusal.field)
+        found = replace(found, code=row.code, status=row.status, sentence=row.sentence, named=refusal.field)
     return replace(found, steps=tuple(asking.steps), targets=tuple(asking.targets))
 
 
@@ -154,8 +155,11 @@ class _Asking:
         applying = self._limits.applying(caller.account_id, caller.key_id, permit.model, time.perf_counter_ns())
         words = [f"{bucket.amount} {bucket.what.words} of {bucket.whose}" for bucket in applying]
         self._say("limits", f"count: {', '.join(words)}" if words else "none counts")
-        purses = self._budgets.applying(caller.account_id, caller.key_id, caller.person)
-        words = [purse.budget.words for purse in purses]
+        used = self._question.budgets_used
+        words = [
+            f"{purse.budget.words} (${dollars(used.get(purse.budget.budget_id, 0))} spent or lent)"
+            for purse in self._budgets.applying(caller.account_id, caller.key_id, caller.person)
+        ]
         self._say("budgets", f"count: {', '.join(words)}" if words else "none counts")
 
     def choose(self, layers: list[_Layer]) -> None:

@@ -51,7 +51,7 @@ async def take_room(limits: Limits, teller: Teller, permit: Permit, draft: Draft
 
 async def _take_when_told(teller: Teller, buckets: tuple[Bucket, ...], tokens: int, draft: Draft) -> Room:
     """The same once others know of what was let in before: so fast comes only who is at the limit soon."""
-    deadline_ns = time.perf_counter_ns() + _PATIENCE_NS
+    deadline_ns, begun_us = time.perf_counter_ns() + _PATIENCE_NS, draft.elapsed_us()
     while True:
         is_known = await teller.tell(buckets)
         now_ns = time.perf_counter_ns()
@@ -62,9 +62,11 @@ async def _take_when_told(teller: Teller, buckets: tuple[Bucket, ...], tokens: i
             if not is_open:
                 raise Refusal("limit_unknown")
         try:
-            return take(buckets, tokens, streamed=draft.streamed, now_ns=now_ns, alone=is_alone)
+            room = take(buckets, tokens, streamed=draft.streamed, now_ns=now_ns, alone=is_alone)
         except AheadError:
             continue
+        draft.note_wait("limits", begun_us)
+        return room
 
 
 def settle_room(room: Room, draft: Draft) -> None:

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from luntrex_proxy.cli import main
 from luntrex_proxy.core.scope import read_scope
-from luntrex_proxy.store import accountroutes, accounts, apikeys, audit, limits, maintenance
+from luntrex_proxy.store import accountroutes, accounts, apikeys, audit, budgets, limits, maintenance
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.keyrows import Terms
 from tests.postgres import LOOKUP, database, database_dsn, postgres_dsn
@@ -92,6 +92,8 @@ async def test_what_cannot_be_switched(database: Pool, arguments: tuple[str, ...
 async def test_explain_names_who_decided_what(database: Pool, key_id: str) -> None:
     """The default policy, the key, the request, maintenance: each target with what keeps it out; and the limits."""
     await limits.of_account(database, "acme", "", {"requests/minute": 5})
+    whose = await budgets.whose_key(database, key_id)
+    await budgets.change(database, whose, {"day": 2_500_000_000_000}, budgets.Terms())
     said = json.loads((await run("routes", "explain", "--key", key_id, "--model", "m", "--json")).stdout)
     targets = {each["upstream"]: each for each in said["targets"]}
     assert targets["eu-one"].pop("price").startswith("$2 in, $8 out per million tokens (config-")
@@ -104,6 +106,7 @@ async def test_explain_names_who_decided_what(database: Pool, key_id: str) -> No
     assert targets["loud"]["says"].startswith("excluded by the installation's default policy: region, retention, train")
     steps = [f"{step['station']}: {step['says']}" for step in said["steps"]]
     assert "limits: count: 5 requests per minute of the account" in steps
+    assert "budgets: count: $2.50 per day of the key ($0 spent or lent)" in steps
     assert (said["code"], said["endpoint"], said["key_id"]) == ("", "chat.completions", key_id)
     of_account = json.loads((await run("routes", "explain", "--account", "acme", "--model", "m", "--json")).stdout)
     assert [(each["upstream"], each["share"]) for each in of_account["targets"]] == [

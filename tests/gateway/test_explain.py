@@ -165,7 +165,7 @@ def test_explain_says_what_happens(loop: asyncio.AbstractEventLoop, monkeypatch:
         said = explain(world.question, world.routing, Limits(), Budgets(), health_known=True)
         draws = iter([0.5])
         code, field, targets, draft = really(world)
-        assert (said.code, said.field) == (code, field)
+        assert (said.code, said.named) == (code, field)
         assert all(step.good for step in said.steps) is not bool(code)
         if code and code not in _AT_ROUTE:
             assert not said.targets

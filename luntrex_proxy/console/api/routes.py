@@ -127,7 +127,7 @@ class ExplanationShown(Shown):
     code: str
     status: int
     sentence: str
-    field: str | None
+    named: str | None = Field(description="The field or attribute that the refusal names.")
     steps: tuple[StepShown, ...]
     targets: tuple[TargetShown, ...]
 
