@@ -261,7 +261,7 @@ async def anchor_audit(pool: Pool, directory: Path, wrappings: Wrappings) -> Non
             sequence, hashed = await audit.head(pool)
             if sequence > signed:
                 anchor = key.sign(sequence, hashed, utc_now())
-                append_anchor(directory, anchor)
+                await asyncio.to_thread(append_anchor, directory, anchor)  # it waits for the disk
                 log.info("luntrex.audit_anchored", **anchor.as_text())
                 signed = sequence
             told = False

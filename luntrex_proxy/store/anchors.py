@@ -10,7 +10,7 @@ sign it; he cannot change anchors that lie elsewhere.
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -150,14 +150,18 @@ def _drop_torn_line(descriptor: int) -> None:
         os.ftruncate(descriptor, begin + tail.rfind(b"\n") + 1)
 
 
-def own_anchors(state_directory: Path) -> list[Anchor]:
-    """The anchors that this machine signed with the key it has now; other lines are no reason to keep old data."""
+def own_anchors(state_directory: Path, before: datetime) -> list[Anchor]:
+    """The anchors that this machine signed before then with the key it has now; other lines are no reason to keep data.
+
+    Reads and checks for seconds when there are many: not for the loop.
+    """
     path = state_directory / ANCHOR_FILE
     if not path.exists():
         return []
     public = own_public_key(state_directory)
     found = (_anchor_of(line) for _, line in _lines(path))
-    return [anchor for anchor in found if anchor is not None and anchor.key == public and anchor.is_signed()]
+    old = (anchor for anchor in found if anchor is not None and anchor.at < before)
+    return [anchor for anchor in old if anchor.key == public and anchor.is_signed()]
 
 
 def read_anchors(path: Path, public_keys: Sequence[bytes]) -> list[Anchor]:
@@ -177,11 +181,12 @@ def read_anchors(path: Path, public_keys: Sequence[bytes]) -> list[Anchor]:
     return found
 
 
-def _lines(path: Path) -> list[tuple[int, bytes]]:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The file's lines with their numbers, without a last one that its writer did not end."""
-    with file_errors(path):
-        whole = path.read_bytes()
-    return list(enumerate(whole[: whole.rfind(b"\n") + 1].splitlines(), 1))
+    with file_errors(path), path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n"):
+                yield number, line
 
 
 def _anchor_of(line: bytes) -> Anchor | None:

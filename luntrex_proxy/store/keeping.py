@@ -3,6 +3,7 @@
 The daemon runs it once a day, `retention run` at any time. `retention_run` says when it was whole last.
 """
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
@@ -84,7 +85,8 @@ async def run(
         async for table, rows in aging.delete_old(pool, now, days):
             done.rows[table] = done.rows.get(table, 0) + rows
         line = now - timedelta(days=days["audit"])
-        done.audit_entries = await auditcut.cut(pool, line, own_anchors(state_directory))
+        anchors = await asyncio.to_thread(own_anchors, state_directory, line)
+        done.audit_entries = await auditcut.cut(pool, line, anchors)
         done.finished = done.usage.finished or not with_usage
     if done.finished:
         with store_errors("note that old data was dropped"):
@@ -95,9 +97,11 @@ async def run(
 async def due(pool: Pool, state_directory: Path, now: datetime, days: Mapping[str, int]) -> Run:
     """What `run` would drop now. Changes nothing."""
     now = await believed(pool, now)
+    line = now - timedelta(days=days["audit"])
+    anchors = await asyncio.to_thread(own_anchors, state_directory, line)
     return Run(
         usage=await retention.due(pool, now.date(), periods(days)),
-        audit_entries=await auditcut.count(pool, now - timedelta(days=days["audit"]), own_anchors(state_directory)),
+        audit_entries=await auditcut.count(pool, line, anchors),
         rows=await aging.count_old(pool, now, days),
     )
 

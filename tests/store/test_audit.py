@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -277,7 +277,9 @@ def test_a_torn_line_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "audit.key").unlink()
     stranger = AnchorKey.load(tmp_path)
     append_anchor(tmp_path, stranger.sign(4, bytes(32), NOW))
-    assert [anchor.sequence for anchor in own_anchors(tmp_path)] == [4], "the old key's are no reason to stop"
+    later = NOW + timedelta(seconds=1)
+    assert [anchor.sequence for anchor in own_anchors(tmp_path, later)] == [4], "the old key's are no reason to stop"
+    assert own_anchors(tmp_path, NOW) == []
 
 
 def test_anchors_of_a_log_are_anchors(tmp_path: Path) -> None:

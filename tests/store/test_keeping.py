@@ -1,6 +1,7 @@
 """Retention of every class: what is old goes, what is not or is held stays, and a clock that jumps drops nothing."""
 
 import asyncio
+import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from luntrex_proxy.core.retention import CLASSES, keep_until
 from luntrex_proxy.settings.retention import RetentionPeriods
 from luntrex_proxy.store import aging, audit, auditcut, billing, holds, keeping, retention
-from luntrex_proxy.store.anchors import AnchorKey, append_anchor, own_anchors
+from luntrex_proxy.store.anchors import Anchor, AnchorKey, append_anchor, own_anchors
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.keeping import ClockError
 from luntrex_proxy.store.retention import Dropped, Periods
@@ -158,7 +159,7 @@ async def test_the_audit_log_is_cut_at_an_anchor(acme: Pool, tmp_path: Path, now
             signed_at = await acme.fetchval("SELECT at FROM audit_entry ORDER BY sequence DESC LIMIT 1")
             append_anchor(tmp_path, key.sign(*await audit.head(acme), signed_at))
     later = now + timedelta(days=DAYS["audit"] + 1)
-    anchors = own_anchors(tmp_path)
+    anchors = own_anchors(tmp_path, now + timedelta(1))
     assert await auditcut.count(acme, later - timedelta(days=DAYS["audit"]), []) == 0, "nothing without an anchor"
     line = await acme.fetchval("SELECT at FROM audit_entry WHERE sequence = 20")  # the first that is kept
     assert await auditcut.count(acme, line, anchors) == 17
@@ -178,6 +179,26 @@ async def test_the_audit_log_is_cut_at_an_anchor(acme: Pool, tmp_path: Path, now
     assert "no anchor here is of that one" in (await audit.verify(acme, anchors)).faults[0]
 
 
+async def test_anchors_are_read_beside_the_loop(
+    acme: Pool, tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of years there are many, and none is checked that is too young to be of use: requests stood still for seconds."""
+    key, checked, threads = AnchorKey.load(tmp_path), list[int](), set[threading.Thread]()
+    for sequence, signed_at in enumerate((now - timedelta(days=3_000), now)):
+        append_anchor(tmp_path, key.sign(sequence, bytes(32), signed_at))
+
+    def is_signed(anchor: Anchor) -> bool:
+        checked.append(anchor.sequence)
+        threads.add(threading.current_thread())
+        return True
+
+    monkeypatch.setattr(Anchor, "is_signed", is_signed)
+    await keeping.due(acme, tmp_path, now, DAYS)
+    await keeping.run(acme, tmp_path, now, DAYS)
+    assert checked == [0, 0]
+    assert threading.main_thread() not in threads
+
+
 async def test_a_held_account_keeps_its_part_of_the_audit_log(acme: Pool, tmp_path: Path, now: datetime) -> None:
     """And with it all that follows."""
     key = AnchorKey.load(tmp_path)
@@ -188,7 +209,7 @@ async def test_a_held_account_keeps_its_part_of_the_audit_log(acme: Pool, tmp_pa
     await acme.execute("ALTER TABLE audit_entry DISABLE TRIGGER USER")
     await acme.execute("UPDATE audit_entry SET account_id = NULL WHERE sequence = 1")  # that of its creation
     hold = await holds.place(acme, "x", 1)
-    anchors = own_anchors(tmp_path)
+    anchors = own_anchors(tmp_path, now + timedelta(1))
     assert await auditcut.count(acme, now + timedelta(1), anchors) == 2
     await holds.lift(acme, hold.hold_id)
     assert await auditcut.count(acme, now + timedelta(1), anchors) == 4
