@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from luntrex_proxy.control import accounts
 from luntrex_proxy.control.access import NotFoundError
 from luntrex_proxy.core.budgets import PERIODS
-from luntrex_proxy.store import apikeys, members
+from luntrex_proxy.core.labels import BadLabelError, check_labels
+from luntrex_proxy.store import apikeys, labels, members
 from luntrex_proxy.store import budgets as table
 from luntrex_proxy.store.budgets import BudgetInfo, Terms, Whose
 from luntrex_proxy.store.database import Pool
@@ -49,8 +50,16 @@ async def set_of_member(pool: Pool, account_id: int, person_id: uuid.UUID, wante
 
 
 async def set_of_label(pool: Pool, account_id: int, name: str, value: str, wanted: Wanted) -> list[BudgetInfo]:
-    """Have exactly these budgets of the account's keys that carry a label; how they stand then."""
+    """Have exactly these budgets of the account's keys that carry a label; how they stand then.
+
+    NotFoundError: the account declares no such label or value.
+    """
     await accounts.get(pool, account_id)
+    declared = {each.name: each.allowed for each in await labels.list_declared(pool, account_id)}
+    try:
+        check_labels({name: value}, declared)
+    except BadLabelError:
+        raise NotFoundError from None
     return await _set(pool, Whose(account_id, label=(name, value)), wanted)
 
 

@@ -144,14 +144,23 @@ async def a_key(world: World, account: int, _caller: Caller) -> dict[str, str]:
 
 async def a_label(world: World, account: int, _caller: Caller) -> dict[str, str]:
     """A label that keys can carry."""
+    return await _declared(world, account, "project", None)
+
+
+async def an_unused_label(world: World, account: int, _caller: Caller) -> dict[str, str]:
+    """One that no key carries and no budget is of."""
+    return await _declared(world, account, "stage", None)
+
+
+async def _declared(world: World, account: int, label: str, values: list[str] | None) -> dict[str, str]:
     name = await world.api.pool.fetchval("SELECT name FROM account WHERE account_id = $1", account)
-    await labels.declare(world.api.pool, name, "project", None)
-    return {"label": "project"}
+    await labels.declare(world.api.pool, name, label, values)
+    return {"label": label}
 
 
-async def a_value(world: World, account: int, caller: Caller) -> dict[str, str]:
-    """A value of a label."""
-    return {**await a_label(world, account, caller), "label_value": "search"}
+async def a_value(world: World, account: int, _caller: Caller) -> dict[str, str]:
+    """The value of a label that has no other."""
+    return {**await _declared(world, account, "team", ["search"]), "label_value": "search"}
 
 
 async def a_labelled_key(world: World, account: int, caller: Caller) -> dict[str, str]:
@@ -449,7 +458,7 @@ ROWS = {
     "keys.label": Row(_roles(O, A), place=a_labelled_key, body=lambda: {"labels": {"project": "x"}}),
     "labels.list": Row(_roles(O, A, D, B, V, P)),
     "labels.declare": Row(_roles(O, A), place=a_label, body=dict),
-    "labels.remove": Row(_roles(O, A), place=a_label),
+    "labels.remove": Row(_roles(O, A), place=an_unused_label),
     "limits.list": Row(_roles(O, A, V)),
     "models.list": Row(Who.OPERATOR),
     "routes.get": Row(_roles(O, A, D, B, V, P)),

@@ -1,10 +1,13 @@
 """A month of 200,000 made-up requests, reconciled to the pico-dollar. Not for CI: python -m tests.long.billing [N]
 
 Ten accounts, twenty keys whose labels change in the midst of the month, four models, two upstreams; stored as a daemon
-stores them, closed, proved, priced anew and proved again.
+stores them, closed, proved, priced anew and proved again. In between `billing reprice --apply` is killed (-9) again and
+again: each day has its old prices or its new ones, and everything adds up after each kill.
 """
 
 import asyncio
+import json
+import os
 import random
 import sys
 import tempfile
@@ -39,18 +42,64 @@ async def spent(pool: Pool) -> int:
     return int(await pool.fetchval("SELECT sum(cost_pico)::text FROM usage"))
 
 
+MIXED = """
+SELECT count(*) FROM (SELECT FROM usage WHERE model IN ('large', 'small') AND (input_tokens > 0 OR output_tokens > 0)
+    GROUP BY (started_at AT TIME ZONE 'UTC')::date HAVING count(DISTINCT price_version LIKE 'config-%') > 1) days
+"""
+DONE = "SELECT count(*) FROM usage WHERE price_version LIKE 'config-%'"
+
+
+async def killed(pool: Pool, dsn: str, root: Path) -> bool:
+    """Whether all was right after each kill, and the run that ended was whole."""
+    targets = [{"upstream": name, "model": "m"} for name in ("east", "west")]
+    config = {
+        "upstreams": [
+            {"name": name, "dialect": "openai", "base_url": "http://127.0.0.1:9/v1"} for name in ("east", "west")
+        ],
+        "models": [
+            {"name": name, "targets": targets, "price": {"input": 1.5, "output": 6}} for name in ("large", "small")
+        ],
+    }
+    (root / "config.yaml").write_text(json.dumps(config))
+    environment = os.environ | {
+        "LUNTREX_DATABASE__URL": dsn,
+        "LUNTREX_STATE__DIRECTORY": str(root),
+        "LUNTREX_CONFIG": str(root / "config.yaml"),
+    }
+    command = [sys.executable, "-m", "luntrex_proxy", "billing", "reprice", "--apply"]
+    command += ["--since", str(MONTH), "--until", str(LAST)]
+    right, kills, wait_s = True, 0, 1.0
+    while True:
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.DEVNULL)
+        try:
+            status = await asyncio.wait_for(process.wait(), wait_s)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            kills += 1
+            wait_s += 0.4
+            mixed, done = await pool.fetchval(MIXED), await pool.fetchval(DONE)
+            adds_up = not (await proved(pool)).differing_days
+            print(
+                f"  killed: {done} records are new, {mixed} days mixed, {'right' if adds_up else 'WRONG'}", flush=True
+            )
+            right = right and not mixed and adds_up
+            continue
+        return right and status == 0 and kills > 0
+
+
 def say(what: str, begun: float, more: str = "") -> None:
     """One line with its seconds."""
     print(f"{what:42} {time.monotonic() - begun:7.1f} s  {more}", flush=True)
 
 
-async def run(pool: Pool, root: Path, count: int) -> bool:
+async def run(pool: Pool, dsn: str, root: Path, count: int) -> bool:
     """Everything once; whether it added up."""
     await migrate(pool, post=True)
     seed = random.Random(2026)
     keys, rates = await make_keys(pool, NAMES), rates_of(seed)
     begun = time.monotonic()
-    await store(pool, root, records(seed, keys, rates, count))
+    await store(pool, root / "spool", records(seed, keys, rates, count))
     say(f"{count} records stored", begun, f"{await spent(pool)} pico-dollars")
     begun = time.monotonic()
     closed = [(await statements.close(pool, name, MONTH))[0] for name in NAMES]
@@ -59,6 +108,9 @@ async def run(pool: Pool, root: Path, count: int) -> bool:
     begun = time.monotonic()
     first = await proved(pool)
     say("proved", begun, "right" if first.is_right else "WRONG")
+    begun = time.monotonic()
+    survived = await killed(pool, dsn, root)
+    say("killed while pricing anew", begun, "right" if survived else "WRONG")
     new, whole = rates_of(seed), Tally()
     selection = Selection(MONTH, LAST)
     begun = time.monotonic()
@@ -87,7 +139,7 @@ async def run(pool: Pool, root: Path, count: int) -> bool:
     last = await proved(pool)
     total = await spent(pool)
     say("the month after closed, proved", begun, f"{charged + corrected} charged, {total} spent")
-    return first.is_right and last.is_right and charged + corrected == total == whole.after_pico
+    return survived and first.is_right and last.is_right and charged + corrected == total == whole.after_pico
 
 
 async def main(count: int) -> bool:
@@ -97,7 +149,7 @@ async def main(count: int) -> bool:
         try:
             dsn = server.start("verb")
             async with opened_pool(dsn, application_name="long billing", max_size=4, wait_s=30) as pool:
-                return await run(pool, Path(directory) / "spool", count)
+                return await run(pool, dsn, Path(directory), count)
         finally:
             server.stop()
 

@@ -187,7 +187,7 @@ OPERATIONS: Final = (
         name="budgets.set_of_label", method="PUT", path=f"{_ACCOUNT}/labels/{{label}}/{{label_value}}/budgets",
         summary="Have exactly these budgets of the keys that carry a label, everywhere within a second.",
         access=(Permission.KEYS_WRITE,), handler=_set_of_label, body=BudgetsBody, answer=BudgetsShown,
-        problems=("bad_budgets", "bad_labels"),
+        problems=("bad_budgets",),
     ),
     Operation(
         name="budgets.set_time_zone", method="PUT", path=f"{_ACCOUNT}/time-zone",
