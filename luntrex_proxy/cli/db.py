@@ -14,6 +14,7 @@ from luntrex_proxy import __version__
 from luntrex_proxy.cli.opening import Opened, located, run_verb
 from luntrex_proxy.cli.options import NamedPath
 from luntrex_proxy.cli.printing import byte_bar, print_json, print_table
+from luntrex_proxy.store import audit as auditlog
 from luntrex_proxy.store import backup as backups
 from luntrex_proxy.store import billing, erasing
 from luntrex_proxy.store import migrate as schema
@@ -137,6 +138,8 @@ def restore(context: click.Context, file: Path, replace: bool, other_pepper: boo
         await billing.ensure_role(opened.pool)
         days = opened.settings.retention.audit_days
         erased = await erasing.catch_up(opened.pool, opened.state_directory, _clock(), days)
+        async with opened.pool.acquire() as connection, connection.transaction():
+            await auditlog.record(connection, "database.restored", "database", facts={"made_at": about.made_at})
         again = {"migrated": migrated.applied, "erased_again": erased}
         return {"file": str(file), **again, **msgspec.to_builtins(about)}
 

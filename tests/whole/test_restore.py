@@ -1,5 +1,6 @@
 """A database brought back from a backup while the daemon's spool knows more; retention in a running daemon."""
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -79,6 +80,8 @@ def test_a_restored_database_is_brought_up_to_date_from_the_spool(scene: Scene) 
     assert daemon.cli("db", "restore", file, check=False).returncode == 1
     done = daemon.cli("db", "restore", file, "--replace")
     assert "revoke again those that must not" in done.stderr
+    (act,) = json.loads(daemon.cli("audit", "list", "--act", "database.restored", "--json").stdout)
+    assert act["facts"].keys() == {"made_at"}
     daemon.start()
     for request_id in since:
         daemon.row(request_id)
