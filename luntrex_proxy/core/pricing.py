@@ -47,12 +47,15 @@ class Rates(msgspec.Struct, frozen=True):
     output_audio: int
     tiers: "tuple[Tier, ...]" = ()
     services: Services = ()
+    audio_listed: bool = True  # False: nobody says what audio costs, and it costs more than text where it is priced
 
     def served(self, percent: int) -> "Rates":
         """In percent of these, rounded to the nearest pico-dollar, tiers included."""
         scaled = {name: (getattr(self, name) * percent + 50) // 100 for name in CLASSES}
         return Rates(
-            **scaled, tiers=tuple(Tier(each.above_input_tokens, each.rates.served(percent)) for each in self.tiers)
+            audio_listed=self.audio_listed,
+            **scaled,
+            tiers=tuple(Tier(each.above_input_tokens, each.rates.served(percent)) for each in self.tiers),
         )
 
 
@@ -80,8 +83,14 @@ class Price(msgspec.Struct, frozen=True):
         return Price(self.rates.served(percent), self.model, f"{self.version}/{service}")
 
     def of(self, tokens: Tokens) -> "Price":
-        """The price that these tokens have: at the service tier that the upstream says it served them at."""
-        return self.served(tokens.service) if isinstance(tokens, ServedTokens) else self
+        """The price that these tokens have, where they are no plain ones.
+
+        At the service tier that the upstream says it served them at; in doubt for audio that the list has no price for.
+        """
+        price = self.served(tokens.service) if isinstance(tokens, ServedTokens) else self
+        if price.rates is None or price.rates.audio_listed or not (tokens.input_audio or tokens.output_audio):
+            return price
+        return Price(price.rates, price.model, price.version.removesuffix(_DOUBT) + _DOUBT)
 
     def cost_pico(self, tokens: Tokens) -> int:
         """What `tokens` cost in pico-dollars; 0 when the price is unknown."""
@@ -111,7 +120,7 @@ def fill_rates(listed: Mapping[str, int], tiers: Sequence[Tier] = (), services: 
     for name, base in _FALLBACKS:
         rates.setdefault(name, rates[base])
     ascending = tuple(sorted(tiers, key=lambda tier: tier.above_input_tokens))
-    return Rates(**rates, tiers=ascending, services=services)
+    return Rates(**rates, tiers=ascending, services=services, audio_listed=True)
 
 
 def cost_pico(rates: Rates, tokens: Tokens) -> int:

@@ -101,7 +101,8 @@ class Draft:
             return
         self.recorded = True
         tokens = self.tokens
-        price = self.price if type(tokens) is Tokens else self.price.of(tokens)
+        is_usual = type(tokens) is Tokens and not (tokens.input_audio or tokens.output_audio)
+        price = self.price if is_usual else self.price.of(tokens)
         self.cost_pico = cost_pico = price.cost_pico(tokens)
         # By position, in the order of the fields: by name it takes three times as long.
         outcome = Outcome(

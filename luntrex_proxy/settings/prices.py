@@ -151,7 +151,8 @@ def _rates(listed: "ModelPrice", services: Services = ()) -> Rates | None:
         return None
     starts = sorted({tier.start for price in prices.values() for tier in getattr(price, "tiers", ())})
     tiers = [Tier(start, fill_rates(_pico_at(prices, start + 1))) for start in starts]
-    return fill_rates(_pico_at(prices, 0), tiers, services)
+    listed_audio = any(prices[name] is not None for name in ("input_audio", "output_audio"))
+    return replace(fill_rates(_pico_at(prices, 0), tiers, services), audio_listed=listed_audio)
 
 
 def _first(listed: "ModelPrice", keys: Iterable[str]) -> object:

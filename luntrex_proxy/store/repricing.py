@@ -146,8 +146,9 @@ def _change(row: Any, price_of: PriceOf, tallies: Tallies) -> tuple[object, ...]
         tally.unknown += 1
         tally.after_pico += before
         return None
-    price = price.served(service_of(version))
-    after = price.cost_pico(Tokens(*(row[name] for name in _TOKENS)))
+    tokens = Tokens(*(row[name] for name in _TOKENS))
+    price = price.served(service_of(version)).of(tokens)
+    after = price.cost_pico(tokens)
     tally.after_pico += after
     if after == before and is_in_doubt(version) == is_in_doubt(price.version):
         return None

@@ -158,7 +158,7 @@ def test_a_uniform_price_ignores_the_split(count: int, rate: int) -> None:
 def test_every_token_class_has_a_rate() -> None:
     """A new token class in the outcome cannot be forgotten here."""
     assert set(CLASSES) == set(Tokens.__struct_fields__)
-    assert set(Rates.__struct_fields__) == {*CLASSES, "tiers", "services"}
+    assert set(Rates.__struct_fields__) == {*CLASSES, "tiers", "services", "audio_listed"}
 
 
 def test_a_service_tier_has_its_share_of_every_rate() -> None:

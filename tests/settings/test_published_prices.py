@@ -16,6 +16,7 @@ import pytest
 
 from luntrex_proxy.core.catalogue import Candidate
 from luntrex_proxy.core.outcome import ServedTokens, Tokens
+from luntrex_proxy.core.pricing import is_in_doubt, service_of
 from luntrex_proxy.settings.catalogue import build_catalogue
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.settings.prices import PriceBook
@@ -158,6 +159,19 @@ def test_a_published_price(name: str) -> None:
         price = price.of(ServedTokens(*(getattr(tokens, field) for field in Tokens.__struct_fields__), case.service))
         assert price.version.endswith(f"/{case.service}")
     assert price.cost_pico(tokens) == sum(count * round(dollars * 1_000_000) for count, dollars in case.parts)
+
+
+def test_audio_without_a_listed_price_is_in_doubt() -> None:
+    """OpenAI lists $40 and $80 for the audio of gpt-4o-audio-preview, the shipped table only its text."""
+    book = PriceBook(SETTINGS.upstreams, (), lambda: NOON)
+    for model, doubt in (("gpt-4o-audio-preview", True), ("gpt-audio", False)):
+        price = book.lookup("openai", model)
+        assert price.of(Tokens(10, output=10)) is price
+        for tokens in (Tokens(10, input_audio=5), Tokens(10, output=5, output_audio=5)):
+            assert is_in_doubt(price.of(tokens).version) is doubt
+    flex = book.lookup("openai", "gpt-4o-audio-preview").of(ServedTokens(10, input_audio=5, service="flex"))
+    assert flex.version.endswith("/flex?")
+    assert service_of(flex.version) == "flex"
 
 
 def test_a_service_tier_without_a_price_is_in_doubt() -> None:
