@@ -38,7 +38,7 @@ def received(reads: list[bytes]) -> tuple[bytes, str]:
         write=lambda data: None, abort=lambda: None, is_closing=lambda: False, get_write_buffer_size=lambda: 0
     )
     owner: Any = SimpleNamespace(
-        open=0, first_byte_s=1.0, idle_s=1.0, keep_alive_s=1.0, usual_answer=None, usual_stream=None,
+        opened=lambda: None, first_byte_s=1.0, idle_s=1.0, keep_alive_s=1.0, usual_answer=None, usual_stream=None,
         give_back=lambda connection: None, lost=lambda connection: None,
     )  # fmt: skip
     ticker: Any = SimpleNamespace(now=0.0, members=set())
