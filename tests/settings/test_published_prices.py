@@ -1,10 +1,13 @@
 """What requests cost by providers' published price lists, worked out by hand from the dollars per million there.
 
-    OpenAI      developers.openai.com/api/docs/pricing and openai.com/api-priority-processing, read November 2026;
-                flex: developers.openai.com/api/docs/guides/flex-processing, "priced at Batch API rates", half
-    Anthropic   platform.claude.com/docs/en/about-claude/pricing, read November 2026; batch: the same page, half
-    Google      ai.google.dev/gemini-api/docs/pricing, read November 2026
-    Perplexity  docs.perplexity.ai/getting-started/pricing, read November 2026
+    OpenAI      openai.com/api-priority-processing; flex: developers.openai.com/api/docs/guides/flex-processing,
+                "priced at Batch API rates", half; lists: developers.openai.com/api/docs/pricing
+    Anthropic   platform.claude.com/docs/en/about-claude/pricing; batch: the same page, half
+    Google      ai.google.dev/gemini-api/docs/pricing
+    Perplexity  docs.perplexity.ai/getting-started/pricing
+
+Read in November 2026: Anthropic's pages and OpenAI's priority and flex pages, in copies. The figures of the others are
+those that secondary pages quote from the lists named.
 
 A case fails when the shipped price table says something else: then the table or the case is out of date.
 """
