@@ -76,12 +76,24 @@ def test_metrics_are_for_loopback_and_unix_sockets(socket_name: Any, local: bool
     assert arrived_locally(socket_name) is local
 
 
-async def test_metrics_refuse_a_connection_from_outside(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_statusz_says_how_the_upstreams_are(plane: ControlPlane) -> None:
+    """And which of the models that are asked about they paused; of others nothing is said."""
+    (shown,) = json.loads((await fetch(plane, "/statusz?model=m&model=x"))[2])["upstreams"]
+    assert (shown["name"], shown["standing"], shown["in_flight"], shown["paused"]) == ("a", "paused", 3, ["m"])
+    (shown,) = json.loads((await fetch(plane, "/statusz"))[2])["upstreams"]
+    assert shown["paused"] == []
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/statusz"])
+async def test_some_pages_refuse_a_connection_from_outside(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
     """The page asks where the connection arrived, and says 403 when that is not this machine."""
     monkeypatch.setattr("luntrex_proxy.control.probes.arrived_locally", lambda _name: False)
-    status, _, body = await fetch(plane, "/metrics")
+    status, _, body = await fetch(plane, path)
     assert status == 403
     assert b"luntrex_" not in body
+    assert b"upstreams" not in body
 
 
 async def test_the_root_says_where_everything_is(plane: ControlPlane) -> None:
@@ -92,7 +104,7 @@ async def test_the_root_says_where_everything_is(plane: ControlPlane) -> None:
     assert b"inference API" in body
 
 
-@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/metrics"])
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/metrics", "/statusz"])
 async def test_head_works_and_other_methods_are_405(plane: ControlPlane, path: str) -> None:
     """HEAD answers like GET without a body; the rest names what is allowed."""
     status, headers, body = await fetch(plane, path, "HEAD")

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luntrex_proxy.core.access import Caller
+from luntrex_proxy.core.accountroutes import AccountRoutes, OwnTarget
 from luntrex_proxy.core.attempts import Attempts
 from luntrex_proxy.core.buckets import Limits
 from luntrex_proxy.core.call import ROUTES, Route
@@ -101,13 +102,24 @@ def worlds(draw: Any, loop: asyncio.AbstractEventLoop) -> World:
     names = [each["name"] for each in upstreams]
     few = st.frozensets(st.sampled_from(names), max_size=1)
     routing.closed = Closed(draw(few), draw(st.one_of(st.just({}), st.fixed_dictionaries({7: few}))))
+    own = st.tuples(st.sampled_from([*names, "gone"]), st.integers(1, 5)).map(
+        lambda to: OwnTarget(to[0], "mine", to[1])
+    )
+    routing.own = {7: AccountRoutes(
+        draw(st.sampled_from([None, None, ("m", "x"), ("m*",)])),
+        draw(st.dictionaries(st.sampled_from(["m", "m-*", "new"]), st.lists(own, min_size=1, max_size=3).map(tuple),
+                             max_size=2)),
+    )} if draw(st.booleans()) else {}  # fmt: skip
+    routing.only_priced = draw(st.sampled_from([False, False, True]))
     caller = Caller(
         7, "k" * 12, policy=draw(st.one_of(st.none(), _policies.map(read_policy))),
         scope=draw(st.one_of(st.none(), _scopes)),
         consents=draw(st.sampled_from([0, TRAINING_BIT, TRAINING_BIT | PROVIDER_RETENTION_BIT])),
     )  # fmt: skip
     route = ENDPOINTS[draw(st.sampled_from(["chat.completions", "messages", "embeddings"]))]
-    return World(routing, Question(caller, draw(st.sampled_from(["m", "m-1", "x", "zz"])), route, draw(_headers)))
+    return World(
+        routing, Question(caller, draw(st.sampled_from(["m", "m-1", "x", "zz", "new"])), route, draw(_headers))
+    )
 
 
 def _make(routing: Routing, name: str, condition: str) -> None:
@@ -193,4 +205,11 @@ def test_explain_says_what_happens(loop: asyncio.AbstractEventLoop, monkeypatch:
     agree()
 
 
-_AT_ROUTE = {"policy_excludes", "subprocessor_unlisted", "subprocessor_objected", "no_upstream", "upstream_maintenance"}
+_AT_ROUTE = {
+    "price_unknown",
+    "policy_excludes",
+    "subprocessor_unlisted",
+    "subprocessor_objected",
+    "no_upstream",
+    "upstream_maintenance",
+}

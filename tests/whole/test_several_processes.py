@@ -99,7 +99,7 @@ def test_a_rolling_restart_loses_nothing(servers: LoopThread, server: Server, pr
 
 
 def test_two_processes_tell_the_same(servers: LoopThread, server: Server, provider: ScriptedUpstream) -> None:
-    """Both know every key, both store what they served, and each command line shows all of it."""
+    """Both know every key, both store what they served, and each command line shows and steers all of it."""
     first = first_of(servers, server, provider)
     second = first.sibling()
     try:
@@ -114,6 +114,12 @@ def test_two_processes_tell_the_same(servers: LoopThread, server: Server, provid
         for daemon in (first, second):
             request = post(daemon, "/v1/chat/completions", chat_request(), key=made["key"])
             wait_until(lambda daemon=daemon, request=request: ask(daemon, request).status == 200, 2, "known everywhere")
+        second.cli("upstreams", "maintenance", "oai", "on")
+        second.cli("routes", "allow", "--account", first.account, "nothing")
+        for daemon in (first, second):
+            wait_until(lambda daemon=daemon: not daemon.checks()["no_maintenance"], 5, "followed everywhere")
+            request = post(daemon, "/v1/chat/completions", chat_request())
+            wait_until(lambda daemon=daemon, request=request: ask(daemon, request).status == 404, 5, "allowed nowhere")
     finally:
         second.remove()
         first.remove()
