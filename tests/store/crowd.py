@@ -170,7 +170,8 @@ class Others:
         for table in tables:
             if table.name not in _OF_THE_ACT:
                 rows = self._apart(table, table.links, tables)
-                about = self._apart(table, [] if table.keeps_proof else table.declared, tables)
+                going = [column for column in table.links if column.declared or column.cascades]
+                about = self._apart(table, [] if table.keeps_proof else going, tables)
                 texts_ = await connection.fetch(f"SELECT t::text FROM {table.name} t WHERE {rows[0]}", *rows[1])
                 count = await connection.fetchval(f"SELECT count(*) FROM {table.name} t WHERE {about[0]}", *about[1])
                 found[table.name] = Rest(frozenset(row[0] for row in texts_), count)
@@ -206,16 +207,20 @@ class Others:
 
 
 async def others(pool: Pool, person_ids: list[uuid.UUID]) -> tuple[Others, list[str]]:
-    """Everybody but these, and the words and ids that lead to these: none may be left but in the audit log."""
-    rows = await pool.fetch(
-        "SELECT c.*, p.name FROM crowd.c JOIN person p USING (person_id) WHERE person_id = ANY($1)", person_ids
+    """Everybody but these, and the words and ids that lead to these: none may be left but in the audit log.
+
+    An account goes with the last of its members.
+    """
+    people = await pool.fetch("SELECT email, name FROM person WHERE person_id = ANY($1)", person_ids)
+    accounts = await pool.fetch(
+        "SELECT account_id FROM membership GROUP BY 1 HAVING bool_and(person_id = ANY($1))", person_ids
     )
-    own = [row for row in rows if row["own_id"] is not None]
-    subject = Subject(
-        person_ids, [row["email"] for row in rows],
-        [*(row["key_id"] for row in rows), *(row["own_key_id"] for row in own)], [row["own_id"] for row in own],
-    )  # fmt: skip
-    words = [*subject.emails, *(row["name"] for row in rows)]
+    account_ids = [row["account_id"] for row in accounts]
+    keys = await pool.fetch(
+        "SELECT key_id FROM api_key WHERE person_id = ANY($1) OR account_id = ANY($2)", person_ids, account_ids
+    )
+    subject = Subject(person_ids, [row["email"] for row in people], [row["key_id"] for row in keys], account_ids)
+    words = [*subject.emails, *(row["name"] for row in people)]
     last = await pool.fetchval("SELECT sequence FROM audit_head")
     return Others(subject, words, last), [*words, *map(str, person_ids), *subject.key_ids]
 
