@@ -100,15 +100,14 @@ async def keep_attempts(book: AttemptBook, pool: Pool, alerts: Alerts, *, by_mai
                     log.warning("luntrex.attempts", count=raised.count, **which)
 
 
-async def follow_limits(book: LimitBook, budgets: BudgetBook, changes: Callable[[], Seen]) -> None:
-    """Keep to limits and budgets that were changed meanwhile. While the database is away those read last hold."""
+async def follow_limits(book: LimitBook | BudgetBook, changes: Callable[[], Seen]) -> None:
+    """Keep to limits, or budgets, that were changed meanwhile. While the database is away those read last hold."""
     seen: Seen | None = None
     while True:
         if changes() != seen:
             now = changes()
             with contextlib.suppress(StoreError):
                 await book.refresh(now.readings)
-                await budgets.refresh(now.readings)
                 seen = now
         await asyncio.sleep(_LIMITS_EVERY_S)
 

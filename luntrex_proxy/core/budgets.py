@@ -87,8 +87,6 @@ def check_amount(pico: int) -> None:
         raise BadBudgetError(
             f"A budget is more than 0 and at most {AMOUNT_MAX_DOLLARS} dollars; to stop a key or account, suspend it."
         )
-    if pico % _PICO_PER_MICRO:
-        raise BadBudgetError("A budget is in whole micro-dollars.")
 
 
 def dollars(pico: int) -> str:

@@ -116,4 +116,14 @@ def _is_over(where: Where, now: datetime, _days: Days, held: Subject) -> str:
     return f"keep_until < {where.value(now.date())} AND NOT (account_id = ANY({where.value(list(held.account_ids))}))"
 
 
-_SPECIAL: Final[list[tuple[str, Rule]]] = [("person", _is_unproven), ("billing.invoice", _is_over)]
+def _is_past(where: Where, now: datetime, days: Days, held: Subject) -> str:
+    """Days and months of budgets, by their end; what a budget in total has spent stays as long as it is there."""
+    line = where.value(now - timedelta(days=days["security"]))
+    return f"ends_at < {line} AND NOT (account_id = ANY({where.value(list(held.account_ids))}))"
+
+
+_SPECIAL: Final[list[tuple[str, Rule]]] = [
+    ("person", _is_unproven),
+    ("billing.invoice", _is_over),
+    ("budget_window", _is_past),
+]

@@ -12,7 +12,10 @@ from luntrex_proxy.store.database import Connection
 # budgets, those of its key, those of the member whose own the key is, those of what the key was labelled on that day.
 CHARGE: Final = """
 costly AS (
-    SELECT account_id, key_id, started_at, cost_pico FROM inserted WHERE cost_pico > 0
+    SELECT i.account_id, coalesce(o.budget_key_id, i.key_id) AS key_id, i.started_at, i.cost_pico
+    FROM inserted i LEFT JOIN (
+        SELECT DISTINCT request_id, budget_key_id FROM usage_incoming WHERE budget_key_id IS NOT NULL
+    ) o USING (request_id) WHERE i.cost_pico > 0
 ), covered AS (
     SELECT b.budget_id, c.started_at, c.cost_pico FROM costly c JOIN budget b USING (account_id)
     WHERE b.key_id IS NULL AND b.person_id IS NULL AND b.label_name IS NULL AND b.amount_pico IS NOT NULL
@@ -46,6 +49,7 @@ costly AS (
     WHERE l.budget_id = w.budget_id AND l.begins_at = w.begins_at AND l.boot_id = $2
 )
 """
+HAS_BUDGETS: Final = "SELECT EXISTS (SELECT FROM budget WHERE amount_pico IS NOT NULL)"
 _LOCK: Final = """
 SELECT FROM budget_window w WHERE (budget_id, begins_at) IN (
     SELECT budget_id, begins_at FROM budget_lease WHERE boot_id = $1

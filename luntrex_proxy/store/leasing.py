@@ -96,13 +96,13 @@ class Lessee(Rounds):
                     self._sequence += 1
                     lent = await table.lend(connection, self._boot_id, self._sequence, asked) if asked else []
                     silence.broken()
-        now_s = time.monotonic()
-        for purse in purses.values():
-            purse.left, purse.known_s = 0, now_s  # of those that are not there any more, nothing is said
+        now_s, there = time.monotonic(), {budget_id for budget_id, _, _ in windows}
+        for budget_id in purses.keys() - there:
+            purses[budget_id].left, purses[budget_id].known_s = 0, now_s  # it is not there any more
         for each in lent:
-            self._note(purses[each.budget_id], each)
+            self._note(purses[each.budget_id], each, now_s)
 
-    def _note(self, purse: Purse, lent: Lent) -> None:
+    def _note(self, purse: Purse, lent: Lent, now_s: float) -> None:
         lease = purse.of(lent.begins_us)
         if lease is None:
             return
@@ -110,11 +110,14 @@ class Lessee(Rounds):
         if not lent.more and lent.is_short and lease.free > 0:
             lease.give_back()
             self._in_use[purse] = None
-            self._looked_s = 0.0  # it is told with the next question, at once
+            purse.known_s = float(
+                "-inf"
+            )  # who lacks it now waits for the next question, with which it is told, at once
+            self._looked_s = 0.0
             self._woken.set()
             return
         if lease is purse.lease:
-            purse.left = lent.left
+            purse.left, purse.known_s = lent.left, now_s
         elif not lease.held and lease.free <= 0:
             purse.forget(lease)
         if any(each.free > 0 or each.held for each in purse.leases()):

@@ -4,7 +4,8 @@ A row that is unlinked has no key, no request id that a client knows and the hou
 that is gone it has no account either. All numbers stay, so every sum over all is what it was, and nothing tells one
 person's rows from another's. Nobody keeps which was which.
 
-Who objected keeps the account and the moment in new rows, which bills need, and loses the key, which analytics would.
+Who objected keeps the account and the moment in new rows, which bills need, and loses the key, which analytics would;
+budgets are charged all the same, before it is forgotten.
 """
 
 from collections.abc import AsyncIterator
@@ -86,7 +87,7 @@ WITH keys AS (
     WHERE k.person_id IS NULL AND k.key_id IN (SELECT key_id FROM usage_incoming)
     GROUP BY 1 HAVING bool_and(p.objected_at IS NOT NULL)
 )
-UPDATE usage_incoming u SET key_id = '{OBJECTED}' FROM keys
+UPDATE usage_incoming u SET key_id = '{OBJECTED}', budget_key_id = keys.key_id FROM keys
 WHERE keys.key_id = u.key_id AND timestamptz 'epoch' + u.started_us * interval '1 microsecond' >= keys.since
 """
 

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from luntrex_proxy.core.outcome import Outcome, Tokens
-from luntrex_proxy.store.charging import CHARGE
+from luntrex_proxy.store.charging import CHARGE, HAS_BUDGETS
 from luntrex_proxy.store.database import Connection
 from luntrex_proxy.store.segments import Position
 from luntrex_proxy.store.tombstones import ADVISORY_LOCK
@@ -25,7 +25,7 @@ _FIRST = f"timestamptz '{_FIRST_DAY} 00:00Z'"
 # Kept by the session: a table made and dropped for each batch would bloat the catalogue.
 _MAKE_INCOMING = """
 CREATE TEMP TABLE IF NOT EXISTS usage_incoming ON COMMIT DELETE ROWS
-AS SELECT 0::bigint AS started_us, usage.* FROM usage WITH NO DATA
+AS SELECT 0::bigint AS started_us, ''::text AS budget_key_id, usage.* FROM usage WITH NO DATA
 """
 _COLUMN_LIST = ", ".join("started_at" if column == "started_us" else column for column in COLUMNS)
 _STARTED_AT = "timestamptz 'epoch' + started_us * interval '1 microsecond'"
@@ -38,7 +38,7 @@ _ADDED = ", ".join(f"{column} = sums.{column} + excluded.{column}" for column in
 # wrong clock.
 # Rows come in one order, so that two shippers cannot deadlock on the sums they share.
 # ruff: noqa: S608 - every part of these statements is a constant of this file
-_INSERT = f"""
+_INSERT_ROWS = f"""
 WITH kept AS (
     SELECT greatest(max(kept_from), {_FIRST}) AS since,
         greatest({_FIRST}, now() - $1::interval - interval '1 day') AS possible
@@ -47,7 +47,7 @@ WITH kept AS (
 inserted AS (
     INSERT INTO usage ({_COLUMN_LIST})
     SELECT {_SELECT_LIST} FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} >= since ON CONFLICT DO NOTHING
-    RETURNING account_id, started_at, key_id, model, upstream, status, ending, {", ".join(_SUMS)}
+    RETURNING account_id, started_at, request_id, key_id, model, upstream, status, ending, {", ".join(_SUMS)}
 ), hours AS (
     SELECT account_id, date_trunc('hour', started_at, 'UTC') AS hour, key_id, model, upstream,
         count(*) AS requests, count(*) FILTER (WHERE NOT (ending = 'complete' AND status < 400)) AS errors,
@@ -63,9 +63,11 @@ inserted AS (
         {", ".join(f"sum({column})" for column in _COUNTED)}
     FROM hours GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
     ON CONFLICT (account_id, day, key_id, model, upstream) DO UPDATE SET {_ADDED}
-), {CHARGE}
-SELECT request_id, {_STARTED_AT} < possible FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} < since
+)
 """
+_OLD = f"SELECT request_id, {_STARTED_AT} < possible FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} < since"
+_INSERT = _INSERT_ROWS + _OLD
+_INSERT_AND_CHARGE = f"{_INSERT_ROWS}, {CHARGE} {_OLD}"
 # What a commit has stored is deleted from the spool: a server that commits without waiting for its disk must wait here.
 # And nobody may be erased between here and the commit.
 _MOVE = f"""
@@ -142,7 +144,12 @@ async def insert_rows(
         await asyncio.sleep(0)
     await connection.copy_to_table("usage_incoming", source=_each(pieces), columns=COLUMNS, format="csv", escape="\\")
     dropped = await unlink_incoming(connection, again=again)
-    old = await connection.fetch(_INSERT, None if age_s is None else timedelta(seconds=age_s), boot_id)
+    age = None if age_s is None else timedelta(seconds=age_s)
+    # Without a budget nothing but usage is touched: whatever else is locked, it is stored.
+    if await connection.fetchval(HAS_BUDGETS):
+        old = await connection.fetch(_INSERT_AND_CHARGE, age, boot_id)
+    else:
+        old = await connection.fetch(_INSERT, age)
     if wrong := {row[0] for row in old if row[1]}:
         raise WrongClockError(wrong)
     return dropped | {row[0] for row in old}

@@ -184,6 +184,20 @@ async def test_stored_usage_is_charged_once_to_all_who_cover_it(acme: Pool, tmp_
     assert await spent(acme) == expected
 
 
+async def test_who_objects_to_analytics_is_charged_all_the_same(acme: Pool, tmp_path: Path) -> None:
+    """Their rows have no key any more; the budgets of key, member and label have counted it before."""
+    person = await make_member(acme)
+    own = await make_key(acme, "own", str(person))
+    await labels.declare(acme, "acme", "project", None)
+    await labels.of_key(acme, own, {"project": "x"})
+    for whose in (Whose(1, own), Whose(1, None, person), Whose(1, label=("project", "x"))):
+        await set_(acme, whose, day=1)
+    await acme.execute("UPDATE person SET objected_at = now() - interval '1 hour' WHERE person_id = $1", person)
+    await spend(acme, tmp_path, (own, 5))
+    assert await acme.fetchval("SELECT count(*) FROM usage WHERE key_id = $1", own) == 0
+    assert [each.spent_pico for each in await budgets.list_all(acme)] == [5, 5, 5]
+
+
 async def test_usage_of_another_day_is_charged_there(acme: Pool, tmp_path: Path) -> None:
     """A record that comes late counts in the window of its request; of a total, not what came before it was set."""
     key_id = await make_key(acme)

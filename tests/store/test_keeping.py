@@ -10,7 +10,7 @@ import pytest
 
 from luntrex_proxy.core.retention import CLASSES, keep_until
 from luntrex_proxy.settings.retention import RetentionPeriods
-from luntrex_proxy.store import aging, audit, auditcut, billing, holds, keeping, retention
+from luntrex_proxy.store import aging, audit, auditcut, billing, budgets, holds, keeping, retention
 from luntrex_proxy.store.anchors import Anchor, AnchorKey, append_anchor, own_anchors
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.keeping import ClockError
@@ -86,6 +86,25 @@ async def test_sign_ups_that_nobody_proved_go(acme: Pool, tmp_path: Path, now: d
         await acme.execute("UPDATE person SET created_at = $2 WHERE person_id = $1", person, now - timedelta(days=age))
     assert (await keeping.run(acme, tmp_path, now, DAYS)).rows == {"person": 1}
     assert await acme.fetchval("SELECT count(*) FROM person WHERE email = 'p1@example.org'") == 0
+
+
+async def test_windows_of_budgets_go_after_their_end(acme: Pool, tmp_path: Path, now: datetime) -> None:
+    """With what processes had borrowed of them; what is spent in total stays."""
+    await budgets.change(acme, budgets.Whose(1), {"day": 10**6, "total": 10**6}, budgets.Terms())
+    for days in (80, 100):
+        await acme.execute(
+            "INSERT INTO budget_window (budget_id, account_id, begins_at, ends_at)"
+            " SELECT budget_id, 1, $1::timestamptz - interval '1 day', $1 FROM budget WHERE period = 'day'",
+            now - timedelta(days=days),
+        )
+    await acme.execute(
+        "INSERT INTO budget_window (budget_id, account_id, begins_at)"
+        " SELECT budget_id, 1, $1 FROM budget WHERE period = 'total'",
+        now - timedelta(days=400),
+    )
+    assert (await keeping.due(acme, tmp_path, now, DAYS)).rows == {"budget_window": 1}
+    assert (await keeping.run(acme, tmp_path, now, DAYS)).rows == {"budget_window": 1}
+    assert await acme.fetchval("SELECT count(*) FROM budget_window WHERE ends_at IS NULL") == 1
 
 
 async def test_invoices_go_when_their_country_lets_them(acme: Pool, tmp_path: Path, now: datetime) -> None:

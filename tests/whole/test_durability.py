@@ -288,7 +288,7 @@ def test_a_full_spool_refuses_before_it_loses(servers: LoopThread) -> None:
     ) as daemon:
         assert readiness(daemon) == (
             200,
-            dict.fromkeys(("accepting", "allowances", "database", "ledger", "storing"), True),
+            dict.fromkeys(("accepting", "allowances", "database", "ledger", "no_maintenance", "storing"), True),
         )
         stopped = freeze(daemon.postgres_pids())
         try:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import time
-import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -148,10 +147,9 @@ async def test_a_limit_is_known_when_every_connection_falls_silent(
         ring, book = KeyRing(LOOKUP), LimitBook(pools.direct)
         await ring.load(pools.direct)
         await book.refresh()
-        file: Any = types.SimpleNamespace(damaged=False, failing=False)
         tasks = [
             asyncio.ensure_future(follow(ring, pools.direct_dsn, pools.expire)),
-            asyncio.ensure_future(chores.follow_limits(book, file, lambda: ring.seen)),
+            asyncio.ensure_future(chores.follow_limits(book, lambda: ring.seen)),
         ]
         try:
             for streams in (1, 2, 3):
