@@ -256,17 +256,12 @@ def choose(permit: Permit, routing: Routing, draft: Draft) -> Sequence[Target]:
     if not targets:
         raise Refusal("no_upstream")
     policy, closed = permit.policy, routing.closed
-    everyones, own = closed.everyone, closed.objections.get(permit.caller.account_id, _NOBODYS)
-    only_priced = routing.only_priced and is_billed(permit.call.route)
+    careful = closed.everyone or closed.objections or routing.only_priced
     for target in targets:
         upstream = target.upstream
-        if (
-            upstream.health.troubled
-            or not policy.admits(upstream.traits)
-            or upstream.name in everyones
-            or upstream.name in own
-            or (only_priced and not _is_priced(target, permit, routing))
-        ):
+        if upstream.health.troubled or not policy.admits(upstream.traits):
+            return _choose_among(judge(targets, permit, routing), permit, draft)
+        if careful and not _judge_one(target, permit, routing).is_willing:
             return _choose_among(judge(targets, permit, routing), permit, draft)
     return targets if len(targets) == 1 else _ordered(targets, permit.resolution.choice)
 
@@ -290,8 +285,7 @@ def judge(targets: Sequence[Target], permit: Permit, routing: Routing) -> list[J
 
     At most half of those that may have it count as ejected: when most of them err, the errors are not an outlier's.
     """
-    own = routing.closed.objections.get(permit.caller.account_id, _NOBODYS)
-    judged = [_judge_one(target, permit, routing, own) for target in targets]
+    judged = [_judge_one(target, permit, routing) for target in targets]
     ejected = sum(each.standing is Standing.EJECTED for each in judged)
     if ejected * 2 > sum(each.stage > _POLICY for each in judged):
         judged = [
@@ -301,11 +295,11 @@ def judge(targets: Sequence[Target], permit: Permit, routing: Routing) -> list[J
     return judged
 
 
-def _judge_one(target: Target, permit: Permit, routing: Routing, own: frozenset[str]) -> Judged:
-    upstream = target.upstream
-    if upstream.name in routing.closed.everyone:
+def _judge_one(target: Target, permit: Permit, routing: Routing) -> Judged:
+    upstream, closed = target.upstream, routing.closed
+    if upstream.name in closed.everyone:
         return Judged(target, "subprocessor_unlisted", _UNLISTED, Standing.READY)
-    if upstream.name in own:
+    if upstream.name in closed.objections.get(permit.caller.account_id, _NOBODYS):
         return Judged(target, "subprocessor_objected", _OBJECTED, Standing.READY)
     if routing.only_priced and is_billed(permit.call.route) and not _is_priced(target, permit, routing):
         return Judged(target, "price_unknown", _UNPRICED, Standing.READY)
