@@ -211,7 +211,7 @@ def _standing(target: Target, permit: Permit) -> str:
 
 def _why(judged: Judged, layers: list[_Layer]) -> str:
     if not judged.reason:
-        return ""
+        return "" if judged.target.weight else "asked when the others have failed"
     says = SENTENCES[judged.reason]
     if judged.reason not in ATTRIBUTES:
         return says
