@@ -45,14 +45,22 @@ SELECT account_id, sum(requests)::bigint AS requests, sum(cost_pico)::text AS co
 WHERE day = $1 AND ($2::bigint IS NULL OR account_id = $2) GROUP BY 1
 """
 _LINE: Final = "SELECT nullif(max(kept_from), '-infinity') FROM usage_retention"
+# Of a month whose daily sums retention has dropped, or some of them, nobody can say any more what was used.
 _CHARGED: Final = """
-SELECT s.account_id, coalesce((SELECT sum(l.cost_pico) FROM statement_line l
-        WHERE l.account_id = s.account_id AND l.usage_month = s.month), 0)::text AS charged,
-    coalesce((SELECT sum(d.cost_pico) FROM usage_rollup_daily d
-        WHERE d.account_id = s.account_id AND d.day >= $1 AND d.day < $2), 0)::text AS used,
+SELECT s.account_id, charged.cost::text AS charged,
+    (CASE WHEN used.requests < charged.requests AND $1::date < (
+        SELECT max(kept_from) AT TIME ZONE 'UTC' FROM usage_retention
+    ) THEN charged.cost ELSE used.cost END)::text AS used,
     (s.cost_pico - coalesce((SELECT sum(l.cost_pico) FROM statement_line l
         WHERE l.account_id = s.account_id AND l.month = s.month), 0))::text AS unexplained
-FROM statement s WHERE s.month = $1 AND ($3::bigint IS NULL OR s.account_id = $3)
+FROM statement s CROSS JOIN LATERAL (
+    SELECT coalesce(sum(l.requests), 0) AS requests, coalesce(sum(l.cost_pico), 0) AS cost FROM statement_line l
+    WHERE l.account_id = s.account_id AND l.usage_month = s.month
+) charged CROSS JOIN LATERAL (
+    SELECT coalesce(sum(d.requests), 0) AS requests, coalesce(sum(d.cost_pico), 0) AS cost FROM usage_rollup_daily d
+    WHERE d.account_id = s.account_id AND d.day >= $1 AND d.day < $2
+) used
+WHERE s.month = $1 AND ($3::bigint IS NULL OR s.account_id = $3)
 """
 _ACCOUNTS: Final = "SELECT account_id, name FROM account"
 

@@ -37,7 +37,9 @@ SELECT model, coalesce(labels, '{{}}') AS labels, {_SUMS}, sum(cost_pico)::text 
 FROM usage_rollup_daily LEFT JOIN carried USING (key_id, day)
 WHERE account_id = $1 AND day >= $2 AND day < $3 GROUP BY 1, 2 ORDER BY 1, 2
 """
-# Closed months before, of which the ledger can still change: nothing comes back of days that retention dropped.
+# Closed months before, of which the ledger can still change: nothing comes back of days that retention dropped. Where
+# their daily sums are gone as well, a month has less than was charged, which is nobody's credit: usage never shrinks
+# otherwise, prices only change its cost.
 _LATE: Final = f"""
 WITH closed AS (
     SELECT month FROM statement
@@ -49,12 +51,16 @@ WITH closed AS (
 ), used AS (
     SELECT month, model, {", ".join(SUMMED)}, cost_pico
     FROM usage_rollup_daily JOIN closed ON day >= month AND day < month + interval '1 month' WHERE account_id = $1
+), changes AS (
+    SELECT month, model, {_SUMS}, sum(cost_pico) AS cost_pico FROM (
+        SELECT * FROM used UNION ALL
+        SELECT month, model, {", ".join(f"-{column}" for column in SUMMED)}, -cost_pico FROM charged
+    ) signed GROUP BY 1, 2
 )
-SELECT month, model, {_SUMS}, sum(cost_pico)::text AS cost_pico FROM (
-    SELECT * FROM used UNION ALL
-    SELECT month, model, {", ".join(f"-{column}" for column in SUMMED)}, -cost_pico FROM charged
-) changes GROUP BY 1, 2
-HAVING {" OR ".join(f"sum({column}) <> 0" for column in (*SUMMED, "cost_pico"))} ORDER BY 1, 2
+SELECT month, model, {", ".join(SUMMED)}, cost_pico::text AS cost_pico FROM changes
+WHERE ({" OR ".join(f"{column} <> 0" for column in (*SUMMED, "cost_pico"))}) AND month NOT IN (
+    SELECT month FROM changes WHERE least({", ".join(SUMMED)}) < 0
+) ORDER BY 1, 2
 """
 _COLUMNS: Final = (*SUMMED, "cost_pico")
 _INSERT: Final = (

@@ -178,7 +178,7 @@ async def request(pool: Pool, request_id: str) -> UsageRequest:
             "There is no such request on record; give the value of its answer's x-request-id, some seconds after it "
             "ended. Requests without a known key have no record."
         )
-    return UsageRequest(**dict(row))
+    return request_of(row)
 
 
 async def requests(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from luntrex_proxy.store import accounts, apikeys, audit, billing, erasing, statements
+from luntrex_proxy.store import accounts, apikeys, audit, billing, erasing, retention, statements
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.reconciling import Comparison, compare_day, compare_statements, days_between, months_within
@@ -125,6 +125,19 @@ async def test_older_days_have_sums_alone(database: Pool, tmp_path: Path) -> Non
     assert sum(each.without_records_pico for each in found.accounts.values()) > 0
     await database.execute("DELETE FROM usage_rollup_daily")
     assert all(not each.lines for each in await close_all(database, NEXT)), "no month is given back that is only old"
+
+
+async def test_days_that_retention_dropped_are_nobodys_credit(database: Pool, tmp_path: Path) -> None:
+    """Not of a month whose later days are still there, where daily sums are kept for no longer than records."""
+    seed = random.Random(10)
+    keys, rates = await make_keys(database, ("acme",)), rates_of(seed)
+    await store(database, tmp_path, records(seed, keys, rates, 60))
+    await statements.close(database, "acme", MONTH)
+    await retention.drop_old(database, date(2026, 11, 14), retention.Periods(60, 60), retention.Dropped())
+    assert await database.fetchval("SELECT min(day) FROM usage_rollup_daily") >= date(2026, 9, 15)
+    october, _ = await statements.close(database, "acme", NEXT)
+    assert october.lines == []
+    assert (await compared(database)).is_right
 
 
 async def test_only_a_month_that_is_over_is_closed(database: Pool) -> None:

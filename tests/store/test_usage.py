@@ -69,7 +69,8 @@ async def test_records_with_and_without_a_trail_are_stored_together(database: Po
     for damaged in (payload[:-1], b"", b"]"):
         with pytest.raises(ValueError, match="record"):
             lines_of([payload, damaged])
-    assert (await request(database, known)).trail == trails[1]
+    found = await request(database, known)
+    assert (found.trail, found.labels) == (trails[1], {})
     for wrong in (request_id(77), "no-uuid", "0199c0de-0000-7000-8000-000000000001"):
         with pytest.raises(RefusedError, match="no such request"):
             await request(database, wrong)
