@@ -239,6 +239,7 @@ class _Daemon:
             upstreams=self.upstreams,
             models=lambda: self._pipeline.routing.catalogue.entries,
             explain=self._explain,
+            reloaded=lambda: self._changeable.current,
         )
         gateway_url, control_url = await self._open_planes(stack, services)
         stack.callback(systemd.stopping, "draining")

@@ -28,6 +28,7 @@ _CHANGEABLE = (
     "policy.",
     "upstreams",
     "models",
+    "prices.",
     "gateway.limits.",
     "gateway.timeouts.",
     "gateway.retries.",

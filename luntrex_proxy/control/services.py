@@ -26,7 +26,7 @@ def unexplained(question: Question) -> Explanation:
 class Services:
     """The parts of the process that people's decisions reach."""
 
-    settings: Settings
+    settings: Settings  # those of the start
     pool: Pool  # around a pooler: sessions of the database are at hand
     lookup: Lookup
     state_directory: Path
@@ -34,6 +34,7 @@ class Services:
     # Those of now, and which of these models are paused there.
     upstreams: Callable[[Collection[str]], Sequence[Condition]] = lambda _models: ()
     models: Callable[[], Sequence[Entry]] = tuple  # those of the configuration now
+    reloaded: Callable[[], Settings | None] = lambda: None  # the settings of the last reload
     explain: Callable[[Question], Explanation] = unexplained
     password_bcrypt_cost: int = PASSWORD_BCRYPT_COST
     dsn: str = field(default="", repr=False)  # of the pool, for a process of its own
@@ -44,6 +45,11 @@ class Services:
         """StoreError: the list of blocked passwords cannot be read."""
         blocked = load_blocklist(self.settings.console.blocked_passwords_file)
         object.__setattr__(self, "passwords", Passwords(self.lookup, blocked, cost=self.password_bcrypt_cost))
+
+    @property
+    def settings_now(self) -> Settings:
+        """Those that requests are served by: upstreams, models, prices and policy can change while all this runs."""
+        return self.reloaded() or self.settings
 
     @property
     def sends_mail(self) -> bool:

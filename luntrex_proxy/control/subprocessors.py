@@ -40,7 +40,7 @@ async def public_list(services: Services) -> list[Subprocessor]:
     register = Register(await table.entries(services.pool), SHIPPED)
     entries = {entry.name: entry for entry in register.current(now)}
     found: dict[str, Subprocessor] = {}
-    for each in judge(services.settings, register, now):
+    for each in judge(services.settings_now, register, now):
         name = each.listing.name or each.destination.host
         entry = entries.get(name)
         state, used = each.listing.state.value, each.usable

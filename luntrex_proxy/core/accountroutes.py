@@ -7,6 +7,7 @@ AccountCatalogue(shared, own)       resolves names as `Catalogue` does, for one 
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -97,7 +98,9 @@ class AccountCatalogue:
         self._shared = shared
         self._routes = routes
         known = {name: tuple(_known(targets, dialects)) for name, targets in routes.targets.items()}
-        self._own = Catalogue(Entry(name, targets, shared.rates(name)) for name, targets in known.items() if targets)
+        own = Catalogue(Entry(name, targets, shared.rates(name)) for name, targets in known.items() if targets)
+        # A model of the configuration keeps its name and price where only a beginning of it has targets here.
+        self._own = Catalogue((*own.entries, *own.expanded(entry for entry in shared.entries if not entry.is_wildcard)))
         self._lost = [name for name, targets in known.items() if not targets]
 
     def resolve(self, name: str, dialect: Dialect) -> Resolution | None:
@@ -105,6 +108,8 @@ class AccountCatalogue:
         if not self._routes.allows(name):
             return None
         found = self._own.resolve(name, dialect)
+        if found is not None and found.name is None:
+            return replace(found, rates=self._shared.rates(name))
         if found is None and covers(self._lost, name):
             return _NOBODY  # not the configuration's targets: the account was to be served by others
         return found or self._shared.resolve(name, dialect)

@@ -8,8 +8,8 @@ broader wildcard is asked. Health, policies and retries belong to other files.
 """
 
 import enum
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from luntrex_proxy.core.call import Dialect
@@ -57,6 +57,11 @@ class Entry:
     rates: Rates | None = None
     choice: Choice = Choice.WEIGHTED
 
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it is a beginning of names."""
+        return self.name.endswith(WILDCARD)
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -98,7 +103,7 @@ class Catalogue:
         self._prefixes: list[tuple[str, Entry]] = []
         self.entries = tuple(entries)
         for entry in self.entries:
-            if entry.name.endswith(WILDCARD):
+            if entry.is_wildcard:
                 self._prefixes.append((entry.name.removesuffix(WILDCARD), entry))
             else:
                 self._exact[entry.name] = entry
@@ -113,10 +118,23 @@ class Catalogue:
         """What `name` means to a caller of `dialect`; None when it means nothing."""
         if name in self._exact:
             return self._resolved[name, dialect]
+        found = self._wildcard(name)
+        return None if found is None else _resolution(None, found[0], name, found[1], dialect)
+
+    def _wildcard(self, name: str) -> tuple[Entry, str] | None:
+        """The one that covers a name, and what it matched."""
         for prefix, entry in self._prefixes:
             if name.startswith(prefix) and len(name) > len(prefix):
-                return _resolution(None, entry, name, name[len(prefix) :], dialect)
+                return entry, name[len(prefix) :]
         return None
+
+    def expanded(self, others: Iterable[Entry]) -> Iterator[Entry]:
+        """Exact entries of others that only a wildcard covers here: with their prices, and targets of here."""
+        for other in others:
+            found = None if other.name in self._exact else self._wildcard(other.name)
+            if found is not None:
+                targets = (replace(each, model=each.model.replace(WILDCARD, found[1])) for each in found[0].targets)
+                yield Entry(other.name, tuple(targets), other.rates)
 
     def rates(self, name: str) -> Rates | None:
         """The configuration's own price of a name, if it has one."""

@@ -65,7 +65,9 @@ def sketch_routing(settings: Settings, ticker: Ticker, loop: asyncio.AbstractEve
     """The same, to look at: it needs no secret and no file, and nothing can be sent by it."""
     upstreams = {u.name: _sketch_upstream(u, ticker, loop) for u in settings.upstreams}
     catalogue = build_catalogue(settings.models, settings.upstreams)
-    return Routing(catalogue, PriceBook(settings.upstreams), upstreams, settings.policy.bound())
+    prices = PriceBook(settings.upstreams, settings.prices.service_tiers.percents())
+    only_priced = settings.prices.unknown == "refuse"
+    return Routing(catalogue, prices, upstreams, settings.policy.bound(), only_priced=only_priced)
 
 
 def _sketch_upstream(upstream: configured.Upstream, ticker: Ticker, loop: asyncio.AbstractEventLoop) -> Upstream:

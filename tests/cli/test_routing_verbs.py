@@ -149,6 +149,16 @@ async def test_the_key_may_not_use_the_model(key_id: str) -> None:
     assert "model_not_found" in said.output
 
 
+async def test_explain_refuses_what_has_no_price_as_a_daemon_does(tmp_path: Path) -> None:
+    """Where the configuration wants that."""
+    model = "  - {name: unpriced, targets: [{upstream: eu-one, model: there}]}\n"
+    arguments = ("routes", "explain", "--account", "acme", "--model", "unpriced")
+    (tmp_path / "some.yaml").write_text(CONFIGURATION + model)
+    assert "Sent, as chat.completions." in (await run(*arguments)).stdout
+    (tmp_path / "some.yaml").write_text(CONFIGURATION + model + "prices: {unknown: refuse}\n")
+    assert "price_unknown" in (await run(*arguments, status=1)).stdout
+
+
 async def test_of_a_request_that_is_not_on_record() -> None:
     """One sentence, whatever was given."""
     for given in ("0199c0de-0000-7000-8000-000000000001", "rubbish"):

@@ -94,6 +94,27 @@ def test_own_targets_come_before_the_configurations() -> None:
     assert catalogue.list_models(OPENAI) == ("m", "n")
 
 
+def test_prices_of_the_configuration_stay_where_a_beginning_has_own_targets() -> None:
+    """A model keeps its name and price, a name that a wildcard covers its price: who serves it changes neither."""
+    shared = Catalogue(
+        [
+            Entry("gpt-4o", (Target("a", OPENAI, "gpt-4o"),), RATES),
+            Entry("gpt-4*", (Target("a", OPENAI, "*"),), (dearer := fill_rates({"input": 9}))),
+            Entry("gpt-5", (Target("a", OPENAI, "gpt-5"),)),
+        ]
+    )
+    own = AccountRoutes(targets={"gpt-*": (OwnTarget("b", "eu/gpt-*", 3),), "gpt-5": (OwnTarget("b", "five"),)})
+    catalogue = AccountCatalogue(shared, own, DIALECTS)
+    found = {name: catalogue.resolve(name, OPENAI) for name in ("gpt-4o", "gpt-41", "gpt-5", "gpt-6")}
+    assert {name: each and (each.name, each.rates, each.candidates) for name, each in found.items()} == {
+        "gpt-4o": ("gpt-4o", RATES, (Candidate("b", "eu/gpt-4o", 3),)),
+        "gpt-41": (None, dearer, (Candidate("b", "eu/gpt-41", 3),)),
+        "gpt-5": ("gpt-5", None, (Candidate("b", "five", 1),)),
+        "gpt-6": (None, None, (Candidate("b", "eu/gpt-6", 3),)),
+    }
+    assert catalogue.resolve("gpt-4o", OPENAI) is found["gpt-4o"], "or its targets would be made anew"
+
+
 def test_an_account_may_use_what_is_allowed() -> None:
     """Names and beginnings; names that only a wildcard knows are listed when they were allowed by name."""
     own = AccountRoutes(models=("m", "gpt-4o", "zz"))

@@ -86,6 +86,7 @@ def test_models_limits_and_timeouts_change_the_rest_is_named(daemon: Daemon) -> 
     changed["models"].append(model("added", "a"))
     changed["gateway"] |= {"limits": {"header_bytes": 300}, "trusted_proxies": ["10.0.0.0/8"], "backlog": 99}
     changed["keys"] = {"max_staleness_s": 60}
+    changed["prices"] = {"unknown": "zero", "service_tiers": {"priority": 200}}
     assert status(daemon, "added") == 404
     said = reload(daemon, changed)
     assert said["event"] == "luntrex.reloaded"

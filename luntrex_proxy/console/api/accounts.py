@@ -72,7 +72,7 @@ async def _get(call: Call) -> Tagged:
 
 
 async def _change(call: Call) -> Tagged:
-    default = call.services.settings.policy.bound()
+    default = call.services.settings_now.policy.bound()
     version = version_of(call.if_match)
     changed = await accounts.set_policy(
         call.services.pool, default, call.person, call.account_id, call.body.policy, version

@@ -86,7 +86,7 @@ class EntryShown(Shown):
 
 async def _list(call: Call) -> Listed:
     after = () if call.after is None else tuple(call.after)
-    found = sorted(await registry.places(call.services.pool, call.services.settings, _now()), key=_order)
+    found = sorted(await registry.places(call.services.pool, call.services.settings_now, _now()), key=_order)
     rows = [each for each in found if _order(each) > after][: call.rows]
     return page(call, rows, PlaceShown.model_validate, _order)
 

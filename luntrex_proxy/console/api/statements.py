@@ -117,7 +117,7 @@ async def _reprice(call: Call) -> RepricingShown:
         raise invalid("until", f"must be within {_LONGEST_DAYS} days of since")
     total = Tallies()
     selection = Selection(since, until, query.account_id, query.model)
-    async for tallies in repricing.reprice(call.services.pool, call.services.settings, selection):
+    async for tallies in repricing.reprice(call.services.pool, call.services.settings_now, selection):
         for whose, tally in tallies.items():
             total.setdefault(whose, Tally()).add(tally)
     return RepricingShown(
