@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from luntrex_proxy.control import links
+from luntrex_proxy.control.clients import WELL_KNOWN
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.settings.model import Settings
@@ -13,7 +14,6 @@ from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.pepper import Lookup
 
 _FIRST_KEY = "first"
-_WELL_KNOWN = {Dialect.OPENAI: "gpt-4o-mini", Dialect.ANTHROPIC: "claude-haiku-4-5"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,6 @@ def example_model(settings: Settings) -> tuple[str, Dialect]:
     models = sorted(settings.models, key=lambda model: "*" in model.name)  # exact names first
     for model in models:
         dialect = dialects[model.targets[0].upstream]
-        known = _WELL_KNOWN[dialect] if model.name == "*" else "MODEL"
+        known = WELL_KNOWN[dialect] if model.name == "*" else "MODEL"
         return model.name.replace("*", known), dialect
-    return _WELL_KNOWN[Dialect.OPENAI], Dialect.OPENAI
+    return WELL_KNOWN[Dialect.OPENAI], Dialect.OPENAI

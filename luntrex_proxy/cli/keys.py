@@ -10,11 +10,11 @@ from typing import Any, BinaryIO, Final
 
 import click
 
-from luntrex_proxy.cli.environment import environment_lines, gateway_url
 from luntrex_proxy.cli.labels import label_key, labels_in_words, labels_of
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.options import FiniteRange
 from luntrex_proxy.cli.printing import print_json, print_table
+from luntrex_proxy.control.clients import environment_lines, gateway_url
 from luntrex_proxy.core.scope import ENDPOINTS, BadScopeError, Scope, read_scope
 from luntrex_proxy.store import apikeys as table
 from luntrex_proxy.store import keytransfer as transfer

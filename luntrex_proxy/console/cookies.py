@@ -1,7 +1,8 @@
 """The session's cookie, and whether a request that changes something comes from one of our own pages.
 
 Behind TLS the cookie is `__Host-luntrex`, Secure. On plain HTTP, which is loopback only, not every browser takes
-Secure cookies, so there it is `luntrex` without it.
+Secure cookies, so there it is `luntrex` without it. Beside it are two cookies of taste, worth nothing to anybody: how
+light pages are, and which of several accounts was looked at last.
 """
 
 from typing import Final
@@ -12,6 +13,9 @@ from luntrex_proxy.console.keys import SERVICES
 from luntrex_proxy.control.sessions import SignedIn, signed_in
 from luntrex_proxy.settings.model import Settings
 
+THEME: Final = "luntrex-theme"
+ACCOUNT: Final = "luntrex-account"
+_TASTE_S: Final = 400 * 86_400  # as long as browsers keep any
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -47,6 +51,13 @@ def drop_cookie(response: web.StreamResponse, settings: Settings) -> None:
     """Take the session from the browser."""
     response.del_cookie(
         cookie_name(settings), path="/", secure=is_behind_tls(settings), httponly=True, samesite="Strict"
+    )
+
+
+def set_taste(response: web.StreamResponse, settings: Settings, name: str, value: str) -> None:
+    """Have the browser remember a preference."""
+    response.set_cookie(
+        name, value, path="/", max_age=_TASTE_S, secure=is_behind_tls(settings), httponly=True, samesite="Lax"
     )
 
 

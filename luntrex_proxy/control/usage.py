@@ -6,8 +6,20 @@ Others than the member see totals of the member, not its single requests, keys, 
 from luntrex_proxy.core.trail import Passage, Recorded, timeline
 from luntrex_proxy.store.usage import UsageRequest, micros
 from luntrex_proxy.store.usagepages import GroupTotal, one_request, requests_page, totals_page
+from luntrex_proxy.store.usageseries import Asked, Group, choices, series
 
-__all__ = ["GroupTotal", "micros", "one_request", "requests_page", "timeline_of", "totals_page"]
+__all__ = [
+    "Asked",
+    "Group",
+    "GroupTotal",
+    "choices",
+    "micros",
+    "one_request",
+    "requests_page",
+    "series",
+    "timeline_of",
+    "totals_page",
+]
 
 
 def timeline_of(request: UsageRequest) -> list[Passage]:

@@ -35,6 +35,7 @@ class Account:
     policy: str | None = None  # None: the configuration's default
     version: int = 0  # of its last change
     consents: tuple[str, ...] = ()  # in force (store/consents.py)
+    time_zone: str = "UTC"  # in which days and months of its budgets begin, and its pages show times
 
 
 async def create(pool: Pool, name: str, policy: str | None = None) -> Account:
@@ -185,5 +186,5 @@ def unknown(name: str) -> RefusedError:
 def _account(row: Any, wanted: str = "") -> Account:
     if row is None:
         raise unknown(wanted)
-    names = ("account_id", "name", "status", "created_at", "policy", "version")
+    names = ("account_id", "name", "status", "created_at", "policy", "version", "time_zone")
     return Account(**{name: row[name] for name in names}, consents=tuple(row["consents"]))

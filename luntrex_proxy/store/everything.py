@@ -16,6 +16,7 @@ _TRACES = (
     "DELETE FROM usage WHERE account_id = $1",
     "DELETE FROM usage_rollup WHERE account_id = $1",
     "DELETE FROM usage_rollup_daily WHERE account_id = $1",
+    "DELETE FROM first_byte WHERE account_id = $1",
     "DELETE FROM alert WHERE account_id = $1",
     "DELETE FROM audit_personal WHERE sequence IN (SELECT sequence FROM audit_entry WHERE account_id = $1)",
     "DELETE FROM consent WHERE account_id = $1",

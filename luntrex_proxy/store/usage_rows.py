@@ -8,6 +8,7 @@ from uuid import UUID
 from luntrex_proxy.core.outcome import Outcome, Tokens
 from luntrex_proxy.store.charging import CHARGE, HAS_BUDGETS
 from luntrex_proxy.store.database import Connection
+from luntrex_proxy.store.firstbytes import BUCKET
 from luntrex_proxy.store.segments import Position
 from luntrex_proxy.store.tombstones import ADVISORY_LOCK
 from luntrex_proxy.store.unlinking import unlink_incoming
@@ -47,7 +48,8 @@ WITH kept AS (
 inserted AS (
     INSERT INTO usage ({_COLUMN_LIST})
     SELECT {_SELECT_LIST} FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} >= since ON CONFLICT DO NOTHING
-    RETURNING account_id, started_at, request_id, key_id, model, upstream, status, ending, {", ".join(_SUMS)}
+    RETURNING account_id, started_at, request_id, key_id, model, upstream, status, ending, streamed, first_byte_us,
+        {", ".join(_SUMS)}
 ), hours AS (
     SELECT account_id, date_trunc('hour', started_at, 'UTC') AS hour, key_id, model, upstream,
         count(*) AS requests, count(*) FILTER (WHERE NOT (ending = 'complete' AND status < 400)) AS errors,
@@ -63,6 +65,11 @@ inserted AS (
         {", ".join(f"sum({column})" for column in _COUNTED)}
     FROM hours GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
     ON CONFLICT (account_id, day, key_id, model, upstream) DO UPDATE SET {_ADDED}
+), began AS (
+    INSERT INTO first_byte AS sums (account_id, at, bucket, answers)
+    SELECT account_id, date_trunc('hour', started_at, 'UTC'), {BUCKET}, count(*) FROM inserted
+    WHERE streamed AND status < 400 AND first_byte_us > 0 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (account_id, at, bucket) DO UPDATE SET answers = sums.answers + excluded.answers
 )
 """
 _OLD = f"SELECT request_id, {_STARTED_AT} < possible FROM usage_incoming CROSS JOIN kept WHERE {_STARTED_AT} < since"

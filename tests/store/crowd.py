@@ -34,6 +34,7 @@ FILL: Final = {
     " sum(input_tokens), 0, 0, 0, 0, sum(output_tokens), 0, 0, sum(cost_pico) FROM usage GROUP BY 1, 2, 3, 4, 5",
     "usage_rollup_daily": "SELECT account_id, (started_at AT TIME ZONE 'UTC')::date, key_id, model, upstream, count(*),"
     " 0, sum(input_tokens), 0, 0, 0, 0, sum(output_tokens), 0, 0, sum(cost_pico) FROM usage GROUP BY 1, 2, 3, 4, 5",
+    "first_byte": "SELECT account_id, date_trunc('hour', started_at, 'UTC'), 80, count(*) FROM usage GROUP BY 1, 2",
     "usage_annotation": "(person_id, request_id, note) SELECT c.person_id, u.request_id, 'not by me' FROM c"
     " JOIN usage u USING (key_id) WHERE u.output_tokens = 1",
     "usage_limit": "SELECT c.account_id, c.key_id, '{}', 0 FROM c",

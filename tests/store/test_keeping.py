@@ -144,7 +144,7 @@ async def test_a_hold_stops_every_deletion(acme: Pool, tmp_path: Path, now: date
     await put(acme, tmp_path / "spool", [elsewhere])
     hold = await holds.place(acme, "4 C 17/26", held)
     run = await keeping.run(acme, tmp_path, now, DAYS)
-    assert run.rows == {"session": 1, "mail": 1, "one_time_link": 1, "usage_annotation": 1}
+    assert run.rows == {"session": 1, "mail": 1, "one_time_link": 1, "usage_annotation": 1, "first_byte": 1}
     assert (run.usage.days, run.usage.held_days) == ([], [today - timedelta(501), today - timedelta(500)])
     assert run.usage.requests == 1
     assert await acme.fetchval("SELECT array_agg(DISTINCT account_id) FROM usage") == [1]
@@ -153,7 +153,7 @@ async def test_a_hold_stops_every_deletion(acme: Pool, tmp_path: Path, now: date
         assert await acme.fetchval(f"SELECT array_agg(person_id) FROM {table}") == [held]
     await holds.lift(acme, hold.hold_id)
     again = await keeping.run(acme, tmp_path, now, DAYS)
-    assert sum(again.rows.values()) == 4
+    assert sum(again.rows.values()) == 4 + 2  # answers of two days
     assert (len(again.usage.days), again.usage.hourly_sums) == (2, 2)
     assert [entry.act for entry in await audit.newest(acme, 2)] == ["hold.lifted", "hold.placed"]
 

@@ -4,21 +4,30 @@ rights.py.
 Whatever gives data out or changes what happens to it asks for the password when the last time is ten minutes ago.
 """
 
-import contextlib
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from aiohttp import web
 
-from luntrex_proxy.console.pages.frame import Access, Page, Route
-from luntrex_proxy.control import acts, rights
+from luntrex_proxy.console.pages.menu import YOU, Menu
+from luntrex_proxy.console.pages.page import Access, Page, Route
+from luntrex_proxy.control import rights
 from luntrex_proxy.control.acts import RefusedError
 from luntrex_proxy.control.rights import Law
 
 _PATH: Final = "/your-data"
+DONE: Final = {
+    "noted": "Your words stand beside the record.",
+    "restricted": "Your data is only stored from now on.",
+    "unrestricted": "The restriction has ended.",
+    "objected": "New usage does not lead to your keys any more.",
+    "objection_ended": "The objection has ended.",
+    "erasure_asked": "You are going to be erased. How it stands is below.",
+    "withdrawn": "The request is withdrawn.",
+}
 _SHOWN_MAX: Final = 30  # of what was asked for, the newest; all of it is in the API
 
 
@@ -36,20 +45,17 @@ async def _data(page: Page) -> Mapping[str, Any]:
 
 async def _access(page: Page) -> web.StreamResponse:
     days = page.services.settings.retention.by_class()
-    with _acting(page):
-        _, report = await rights.access(page.services.pool, page.person.person_id, _now(), days)
+    _, report = await rights.access(page.services.pool, page.person.person_id, _now(), days)
     return page.show("data_access.html", {"report": report})
 
 
 async def _export(page: Page) -> web.StreamResponse:
-    with _acting(page):
-        _, token, until = await rights.offer_export(page.services.pool, page.person.person_id)
+    _, token, until = await rights.offer_export(page.services.pool, page.person.person_id)
     return page.show("data_export.html", {"token": token, "until": until})
 
 
 async def _name(page: Page) -> web.StreamResponse:
-    with _acting(page):
-        await rights.correct_name(page.services.pool, page.person.person_id, page.field("name"))
+    await rights.correct_name(page.services.pool, page.person.person_id, page.field("name"))
     return page.go(f"{_PATH}?done=name")
 
 
@@ -58,22 +64,19 @@ async def _note(page: Page) -> web.StreamResponse:
         request_id = uuid.UUID(page.field("request").strip())
     except ValueError:
         raise RefusedError("Give the id of the request: the value of its answer's x-request-id.") from None
-    with _acting(page):
-        await rights.annotate(page.services.pool, page.person.person_id, request_id, page.field("note"))
+    await rights.annotate(page.services.pool, page.person.person_id, request_id, page.field("note"))
     return page.go(f"{_PATH}?done=noted")
 
 
 async def _restrict(page: Page) -> web.StreamResponse:
     on = page.field("on") == "yes"
-    with _acting(page):
-        await rights.restrict(page.services.pool, page.person.person_id, on=on)
+    await rights.restrict(page.services.pool, page.person.person_id, on=on)
     return page.go(f"{_PATH}?done={'restricted' if on else 'unrestricted'}")
 
 
 async def _object(page: Page) -> web.StreamResponse:
     on = page.field("on") == "yes"
-    with _acting(page):
-        await rights.object_to_analytics(page.services.pool, page.person.person_id, on=on)
+    await rights.object_to_analytics(page.services.pool, page.person.person_id, on=on)
     return page.go(f"{_PATH}?done={'objected' if on else 'objection_ended'}")
 
 
@@ -85,21 +88,13 @@ async def _erase(page: Page) -> web.StreamResponse:
     except ValueError:
         raise RefusedError("Choose under which law you ask.") from None
     grace = timedelta(days=page.services.settings.privacy.erasure_grace_days)
-    with _acting(page):
-        await rights.ask_erasure(page.services.pool, page.person.person_id, _now(), grace, law=law)
+    await rights.ask_erasure(page.services.pool, page.person.person_id, _now(), grace, law=law)
     return page.go(f"{_PATH}?done=erasure_asked")
 
 
 async def _withdraw(page: Page) -> web.StreamResponse:
-    with _acting(page):
-        await rights.withdraw(page.services.pool, page.field("reference"), page.person.person_id)
+    await rights.withdraw(page.services.pool, page.field("reference"), page.person.person_id)
     return page.go(f"{_PATH}?done=withdrawn")
-
-
-@contextlib.contextmanager
-def _acting(page: Page) -> Iterator[None]:
-    with acts.acting_as(f"console:{page.person.person_id}"):
-        yield
 
 
 def _now() -> datetime:
@@ -107,7 +102,7 @@ def _now() -> datetime:
 
 
 ROUTES: Final = (
-    Route(_PATH, "data.html", _data, None, Access.PERSON),
+    Route(_PATH, "data.html", _data, None, Access.PERSON, menu=Menu("Your data", YOU, 20)),
     Route(f"{_PATH}/withdraw", "data.html", _data, _withdraw, Access.PERSON),
     *(
         Route(f"{_PATH}/{verb}", "data.html", _data, submit, Access.FRESH)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from luntrex_proxy.console.cookies import drop_cookie, set_cookie
-from luntrex_proxy.console.pages.frame import Access, Page, Route, no_values
+from luntrex_proxy.console.pages.page import Access, Page, Route, no_values
 from luntrex_proxy.control import links, members, people, sessions, signin
 from luntrex_proxy.control.links import DeadLinkError
 from luntrex_proxy.control.signin import Begun

@@ -1,175 +1,78 @@
-"""The frame that every page stands in: who may see it, forms that only our own pages send, headers, templates.
+"""The frame that every page stands in: who may see it, forms that only our own pages send, menu, templates.
 
-To add a page:
-1. A template in console/templates that begins `{% extends "frame.html" %}` and fills the blocks `title` and `main`.
-   No style attribute, no script, nothing from elsewhere: the policy of the frame refuses all three. A form in it is
-   `<form method="post" action="...">{{ form_token() }} ... </form>`. Every value is escaped.
-2. A file here with `ROUTES`, one `Route` per address:
+To add a page, make three new files and touch no other:
+1. A template in console/templates that begins `{% extends "frame.html" %}` and fills the blocks `title` and `main`
+   (and `width`: narrow, wide, or full). No style attribute, no script, nothing from elsewhere: the policy of
+   sending.py refuses all three. A form in it is `<form method="post" action="...">{{ form_token() }} ... </form>`, its
+   fields the macros of fields.html, which keep what was typed and say beside a field what is wrong with it. Numbers,
+   money and times go through the filters of wording.py. A chart is the macro of chart.html around a table.
+2. A module here with `ROUTES`, one `Route` per address; application.py finds every module that has them:
        Route("/sub-processors", "sub_processors.html", _values)                     for everybody
        Route("/profile/name", "profile.html", _values, _set_name, Access.PERSON)    with a form
+       Route("/accounts/{account_id}/keys", "keys.html", _values, access=Access.MEMBER, needs=(Permission.KEYS_READ,),
+             menu=Menu("Keys", ACCOUNT, 20))                                        of an account, in the menu
    `values(page)` returns what the template needs. `submit(page)` does what a form asks (`page.field("name")`) and
    returns an answer, mostly `page.go("/profile?done=name")`. A RefusedError in it shows the page again with its
-   sentence and what was typed, but for passwords. `?done=WORD` shows the sentence of `DONE`.
-3. Its ROUTES in application.py's `PAGES`.
+   sentence and what was typed, but for passwords; `with page.beside(name_taken="name"):` puts the sentence of a code
+   beside a field, `raise WrongFieldsError(name="Give a name.")` says it for several. `?done=WORD` shows the sentence
+   of `DONE`. Acts inside `submit` are recorded as the person's.
+3. A test in tests/console. The tests of all pages (test_pages.py without a script, browser/ in Chromium: axe, policy,
+   both widths, light and dark) take it up by themselves; what stands in braces in its path gets its value from
+   tests/console/browser/places.py.
 
 Access.ANYONE   whoever comes; `page.who` may be None
 Access.PERSON   signed in, else the sign-in page leads back
 Access.FRESH    signed in and proved within ten minutes, for dangerous acts, else the page that asks for the password
+Access.MEMBER   of the account in the path, with one of the permissions `needs`; or who runs the installation, recorded.
+                `page.account` is the account, `page.caller` who asks, for control
+Access.PROVEN   the same; its form has `{{ fields.proof() }}`, which asks for the password in the form itself when the
+                last time is ten minutes ago, so that nothing that was typed is lost
 """
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
-import markupsafe
 from aiohttp import web
 
-from luntrex_proxy.console.cookies import cookie_of, is_behind_tls, is_from_our_pages
-from luntrex_proxy.console.keys import SERVICES
-from luntrex_proxy.console.networks import network_of_client
+from luntrex_proxy.console import cookies
+from luntrex_proxy.console.cookies import cookie_of, is_from_our_pages, set_cookie
+from luntrex_proxy.console.pages.page import (
+    ALL_ROUTES,
+    SAID,
+    Access,
+    Page,
+    Route,
+    WrongFieldsError,
+    services_of,
+)
 from luntrex_proxy.console.pages.reading import read_form
-from luntrex_proxy.console.pages.rendering import static_files, template_of
-from luntrex_proxy.control import incidents
+from luntrex_proxy.console.pages.rendering import static_files
+from luntrex_proxy.console.pages.sending import answer_with, guard
+from luntrex_proxy.control import access, accounts, acts, incidents, sessions, signin
 from luntrex_proxy.control.access import DeniedError, NotFoundError
 from luntrex_proxy.control.acts import RefusedError, StoreUnavailableError
 from luntrex_proxy.control.guessing import ThrottledError
 from luntrex_proxy.control.lane import RETRY_AFTER_S
 from luntrex_proxy.control.links import DeadLinkError
-from luntrex_proxy.control.services import Services
-from luntrex_proxy.control.sessions import SignedIn, is_form_token, signed_in
-from luntrex_proxy.core.incidents import Incident
+from luntrex_proxy.control.sessions import is_form_token, signed_in
 
-_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-)
-_HEADERS: Final = {
-    "Content-Security-Policy": _POLICY,
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-}
-_HSTS: Final = {"Strict-Transport-Security": "max-age=63072000"}
-# What a page says after a form was taken, by the word in its address.
-DONE: Final = {
-    "name": "Your name is changed.",
-    "address": "A letter is on its way to the new address; the link in it makes the change.",
-    "password": "Your password is changed. All other sessions have ended.",
-    "ended": "The session has ended.",
-    "others": "All other sessions have ended.",
-    "removed": "The second factor is removed. All other sessions have ended.",
-    "accepted": "You are a member now.",
-    "declined": "The invitation is turned down.",
-    "noted": "Your words stand beside the record.",
-    "restricted": "Your data is only stored from now on.",
-    "unrestricted": "The restriction has ended.",
-    "objected": "New usage does not lead to your keys any more.",
-    "objection_ended": "The objection has ended.",
-    "erasure_asked": "You are going to be erased. How it stands is below.",
-    "withdrawn": "The request is withdrawn.",
-    "read": "Thank you. That you have read it is noted.",
-}
+PROOF: Final = "proof"  # the field that fields.proof() makes
+_ACCOUNT_ID_DIGITS_MAX: Final = 18
+Answer = Callable[[Page], Awaitable[web.StreamResponse]]
 
 
-class Access(Enum):
-    """Who may see a page."""
-
-    ANYONE = "anyone"
-    PERSON = "person"
-    FRESH = "fresh"
-
-
-@dataclass(slots=True)
-class Page:
-    """One request for a page."""
-
-    request: web.Request
-    services: Services
-    who: SignedIn | None  # who is signed in
-    half: SignedIn | None  # whose password was right and whose code is awaited
-    fields: Mapping[str, str] = field(default_factory=dict, repr=False)  # of the form that was sent
-    error: str = ""
-    banners: Sequence[Incident] = ()  # incidents that the person has not read of yet
-
-    @property
-    def person(self) -> SignedIn:
-        """Who is signed in, on pages that ask for that."""
-        if self.who is None:
-            raise DeniedError
-        return self.who
-
-    @property
-    def network(self) -> str:
-        """Where the request comes from, as much of it as may be kept."""
-        return network_of_client(self.request)
-
-    def field(self, name: str) -> str:
-        """What stands in a field of the form; "" when it is not there."""
-        return self.fields.get(name, "")
-
-    def query(self, name: str) -> str:
-        """What stands in the address."""
-        return self.request.query.get(name, "")
-
-    def next_path(self) -> str:
-        """The page of ours to go on to: never another site."""
-        return local_path(self.field("next") or self.query("next"))
-
-    def go(self, path: str) -> web.Response:
-        """On to another page of ours."""
-        return web.Response(status=303, headers={"Location": path})
-
-    def show(self, template: str, values: Mapping[str, Any] | None = None, status: int = 200) -> web.Response:
-        """A page from its template."""
-        known = {
-            "who": self.who,
-            "banners": self.banners if self.who else (),
-            "error": self.error,
-            "done": DONE.get(self.query("done"), ""),
-            "typed": self.field,
-            "form_token": lambda: _form_token(self.who or self.half),
-            "next": self.next_path(),
-            "sign_up": self.services.settings.console.sign_up,
-            "sends_mail": self.services.sends_mail,
-        }
-        text = template_of(template).render(known | dict(values or {}))
-        return web.Response(status=status, text=text, content_type="text/html", charset="utf-8")
-
-
-Values = Callable[[Page], Awaitable[Mapping[str, Any]]]
-Submit = Callable[[Page], Awaitable[web.StreamResponse]]
-
-
-async def no_values(_page: Page) -> Mapping[str, Any]:
-    """For templates that need nothing."""
-    return {}
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A page at its address. Without `values` it is a form's target only; without `submit` it takes no form."""
-
-    path: str
-    template: str
-    values: Values = no_values
-    submit: Submit | None = None
-    access: Access = Access.ANYONE
-
-
-def add_pages(app: web.Application, routes: tuple[Route, ...]) -> None:
-    """Add pages, and the files that they use."""
+def add_pages(app: web.Application, routes: Sequence[Route], said: Mapping[str, str]) -> None:
+    """Add pages, and the files that they use. `said`: what a page says after a form, by the word in its address."""
+    app[ALL_ROUTES], app[SAID] = tuple(routes), dict(said)
     for route in routes:
         app.router.add_get(route.path, _Shown(route).get)
         if route.submit is not None:
             app.router.add_post(route.path, _Shown(route).post)
-    for name, (body, kind) in static_files().items():
-        app.router.add_get(f"/static/{name}", _file(body, kind))
+    for name, file in static_files().items():
+        app.router.add_get(f"/static/{name}", answer_with(file))
 
 
 class _Shown:
@@ -180,73 +83,124 @@ class _Shown:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Show it."""
-        try:
-            page = await _page_of(request)
-        except StoreUnavailableError as error:
-            return _unavailable(Page(request, request.app[SERVICES], None, None), error)
-        return await self._guarded(page, self._show)
+        return await self._answer(request, self._show)
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Do what its form asks."""
+        return await self._answer(request, self._take)
+
+    async def _answer(self, request: web.Request, answer: Answer) -> web.StreamResponse:
         try:
             page = await _page_of(request)
         except StoreUnavailableError as error:
-            return _unavailable(Page(request, request.app[SERVICES], None, None), error)
-        if not is_from_our_pages(request):
-            return _finished(page, _error(page, 403, "The form was sent by another site. Open the page and try again."))
+            return _unavailable(Page(request, services_of(request), None, None), error)
+        cookie = request.cookies.get(cookies.ACCOUNT)
         try:
-            page.fields = await read_form(request)
+            response = await answer(page)
+        except (NotFoundError, DeadLinkError) as error:
+            sentence = str(error) or "There is no page at this address, or it is not yours to see."
+            response = _error(page, 404, sentence)
+        except DeniedError:
+            response = _error(page, 403, "Your role does not allow this.")
+        except StoreUnavailableError as error:
+            return _unavailable(page, error)
+        if page.of_account is not None and len(page.person.members) > 1 and cookie != str(page.account.account_id):
+            cookies.set_taste(response, page.services.settings, cookies.ACCOUNT, str(page.account.account_id))
+        return guard(response, page.services.settings)
+
+    async def _show(self, page: Page) -> web.StreamResponse:
+        elsewhere = _entrance(page, self._route.access)
+        if elsewhere is not None:
+            return elsewhere
+        await self._enter_account(page)
+        return await self._shown(page)
+
+    async def _shown(self, page: Page, status: int = 200) -> web.StreamResponse:
+        values = await self._route.values(page)
+        if isinstance(values, web.StreamResponse):
+            return values
+        return page.show(self._route.template, values, status)
+
+    async def _take(self, page: Page) -> web.StreamResponse:
+        if not is_from_our_pages(page.request):
+            return _error(page, 403, "The form was sent by another site. Open the page and try again.")
+        try:
+            page.fields = await read_form(page.request)
         except ValueError:
-            return _finished(page, _error(page, 400, "This form cannot be read. Open the page and try again."))
+            return _error(page, 400, "This form cannot be read. Open the page and try again.")
         # Pages for everybody may have been opened from a letter, without the cookie that comes with their form.
         needs_token = self._route.access is not Access.ANYONE and page.who is not None
         if needs_token and not is_form_token(page.person, page.field("form_token")):
-            return _finished(
-                page, _error(page, 403, "This form is of an earlier session. Open the page and try again.")
-            )
-        return await self._guarded(page, self._submit)
-
-    async def _guarded(self, page: Page, answer: Submit) -> web.StreamResponse:
+            return _error(page, 403, "This form is of an earlier session. Open the page and try again.")
         elsewhere = _entrance(page, self._route.access)
         if elsewhere is not None:
-            return _finished(page, elsewhere)
-        try:
-            return _finished(page, await answer(page))
-        except (NotFoundError, DeadLinkError) as error:
-            sentence = str(error) or "There is no page at this address, or it is not yours to see."
-            return _finished(page, _error(page, 404, sentence))
-        except DeniedError:
-            return _finished(page, _error(page, 403, "Your role does not allow this."))
-        except StoreUnavailableError as error:
-            return _unavailable(page, error)
+            return elsewhere
+        await self._enter_account(page)
+        return await self._submit(page)
 
-    async def _show(self, page: Page) -> web.Response:
-        return page.show(self._route.template, await self._route.values(page))
+    async def _enter_account(self, page: Page) -> None:
+        """NotFoundError, DeniedError: the account of the path is not for who asks. Operators leave a trace there."""
+        if not self._route.is_of_account:
+            return
+        digits = page.place("account_id")
+        if not digits.isascii() or not digits.isdigit() or len(digits) > _ACCOUNT_ID_DIGITS_MAX:
+            raise NotFoundError
+        account_id, caller = int(digits), page.caller
+        access.require(caller, account_id, *self._route.needs)
+        page.of_account = await accounts.get(page.services.pool, account_id)
+        if account_id not in caller.roles and page.request.method == "GET":
+            with acts.acting_as(caller.way):
+                await acts.record_read(page.services.pool, self._route.path, account_id)
 
     async def _submit(self, page: Page) -> web.StreamResponse:
         assert self._route.submit is not None  # noqa: S101 -- else there is no POST
+        cookie = ""
         try:
-            return await self._route.submit(page)
+            if self._route.access is Access.PROVEN and not page.person.is_fresh:
+                cookie = await _proved(page)
+            if page.who is None:
+                response = await self._route.submit(page)
+            else:
+                with acts.acting_as(page.caller.way):
+                    response = await self._route.submit(page)
         except DeadLinkError:
             raise
         except RefusedError as refused:
-            page.error = str(refused)
-            status, headers = 422, {}
-            if isinstance(refused, ThrottledError):
-                status, headers = 429, {"Retry-After": str(refused.retry_after_s)}
-            response = page.show(self._route.template, await self._route.values(page), status)
-            response.headers.update(headers)
-            return response
+            response = await self._refused(page, refused)
+        if cookie:
+            set_cookie(response, page.services.settings, cookie)
+        return response
+
+    async def _refused(self, page: Page, refused: RefusedError) -> web.StreamResponse:
+        page.error = str(refused)
+        status, headers = 422, {}
+        if isinstance(refused, WrongFieldsError):
+            page.errors = refused.sentences
+        if isinstance(refused, ThrottledError):
+            status, headers = 429, {"Retry-After": str(refused.retry_after_s)}
+        response = await self._shown(page, status)
+        response.headers.update(headers)
+        return response
 
 
-def local_path(path: str) -> str:
-    """A path of ours, or else the first page: an address that somebody sent leads nowhere else."""
-    inside = path.startswith("/") and not path.startswith("//") and len(path) < 200
-    return path if inside and all(c.isascii() and (c.isalnum() or c in "/_-") for c in path) else "/"
+async def _proved(page: Page) -> str:
+    """The session's new cookie, once the password in the form proves who it is. RefusedError."""
+    if not page.field(PROOF):
+        raise WrongFieldsError(**{PROOF: "Give your password: the last time is more than ten minutes ago."})
+    try:
+        cookie = await signin.confirm(page.services, page.person, page.field(PROOF), page.network)
+    except ThrottledError:
+        raise
+    except RefusedError as refused:
+        raise WrongFieldsError(**{PROOF: str(refused)}) from None
+    page.who = dataclasses.replace(
+        page.person, authenticated_age_s=0.0, form_token=sessions.form_token(cookie)
+    )  # fmt: skip
+    return cookie
 
 
 async def _page_of(request: web.Request) -> Page:
-    services = request.app[SERVICES]
+    services = services_of(request)
     who = await signed_in(services, cookie_of(request))
     if who is not None and who.awaits_code:
         return Page(request, services, None, who)
@@ -254,19 +208,27 @@ async def _page_of(request: web.Request) -> Page:
     return Page(request, services, who, None, banners=banners)
 
 
-def _entrance(page: Page, access: Access) -> web.Response | None:
+def _entrance(page: Page, wanted: Access) -> web.Response | None:
     """Where somebody has to go first who may not see this yet."""
-    if access is Access.ANYONE:
+    if wanted is Access.ANYONE:
         return None
-    path = page.request.path if page.request.method == "GET" else f"/{page.request.path.split('/')[1]}"
+    path = page.request.path if page.request.method == "GET" else _opened_at(page.request.path)
     back = quote(path, safe="/")
     if page.who is None:
+        if page.is_fragment:  # a page that is open asks for a piece of itself: it is opened anew, and leads to the door
+            return web.Response(status=401, headers={"HX-Refresh": "true"})
         if page.query("entered"):  # signed in a moment ago, and the browser did not bring its cookie
             return page.show("no_cookie.html", {"public_url": page.services.settings.console.public_url}, 400)
         return page.go(f"/sign-in?next={back}")
-    if access is Access.FRESH and not page.who.is_fresh:
+    if wanted is Access.FRESH and not page.who.is_fresh:
         return page.go(f"/confirm?next={back}")
     return None
+
+
+def _opened_at(path: str) -> str:
+    """The page that a form was on, by where it is sent to."""
+    parts = path.split("/")
+    return "/".join(parts[:4] if parts[1] == "accounts" else parts[:2])
 
 
 def _error(page: Page, status: int, sentence: str) -> web.Response:
@@ -276,26 +238,4 @@ def _error(page: Page, status: int, sentence: str) -> web.Response:
 def _unavailable(page: Page, error: StoreUnavailableError) -> web.StreamResponse:
     response = _error(page, 503, str(error))
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    return _finished(page, response)
-
-
-def _finished(page: Page, response: web.StreamResponse) -> web.StreamResponse:
-    headers = _HEADERS | (_HSTS if is_behind_tls(page.services.settings) else {})
-    for name, value in headers.items():
-        response.headers.setdefault(name, value)
-    return response
-
-
-def _form_token(who: SignedIn | None) -> markupsafe.Markup:
-    if who is None:
-        return markupsafe.Markup("")
-    return markupsafe.Markup('<input type="hidden" name="form_token" value="{}">').format(who.form_token)
-
-
-def _file(body: bytes, kind: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def answer(_request: web.Request) -> web.Response:
-        # Its address has a hash of it, so it never changes.
-        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-        return web.Response(body=body, content_type=kind, headers=headers)
-
-    return answer
+    return guard(response, page.services.settings)

@@ -10,10 +10,13 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from luntrex_proxy.console.pages.frame import Access, Page, Route
+from luntrex_proxy.console.pages.menu import OPERATOR, Menu
+from luntrex_proxy.console.pages.page import Access, Page, Route
 from luntrex_proxy.control import incidents
 from luntrex_proxy.control.access import NotFoundError
 from luntrex_proxy.core.incidents import clocks, opening, told
+
+DONE: Final = {"read": "Thank you. That you have read it is noted."}
 
 
 async def _notices(page: Page) -> Mapping[str, Any]:
@@ -46,5 +49,5 @@ def _now() -> datetime:
 ROUTES: Final = (
     Route("/notices", "notices.html", _notices, None, Access.PERSON),
     Route("/notices/read", "notices.html", _notices, _read, Access.PERSON),
-    Route("/incidents", "incidents.html", _open, None, Access.PERSON),
+    Route("/incidents", "incidents.html", _open, None, Access.PERSON, menu=Menu("Incidents", OPERATOR, 30)),
 )

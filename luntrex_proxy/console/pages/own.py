@@ -3,14 +3,38 @@
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from aiohttp import web
 
 from luntrex_proxy.console.cookies import set_cookie
-from luntrex_proxy.console.pages.frame import Access, Page, Route
+from luntrex_proxy.console.pages.menu import YOU, Menu
+from luntrex_proxy.console.pages.page import Access, Page, Route
 from luntrex_proxy.console.pages.rendering import qr_code
 from luntrex_proxy.control import members, people, secondfactor, sessions, signin
 from luntrex_proxy.control.access import NotFoundError
+from luntrex_proxy.core.roles import Permission
+
+DONE: Final = {
+    "name": "Your name is changed.",
+    "address": "A letter is on its way to the new address; the link in it makes the change.",
+    "password": "Your password is changed. All other sessions have ended.",
+    "ended": "The session has ended.",
+    "others": "All other sessions have ended.",
+    "removed": "The second factor is removed. All other sessions have ended.",
+    "accepted": "You are a member now.",
+    "declined": "The invitation is turned down.",
+}
+
+
+async def _first(page: Page) -> web.StreamResponse:
+    """On to what somebody comes for: the account at hand, or else what there is to be a member of."""
+    done, account_id = page.query("done"), page.account_at_hand()
+    said = f"?done={quote(done)}" if done else ""
+    invited = await members.invitations_for(page.services, page.person)
+    if invited or account_id is None or not page.caller.may(account_id, Permission.USAGE_READ):
+        return page.go(f"/accounts{said}")
+    return page.go(f"/accounts/{account_id}{said}")
 
 
 async def _home(page: Page) -> Mapping[str, Any]:
@@ -101,17 +125,18 @@ def _id(page: Page, name: str) -> uuid.UUID:
 
 
 ROUTES: Final = (
-    Route("/", "home.html", _home, None, Access.PERSON),
+    Route("/", "home.html", _first, None, Access.PERSON),
+    Route("/accounts", "home.html", _home, None, Access.PERSON, menu=Menu("Accounts", YOU, 0)),
     Route("/invitations/accept", "home.html", _home, _accept, Access.PERSON),
     Route("/invitations/turn-down", "home.html", _home, _turn_down, Access.PERSON),
-    Route("/sessions", "sessions.html", _sessions, None, Access.PERSON),
+    Route("/sessions", "sessions.html", _sessions, None, Access.PERSON, menu=Menu("Sessions", YOU, 40)),
     Route("/sessions/end", "sessions.html", _sessions, _end_session, Access.PERSON),
     Route("/sessions/end-others", "sessions.html", _sessions, _end_others, Access.PERSON),
-    Route("/profile", "profile.html", _profile, None, Access.PERSON),
+    Route("/profile", "profile.html", _profile, None, Access.PERSON, menu=Menu("Profile", YOU, 10)),
     Route("/profile/name", "profile.html", _profile, _set_name, Access.PERSON),
     Route("/profile/address", "profile.html", _profile, _set_address, Access.FRESH),
     Route("/profile/password", "profile.html", _profile, _set_password, Access.PERSON),
-    Route("/second-factor", "second_factor.html", _factor, None, Access.FRESH),
+    Route("/second-factor", "second_factor.html", _factor, None, Access.FRESH, menu=Menu("Second factor", YOU, 30)),
     Route("/second-factor/begin", "second_factor.html", _factor, _begin_factor, Access.FRESH),
     Route("/second-factor/confirm", "second_factor.html", _factor, _confirm_factor, Access.FRESH),
     Route("/second-factor/codes", "second_factor.html", _factor, _renew_codes, Access.FRESH),

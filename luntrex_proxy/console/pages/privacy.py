@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from luntrex_proxy.console.pages.frame import Page, Route
+from luntrex_proxy.console.pages.page import Page, Route
 from luntrex_proxy.control import children, policytext, privacy, subprocessors
 
 _RECEIVED: Final = (

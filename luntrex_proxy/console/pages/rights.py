@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from luntrex_proxy.console.pages.frame import Page, Route
+from luntrex_proxy.console.pages.page import Page, Route
 from luntrex_proxy.control import rights, rightsform
 from luntrex_proxy.control.acts import RefusedError
 from luntrex_proxy.control.rights import Law, Right

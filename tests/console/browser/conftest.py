@@ -1,0 +1,53 @@
+"""Chromium, and a console to open in it. Without Chromium or playwright these tests are skipped with the reason."""
+
+import contextlib
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from luntrex_proxy.console.application import add_console
+from luntrex_proxy.control.quiet import QuietRunner
+from luntrex_proxy.control.services import Services
+from luntrex_proxy.store.database import Pool
+from tests.people import services_of
+from tests.postgres import database, database_dsn, postgres_dsn
+
+__all__ = ["database", "database_dsn", "postgres_dsn"]
+BINARY = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Any]:
+    """A browser; each test opens windows of its own in it."""
+    playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+    if BINARY is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    async with playwright.async_playwright() as running:
+        browser = await running.chromium.launch(executable_path=BINARY, args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def served(services: Services) -> AsyncIterator[str]:
+    """The URL of a console with these services."""
+    app = web.Application()
+    add_console(app, services)
+    runner = QuietRunner(app, shutdown_timeout_s=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{site.port}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+def services(database: Pool, tmp_path: Path) -> Services:
+    """What the console works with."""
+    return services_of(database, tmp_path, privacy={"contact": "privacy@example.test"})

@@ -1,0 +1,87 @@
+"""A console with something on every page, and what stands for the braces in paths of pages."""
+
+import datetime
+import uuid
+from dataclasses import dataclass
+
+from luntrex_proxy.control.services import Services
+from luntrex_proxy.store import apikeys, budgets, labels, limits
+from luntrex_proxy.store.keyrows import Terms
+from luntrex_proxy.store.partitions import ensure_partitions
+from tests.people import give_password, make_person
+
+ADA, BOB = "ada@example.org", "bob@example.org"
+DAYS = 64
+# Some requests an hour of each key over the last days, in all tables that have them.
+_USAGE = """
+INSERT INTO usage SELECT $1, at, gen_random_uuid(), key_id, 'chat_completions', model, upstream,
+    CASE WHEN n % 23 = 0 THEN 502 ELSE 200 END, CASE WHEN n % 23 = 0 THEN 'upstream_failed' ELSE 'ok' END, 'complete',
+    n % 3 > 0, 'reported', 400 + n % 900, n % 300, 0, 0, 0, 150 + n % 700, 0, 0, (400 + n % 900) * 2500000::bigint,
+    'test', 2000, 3000, 40, 1, 900000 + n * 1000, 150000 + (n * 7919 % 900) * 1000, 300
+FROM (SELECT n, now() - n * $3::interval AS at, key_id, model, upstream FROM generate_series(0, $4) n
+    CROSS JOIN unnest($2::text[]) key_id CROSS JOIN LATERAL (SELECT (ARRAY['gpt-5-mini', 'claude-sonnet-5',
+    'llama-4-70b'])[1 + n % 3] AS model, (ARRAY['openai', 'anthropic', 'local'])[1 + n % 3] AS upstream) m) rows
+"""
+_SUMMED = "count(*), count(*) FILTER (WHERE status >= 400), " + ", ".join(
+    f"sum({name})"
+    for name in (
+        "input_tokens", "cached_input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "input_audio_tokens",
+        "output_tokens", "reasoning_tokens", "output_audio_tokens", "cost_pico",
+    )
+)  # fmt: skip
+_SUMS = (
+    "INSERT INTO usage_rollup SELECT account_id, date_trunc('hour', started_at, 'UTC'), key_id, model, upstream,"
+    f" {_SUMMED} FROM usage GROUP BY 1, 2, 3, 4, 5",
+    "INSERT INTO usage_rollup_daily SELECT account_id, (started_at AT TIME ZONE 'UTC')::date, key_id, model, upstream,"
+    f" {_SUMMED} FROM usage GROUP BY 1, 2, 3, 4, 5",
+    "INSERT INTO first_byte SELECT account_id, date_trunc('hour', started_at, 'UTC'),"
+    " floor(8 * ln(first_byte_us) / ln(2)), count(*) FROM usage WHERE streamed AND status < 400 GROUP BY 1, 2, 3",
+)
+
+
+@dataclass(frozen=True)
+class Places:
+    """What was made."""
+
+    account_id: int
+    key_id: str  # Ada's own
+    person_id: uuid.UUID  # Ada's
+
+    def path(self, path: str) -> str:
+        """A route's path with values for its braces."""
+        for name, value in (("account_id", self.account_id), ("key_id", self.key_id)):
+            path = path.replace(f"{{{name}}}", str(value))
+        return path
+
+
+async def fill(services: Services, *, requests: int = 1_500) -> Places:
+    """Ada, who runs it and owns acme and a second account; Bob, a developer there; keys, limits, budgets, usage."""
+    pool = services.pool
+    ada = await make_person(pool, ADA, operator=True, acme="owner", beta="viewer")
+    bob = await make_person(pool, BOB, acme="developer")
+    for person in (ada, bob):
+        await give_password(services, person)
+    account_id = await pool.fetchval("SELECT account_id FROM account WHERE name = 'acme'")
+    await labels.declare(pool, "acme", "project", ["search", "chat"])
+    made = []
+    for name, person_id, label in (("ci", None, "search"), ("laptop", ada, "chat"), ("bobs", bob, "search")):
+        terms = Terms(labels={"project": label})
+        owner = None if person_id is None else str(person_id)
+        made.append(
+            await apikeys.create(pool, services.lookup, "acme", name, terms, person_id=owner, bcrypt_cost=4)
+        )  # fmt: skip
+    key_ids = [new.info.key_id for new in made]
+    await limits.of_key(pool, key_ids[0], "", {"requests/minute": 60, "streams": 4})
+    await budgets.change(pool, budgets.Whose(account_id), {"month": 250 * 10**12}, budgets.Terms())
+    await _use(services, account_id, key_ids, requests)
+    return Places(account_id, key_ids[1], ada)
+
+
+async def _use(services: Services, account_id: int, key_ids: list[str], requests: int) -> None:
+    today = (await services.pool.fetchval("SELECT now()")).date()
+    await ensure_partitions(services.pool, today - datetime.timedelta(days=DAYS), DAYS + 1)
+    async with services.pool.acquire() as connection:
+        step = datetime.timedelta(days=DAYS - 1) / requests
+        await connection.execute(_USAGE, account_id, key_ids, step, requests)
+        for statement in _SUMS:
+            await connection.execute(statement)
