@@ -55,14 +55,15 @@ async def _take_when_told(teller: Teller, buckets: tuple[Bucket, ...], tokens: i
     while True:
         is_known = await teller.tell(buckets)
         now_ns = time.perf_counter_ns()
-        is_alone = not is_known or now_ns > deadline_ns
-        if is_alone:
+        if is_known and now_ns > deadline_ns:
+            raise Refusal("limit_unknown")  # a burst so large that its turn has not come: the bound holds all the same
+        if not is_known:
             is_open = all(bucket.is_open for bucket in buckets)
             draft.limit_headers = b"x-luntrex-allowance: %b\r\n" % (b"open" if is_open else b"closed")
             if not is_open:
                 raise Refusal("limit_unknown")
         try:
-            room = take(buckets, tokens, streamed=draft.streamed, now_ns=now_ns, alone=is_alone)
+            room = take(buckets, tokens, streamed=draft.streamed, now_ns=now_ns, alone=not is_known)
         except AheadError:
             continue
         draft.note_wait("limits", begun_us)

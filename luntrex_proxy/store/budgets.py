@@ -281,8 +281,8 @@ async def _change(
     ]
     cleared_ids = [row["budget_id"] for row in rows if row["period"] in gone]
     await connection.execute(_CLEAR, cleared_ids, version)
-    await connection.execute("DELETE FROM budget_lease WHERE budget_id = ANY($1)", cleared_ids)
     await connection.execute("DELETE FROM budget_window WHERE budget_id = ANY($1)", cleared_ids)
+    await connection.execute("DELETE FROM budget_lease WHERE budget_id = ANY($1)", cleared_ids)
     new_ids = [each for each, period in zip(budget_ids, wanted, strict=True) if period not in before]
     await _seed(connection, new_ids)
     facts: dict[str, Fact] = {period: dollars(each.amount_pico) for period, each in wanted.items()}

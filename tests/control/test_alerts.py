@@ -14,9 +14,9 @@ import pytest
 from aiohttp import web
 
 from luntrex_proxy.control import letters
-from luntrex_proxy.control.alerts import Sender, raise_due
+from luntrex_proxy.control.alerts import Sender, raise_budgets, raise_due
 from luntrex_proxy.settings.alerts import Alerts, Webhook
-from luntrex_proxy.store import accounts, apikeys
+from luntrex_proxy.store import accounts, apikeys, budgets
 from luntrex_proxy.store import mail as queue_of_letters
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.database import Pool
@@ -178,3 +178,27 @@ async def test_letters_go_to_the_operator_and_to_whose_key_it_is(database: Pool,
     assert f"key {key_id}: 21" in told["ops@example.org"][1]
     assert f"named the key {key_id}" in told["owner@example.org"][1]
     assert "203.0.113" not in told["owner@example.org"][1]
+
+
+async def test_a_budget_that_is_reached_is_one_message(database: Pool) -> None:
+    """Once for each part, with whose it is and how it stands; without a webhook it is told to the log alone."""
+    account = await accounts.create(database, "acme")
+    whose = budgets.Whose(account.account_id)
+    await budgets.change(database, whose, {"total": 10**13}, budgets.Terms(alert_percents=(50, 80)))
+    async with database.acquire() as connection, connection.transaction():
+        await connection.execute(
+            "INSERT INTO budget_window (budget_id, account_id, begins_at, spent_pico)"
+            " SELECT budget_id, account_id, since, 8500000000000 FROM budget"
+        )
+    alerts = Alerts(webhook=Webhook.model_validate({"url": "http://127.0.0.1:1/hook", "secret": SECRET}))
+    assert [each.percent for each in await raise_budgets(database, alerts)] == [80]
+    assert await raise_budgets(database, alerts) == []
+    (row,) = await database.fetch("SELECT body FROM webhook_message")
+    body = json.loads(row["body"])
+    (named,) = body["data"]["budgets"]
+    assert (body["type"], body["data"]["more"]) == ("budgets.reached", 0)
+    assert (named["account_id"], named["key_id"], named["period"], named["percent"]) == (1, None, "total", 80)
+    assert (named["amount_dollars"], named["spent_dollars"], named["ends_at"]) == ("10", "8.50", None)
+    await database.execute("UPDATE budget_window SET alerted = 0")
+    assert len(await raise_budgets(database, Alerts())) == 1
+    assert await database.fetchval("SELECT count(*) FROM webhook_message") == 1

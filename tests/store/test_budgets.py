@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from luntrex_proxy.core.leases import Budgets
-from luntrex_proxy.store import accounts, apikeys, audit, budgets, labels, members, people
+from luntrex_proxy.store import accounts, apikeys, audit, budgets, erasing, labels, limits, members, people
 from luntrex_proxy.store.budgetalerts import raise_reached
 from luntrex_proxy.store.budgeting import BudgetBook
 from luntrex_proxy.store.budgets import BudgetInfo, Terms, Whose
@@ -310,3 +310,24 @@ async def test_each_part_is_told_once(acme: Pool, tmp_path: Path) -> None:
     assert await told() == [("total", 100, 17 * 10**6)]
     await spend(acme, tmp_path, (key_id, DOLLAR))
     assert [each[:2] for each in await told()] == [("month", 100)]
+
+
+async def test_who_is_erased_leaves_no_budget(acme: Pool, tmp_path: Path) -> None:
+    """A member's goes with the member, all of an account with the account; what others have stays."""
+    person, now = await make_member(acme), datetime.fromtimestamp(time.time(), UTC)
+    await make_member(acme, "eve@example.org")
+    own, other = await make_key(acme, "own", str(person)), await make_key(acme, "other")
+    for whose in (ACME, Whose(1, own), Whose(1, other), Whose(1, None, person)):
+        await set_(acme, whose, month=1)
+    await spend(acme, tmp_path, (own, 1), (other, 2))
+    await acme.execute(
+        "INSERT INTO budget_lease (budget_id, begins_at, boot_id, account_id, granted_pico, sequence)"
+        " SELECT budget_id, begins_at, $1, 1, 5, 1 FROM budget_window",
+        uuid.uuid4(),
+    )
+    await erasing.erase_person(acme, tmp_path, person, now, 2192)
+    assert await spent(acme) == {("", "month"): 3, (other, "month"): 2}
+    await limits.of_account(acme, "acme", "", {"requests/day": 5})
+    await erasing.erase_account(acme, tmp_path, 1, now, 2192)
+    for table in ("budget", "budget_window", "budget_lease", "usage_limit", "limit_level", "limit_streams"):
+        assert await acme.fetchval(f"SELECT count(*) FROM {table}") == 0
