@@ -134,6 +134,7 @@ class FakeLender:
         self.ends_us = NEVER_US
         self.away = False
         self.asked = 0
+        self.others = 0  # what requests that came meanwhile take of each loan
 
     async def lend(self, purses: Iterable[Purse], pico: int, at_us: int) -> bool:
         """Exactly what is needed."""
@@ -146,6 +147,8 @@ class FakeLender:
                 lease.granted += more
                 left -= more
             self.left[purse.budget.budget_id] = purse.left = left
+            purse.known_s = 0.0
+            lease.used += min(more, self.others)
         return not self.away
 
     def wake(self) -> None:

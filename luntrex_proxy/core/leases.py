@@ -14,6 +14,7 @@ from luntrex_proxy.core.budgets import Budget
 
 _REMEMBERED_MAX: Final = 4_096  # keys of one account
 NEVER_US: Final = 2**63 - 1
+NEVER_ASKED_S: Final = float("-inf")
 
 
 class Lease:
@@ -75,7 +76,7 @@ class Purse:
         self.lease: Lease | None = None
         self.older: list[Lease] = []
         self.left = 0  # what could be lent when it was asked for last, by
-        self.known_s = float("-inf")  # this time (monotonic)
+        self.known_s = NEVER_ASKED_S  # this time (monotonic)
         self.want: Want | None = None  # of requests that wait
 
     def lease_at(self, at_us: int) -> Lease | None:
@@ -89,6 +90,13 @@ class Purse:
         """Whether so much can not be held now."""
         lease = self.lease_at(at_us)
         return lease is None or lease.free < pico
+
+    def is_spent(self, pico: int, at_us: int) -> bool:
+        """Whether so much could not be lent either, by the last answer."""
+        lease = self.lease_at(at_us)
+        if lease is None or self.known_s == NEVER_ASKED_S:
+            return False
+        return lease is not self.lease or pico - lease.free > self.left
 
     def wish(self, pico: int, at_us: int) -> None:
         """A request waits for so much."""
@@ -139,7 +147,7 @@ class Purse:
         if self.lease is not None:
             self.older.append(self.lease)
             self.lease = None
-        self.known_s = float("-inf")
+        self.known_s = NEVER_ASKED_S
 
 
 class Hold:

@@ -17,7 +17,8 @@ from luntrex_proxy.gateway.ports import Lender
 from luntrex_proxy.gateway.record import Draft
 from luntrex_proxy.gateway.route import Routing, Target
 
-_TRIES = 2  # the answer to the first question can be about a window that has just begun
+_TRIES = 8  # what was lent may be taken by requests that came meanwhile
+_PATIENCE_US = 2_000_000
 
 
 async def hold_money(
@@ -51,15 +52,19 @@ async def _borrow(budgets: Budgets, lender: Lender, purses: tuple[Purse, ...], p
     at_us, begun_us = draft.started_us, draft.elapsed_us()
     for _ in range(_TRIES):
         is_known = await lender.lend(purses, pico, at_us)
-        draft.note_wait("budget", begun_us)
         hold = budgets.take(purses, pico, at_us)
         if hold is not None:
+            draft.note_wait("budget", begun_us)
             return hold
-        if not is_known or all(purse.lease_at(at_us) is not None for purse in purses):
+        lacking = [purse for purse in purses if purse.lacks(pico, at_us)]
+        spent = next((purse for purse in lacking if purse.is_spent(pico, at_us)), None)
+        if spent is not None or not is_known or draft.elapsed_us() - begun_us > _PATIENCE_US:
             break
-    lacking = [purse for purse in purses if purse.lacks(pico, at_us)]
+    draft.note_wait("budget", begun_us)
     if is_known:
-        raise Refusal("budget_spent", limit=_said(lacking[0], pico, at_us))
+        if spent is None:  # there is more, and others were faster each time: no reason to give up for good
+            raise Refusal("budget_unknown")
+        raise Refusal("budget_spent", limit=_said(spent, pico, at_us))
     is_open = all(purse.budget.is_open for purse in lacking)
     draft.limit_headers += b"x-luntrex-allowance: %b\r\n" % (b"open" if is_open else b"closed")
     if not is_open:

@@ -4,12 +4,13 @@ import msgspec
 
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.members import UNREADABLE
+from luntrex_proxy.core.wire.usage import COUNT_LIMIT
 from luntrex_proxy.gateway.meter import BYTES_PER_TOKEN, UNBILLED
 
 _OUTPUT_MEMBERS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _UNSTATED_OUTPUT = 512  # tokens, of a request that names no maximum: what answers usually have
 _NO_OUTPUT = frozenset({"embeddings"})
-_COUNT = msgspec.json.Decoder(int)
+_COUNT = msgspec.json.Decoder(int, strict=False)  # many upstreams take 1e3 and "1000" for numbers
 
 
 def estimate(route: str, fields: Fields | None, request_bytes: int) -> tuple[int, int]:
@@ -20,7 +21,22 @@ def estimate(route: str, fields: Fields | None, request_bytes: int) -> tuple[int
     if route in _NO_OUTPUT:
         return size, 0
     longest = max((_count(fields, name, 0) for name in _OUTPUT_MEMBERS), default=0)
-    return size, (longest or _UNSTATED_OUTPUT) * _count(fields, "n", 1)
+    answers = _count(fields, "n", 1)
+    if route == "completions":
+        answers = max(answers, _count(fields, "best_of", 1)) * _prompts(fields)
+    # No model says more; and what others are told of a limit has to be a number that they can add to theirs.
+    return size, min((longest or _UNSTATED_OUTPUT) * answers, COUNT_LIMIT)
+
+
+def _prompts(fields: Fields) -> int:
+    """How many prompts there are, each of which is answered: by the quotes or brackets around them."""
+    raw = memoryview(fields.members.get("prompt", b""))
+    begin = bytes(raw[:64])
+    first = begin[1:].lstrip()[:1]
+    if not begin.startswith(b"[") or first not in (b'"', b"["):
+        return 1
+    prompt = bytes(raw)
+    return prompt.count(b"[") - 1 if first == b"[" else max(1, (prompt.count(b'"') - prompt.count(b'\\"')) // 2)
 
 
 def _count(fields: Fields, name: str, otherwise: int) -> int:

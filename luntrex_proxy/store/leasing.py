@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from luntrex_proxy.core.leases import Budgets, Purse, Want
+from luntrex_proxy.core.leases import NEVER_ASKED_S, Budgets, Purse, Want
 from luntrex_proxy.store import leases as table
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.leases import Asked, Lent
@@ -110,9 +110,8 @@ class Lessee(Rounds):
         if not lent.more and lent.is_short and lease.free > 0:
             lease.give_back()
             self._in_use[purse] = None
-            purse.known_s = float(
-                "-inf"
-            )  # who lacks it now waits for the next question, with which it is told, at once
+            # Who lacks it now waits for the next question, with which it is told, at once.
+            purse.known_s = NEVER_ASKED_S
             self._looked_s = 0.0
             self._woken.set()
             return

@@ -10,6 +10,7 @@ from uuid import UUID
 from luntrex_proxy.store.database import Connection
 
 STREAMS_LAST_S: Final = 30  # without being told of; a process tells each second
+_APART_S: Final = 5  # of two that tell at once; what is further ahead was told before the clock was put back
 _PLACED: Final = """
 placed AS (
     SELECT u.limit_id, u.account_id, a.* FROM asked a JOIN usage_limit u ON u.key_id = a.key
@@ -29,7 +30,8 @@ WITH asked AS (
     ON CONFLICT (limit_id, model, word) DO UPDATE SET
         level = greatest(0, greatest(0, l.level
             - excluded.rate * greatest(0, extract(epoch FROM excluded.last_at - l.last_at))) + excluded.level),
-        rate = excluded.rate, last_at = greatest(l.last_at, excluded.last_at)
+        rate = excluded.rate, last_at = CASE WHEN l.last_at > excluded.last_at + interval '{_APART_S} seconds'
+            THEN excluded.last_at ELSE greatest(l.last_at, excluded.last_at) END
     RETURNING limit_id, model, word, level
 )
 SELECT p.number, t.level FROM placed p JOIN told t USING (limit_id, model, word)
@@ -45,7 +47,8 @@ WITH asked AS (
 )
 SELECT p.number, coalesce((
     SELECT sum(s.count) FROM limit_streams s WHERE s.limit_id = p.limit_id AND s.model = p.model AND s.boot_id <> $6
-        AND s.last_at > now() - interval '{STREAMS_LAST_S} seconds'), 0)::bigint AS others
+        AND s.last_at BETWEEN now() - interval '{STREAMS_LAST_S} seconds'
+            AND now() + interval '{STREAMS_LAST_S} seconds'), 0)::bigint AS others
 FROM placed p
 """  # noqa: S608 -- constants
 

@@ -98,6 +98,21 @@ async def test_the_refusal_says_which_and_until_when() -> None:
         assert [each.code for each in gateway.outcomes] == ["budget_spent"] * 2
 
 
+async def test_who_was_too_slow_asks_again() -> None:
+    """What was lent to it others have taken: as long as there is more it is no budget that is spent, for good."""
+    async with upstream_server([USAGE]) as up, serving(both_dialects(up.url)) as gateway:
+        say(gateway, 3 * HELD)
+        gateway.lender.others = HELD
+        refused = await ask(gateway.port, post(BODY))
+        assert (refused.status, refused.code, gateway.lender.asked) == (429, "insufficient_quota", 3)
+        gateway.lender.left[1], gateway.lender.asked = 10**12, 0
+        refused = await ask(gateway.port, post(BODY))
+        assert (refused.status, refused.code, refused.headers["retry-after"]) == (503, "budget_unknown", "1")
+        assert "x-should-retry" not in refused.headers
+        gateway.lender.others = 1
+        assert (await ask(gateway.port, post(BODY))).status == 200
+
+
 @pytest.mark.parametrize("is_open", [False, True])
 async def test_while_nobody_can_say_what_is_left(is_open: bool) -> None:
     """What is at hand is spent; then the budget says itself whether requests are let in, and the answer says so."""

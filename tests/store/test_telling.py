@@ -114,8 +114,9 @@ async def test_streams_of_all_count_while_they_run(acme: Pool, monkeypatch: pyte
         rooms[0].settle(0, time.perf_counter_ns())
         assert [await first.left(), await second.left()] == [[1], [1]]
         monkeypatch.setattr(telling, "_STREAMS_EVERY_S", 1e9)
-        await acme.execute("UPDATE limit_streams SET last_at = now() - interval '31 seconds'")
-        assert await second.left() == [3]
+        for aside in ("-31", "+31"):
+            await acme.execute(f"UPDATE limit_streams SET last_at = now() + interval '{aside} seconds'")
+            assert await second.left() == [3]
 
 
 async def test_a_level_fills_up_as_time_passes(acme: Pool) -> None:
@@ -128,6 +129,20 @@ async def test_a_level_fills_up_as_time_passes(acme: Pool) -> None:
         assert await one.left() == [75]
         await acme.execute("UPDATE limit_level SET last_at = last_at + interval '9 days'")
         assert await one.left() == [75]
+
+
+async def test_a_clock_that_was_put_back_holds_nobody_up(acme: Pool) -> None:
+    """What was told by a clock that is ahead fills up from now on, not from then."""
+    async with processes(acme, 1, {"": {"requests/minute": 60}}) as (one,):
+        for _ in range(30):
+            assert await one.request() is not None
+        (left,) = await one.left()
+        await acme.execute("UPDATE limit_level SET last_at = last_at + interval '1 hour'")
+        while await one.left() < [left + 2]:
+            await asyncio.sleep(0.1)
+        await acme.execute("UPDATE limit_level SET last_at = now() + interval '1 hour'")
+        await one.left()
+        assert await acme.fetchval("SELECT max(last_at) < now() + interval '1 minute' FROM limit_level")
 
 
 async def test_limits_taken_away_and_set_again(acme: Pool) -> None:
