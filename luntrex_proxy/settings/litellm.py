@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, Overflow
 from itertools import takewhile
 from typing import Any, Final
 
@@ -88,7 +88,7 @@ class _Reading:
             self._leave(loc, _why(loc))
 
     def _leave(self, loc: Loc, why: str) -> None:
-        named = takewhile(lambda part: isinstance(part, int) or _SETTING.fullmatch(part), loc)
+        named = takewhile(lambda part: isinstance(part, int) or _SETTING.fullmatch(str(part)), loc)
         self.result.left.append(Left(show_loc(tuple(named)), why))
 
     # What holds for all
@@ -281,12 +281,15 @@ def _per_million(dollars_per_token: Any) -> float | None:
         return None
     try:
         return float(Decimal(str(dollars_per_token)) * 1_000_000)
-    except InvalidOperation:
+    except (InvalidOperation, Overflow):
         return None
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that is larger than any other
+        return False
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -192,6 +192,15 @@ def test_whatever_stands_there_gives_a_configuration_that_loads(tmp_path_factory
         assert served or not deployments or found.left
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400), "1e999999", {None: 3}])
+def test_what_is_no_number_of_anything_is_listed(tmp_path: Path, value: Any) -> None:
+    """Beyond all numbers, or a key without a name: no traceback."""
+    params = dict.fromkeys(("input_cost_per_token", "timeout", "weight"), value)
+    models = [{"model_name": "m", "litellm_params": {"model": "openai/m", **params}}]
+    ran = _run(tmp_path, yaml.safe_dump({"model_list": models, "router_settings": {"allowed_fails": value}}))
+    assert (ran.exit_code, ran.stderr.count("has no equivalent here")) == (0, 4)
+
+
 def test_prices_of_larger_requests_come_along(tmp_path: Path) -> None:
     """What a tier leaves out costs what it costs below; a size that is none here is listed."""
     cost = "input_cost_per_token"
