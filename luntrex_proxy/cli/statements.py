@@ -102,16 +102,17 @@ def statements(context: click.Context, account: str, as_json: bool) -> None:
 def close(context: click.Context, month: date, account: str | None, as_json: bool) -> None:
     """Freeze the statements of a month. One that is frozen stays as it is, however often this is done.
 
-    What comes late, or is priced anew, is charged in the statement that is closed next. Each account is done by itself:
-    after an interruption do it again.
+    What comes late, or is priced anew, is charged in the statement that is closed next. An account that had used
+    nothing when an earlier month was closed for the others, and has by now, gets the statement of that month first.
+    Each account is done by itself: after an interruption do it again.
     """
 
     async def body(opened: Opened) -> list[tuple[Statement, bool]]:
-        names = [account] if account is not None else [one.name for one in await accounts.list_all(opened.pool)]
+        wanted = [(account, month)] if account is not None else await _all_of(opened, month)
         done = []
-        with count_bar("closing", len(names)) as show:
-            for number, name in enumerate(names, 1):
-                done.append(await table.close(opened.pool, name, month, although_empty=account is not None))
+        with count_bar("closing", len(wanted)) as show:
+            for number, (name, of) in enumerate(wanted, 1):
+                done.append(await table.close(opened.pool, name, of, although_empty=account is not None))
                 show(number)
         return [each for each in done if each[0].closed_at is not None]
 
@@ -121,9 +122,14 @@ def close(context: click.Context, month: date, account: str | None, as_json: boo
     else:
         print_table(
             ("ACCOUNT", "MONTH", "REQUESTS", "USD", "CLOSED"),
-            [(each.account, in_words(month), each.requests, dollars(each.cost_pico), "now" if now else each.closed_at)
-             for each, now in done],
+            [(each.account, in_words(each.month), each.requests, dollars(each.cost_pico),
+              "now" if now else each.closed_at) for each, now in done],
         )  # fmt: skip
+
+
+async def _all_of(opened: Opened, month: date) -> list[tuple[str, date]]:
+    names = [one.name for one in await accounts.list_all(opened.pool)]
+    return [*await table.missed(opened.pool, month), *((name, month) for name in names)]
 
 
 @click.command()

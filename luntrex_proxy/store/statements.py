@@ -62,6 +62,16 @@ WHERE ({" OR ".join(f"{column} <> 0" for column in (*SUMMED, "cost_pico"))}) AND
     SELECT month FROM changes WHERE least({", ".join(SUMMED)}) < 0
 ) ORDER BY 1, 2
 """
+# Who had nothing to be charged for when others' months were closed, and has it now.
+_MISSED: Final = """
+SELECT DISTINCT a.name, c.month FROM (SELECT DISTINCT month FROM statement WHERE month < $1) c
+    JOIN usage_rollup_daily d ON d.day >= c.month AND d.day < c.month + interval '1 month'
+    JOIN account a USING (account_id)
+WHERE NOT EXISTS (SELECT FROM statement s WHERE s.account_id = d.account_id AND s.month = c.month)
+    AND c.month + interval '1 month'
+        > coalesce((SELECT max(kept_from) AT TIME ZONE 'UTC' FROM usage_retention), '-infinity')
+ORDER BY 2, 1
+"""
 _COLUMNS: Final = (*SUMMED, "cost_pico")
 _INSERT: Final = (
     f"INSERT INTO statement (account_id, month, {', '.join(_COLUMNS)})"
@@ -139,6 +149,15 @@ async def list_page(pool: Pool, account_id: int, before: date | None = None, lim
     with store_errors("list the statements"):
         rows = await pool.fetch(_PAGE, account_id, before, limit)
     return [Closed(**{**row, "cost_pico": int(row["cost_pico"])}) for row in rows]
+
+
+async def missed(pool: Pool, before: date) -> list[tuple[str, date]]:
+    """Accounts whose usage came after a month before that one was closed for others, and those months, which are open.
+
+    Nobody charges it else: who had used nothing has no statement that a next one could follow.
+    """
+    with store_errors("list what was missed"):
+        return [(row["name"], row["month"]) for row in await pool.fetch(_MISSED, before)]
 
 
 async def close(pool: Pool, account: str, month: date, *, although_empty: bool = True) -> tuple[Statement, bool]:

@@ -94,6 +94,19 @@ async def test_a_month_from_open_to_charged(database: Pool, tmp_path: Path) -> N
     await run("reconcile", *month)
 
 
+async def test_what_comes_late_of_who_had_used_nothing_is_charged(database: Pool, tmp_path: Path) -> None:
+    """It had no statement of that month when the others got theirs, so no later one would take it up."""
+    seed = random.Random(12)
+    keys, rates = await make_keys(database, ("acme", "bolt")), rates_of(seed)
+    await store(database, tmp_path / "spool", records(seed, keys[:2], rates, 20))
+    await run("close", "--month", "2026-09")
+    await store(database, tmp_path / "spool", records(seed, keys[2:], rates, 20, first=20))
+    closed = json.loads((await run("close", "--month", "2026-10", "--json")).stdout)
+    assert [(each["account"], each["month"], each["requests"]) for each in closed] == [("bolt", "2026-09", 20)]
+    assert json.loads((await run("close", "--month", "2026-10", "--json")).stdout) == []
+    await run("reconcile", "--month", "2026-09")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
