@@ -5,13 +5,15 @@ Others than the member see totals of the member, not its single requests, keys, 
 
 from luntrex_proxy.core.trail import Passage, Recorded, timeline
 from luntrex_proxy.store.usage import UsageRequest, micros
-from luntrex_proxy.store.usagepages import GroupTotal, one_request, requests_page, totals_page
+from luntrex_proxy.store.usagepages import GroupTotal, Only, one_request, requests_page, totals_page
 from luntrex_proxy.store.usageseries import Asked, Group, choices, series
 
 __all__ = [
     "Asked",
     "Group",
     "GroupTotal",
+    "Only",
+    "Passage",
     "choices",
     "micros",
     "one_request",

@@ -44,10 +44,9 @@ FROM usage LEFT JOIN api_key k USING (key_id)
 WHERE usage.account_id = $1 AND started_at >= $2 AND started_at < $3
     AND (k.person_id IS NULL OR k.person_id = $4::uuid) AND ($5::text IS NULL OR key_id = $5)
     AND ($6::timestamptz IS NULL OR (started_at, usage.request_id) < ($6, $7::uuid))
+    AND ($9::text IS NULL OR model = $9) AND ($10::text IS NULL OR upstream = $10) AND (NOT $11 OR usage.status >= 400)
 ORDER BY started_at DESC, usage.request_id DESC LIMIT $8
 """
-
-
 _REQUEST: Final = f"""
 SELECT {REQUEST_COLUMNS}, NULL AS account, k.name AS key_name
 FROM usage LEFT JOIN api_key k USING (key_id)
@@ -70,6 +69,16 @@ class GroupTotal:
     label: str | None  # the value of the label grouped by
     sums: dict[str, int]
     cost_pico: int
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Which single requests; None: whatever it is."""
+
+    key_id: str | None = None
+    model: str | None = None
+    upstream: str | None = None
+    failed: bool = False  # only those that were
 
 
 async def totals_page(
@@ -123,14 +132,15 @@ async def requests_page(
     account_id: int,
     viewer: str,
     times: tuple[datetime, datetime],
-    key_id: str | None,
+    only: Only,
     after: tuple[datetime, str] | None,
     limit: int,
 ) -> list[UsageRequest]:
     """Single requests in a span of time, newest first, those before (time, request id)."""
+    narrowed = only.model, only.upstream, only.failed
     with store_errors("read the usage"):
         rows = await pool.fetch(
-            _REQUESTS, account_id, *times, uuid.UUID(viewer), key_id, *(after or (None, None)), limit
+            _REQUESTS, account_id, *times, uuid.UUID(viewer), only.key_id, *(after or (None, None)), limit, *narrowed
         )
     return [request_of(row) for row in rows]
 

@@ -11,7 +11,7 @@ from luntrex_proxy.console.api.operations import Call, Listed, Operation, PageQu
 from luntrex_proxy.console.api.problems import invalid
 from luntrex_proxy.control import usage
 from luntrex_proxy.control.access import NotFoundError
-from luntrex_proxy.control.usage import GroupTotal
+from luntrex_proxy.control.usage import GroupTotal, Only
 from luntrex_proxy.core.labels import NAME as LABEL_NAME
 from luntrex_proxy.core.roles import Permission
 
@@ -148,7 +148,7 @@ async def _requests(call: Call) -> Listed:
         raise invalid("until", "must not be before since")
     after = None if call.after is None else (datetime.fromisoformat(call.after[0]), call.after[1])
     found = await usage.requests_page(
-        call.services.pool, call.account_id, call.person.person_id, times, query.key_id, after, call.rows
+        call.services.pool, call.account_id, call.person.person_id, times, Only(query.key_id), after, call.rows
     )
     return page(call, found, RequestShown.model_validate, lambda request: (request.started_at, request.request_id))
 

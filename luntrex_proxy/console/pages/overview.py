@@ -66,7 +66,7 @@ async def _first_call(page: Page) -> Mapping[str, Any] | web.StreamResponse:
         page.account.account_id,
         page.caller.person_id,
         (until - timedelta(days=2), until),
-        None,
+        usage.Only(),
         None,
         1,
     )

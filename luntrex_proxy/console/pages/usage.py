@@ -111,7 +111,7 @@ async def _explore(page: Page) -> Mapping[str, Any]:
         "step_words": _STEPS,
         "models": models,
         "upstreams": upstreams,
-        "keys": await _visible_keys(page),
+        "keys": await visible_keys(page),
         "label_values": await _label_values(page),
         "presets": _presets(chosen, spans.day_of(now(), account.time_zone)),
         "is_hiding": any(group.is_hidden for group in groups),
@@ -132,7 +132,7 @@ async def _csv(page: Page) -> web.StreamResponse:
 def _lines(groups: Sequence[Group], chosen: _Chosen, zone: str) -> Iterator[Sequence[Any]]:
     yield chosen.step, "group", "requests", "errors", "input_tokens", "output_tokens", "cost_usd"
     for group in groups:
-        name = _as_text(name_of(group, _nobody(chosen)))
+        name = as_text(name_of(group, _nobody(chosen)))
         steps = {None: group.total} if group.is_hidden else group.steps
         for at, sums in sorted(steps.items(), key=lambda each: each[0] or datetime.min.replace(tzinfo=UTC)):
             when = "" if at is None else at.astimezone(spans.zone_of(zone)).isoformat()
@@ -140,7 +140,7 @@ def _lines(groups: Sequence[Group], chosen: _Chosen, zone: str) -> Iterator[Sequ
             yield when, name, sums.requests, sums.errors, sums.input_tokens, sums.output_tokens, dollars
 
 
-def _as_text(word: str) -> str:
+def as_text(word: str) -> str:
     """A word that no table program takes for a formula."""
     return f"'{word}" if word.startswith(("=", "+", "-", "@", "\t", "\r")) else word
 
@@ -209,7 +209,7 @@ def _presets(chosen: _Chosen, today: date) -> list[tuple[str, str, bool]]:
     return found
 
 
-async def _visible_keys(page: Page) -> list[tuple[str, str]]:
+async def visible_keys(page: Page) -> list[tuple[str, str]]:
     """Keys whose usage may be looked at by itself: the account's and one's own."""
     caller, account_id = page.caller, page.account.account_id
     if not any(caller.may(account_id, each) for each in (Permission.KEYS_READ, Permission.KEYS_OWN)):

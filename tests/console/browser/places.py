@@ -22,6 +22,7 @@ FROM (SELECT n, now() - n * $3::interval AS at, key_id, model, upstream FROM gen
     CROSS JOIN unnest($2::text[]) key_id CROSS JOIN LATERAL (SELECT (ARRAY['gpt-5-mini', 'claude-sonnet-5',
     'llama-4-70b'])[1 + n % 3] AS model, (ARRAY['openai', 'anthropic', 'local'])[1 + n % 3] AS upstream) m) rows
 """
+_TRAIL = "local=region;.key@20000+12000;openai@40000+60000=http_503;anthropic@102000"
 _SUMMED = "count(*), count(*) FILTER (WHERE status >= 400), " + ", ".join(
     f"sum({name})"
     for name in (
@@ -46,12 +47,16 @@ class Places:
     account_id: int
     key_id: str  # Ada's own
     person_id: uuid.UUID  # Ada's
+    request_id: uuid.UUID  # Ada's
 
     def path(self, path: str) -> str:
         """A route's path with values for its braces."""
-        for name, value in (("account_id", self.account_id), ("key_id", self.key_id)):
+        for name, value in self._values():
             path = path.replace(f"{{{name}}}", str(value))
         return path
+
+    def _values(self) -> tuple[tuple[str, object], ...]:
+        return ("account_id", self.account_id), ("key_id", self.key_id), ("request_id", self.request_id)
 
 
 async def fill(services: Services, *, requests: int = 1_500) -> Places:
@@ -74,7 +79,11 @@ async def fill(services: Services, *, requests: int = 1_500) -> Places:
     await limits.of_key(pool, key_ids[0], "", {"requests/minute": 60, "streams": 4})
     await budgets.change(pool, budgets.Whose(account_id), {"month": 250 * 10**12}, budgets.Terms())
     await _use(services, account_id, key_ids, requests)
-    return Places(account_id, key_ids[1], ada)
+    request_id = await pool.fetchval(
+        "SELECT request_id FROM usage WHERE key_id = $1 ORDER BY started_at DESC", key_ids[1]
+    )
+    await pool.execute("UPDATE usage SET trail = $2, attempts = 2 WHERE request_id = $1", request_id, _TRAIL)
+    return Places(account_id, key_ids[1], ada, request_id)
 
 
 async def _use(services: Services, account_id: int, key_ids: list[str], requests: int) -> None:
