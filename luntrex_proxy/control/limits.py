@@ -6,9 +6,10 @@ from luntrex_proxy.core.limits import Amounts, Terms
 from luntrex_proxy.store import apikeys
 from luntrex_proxy.store import limits as table
 from luntrex_proxy.store.database import Pool
-from luntrex_proxy.store.limits import Limited
+from luntrex_proxy.store.limits import Limited, Used
 
-__all__ = ["Limited", "Terms", "list_all", "set_of_account", "set_of_key"]
+__all__ = ["Limited", "Terms", "Used", "list_all", "set_of_account", "set_of_key", "used"]
+used = table.used
 
 
 async def list_all(pool: Pool, account_id: int) -> list[Limited]:

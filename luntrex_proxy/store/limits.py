@@ -14,6 +14,7 @@ from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.keyrows import refuse_no_id, unknown_key
+from luntrex_proxy.store.limitlevels import STREAMS_LAST_S
 
 _BATCH_ROWS: Final = 500
 _LIST: Final = """
@@ -21,6 +22,14 @@ SELECT l.account_id, a.name AS account, l.key_id, k.name AS key_name, l.limits, 
 FROM usage_limit l JOIN account a USING (account_id) LEFT JOIN api_key k USING (key_id)
 WHERE l.limits <> '{}' AND ($1::bigint IS NULL OR l.account_id = $1) ORDER BY a.name, k.created_at NULLS FIRST, l.key_id
 """
+# What all processes told of: it fills up again as time goes by; of streams those that run.
+_USED: Final = f"""
+SELECT l.key_id, v.model, v.word, ceil(greatest(0, v.level - v.rate * extract(epoch FROM now() - v.last_at)))::bigint
+    AS used FROM usage_limit l JOIN limit_level v USING (limit_id) WHERE l.account_id = $1
+UNION ALL
+SELECT l.key_id, s.model, 'streams', sum(s.count)::bigint FROM usage_limit l JOIN limit_streams s USING (limit_id)
+    WHERE l.account_id = $1 AND s.last_at > now() - interval '{STREAMS_LAST_S} seconds' GROUP BY 1, 2
+"""  # noqa: S608 -- constants
 _PUT: Final = """
 INSERT INTO usage_limit AS l (account_id, key_id, limits, version, when_away)
 VALUES ($1, $2, $3, $4, coalesce($5, 'open'))
@@ -28,6 +37,7 @@ ON CONFLICT (account_id, coalesce(key_id, '')) DO UPDATE
 SET limits = excluded.limits, version = excluded.version, changed_at = now(),
     when_away = CASE WHEN excluded.limits = '{}' THEN 'open' ELSE coalesce($5, l.when_away) END
 """
+Used = Mapping[tuple[str | None, str, str], int]  # by key (None: the account's), model ("": any) and word of WHATS
 _read: Final = msgspec.json.Decoder(dict[str, dict[str, int]])
 _write: Final = msgspec.json.Encoder(order="sorted").encode
 
@@ -50,6 +60,13 @@ async def list_all(pool: Pool, account_id: int | None = None) -> list[Limited]:
     with store_errors("list the limits"):
         rows = await pool.fetch(_LIST, account_id)
     return [Limited(**{**row, "limits": read_terms(row["limits"])}) for row in rows]
+
+
+async def used(pool: Pool, account_id: int) -> Used:
+    """What is used now of the limits of an account and its keys, as far as processes told of it."""
+    with store_errors("say what is used of the limits"):
+        rows = await pool.fetch(_USED, account_id)
+    return {(row["key_id"], row["model"], row["word"]): row["used"] for row in rows}
 
 
 async def of_account(

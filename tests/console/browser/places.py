@@ -38,6 +38,11 @@ _SUMS = (
     "INSERT INTO first_byte SELECT account_id, date_trunc('hour', started_at, 'UTC'),"
     " floor(8 * ln(first_byte_us) / ln(2)), count(*) FROM usage WHERE streamed AND status < 400 GROUP BY 1, 2, 3",
 )
+# What some pages need after the question mark.
+_QUERIES = {
+    "/accounts/{account_id}/limits/edit": "?whose=account",
+    "/accounts/{account_id}/limits/budgets": "?whose=account",
+}
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,10 @@ class Places:
 
     def path(self, path: str) -> str:
         """A route's path with values for its braces."""
+        query = _QUERIES.get(path, "")
         for name, value in self._values():
             path = path.replace(f"{{{name}}}", str(value))
-        return path
+        return path + query
 
     def _values(self) -> tuple[tuple[str, object], ...]:
         return ("account_id", self.account_id), ("key_id", self.key_id), ("request_id", self.request_id)
