@@ -19,8 +19,16 @@ from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.joined import joined
 from luntrex_proxy.store.members import Invitation, MemberInfo
 
-__all__ = ["Invitation", "MemberInfo", "invitations", "invite", "list_page", "remove", "set_role", "withdraw"]
+__all__ = ["Invitation", "MemberInfo", "get", "invitations", "invite", "list_page", "remove", "set_role", "withdraw"]
 list_page, invitations = table.list_page, table.invitations
+
+
+async def get(pool: Pool, account_id: int, member_id: uuid.UUID) -> MemberInfo:
+    """One member of the account. NotFoundError."""
+    found = await table.find(pool, account_id, member_id)
+    if found is None:
+        raise NotFoundError
+    return found
 
 
 async def set_role(services: Services, person: Person, account_id: int, member_id: uuid.UUID, role: Role) -> MemberInfo:

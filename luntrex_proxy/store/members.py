@@ -75,6 +75,13 @@ async def list_page(
     return [MemberInfo(*row) for row in rows]
 
 
+async def find(pool: Pool, account_id: int, person_id: uuid.UUID) -> MemberInfo | None:
+    """One member; None: the person is none."""
+    with store_errors("find the member"):
+        row = await pool.fetchrow(f"{_MEMBERS} WHERE m.account_id = $1 AND m.person_id = $2", account_id, person_id)
+    return None if row is None else MemberInfo(*row)
+
+
 async def role_of(pool: Pool, account_id: int, person_id: uuid.UUID) -> str | None:
     """What the person is in the account; None: no member."""
     with store_errors("find the member"):

@@ -4,7 +4,10 @@ import datetime
 import uuid
 from dataclasses import dataclass
 
+from luntrex_proxy.control import members
+from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
+from luntrex_proxy.core.roles import Role
 from luntrex_proxy.store import apikeys, budgets, labels, limits
 from luntrex_proxy.store.keyrows import Terms
 from luntrex_proxy.store.partitions import ensure_partitions
@@ -62,7 +65,10 @@ class Places:
         return path + query
 
     def _values(self) -> tuple[tuple[str, object], ...]:
-        return ("account_id", self.account_id), ("key_id", self.key_id), ("request_id", self.request_id)
+        return (
+            ("account_id", self.account_id), ("key_id", self.key_id), ("request_id", self.request_id),
+            ("person_id", self.person_id),
+        )  # fmt: skip
 
 
 async def fill(services: Services, *, requests: int = 1_500) -> Places:
@@ -84,6 +90,8 @@ async def fill(services: Services, *, requests: int = 1_500) -> Places:
     key_ids = [new.info.key_id for new in made]
     await limits.of_key(pool, key_ids[0], "", {"requests/minute": 60, "streams": 4})
     await budgets.change(pool, budgets.Whose(account_id), {"month": 250 * 10**12}, budgets.Terms())
+    who = Person(str(ada), roles={account_id: Role.OWNER})
+    await members.invite(services, who, account_id, "eve@example.org", Role.BILLING)
     await _use(services, account_id, key_ids, requests)
     request_id = await pool.fetchval(
         "SELECT request_id FROM usage WHERE key_id = $1 ORDER BY started_at DESC", key_ids[1]
