@@ -16,6 +16,7 @@ from luntrex_proxy.console.pages.charting import charted, name_of
 from luntrex_proxy.console.pages.clock import now
 from luntrex_proxy.console.pages.menu import ACCOUNT, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
+from luntrex_proxy.console.pages.wording import as_text
 from luntrex_proxy.control import keys, labels, spans, usage
 from luntrex_proxy.control.usage import Asked, Group
 from luntrex_proxy.core.roles import Permission
@@ -138,11 +139,6 @@ def _lines(groups: Sequence[Group], chosen: _Chosen, zone: str) -> Iterator[Sequ
             when = "" if at is None else at.astimezone(spans.zone_of(zone)).isoformat()
             dollars = f"{sums.cost_pico // 10**12}.{sums.cost_pico % 10**12:012d}"
             yield when, name, sums.requests, sums.errors, sums.input_tokens, sums.output_tokens, dollars
-
-
-def as_text(word: str) -> str:
-    """A word that no table program takes for a formula."""
-    return f"'{word}" if word.startswith(("=", "+", "-", "@", "\t", "\r")) else word
 
 
 def _read(page: Page, declared: Sequence[str]) -> tuple[_Chosen, list[str]]:

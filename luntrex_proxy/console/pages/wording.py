@@ -64,6 +64,11 @@ def moment(at: datetime, zone: str = "UTC") -> Markup:
     )
 
 
+def as_text(word: str) -> str:
+    """A word for a CSV that no table program takes for a formula."""
+    return f"'{word}" if word.startswith(("=", "+", "-", "@", "\t", "\r")) else word
+
+
 def ago(at: datetime, now: datetime) -> str:
     """How long ago, roughly."""
     passed = (now - at) // timedelta(seconds=1)

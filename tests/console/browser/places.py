@@ -1,14 +1,16 @@
 """A console with something on every page, and what stands for the braces in paths of pages."""
 
 import datetime
+import time
 import uuid
 from dataclasses import dataclass
+from decimal import Decimal
 
 from luntrex_proxy.control import members
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.roles import Role
-from luntrex_proxy.store import apikeys, budgets, labels, limits
+from luntrex_proxy.store import apikeys, billing, budgets, labels, limits
 from luntrex_proxy.store.keyrows import Terms
 from luntrex_proxy.store.partitions import ensure_partitions
 from tests.people import give_password, make_person
@@ -65,9 +67,10 @@ class Places:
         return path + query
 
     def _values(self) -> tuple[tuple[str, object], ...]:
+        month = datetime.datetime.fromtimestamp(time.time(), datetime.UTC).strftime("%Y-%m")
         return (
             ("account_id", self.account_id), ("key_id", self.key_id), ("request_id", self.request_id),
-            ("person_id", self.person_id),
+            ("person_id", self.person_id), ("month", month),
         )  # fmt: skip
 
 
@@ -89,6 +92,10 @@ async def fill(services: Services, *, requests: int = 1_500) -> Places:
         )  # fmt: skip
     key_ids = [new.info.key_id for new in made]
     await limits.of_key(pool, key_ids[0], "", {"requests/minute": 60, "streams": 4})
+    for number, day in (("2026-0009", 3), ("2026-0010", 17)):
+        on = datetime.date(2026, 1, day)
+        await billing.issue(pool, account_id, number, "Acme GmbH", "DE", Decimal("1234.50"), "EUR", on)
+    await billing.pay(pool, "2026-0009", datetime.date(2026, 2, 1))
     await budgets.change(pool, budgets.Whose(account_id), {"month": 250 * 10**12}, budgets.Terms())
     who = Person(str(ada), roles={account_id: Role.OWNER})
     await members.invite(services, who, account_id, "eve@example.org", Role.BILLING)
