@@ -54,13 +54,18 @@ class Probing:
             due_s = self._due_s.setdefault(name, now_s + _spread(min(probe.every_s, _FIRST_WITHIN_S)))
             if now_s >= due_s and name not in self._running:
                 self._due_s[name] = now_s + _spread(probe.every_s)
-                self._running[name] = asyncio.ensure_future(_probe(session, upstream, probe))
+                self._running[name] = asyncio.ensure_future(self._probe(session, upstream, probe))
+
+    async def _probe(self, session: aiohttp.ClientSession, upstream: Upstream, probe: Probe) -> None:
+        error = await _ask(session, probe)
+        now = self._routing().upstreams.get(upstream.name)
+        if now is not None and now.probe is not None:  # else a reload ended it, and nobody would find it well again
+            _take_in(upstream, probe, error)
 
 
-async def _probe(session: aiohttp.ClientSession, upstream: Upstream, probe: Probe) -> None:
+def _take_in(upstream: Upstream, probe: Probe, error: str) -> None:
     health, loop = upstream.health, asyncio.get_running_loop()
     failing = health.failing
-    error = await _ask(session, probe)
     if error.startswith("probe_http_") and credentials_are_wrong(int(error.rpartition("_")[2])):
         health.credentials_refused += 1
     health.probed(loop.time(), passed=not error, fails=probe.fails, passes=probe.passes, error=error)

@@ -95,6 +95,23 @@ async def test_what_passes(script: list[Step], more: dict[str, Any], error: str)
             assert bool(health.credentials_refused) is (error == "probe_http_401")
 
 
+async def test_a_probe_under_way_says_nothing_once_a_reload_has_ended_it() -> None:
+    """It would put the upstream behind the others until somebody probed it again, which nobody does."""
+    probe = PROBE | {"every_s": 9, "timeout_s": 0.3, "fails": 1}
+    async with upstream_server([HANG]) as up:
+        configured = [upstream("a", up.url, probe=probe)]
+        async with serving(configured, [entry("m", ("a", "m"))]) as gateway:
+            routing, probes = gateway.pipeline.routing, Probing(lambda: gateway.pipeline.routing)
+            task = asyncio.ensure_future(probes.follow())
+            await until(lambda: bool(up.requests))
+            routing.upstreams["a"].probe = None
+            routing.take_over()
+            await until(lambda: all(each.done() for each in probes._running.values()))
+            assert routing.health()["a"] == 1
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_certificates_are_verified(tmp_path: Path) -> None:
     """As those of requests are: by the upstream's own ca_file, or by the system's."""
     authority = Authority(tmp_path)
