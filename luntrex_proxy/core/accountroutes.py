@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from luntrex_proxy.core.apikeys import mentions_key
 from luntrex_proxy.core.call import Dialect
 from luntrex_proxy.core.catalogue import WEIGHT_MAX, WILDCARD, Catalogue, Entry, Resolution, Target
 from luntrex_proxy.core.scope import MODEL, covers
@@ -86,6 +87,8 @@ def _check_targets(name: str, targets: tuple[OwnTarget, ...]) -> None:
     if not any(target.weight for target in targets) or not all(0 <= t.weight <= WEIGHT_MAX for t in targets):
         raise BadRoutesError(f"Weights are whole numbers from 0 to {WEIGHT_MAX}, and one at least is above 0.")
     for target in targets:
+        if mentions_key(target.model):
+            raise BadRoutesError(f"A target of {name} has an API key in it; revoke that, and name the model there.")
         if target.model.count(WILDCARD) > (1 if name.endswith(WILDCARD) else 0):
             raise BadRoutesError(f"A `*` in a target of {name} has nothing that it could stand for.")
 

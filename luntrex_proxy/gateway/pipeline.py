@@ -140,7 +140,7 @@ class Pipeline:
             fields = self._decode(exchange, draft, call, body)
             # 4 authorise: the only source of a permit.
             routing = self.routing
-            names = routing.names(caller.account_id) if routing.own else routing.catalogue
+            names = routing.names(caller.account_id) if routing.has_own else routing.catalogue
             permit = authorise(caller, fields.model, call, names, routing.policy, fields)
             draft.model = permit.resolution.name or OTHER
             limited = self._limits.terms

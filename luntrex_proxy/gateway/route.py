@@ -137,7 +137,8 @@ class Routing:
     """The catalogue, prices, upstreams and default policy of one configuration; only `closed` and `own` ever change."""
 
     __slots__ = (
-        "_named", "_own", "_targets", "catalogue", "closed", "only_priced", "policy", "prices", "retries", "upstreams",
+        "_named", "_own", "_targets", "catalogue", "closed", "has_own", "only_priced", "policy", "prices", "retries",
+        "upstreams",
     )  # fmt: skip
 
     def __init__(
@@ -157,6 +158,7 @@ class Routing:
         self.policy = policy
         self.retries = retries or Retries()
         self.closed = Closed()  # what the register of sub-processors leaves out; another one whenever that changes
+        self.has_own = False  # whether any account has something of its own: asked for each request
         self._own: Mapping[int, AccountRoutes] = {}
         self._named: dict[int, AccountCatalogue] = {}  # of accounts with something of their own that have asked
         self._targets: dict[Resolution, tuple[Target, ...]] = {}  # of exact names: as many as are configured
@@ -168,7 +170,7 @@ class Routing:
 
     @own.setter
     def own(self, routes: Mapping[int, AccountRoutes]) -> None:
-        self._own = routes
+        self._own, self.has_own = routes, bool(routes)
         self._named = {}
         self._targets = {}  # they are remembered by what names meant until now
 

@@ -25,6 +25,9 @@ async def test_maintenance_begins_and_ends(api: Api) -> None:
     assert (await api.ask("DELETE", path, token=token)).status == 204
     (listed,) = (await api.ask("GET", "/upstreams", token=token)).body["items"]
     assert (listed["maintenance_since"], listed["standing"]) == (None, "ready")
+    for reason in ("\0", "a\x1b[2J", f"lx_{'k' * 12}_{'s' * 49}"):
+        answer = await api.ask("PUT", path, token=token, json={"reason": reason})
+        assert (answer.status, [error["field"] for error in answer.body["errors"]]) == (422, ["/reason"])
     for method in ("PUT", "DELETE"):
         answer = await api.ask(method, "/upstreams/down/maintenance", token=token, json={})
         assert (answer.status, answer.code) == (404, "no_upstream")

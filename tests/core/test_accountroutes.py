@@ -58,6 +58,7 @@ def test_what_is_no_target(words: str) -> None:
         (AccountRoutes(targets={"m": (OwnTarget("a", "m"), OwnTarget("a", "m", 2))}), "A target of m is named twice"),
         (AccountRoutes(targets={"m": (OwnTarget("a", "m", 0),)}), "one at least is above 0"),
         (AccountRoutes(targets={"m": (OwnTarget("a", "m", -1),)}), "whole numbers from 0"),
+        (AccountRoutes(targets={"m": (OwnTarget("a", f"lx_{'k' * 12}_{'s' * 49}"),)}), "an API key in it; revoke"),
         (AccountRoutes(targets={"m": (OwnTarget("a", "x*"),)}), "has nothing that it could stand for"),
         (AccountRoutes(targets={"x*y": (OwnTarget("a", "m"),)}), "is no model name"),
         (AccountRoutes(("n",), {"m": (OwnTarget("a", "m"),)}), "The account may not use m"),

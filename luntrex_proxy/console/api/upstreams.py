@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from luntrex_proxy.console.api.fields import PublicLine
 from luntrex_proxy.console.api.operations import Body, Call, Listed, Operation, PageQuery, Shown, Who, page
 from luntrex_proxy.control import upstreams
 from luntrex_proxy.control.upstreams import ORIGIN, Seen
@@ -15,7 +16,7 @@ from luntrex_proxy.core.roles import Permission
 class MaintenanceBody(Body):
     """Why nothing new goes there."""
 
-    reason: str = Field("", max_length=200, description="For the other operators; in nobody's answers.")
+    reason: PublicLine = Field("", max_length=200, description="For the other operators; in nobody's answers.")
 
 
 class UpstreamShown(Shown):
