@@ -14,6 +14,7 @@ from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.roles import Permission
 from luntrex_proxy.core.scope import Scope
 from luntrex_proxy.store import apikeys as table
+from luntrex_proxy.store.accounts import NAME, NAME_RULE
 from luntrex_proxy.store.apikeys import LONGEST_OVERLAP_S, NewKey
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
@@ -21,6 +22,8 @@ from luntrex_proxy.store.keyrows import KeyInfo, Terms
 
 __all__ = [
     "LONGEST_OVERLAP_S",
+    "NAME",
+    "NAME_RULE",
     "KeyInfo",
     "NewKey",
     "Terms",

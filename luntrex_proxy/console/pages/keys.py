@@ -17,7 +17,7 @@ from luntrex_proxy.console.pages.menu import ACCOUNT, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route, WrongFieldsError
 from luntrex_proxy.control import clients, keys, labels, limits, overview, spans
 from luntrex_proxy.control.access import DeniedError, NotFoundError
-from luntrex_proxy.control.keys import KeyInfo, NewKey, Terms
+from luntrex_proxy.control.keys import NewKey, Terms
 from luntrex_proxy.core.labels import BadLabelError, check_labels
 from luntrex_proxy.core.limits import WHATS
 from luntrex_proxy.core.roles import Permission
@@ -68,11 +68,11 @@ async def _new(page: Page) -> Mapping[str, Any]:
 
 async def _create(page: Page) -> web.StreamResponse:
     own = page.field("owner") != "account"
+    name = name_of(page)
     terms = Terms(None, _expiry(page), _scope(page), await _labels(page))
     with page.beside(name_taken="name", bad_times="expires", not_a_member="owner"):
-        _refuse_no_name(page.field("name"))
         made = await keys.create(
-            page.services, page.caller, page.account.account_id, page.field("name").strip(), terms, own=own
+            page.services, page.caller, page.account.account_id, name, terms, own=own
         )  # fmt: skip
     return await shown_once(page, made)
 
@@ -192,9 +192,12 @@ def _may_make(page: Page) -> bool:
     return bool(owners(page))
 
 
-def _refuse_no_name(name: str) -> None:
-    if not name.strip():
-        raise WrongFieldsError(name="Give the key a name, such as laptop or ci.")
+def name_of(page: Page) -> str:
+    """The name that a new key shall have. WrongFieldsError: none can."""
+    name = page.field("name").strip()
+    if not keys.NAME.fullmatch(name):
+        raise WrongFieldsError(name=f"A key name is {keys.NAME_RULE}, such as laptop or ci.")
+    return name
 
 
 def _expiry(page: Page) -> datetime | None:
@@ -248,11 +251,6 @@ def _after(word: str) -> tuple[datetime, str] | None:
         found = datetime.fromisoformat(at)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)), key_id[:12]
     return None
-
-
-def states(key: KeyInfo) -> str:
-    """How a key's state looks: the class of its tag."""
-    return {"active": "good", "suspended": "warn", "not yet valid": "warn"}.get(key.state, "bad")
 
 
 _KEYS: Final = "/accounts/{account_id}/keys"

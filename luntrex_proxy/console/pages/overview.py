@@ -18,7 +18,6 @@ from luntrex_proxy.control.overview import Overview
 from luntrex_proxy.core.roles import Permission
 
 _WORDS: Final = {"today": "today", "7d": "7 days", "30d": "30 days"}
-_FIRST_KEY: Final = "first"
 
 
 async def _overview(page: Page) -> Mapping[str, Any]:
@@ -53,7 +52,7 @@ async def _start(page: Page) -> web.StreamResponse:
     own = keys.owners(page)[0][0] == "me"
     with page.beside(name_taken="name"):
         made = await api_keys.create(
-            page.services, page.caller, page.account.account_id, page.field("name").strip(), Terms(), own=own
+            page.services, page.caller, page.account.account_id, keys.name_of(page), Terms(), own=own
         )  # fmt: skip
     return await keys.shown_once(page, made)
 

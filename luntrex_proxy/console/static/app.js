@@ -39,7 +39,7 @@ document.addEventListener("change", (event) => {
 // seconds), each further one a series (data-v). The picture stands above the table, which stays for everybody.
 const UNITS = {
   count: (v) => compact(v, ""),
-  money: (v) => (v >= 1 || v === 0 ? "$" + compact(v, "") : "$" + v.toPrecision(2).replace(/\.?0+$/, "")),
+  money: (v) => "$" + (v >= 1000 ? compact(v, "") : v >= 0.01 || v === 0 ? v.toFixed(2) : v.toPrecision(2)),
   ms: (v) => (v >= 1000 ? (v / 1000).toPrecision(3) + " s" : Math.round(v) + " ms"),
 };
 

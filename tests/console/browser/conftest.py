@@ -27,7 +27,11 @@ async def chromium() -> AsyncIterator[Any]:
     if BINARY is None:
         pytest.skip("there is no chromium: apt-get install chromium")
     async with playwright.async_playwright() as running:
-        browser = await running.chromium.launch(executable_path=BINARY, args=["--no-sandbox"])
+        # With the cache of pages gone back to, as people have it.
+        cached = ["--disable-back-forward-cache"]
+        browser = await running.chromium.launch(
+            executable_path=BINARY, args=["--no-sandbox"], ignore_default_args=cached
+        )
         yield browser
         await browser.close()
 

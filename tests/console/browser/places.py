@@ -11,9 +11,12 @@ from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.roles import Role
 from luntrex_proxy.store import apikeys, billing, budgets, labels, limits
+from luntrex_proxy.store.frames import encode_record
 from luntrex_proxy.store.keyrows import Terms
 from luntrex_proxy.store.partitions import ensure_partitions
+from luntrex_proxy.store.usage_rows import insert_rows
 from tests.people import give_password, make_person
+from tests.store.records import outcome
 
 ADA, BOB = "ada@example.org", "bob@example.org"
 DAYS = 64
@@ -115,3 +118,17 @@ async def _use(services: Services, account_id: int, key_ids: list[str], requests
         await connection.execute(_USAGE, account_id, key_ids, step, requests)
         for statement in _SUMS:
             await connection.execute(statement)
+
+
+async def use_now(services: Services, key_id: str) -> None:
+    """One streamed request of a key, as the shipper would store it."""
+    account_id = await services.pool.fetchval("SELECT account_id FROM api_key WHERE key_id = $1", key_id)
+    now = await services.pool.fetchval("SELECT now()")
+    await ensure_partitions(services.pool, now.date(), 1)
+    record = outcome(
+        1, account_id=account_id, key_id=key_id, started_us=int(now.timestamp() * 1e6), input_tokens=40,
+        cached_input_tokens=0, cache_write_5m_tokens=0, cache_write_1h_tokens=0, output_tokens=20, reasoning_tokens=0,
+        cost_pico=10**8,
+    )  # fmt: skip
+    async with services.pool.acquire() as connection, connection.transaction():
+        await insert_rows(connection, [encode_record(record)])

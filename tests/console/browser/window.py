@@ -66,6 +66,9 @@ class Window:
                     name = re.sub(r"[^a-z0-9]+", "_", what)
                     await self.page.screenshot(path=Path(SHOTS) / f"{name}-{scheme}-{width}.png", full_page=True)
 
+        await self.page.set_viewport_size({"width": WIDTHS[0], "height": 900})
+        await self.page.emulate_media(color_scheme="light")
+
     async def _judge(self, what: str, options: dict[str, Any]) -> None:
         found = await self.page.evaluate(
             "(options) => axe.run(document, {...options, resultTypes: ['violations']}).then((result) =>"
