@@ -46,11 +46,10 @@ class Budget(msgspec.Struct, frozen=True, eq=False):
         whose = f"the label {self.label}" if self.label else whose
         return f"${dollars(self.amount_pico)}{_PERIOD_WORDS[self.period]} of {whose}"
 
-    def covers(self, key_id: str, person: bytes) -> bool:
-        """Whether requests of this key of the account count."""
-        if self.key_ids or self.label:
-            return key_id in self.key_ids
-        return not self.person or self.person == person
+    @property
+    def whose(self) -> Iterable[str | bytes]:
+        """The ids of keys, or the member's, whose requests count; "" for all of the account."""
+        return self.key_ids if self.key_ids or self.label else (self.person or "",)
 
 
 class BudgetTerms(NamedTuple):

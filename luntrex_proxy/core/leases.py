@@ -8,6 +8,7 @@ them. Money is integer pico-dollars; times are unix microseconds of when a reque
 the port `Lender`.
 """
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from luntrex_proxy.core.budgets import Budget
@@ -173,16 +174,19 @@ class Hold:
 class _Account:
     """The budgets in one account: its own, those of keys and of members."""
 
-    __slots__ = ("_by_key", "purses")
+    __slots__ = ("_by_key", "_whose", "purses")
 
     def __init__(self) -> None:
         self.purses: dict[int, Purse] = {}
+        # By key id and member, and "" for all: with a budget for each key nobody looks through those of all others.
+        self._whose: dict[str | bytes, tuple[Purse, ...]] = {}
         self._by_key: dict[str, tuple[Purse, ...]] = {}
 
     def of(self, key_id: str, person: bytes) -> tuple[Purse, ...]:
         found = self._by_key.get(key_id)
         if found is None:
-            found = tuple(purse for purse in self.purses.values() if purse.budget.covers(key_id, person))
+            whose = self._whose
+            found = whose.get("", ()) + whose.get(key_id, ()) + (whose.get(person, ()) if person else ())
             if len(self._by_key) >= _REMEMBERED_MAX:
                 self._by_key.clear()
             self._by_key[key_id] = found
@@ -191,12 +195,22 @@ class _Account:
     def say(self, budget_id: int, budget: Budget | None) -> None:
         self._by_key.clear()
         purse = self.purses.get(budget_id)
+        if purse is not None:
+            for each in purse.budget.whose:
+                left = tuple(other for other in self._whose[each] if other is not purse)
+                if left:
+                    self._whose[each] = left
+                else:
+                    del self._whose[each]
         if budget is None:
             self.purses.pop(budget_id, None)
-        elif purse is None:
-            self.purses[budget_id] = Purse(budget)
+            return
+        if purse is None:
+            purse = self.purses[budget_id] = Purse(budget)
         else:
             purse.follow(budget)
+        for each in budget.whose:
+            self._whose[each] = (*self._whose.get(each, ()), purse)
 
 
 class Budgets:
@@ -229,9 +243,10 @@ class Budgets:
         account = self.accounts.get(purse.budget.account_id)
         return account is not None and account.purses.get(purse.budget.budget_id) is purse
 
-    def purses(self) -> list[Purse]:
+    def purses(self) -> Iterator[Purse]:
         """All there are."""
-        return [purse for account in self.accounts.values() for purse in account.purses.values()]
+        for account in self.accounts.values():
+            yield from account.purses.values()
 
     def take(self, purses: tuple[Purse, ...], pico: int, at_us: int) -> Hold | None:
         """Hold what a request may cost of all these budgets, or of none: None, when one has not so much at hand."""

@@ -93,7 +93,9 @@ async def _rules(pool: Pool) -> list[tuple[str, Rule]]:
     with store_errors("describe its tables"):
         async with pool.acquire() as connection:
             found = timed(await ownership.tables(connection))
-    return [*((table.name, partial(_is_old, table)) for table in found if table.age), *_SPECIAL]
+    special = dict(_SPECIAL)
+    plain = [(table.name, partial(_is_old, table)) for table in found if table.age and table.name not in special]
+    return [*plain, *_SPECIAL]
 
 
 def _is_old(table: Table, where: Where, now: datetime, days: Days, held: Subject) -> str:
@@ -122,8 +124,22 @@ def _is_past(where: Where, now: datetime, days: Days, held: Subject) -> str:
     return f"ends_at < {line} AND NOT (account_id = ANY({where.value(list(held.account_ids))}))"
 
 
+def _is_over_with_its_time(where: Where, now: datetime, days: Days, held: Subject) -> str:
+    """What was borrowed of a day or month, after its end.
+
+    Before, it says what was stored of it, however long ago: without that all that the process spent would count twice.
+    """
+    line, spared = where.value(now - timedelta(days=days["security"])), where.value(list(held.account_ids))
+    return (
+        f"last_at < {line} AND NOT (account_id = ANY({spared})) AND NOT EXISTS (SELECT FROM budget_window w"
+        " WHERE w.budget_id = budget_lease.budget_id AND w.begins_at = budget_lease.begins_at"
+        f" AND (w.ends_at IS NULL OR w.ends_at >= {line}))"
+    )
+
+
 _SPECIAL: Final[list[tuple[str, Rule]]] = [
     ("person", _is_unproven),
     ("billing.invoice", _is_over),
     ("budget_window", _is_past),
+    ("budget_lease", _is_over_with_its_time),
 ]

@@ -11,6 +11,7 @@ from luntrex_proxy.store.silence import Silence
 
 # Less than the ring waits for a silent connection and another one (following.py): budgets come no later than keys.
 _ANSWER_WAIT_S: Final = 2.0
+_AT_ONCE: Final = 100  # budgets, while requests wait
 
 
 class BudgetBook:
@@ -43,7 +44,9 @@ class BudgetBook:
         said: set[int] = set()
         async for rows in table.changed(connection, since):
             silence.broken()
-            for row in rows:
+            for number, row in enumerate(rows):
+                if not number % _AT_ONCE:
+                    await asyncio.sleep(0)
                 self._say(row)
                 said.add(row["budget_id"])
             await asyncio.sleep(0)
@@ -51,11 +54,14 @@ class BudgetBook:
 
     async def _read_all(self, connection: Connection, silence: Silence) -> None:
         said = await self._read(connection, -1, silence)
-        for purse in self.budgets.purses():
-            if purse.budget.budget_id in said:
-                purse.ask_anew()
-            else:
-                self.budgets.say(purse.budget.account_id, purse.budget.budget_id, None)
+        gone = []
+        for number, purse in enumerate(self.budgets.purses()):  # nobody but us changes which there are
+            if not number % _AT_ONCE:
+                await asyncio.sleep(0)
+            if purse.budget.budget_id not in said:
+                gone.append(purse.budget)
+        for budget in gone:
+            self.budgets.say(budget.account_id, budget.budget_id, None)
 
     def _say(self, row: Any) -> None:
         budget = None

@@ -51,6 +51,12 @@ RETURNING budget_id
 _CLEAR: Final = """
 UPDATE budget SET amount_pico = NULL, version = $2, changed_at = now() WHERE budget_id = ANY($1)
 """
+# In the order in which everybody locks them (charging.py).
+_FORGET: Final = (
+    "SELECT FROM budget_window WHERE budget_id = ANY($1) ORDER BY budget_id, begins_at FOR UPDATE",
+    "DELETE FROM budget_lease WHERE budget_id = ANY($1)",
+    "DELETE FROM budget_window WHERE budget_id = ANY($1)",
+)
 _OF: Final = """
 SELECT budget_id, period, amount_pico, is_hard, when_away, alert_percents, key_id FROM budget
 WHERE account_id = $1 AND amount_pico IS NOT NULL AND person_id IS NOT DISTINCT FROM $3
@@ -282,8 +288,10 @@ async def _change(
     cleared_ids = [row["budget_id"] for row in rows if row["period"] in gone]
     await connection.execute(_CLEAR, cleared_ids, version)
     await connection.execute("DELETE FROM budget_window WHERE budget_id = ANY($1)", cleared_ids)
-    await connection.execute("DELETE FROM budget_lease WHERE budget_id = ANY($1)", cleared_ids)
     new_ids = [each for each, period in zip(budget_ids, wanted, strict=True) if period not in before]
+    # Of new ones too: a process that was asking while they were taken away may have begun a window again.
+    for statement in _FORGET:
+        await connection.execute(statement, cleared_ids + new_ids)
     await _seed(connection, new_ids)
     facts: dict[str, Fact] = {period: dollars(each.amount_pico) for period, each in wanted.items()}
     if gone:

@@ -10,6 +10,8 @@ of such times.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -63,14 +65,14 @@ class Lessee(Rounds):
             questions += self._to_look_at()
         questions = [each for each in questions if self._budgets.has(each.purse)]
         for start in range(0, len(questions), _BATCH):
-            await self._ask(questions[start : start + _BATCH])
+            await self.ask_past_deadlocks(partial(self._ask, questions[start : start + _BATCH]))
         if self.away and not questions:
             await self._ask([])  # nobody wants anything, but everybody wants to know
 
     def _to_look_at(self) -> list["_Question"]:
         """Those in use, some at a time; what is unused for long is not theirs any more."""
         found = []
-        for purse in list(self._in_use)[:_BATCH]:
+        for purse in list(islice(self._in_use, _BATCH)):
             del self._in_use[purse]
             if not self._budgets.has(purse):
                 continue
@@ -142,13 +144,17 @@ def _is_known(purse: Purse, pico: int, at_us: int, now_s: float) -> bool:
 
 
 def _asked(questions: Sequence[_Question], windows: Iterable[tuple[Purse, int, int]]) -> list[Asked]:
+    wants: dict[Purse, list[_Question]] = {}
+    for each in questions:
+        if each.want is not None:
+            wants.setdefault(each.purse, []).append(each)
     found = []
     for purse, begins_us, ends_us in windows:
         lease = purse.open(begins_us, ends_us)
         has, least, wanted = lease.tell(), 0, 0
-        for each in questions:
-            if each.purse is purse and each.want is not None and begins_us <= each.at_us < ends_us:
-                room = 0 if each.want is _ANYTHING else has - lease.used
-                least, wanted = max(1, each.want.least - room), max(1, each.want.together - room)
+        for at_us, want in ((each.at_us, each.want) for each in wants.get(purse, ())):
+            if want is not None and begins_us <= at_us < ends_us:
+                room = 0 if want is _ANYTHING else has - lease.used
+                least, wanted = max(1, want.least - room), max(1, want.together - room)
         found.append(Asked(purse.budget.budget_id, begins_us, has, lease.unknown, least, wanted))
     return found

@@ -15,6 +15,7 @@ from luntrex_proxy.store.silence import Silence
 _SHARED_MAX: Final = 10_000
 # Less than the ring waits for a silent connection and another one (following.py): limits come no later than keys.
 _ANSWER_WAIT_S: Final = 2.0
+_AT_ONCE: Final = 1_000  # accounts and keys, while requests wait
 
 
 class LimitBook:
@@ -57,7 +58,13 @@ class LimitBook:
 
     async def _read_all(self, connection: Connection, silence: Silence) -> None:
         said = await self._read(connection, -1, silence)
-        for ident in self.limits.terms.keys() - said:
+        gone = []
+        for number, ident in enumerate(self.limits.terms):  # nobody but us changes which there are
+            if not number % _AT_ONCE:
+                await asyncio.sleep(0)
+            if ident not in said:
+                gone.append(ident)
+        for ident in gone:
             self.limits.say(ident, {}, time.perf_counter_ns())
 
     def _terms(self, text: str) -> Terms:

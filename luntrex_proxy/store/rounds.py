@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
+
+import asyncpg
 
 from luntrex_proxy.store.database import Pool
 
@@ -41,6 +43,13 @@ class Rounds:
     async def ask(self) -> None:
         """Ask what there is to ask. Whatever it raises: there is no answer."""
         raise NotImplementedError
+
+    async def ask_past_deadlocks(self, question: Callable[[], Awaitable[None]]) -> None:
+        """One of several questions, again when a deadlock ended it: nothing of it was done, and no database is away."""
+        try:
+            await question()
+        except asyncpg.DeadlockDetectedError:
+            await question()
 
     async def next_answer(self) -> bool:
         """Wait for the answer to a question that has not begun; False: there is none now."""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -68,10 +69,10 @@ class Telling(Rounds):
         levels = _newest(news - streams)
         try:
             for start in range(0, len(levels), _BATCH):
-                await self._tell(levels[start : start + _BATCH], [])
+                await self.ask_past_deadlocks(partial(self._tell, levels[start : start + _BATCH], []))
             running = _newest(streams)
             for start in range(0, len(running), _BATCH):
-                await self._tell([], running[start : start + _BATCH])
+                await self.ask_past_deadlocks(partial(self._tell, [], running[start : start + _BATCH]))
             if self.away and not news:
                 await self._tell([], [])
         except BaseException:

@@ -85,8 +85,8 @@ def test_whom_a_budget_covers() -> None:
     account = Budget(1, 7, frozenset(), b"", "month", 10**12, False)
     key = Budget(2, 7, frozenset({"a", "b"}), b"", "day", 25 * 10**11, False)
     member = Budget(3, 7, frozenset(), b"p" * 16, "total", 10**12, True)
-    assert [each.covers("a", b"") for each in (account, key, member)] == [True, True, False]
-    assert [each.covers("c", b"p" * 16) for each in (account, key, member)] == [True, False, True]
+    label = Budget(4, 7, frozenset(), b"", "total", 10**12, True, "project=search")
+    assert [set(each.whose) for each in (account, key, member, label)] == [{""}, {"a", "b"}, {b"p" * 16}, set()]
     assert [each.words for each in (account, key, member)] == [
         "$1 per month of the account",
         "$2.50 per day of the key",

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import uuid
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -102,8 +103,16 @@ async def test_windows_of_budgets_go_after_their_end(acme: Pool, tmp_path: Path,
         " SELECT budget_id, 1, $1 FROM budget WHERE period = 'total'",
         now - timedelta(days=400),
     )
-    assert (await keeping.due(acme, tmp_path, now, DAYS)).rows == {"budget_window": 1}
-    assert (await keeping.run(acme, tmp_path, now, DAYS)).rows == {"budget_window": 1}
+    # What a process has of one in total stays with it, however long nobody asked.
+    await acme.execute(
+        "INSERT INTO budget_lease (budget_id, account_id, begins_at, boot_id, granted_pico, sequence, last_at)"
+        " SELECT budget_id, 1, begins_at, $1, 5, 1, $2 FROM budget_window",
+        uuid.uuid4(),
+        now - timedelta(days=9_999),
+    )
+    assert (await keeping.due(acme, tmp_path, now, DAYS)).rows == {"budget_window": 1, "budget_lease": 1}
+    assert (await keeping.run(acme, tmp_path, now, DAYS)).rows == {"budget_window": 1, "budget_lease": 1}
+    assert await acme.fetchval("SELECT count(*) FROM budget_lease") == 3  # all whose window is there
     assert await acme.fetchval("SELECT count(*) FROM budget_window WHERE ends_at IS NULL") == 1
 
 

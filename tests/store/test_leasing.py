@@ -7,7 +7,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from luntrex_proxy.core.leases import Purse
@@ -143,6 +145,45 @@ async def test_a_dead_process_counts_until_its_spool_is_stored(acme: Pool, tmp_p
         assert (await held(acme))[0] == 30
         living.purses()[0].known_s = 0.0
         assert await living.request(key_id, 130, 130)
+
+
+async def test_what_takes_budgets_away_locks_as_all_do(acme: Pool, tmp_path: Path) -> None:
+    """Windows first: else it and who borrows wait for each other. What these begin again then is no hindrance."""
+    key_id = await make_key(acme)
+    await budgets.change(acme, ACME, {"day": 100}, Terms())
+    async with processes(acme, tmp_path) as (one,):
+        assert await one.request(key_id, 1, 1)
+        async with acme.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM budget_window FOR UPDATE")
+            taken = asyncio.create_task(budgets.change(acme, ACME, {}, Terms(), cleared=["day"]))
+            while not await acme.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                await asyncio.sleep(0.01)
+            await connection.execute("SELECT FROM budget_lease FOR UPDATE NOWAIT")
+        assert not await taken
+        await one.lessee.stop()
+    await acme.execute("INSERT INTO budget_window (budget_id, account_id, begins_at) "
+                       "SELECT budget_id, account_id, date_trunc('day', now(), 'UTC') FROM budget")  # fmt: skip
+    await ship(acme, tmp_path / "spool", one.spool)
+    await budgets.change(acme, ACME, {"day": 100}, Terms())
+    assert await held(acme) == (1, 0)
+
+
+async def test_a_deadlock_takes_no_budget_away(acme: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it met: nothing was done, so it is asked again, at once."""
+    key_id = await make_key(acme)
+    await budgets.change(acme, ACME, {"day": 100}, Terms())
+    lend, met = leasing.table.lend, [True]
+
+    async def lend_at_second(*arguments: Any) -> Any:
+        if met:
+            met.pop()
+            raise asyncpg.DeadlockDetectedError
+        return await lend(*arguments)
+
+    monkeypatch.setattr(leasing.table, "lend", lend_at_second)
+    async with processes(acme, tmp_path) as (one,):
+        assert await one.request(key_id, 1, 1)
+        assert not met
 
 
 async def test_what_nobody_knows_stays_charged(acme: Pool, tmp_path: Path, quick: None) -> None:
