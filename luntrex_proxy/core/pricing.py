@@ -74,9 +74,14 @@ class Price(msgspec.Struct, frozen=True):
     version: str  # of the price list: "config-<digest>", "genai-<version>", with "/<service tier>", or ""
 
     def served(self, service: str) -> "Price":
-        """The price at a service tier of the provider's. Of one without a price it is the standard one, in doubt."""
-        if self.rates is None or not service:
+        """The price at a service tier of the provider's. Of one without a price it is the standard one, in doubt.
+
+        Of a model without a price the tier is kept, so that it counts once there is one.
+        """
+        if not service:
             return self
+        if self.rates is None:
+            return Price(None, self.model, f"/{service}{_DOUBT}")
         percent = dict(self.rates.services).get(service)
         if percent is None:
             return Price(self.rates, self.model, f"{self.version}/{service}{_DOUBT}")

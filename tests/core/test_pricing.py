@@ -77,6 +77,16 @@ def test_overlapping_subsets_charge_no_token_twice() -> None:
     assert cost_pico(rates, Tokens(input=100, cached_input=60, input_audio=80)) == 60 * 1 + 40 * 100
 
 
+def test_a_service_tier_is_kept_where_no_price_is_known() -> None:
+    """Or pricing anew would charge it as standard, and tell nobody."""
+    flex = ServedTokens(1_000, 0, 0, 0, 0, 0, 0, 0, "flex")
+    unknown = Price(None, "other", "").of(flex)
+    assert (unknown.cost_pico(flex), unknown.version, is_in_doubt(unknown.version)) == (0, "/flex?", True)
+    assert service_of(unknown.version) == "flex"
+    known = Price(fill_rates({"input": 10}, services=(("flex", 50),)), "other", "v2").served(service_of("/flex?"))
+    assert (known.cost_pico(flex), known.version) == (5_000, "v2/flex")
+
+
 def test_unknown_price_costs_nothing() -> None:
     """No rates, no cost; the empty version says that it is not known."""
     assert Price(rates=None, model="other", version="").cost_pico(Tokens(input=5, output=5)) == 0
