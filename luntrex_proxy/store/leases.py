@@ -34,7 +34,8 @@ WITH asked AS (
     SELECT a.*, w.account_id, w.short_at,
         b.amount_pico - w.spent_pico - w.unknown_pico - others.held
             - greatest(a.has - coalesce(own.shipped_pico, 0), a.unknown) AS available
-    FROM asked a JOIN budget b USING (budget_id) JOIN budget_window w USING (budget_id, begins_at)
+    FROM asked a JOIN budget b ON b.budget_id = a.budget_id AND b.amount_pico IS NOT NULL
+    JOIN budget_window w ON w.budget_id = a.budget_id AND w.begins_at = a.begins_at
     LEFT JOIN budget_lease own
         ON own.budget_id = a.budget_id AND own.begins_at = a.begins_at AND own.boot_id = $7
     CROSS JOIN LATERAL (

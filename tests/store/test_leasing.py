@@ -168,6 +168,18 @@ async def test_what_takes_budgets_away_locks_as_all_do(acme: Pool, tmp_path: Pat
     assert await held(acme) == (1, 0)
 
 
+async def test_nothing_is_lent_of_what_was_taken_away_meanwhile(acme: Pool) -> None:
+    """Who waited for the window and began it again hears nothing of that budget, and all of the others."""
+    await budgets.change(acme, ACME, {"day": 100, "total": 100}, Terms())
+    async with acme.acquire() as connection, connection.transaction():
+        windows = await leasing.table.open_windows(connection, [(1, now_us()), (2, now_us())])
+        await connection.execute("UPDATE budget SET amount_pico = NULL WHERE period = 'day'")
+        asked = [leasing.Asked(budget_id, begins_us, 0, 0, 1, 1) for budget_id, begins_us, _ in windows]
+        lent = await leasing.table.lend(connection, uuid.uuid4(), 1, asked)
+        periods = await connection.fetch("SELECT period FROM budget WHERE budget_id = $1", lent[0].budget_id)
+    assert (len(asked), [row["period"] for row in periods]) == (2, ["total"])
+
+
 async def test_a_deadlock_takes_no_budget_away(acme: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it met: nothing was done, so it is asked again, at once."""
     key_id = await make_key(acme)
