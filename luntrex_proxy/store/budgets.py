@@ -85,6 +85,7 @@ CROSS JOIN LATERAL budget_span(b.period, b.since, a.time_zone, now()) s
 CROSS JOIN LATERAL (
     SELECT date_trunc('hour', s.begins_at - interval '1 microsecond', 'UTC') + interval '1 hour' AS first) h
 WHERE b.budget_id = ANY ($1) AND b.amount_pico IS NOT NULL AND b.period <> 'total'
+ORDER BY b.budget_id, s.begins_at
 ON CONFLICT DO NOTHING
 """  # noqa: S608 -- constants
 _CHANGED: Final = """
