@@ -4,6 +4,8 @@ import uuid
 from pathlib import Path
 
 from luntrex_proxy.control.services import Services
+from luntrex_proxy.core.health import Condition
+from luntrex_proxy.settings.catalogue import build_catalogue
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.store import accounts, people
 from luntrex_proxy.store.database import Pool
@@ -18,9 +20,13 @@ MAIL = {
 
 def services_of(pool: Pool, directory: Path, **settings: object) -> Services:
     """What the control plane would be given; bcrypt is cheap."""
+    read = Settings.model_validate(settings)
+    entries = build_catalogue(read.models, read.upstreams).entries
+    up = [Condition(upstream.name, "ready", 1.0, 0, maintenance=False) for upstream in read.upstreams]
     return Services(
-        Settings.model_validate(settings), pool, LOOKUP, directory, key_bcrypt_cost=4, password_bcrypt_cost=4
-    )
+        read, pool, LOOKUP, directory, key_bcrypt_cost=4, password_bcrypt_cost=4,
+        models=lambda: entries, upstreams=lambda _models: up,
+    )  # fmt: skip
 
 
 async def make_person(

@@ -28,6 +28,12 @@ def money(pico: int) -> str:
     return f"{sign}$0.{digits}"
 
 
+def price(pico_per_token: int) -> str:
+    """A price as dollars for a million tokens: exact, with two digits after the point or as many as it has."""
+    whole, micros = divmod(pico_per_token, _MICROS_PER_DOLLAR)
+    return f"${whole:,}.{f'{micros:06d}'.rstrip('0').ljust(2, '0')}"
+
+
 def count(number: int) -> str:
     """A number with its thousands apart."""
     return f"{number:,}"
@@ -81,6 +87,7 @@ def ago(at: datetime, now: datetime) -> str:
 
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "money": money,
+    "price": price,
     "count": count,
     "compact": compact,
     "milliseconds": milliseconds,

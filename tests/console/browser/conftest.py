@@ -17,6 +17,17 @@ from tests.people import services_of
 from tests.postgres import database, database_dsn, postgres_dsn
 
 __all__ = ["database", "database_dsn", "postgres_dsn"]
+_UPSTREAMS = [
+    {"name": "openai", "dialect": "openai", "base_url": "https://api.openai.com"},
+    {"name": "local", "dialect": "openai", "base_url": "http://127.0.0.1:8000"},
+]
+_MODELS = [
+    {"name": "gpt-5-mini", "targets": [{"upstream": "openai", "model": "gpt-5-mini"}]},
+    {"name": "gpt-5.4", "targets": [{"upstream": "openai", "model": "gpt-5.4"}]},
+    {"name": "fast", "targets": [{"upstream": "openai", "model": "gpt-5"}, {"upstream": "local", "model": "qwen3-8b"}]},
+    {"name": "house", "targets": [{"upstream": "local", "model": "llama-4-70b"}], "price": {"input": 2, "output": 8}},
+    {"name": "openai/*", "targets": [{"upstream": "openai", "model": "*"}]},
+]
 BINARY = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -54,4 +65,6 @@ async def served(services: Services) -> AsyncIterator[str]:
 @pytest.fixture
 def services(database: Pool, tmp_path: Path) -> Services:
     """What the console works with."""
-    return services_of(database, tmp_path, privacy={"contact": "privacy@example.test"})
+    return services_of(
+        database, tmp_path, privacy={"contact": "privacy@example.test"}, upstreams=_UPSTREAMS, models=_MODELS
+    )
