@@ -31,7 +31,7 @@ def told_headers(told: frozenset[str], draft: Draft) -> bytes:
     answer = draft.answer
     if "cost" in told and answer is not None and answer.complete and answer.reader is None:
         tokens, source = meter(draft.route, answer, draft.request_bytes, answer.gathered_bytes)
-        if source is REPORTED and answer.status < _ERROR:
+        if source is REPORTED and answer.status < _ERROR and draft.price.rates is not None:
             price = draft.price if type(tokens) is Tokens else draft.price.of(tokens)
             lines.append(b"x-luntrex-cost-usd: %b\r\n" % _dollars(price.cost_pico(tokens)))
     return b"".join(lines)

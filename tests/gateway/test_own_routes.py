@@ -80,3 +80,5 @@ async def test_what_answers_tell_is_the_operators_choice() -> None:
         up.script = [reply(200, body)]
         assert set(names) & (await ask(gateway.port, post())).headers.keys() == {names[2]}
         assert set(names) & (await ask(gateway.port, post(key=KEY[:-1] + "x"))).headers.keys() == set()
+        gateway.prices.rates = None
+        assert names[2] not in (await ask(gateway.port, post())).headers, "it is not free, nobody knows its price"
