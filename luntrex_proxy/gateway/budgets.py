@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from luntrex_proxy.core.budgets import dollars
 from luntrex_proxy.core.leases import NEVER_US, Budgets, Hold, Purse
 from luntrex_proxy.core.outcome import Tokens, UsageSource
+from luntrex_proxy.core.pricing import Price, Rates
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.ratelimits import rfc3339
 from luntrex_proxy.gateway.authorise import Permit
@@ -19,6 +20,7 @@ from luntrex_proxy.gateway.route import Routing, Target
 
 _TRIES = 8  # what was lent may be taken by requests that came meanwhile
 _PATIENCE_US = 2_000_000
+_SERVICE_MEMBERS = frozenset({"service_tier", "speed"})
 
 
 async def hold_money(
@@ -77,14 +79,25 @@ def _dearest(permit: Permit, targets: Sequence[Target], routing: Routing, reques
     input_tokens, output_tokens = estimate(permit.call.route.name, permit.fields, request_bytes)
     if not input_tokens and not output_tokens:
         return 0
-    tokens = Tokens(input=input_tokens, output=output_tokens)
+    asks_service = permit.fields is not None and not _SERVICE_MEMBERS.isdisjoint(permit.fields.members)
     dearest = None
     for target in targets:
         price = routing.prices.price(permit.resolution, target.candidate, permit.model)
         if price.rates is not None:
-            cost = price.cost_pico(tokens)
+            cost = _may_cost(price, price.rates, input_tokens, output_tokens, asks_service)
             dearest = cost if dearest is None or cost > dearest else dearest
     return dearest
+
+
+def _may_cost(price: Price, rates: Rates, input_tokens: int, output_tokens: int, asks_service: bool) -> int:
+    """In pico-dollars, at the dearest that its tokens may be: written to a cache, reasoning, at another service tier."""
+    cost = price.cost_pico(Tokens(input=input_tokens, output=output_tokens))
+    if rates.tiers or rates.cache_write_1h > rates.input or rates.reasoning > rates.output:
+        dear = Tokens(input=input_tokens, cache_write_1h=input_tokens, output=output_tokens, reasoning=output_tokens)
+        cost = max(cost, price.cost_pico(dear))
+    if asks_service:
+        cost = cost * max((100, *(percent for _, percent in rates.services))) // 100
+    return cost
 
 
 def _said(purse: Purse, pico: int, at_us: int) -> str:

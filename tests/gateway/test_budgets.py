@@ -8,6 +8,7 @@ import pytest
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.budgets import Budget
 from luntrex_proxy.core.leases import Lease
+from luntrex_proxy.core.pricing import fill_rates
 from tests.fakes import KEY, Gateway, both_dialects, serving
 from tests.gateway.test_limits import CLAUDE, ENDS, USAGE
 from tests.gateway.wire import (
@@ -67,6 +68,30 @@ async def test_money_is_held_and_charged_as_it_was() -> None:
         small = b'{"model":"m","max_tokens":5,"messages":[]}'
         assert (await ask(gateway.port, post(small))).status == 200
         assert gateway.lender.asked == asked, "what is at hand needs nobody"
+
+
+@pytest.mark.parametrize(
+    ("prices", "service", "held"),
+    [
+        ({"cache_write_5m": 4, "cache_write_1h": 6}, b"", 6 * 300 + 5 * 100),
+        ({"reasoning": 50}, b"", 3 * 300 + 50 * 100),
+        ({"cached_input": 1}, b',"service_tier":"auto"', 2 * (3 * 300 + 5 * 100)),
+        ({"cached_input": 1}, b"", 3 * 300 + 5 * 100),
+    ],
+)
+async def test_what_may_be_dearer_is_held_as_such(prices: dict[str, int], service: bytes, held: int) -> None:
+    """Nobody knows yet what of it is written to a cache, thought, or served sooner: with it, too, the amount holds."""
+    body = b'{"model":"m","max_tokens":100,"messages":[]' + service + b',"seed":'
+    body += b"1" * (4 * 300 - len(body) - 1) + b"}"
+    async with upstream_server([HANG]) as up, serving(both_dialects(up.url)) as gateway:
+        gateway.prices.rates = fill_rates(
+            {"input": 3, "output": 5, **prices}, services=(("flex", 50), ("priority", 200))
+        )
+        say(gateway, 10 * held)
+        async with connected(gateway.port) as client:
+            await client.send(post(body))
+            await up.wait()
+            assert lease(gateway).held == held
 
 
 async def test_who_has_no_budget_asks_nobody() -> None:
