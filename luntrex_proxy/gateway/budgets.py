@@ -90,7 +90,7 @@ def _dearest(permit: Permit, targets: Sequence[Target], routing: Routing, reques
 
 
 def _may_cost(price: Price, rates: Rates, input_tokens: int, output_tokens: int, asks_service: bool) -> int:
-    """In pico-dollars, at the dearest that its tokens may be: written to a cache, reasoning, at another service tier."""
+    """Pico-dollars, at the dearest that its tokens may be: written to a cache, reasoning, of another service tier."""
     cost = price.cost_pico(Tokens(input=input_tokens, output=output_tokens))
     if rates.tiers or rates.cache_write_1h > rates.input or rates.reasoning > rates.output:
         dear = Tokens(input=input_tokens, cache_write_1h=input_tokens, output=output_tokens, reasoning=output_tokens)
