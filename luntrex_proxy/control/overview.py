@@ -19,6 +19,7 @@ _MODELS_MAX: Final = 5
 class Overview:
     """What was used in a period and in the same span before it."""
 
+    zone: str  # in which days begin
     since: datetime
     until: datetime
     step: str
@@ -31,6 +32,7 @@ class Overview:
 
 async def look(pool: Pool, account_id: int, viewer: str, zone: str, period: str, now: datetime) -> Overview:
     """The account's figures of one of PERIODS."""
+    zone = spans.zone_for(zone, PERIODS[period])
     days = timedelta(days=PERIODS[period])
     today = spans.day_of(now, zone)
     since = spans.begin_of(today - days + timedelta(days=1), zone)
@@ -39,6 +41,7 @@ async def look(pool: Pool, account_id: int, viewer: str, zone: str, period: str,
     until = now if step == "hour" else spans.begin_of(today + timedelta(days=1), zone)
     asked = Asked(account_id, viewer, since, until, zone, step, "model", "requests", groups_max=_MODELS_MAX)
     return Overview(
+        zone,
         since,
         now,
         step,

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
+_LOCAL_DAYS_MAX: Final = 14  # longer ones would have to be added up from hours
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 
@@ -16,6 +17,11 @@ def zone_of(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         return UTC
+
+
+def zone_for(zone: str, days: int) -> str:
+    """Where the days of usage begin: over long spans in UTC, of which there are sums by the day."""
+    return zone if days <= _LOCAL_DAYS_MAX else "UTC"
 
 
 def day_of(at: datetime, zone: str) -> date:

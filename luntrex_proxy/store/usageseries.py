@@ -52,8 +52,9 @@ WITH seen AS (
 ), placed AS (
     SELECT {place} AS place, is_hidden,
         CASE WHEN NOT is_hidden THEN date_trunc($6, at AT TIME ZONE $5) AT TIME ZONE $5 END AS step,
-        requests, errors, input_tokens, output_tokens, cost_pico
-    FROM seen WHERE NOT (is_hidden AND $13)
+        sum(requests) AS requests, sum(errors) AS errors, sum(input_tokens) AS input_tokens,
+        sum(output_tokens) AS output_tokens, sum(cost_pico) AS cost_pico
+    FROM seen WHERE NOT (is_hidden AND $13) GROUP BY 1, 2, 3
 ), ranked AS (
     SELECT place, is_hidden, row_number() OVER (ORDER BY sum({metric}) DESC, place) AS rank FROM placed GROUP BY 1, 2
 )

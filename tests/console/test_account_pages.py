@@ -95,10 +95,17 @@ async def test_sums_are_right(opened: Open, database: Pool) -> None:
             seen = await browser.get(f"{base}?since={since}&{query}")
             rows = [line.split(",") for line in seen.text.splitlines()[1:]]
             assert sum(int(row[2]) for row in rows) == total, (zone, query)
-        seen = await browser.get(f"/accounts/{places.account_id}/usage?since={since}&group=model&metric=requests")
-        drawn = re.findall(r'data-v="(\d+)"', seen.text)
-        assert sum(map(int, drawn)) == total, zone
-    assert f"midnight in {zone}" in seen.said
+        path = f"/accounts/{places.account_id}/usage?group=model&metric=requests"
+        seen = await browser.get(f"{path}&since={since}")
+        assert sum(map(int, re.findall(r'data-v="(\d+)"', seen.text))) == total, zone
+        assert "midnight in UTC" in seen.said
+        week = await database.fetchval("SELECT (now() AT TIME ZONE $1)::date - 6", zone)
+        seen = await browser.get(f"{path}&since={week}")
+        used = await database.fetchval(
+            "SELECT count(*) FROM usage WHERE date_trunc('hour', started_at, 'UTC') AT TIME ZONE $1 >= $2", zone, week
+        )
+        assert sum(map(int, re.findall(r'data-v="(\d+)"', seen.text))) == used, zone
+        assert f"midnight in {zone}" in seen.said
 
 
 async def test_the_explorer_reads_any_address(opened: Open) -> None:

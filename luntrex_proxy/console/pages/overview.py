@@ -37,14 +37,14 @@ async def _overview(page: Page) -> Mapping[str, Any]:
     )  # fmt: skip
     return values | {
         "found": found,
-        "requests": _charted(page, found, "requests"),
-        "cost": _charted(page, found, "cost"),
+        "requests": _charted(found, "requests"),
+        "cost": _charted(found, "cost"),
         "budgets": await overview.budgets_of(pool, account.account_id, page.caller.person_id),
     }
 
 
-def _charted(page: Page, found: Overview, metric: str) -> Charted:
-    return charted(found.models, metric, found.since, found.until, found.step, page.account.time_zone)
+def _charted(found: Overview, metric: str) -> Charted:
+    return charted(found.models, metric, found.since, found.until, found.step, found.zone)
 
 
 async def _start(page: Page) -> web.StreamResponse:

@@ -67,11 +67,15 @@ class _Chosen:
         } | other  # fmt: skip
         return urlencode({name: value for name, value in given.items() if value})
 
+    def zone(self, page: Page) -> str:
+        """In which days begin."""
+        return spans.zone_for(page.account.time_zone, (self.until - self.since).days + 1)
+
     def asked(self, page: Page, groups_max: int) -> Asked:
         """The same, for control."""
         name, _, value = self.label.partition("=")
         is_label = self.group.startswith("label:")
-        zone = page.account.time_zone
+        zone = self.zone(page)
         return Asked(
             account_id=page.account.account_id,
             viewer=page.caller.person_id,
@@ -98,7 +102,7 @@ async def _explore(page: Page) -> Mapping[str, Any]:
     groups = await usage.series(pool, asked)
     models, upstreams = await usage.choices(pool, account.account_id, asked.since, asked.until)
     picture = charted(
-        groups, chosen.metric, asked.since, min(asked.until, now()), chosen.step, account.time_zone, _nobody(chosen)
+        groups, chosen.metric, asked.since, min(asked.until, now()), chosen.step, asked.zone, _nobody(chosen)
     )
     total = sum(group.total.of(chosen.metric) for group in groups)
     return {
@@ -106,6 +110,7 @@ async def _explore(page: Page) -> Mapping[str, Any]:
         "problems": problems,
         "groups": [(name_of(group, _nobody(chosen)), group) for group in groups],
         "picture": picture,
+        "picture_zone": asked.zone,
         "total": total,
         "group_words": _GROUPS | {f"label:{name}": f"label {name}" for name in declared},
         "metric_words": _METRICS,
@@ -124,7 +129,7 @@ async def _csv(page: Page) -> web.StreamResponse:
     chosen, _ = _read(page, declared)
     groups = await usage.series(page.services.pool, chosen.asked(page, _CSV_GROUPS))
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(_lines(groups, chosen, page.account.time_zone))
+    csv.writer(text).writerows(_lines(groups, chosen, chosen.zone(page)))
     name = f"usage-{page.account.name}-{chosen.since}-{chosen.until}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return web.Response(text=text.getvalue(), content_type="text/csv", charset="utf-8", headers=headers)
@@ -150,6 +155,8 @@ def _read(page: Page, declared: Sequence[str]) -> tuple[_Chosen, list[str]]:
     step = page.query("step") if page.query("step") in _STEPS else "day"
     if since > until:
         since, until = until, since
+    if until == today:  # in the zone that days are of then
+        until = spans.day_of(now(), spans.zone_for(page.account.time_zone, (until - since).days + 1))
     longest = _LONGEST_DAYS[step]
     if (until - since).days >= longest:
         since = until - timedelta(days=longest - 1)

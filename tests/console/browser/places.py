@@ -38,7 +38,7 @@ _SUMMED = "count(*), count(*) FILTER (WHERE status >= 400), " + ", ".join(
         "output_tokens", "reasoning_tokens", "output_audio_tokens", "cost_pico",
     )
 )  # fmt: skip
-_SUMS = (
+SUMS = (
     "INSERT INTO usage_rollup SELECT account_id, date_trunc('hour', started_at, 'UTC'), key_id, model, upstream,"
     f" {_SUMMED} FROM usage GROUP BY 1, 2, 3, 4, 5",
     "INSERT INTO usage_rollup_daily SELECT account_id, (started_at AT TIME ZONE 'UTC')::date, key_id, model, upstream,"
@@ -116,7 +116,7 @@ async def _use(services: Services, account_id: int, key_ids: list[str], requests
     async with services.pool.acquire() as connection:
         step = datetime.timedelta(days=DAYS - 1) / requests
         await connection.execute(_USAGE, account_id, key_ids, step, requests)
-        for statement in _SUMS:
+        for statement in SUMS:
             await connection.execute(statement)
 
 

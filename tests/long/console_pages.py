@@ -1,0 +1,147 @@
+"""How long pages take on ten million usage records. Not for CI: python -m tests.long.console_pages [RECORDS]
+
+One account with 200 keys, half of them members' own, six models, three upstreams, sixty days. Each page is opened ten
+times over loopback by who owns the account; what is shown is the time until its last byte, and the statement of the
+slowest with its plan.
+"""
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from luntrex_proxy.console.application import PAGES, add_console
+from luntrex_proxy.control.quiet import QuietRunner
+from luntrex_proxy.store.database import Pool, opened_pool
+from luntrex_proxy.store.embedded import EmbeddedPostgres
+from luntrex_proxy.store.migrate import migrate
+from luntrex_proxy.store.partitions import ensure_partitions
+from tests.console.browser.places import ADA, SUMS, Places, fill
+from tests.console.browsing import Browser, concrete
+from tests.people import PASSWORD, services_of
+
+DAYS = 60
+KEYS = 200
+TIMES = 10
+GOAL_MS = 100
+_KEYS = """
+INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, version, person_id)
+SELECT 'load' || lpad(n::text, 8, '0'), $1, 'load-' || n, '$2b$', 0, CASE WHEN n % 2 = 0 THEN $2::uuid END
+FROM generate_series(1, $3) n
+"""
+_DAY = """
+INSERT INTO usage SELECT $1, $2::timestamptz + n * interval '1 day' / $3, gen_random_uuid(),
+    'load' || lpad((1 + (n * 7919) % $4)::text, 8, '0'), 'chat_completions', 'model-' || (n % 6),
+    'upstream-' || (n % 3), CASE WHEN n % 50 = 0 THEN 502 ELSE 200 END, 'ok', 'complete', n % 3 > 0, 'reported',
+    400 + n % 900, n % 300, 0, 0, 0, 150 + n % 700, 0, 0, (400 + n % 900) * 2500000::bigint, 'test', 2000, 3000, 40, 1,
+    900000, 150000 + n % 900000, 300
+FROM generate_series(0, $3 - 1) n
+"""
+
+
+@dataclass
+class TimedPool:
+    """A pool that notes the slowest statement."""
+
+    pool: Any
+    slowest: tuple[float, str, tuple[Any, ...]] = (0.0, "", ())
+    asked: list[str] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.pool, name)
+        return self._timed(found) if name in ("fetch", "fetchrow", "fetchval") else found
+
+    def _timed(self, ask: Callable[..., Any]) -> Callable[..., Any]:
+        async def timed(statement: str, *arguments: Any, **options: Any) -> Any:
+            begun = time.perf_counter()
+            found = await ask(statement, *arguments, **options)
+            self.slowest = max(
+                self.slowest, (time.perf_counter() - begun, statement, arguments), key=lambda one: one[0]
+            )
+            return found
+
+        return timed
+
+
+async def make(pool: Pool, directory: Path, records: int) -> Places:
+    """The records, and their sums."""
+    places = await fill(services_of(pool, directory), requests=1)
+    bob = await pool.fetchval("SELECT person_id FROM person WHERE email <> $1 LIMIT 1", ADA)
+    await pool.execute(_KEYS, places.account_id, bob, KEYS)
+    today = await pool.fetchval("SELECT date_trunc('day', now(), 'UTC')")
+    for back in range(DAYS):
+        day = await pool.fetchval("SELECT $1::timestamptz - $2 * interval '1 day'", today, back)
+        await ensure_partitions(pool, day.date(), 1)
+        await pool.execute(_DAY, places.account_id, day, records // DAYS, KEYS, timeout=600)
+    await pool.execute("TRUNCATE usage_rollup, usage_rollup_daily, first_byte")
+    for statement in SUMS:
+        await pool.execute(statement, timeout=900)
+    await pool.execute("VACUUM ANALYZE", timeout=900)
+    return places
+
+
+async def look(pool: Pool, directory: Path, places: Places) -> int:
+    """The times of each page; how many are above the goal."""
+    timed = TimedPool(pool)
+    app = web.Application()
+    add_console(app, services_of(timed, directory, privacy={"contact": "privacy@example.test"}))  # type: ignore[arg-type]
+    runner = QuietRunner(app, shutdown_timeout_s=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    slow = 0
+    base = f"/accounts/{places.account_id}"
+    more = [
+        *(f"{base}?period={period}" for period in ("today", "7d", "30d")),
+        *(f"{base}/usage?group={group}" for group in ("model", "key", "member", "label:project", "none")),
+        f"{base}/usage?group=key&step=hour", f"{base}/usage?group=key&model=model-1&metric=tokens",
+    ]  # fmt: skip
+    paths = [concrete(places.path(route.path)) for route in PAGES if route.access.value != "anyone"]
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as client:
+        browser = Browser(client, f"http://127.0.0.1:{site.port}")
+        await browser.get("/sign-in")
+        await browser.send("/sign-in", address=ADA, password=PASSWORD)
+        for path in dict.fromkeys([*more, *paths]):
+            timed.slowest = (0.0, "", ())
+            took = []
+            for _ in range(TIMES):
+                begun = time.perf_counter()
+                seen = await browser.get(path)
+                took.append((time.perf_counter() - begun) * 1_000)
+            middle, most = statistics.median(took), max(took[1:])
+            print(f"{middle:8.1f} ms  {most:8.1f} ms at most  {seen.status}  {path}", flush=True)
+            if middle > GOAL_MS:
+                slow += 1
+                _, statement, arguments = timed.slowest
+                plan = await pool.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}", *arguments)
+                print("\n".join("          " + row[0] for row in plan))
+    await runner.cleanup()
+    return slow
+
+
+async def main(records: int) -> int:
+    """0: all pages keep to the goal."""
+    with tempfile.TemporaryDirectory() as name:
+        server = EmbeddedPostgres(Path(name))
+        dsn = server.start()
+        try:
+            async with opened_pool(dsn) as pool:
+                await migrate(pool, post=True)
+                begun = time.monotonic()
+                places = await make(pool, Path(name), records)
+                print(f"{records:,} records made in {time.monotonic() - begun:.0f} s", flush=True)
+                return await look(pool, Path(name), places)
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000)))
