@@ -13,6 +13,7 @@ request that is larger (AheadError: tell first). So all together let in no more 
 amount * (1 + t / period) + processes * block.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,6 +21,8 @@ from luntrex_proxy.core.limits import WHATS, Terms, What
 
 _REMEMBERED_MAX: Final = 256  # models by name, of one account or key
 _BLOCKS: Final = 16  # of an amount
+_SUBJECTS_MAX: Final = 100_000  # accounts and keys whose buckets are held, beyond those with something to tell
+_LOOKED_AT: Final = 4  # for one to forget, each time another one comes
 
 
 class Bucket:
@@ -153,6 +156,11 @@ class _Subject:
         self._buckets: dict[tuple[str, str], Bucket] = {}  # by model, "" for all, and word
         self._by_model: dict[str, tuple[Bucket, ...]] = {}
 
+    @property
+    def is_told(self) -> bool:
+        """Whether nothing of it is under way or untold."""
+        return not any(bucket.held or bucket.untold or bucket in self._news for bucket in self._buckets.values())
+
     def of(self, model: str) -> tuple[Bucket, ...]:
         """All that count for a request of this model."""
         found = self._by_model.get(model)
@@ -179,13 +187,13 @@ class _Subject:
 
 
 class Limits:
-    """All limits there are, in memory. Buckets are made for those who ask, so a million limited keys are no burden."""
+    """All limits there are, in memory. Buckets are made for those who ask, and of many who did forgotten again."""
 
     def __init__(self) -> None:
         self.terms: dict[int | str, Terms] = {}  # by account id or key id; whose is not here is not limited
         self.closed: set[int | str] = set()  # whose requests are refused while nobody can say what others let in
         self.news: set[Bucket] = set()  # buckets with something to tell to other processes
-        self._subjects: dict[int | str, _Subject] = {}
+        self._subjects: OrderedDict[int | str, _Subject] = OrderedDict()
 
     def applying(self, account_id: int, key_id: str, model: str, now_ns: int) -> tuple[Bucket, ...]:
         """Those that count for a request."""
@@ -215,9 +223,19 @@ class Limits:
     def _subject(self, ident: int | str, now_ns: int) -> _Subject:
         subject = self._subjects.get(ident)
         if subject is None:
+            if len(self._subjects) >= _SUBJECTS_MAX:
+                self._forget_one()
             subject = self._subjects[ident] = _Subject(ident, self.news)
             subject.follow(self.terms[ident], now_ns, ident not in self.closed)
         return subject
+
+    def _forget_one(self) -> None:
+        """Of those that all others know everything of: who comes again hears first what is used."""
+        for _ in range(_LOOKED_AT):
+            ident, subject = self._subjects.popitem(last=False)
+            if subject.is_told:
+                return
+            self._subjects[ident] = subject
 
 
 def take(buckets: Sequence[Bucket], tokens: int, *, streamed: bool, now_ns: int, alone: bool = True) -> Room:

@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -58,27 +59,36 @@ class Telling(Rounds):
 
     async def ask(self) -> None:
         """Everything there is to tell."""
-        asked, self._asked = self._asked, set()
-        news = asked | self._limits.news
-        self._limits.news.clear()
-        streams = {bucket for bucket in news if bucket.unit == "streams"}
-        self._running |= streams
+        asked, self._asked = list(self._asked), set()
+        news = self._limits.news
+        is_nothing = not (asked or news)
+        for start in range(0, len(asked), _BATCH):
+            await self._tell_all(asked[start : start + _BATCH])
+        # Some at a time: after an outage there can be very many. What comes meanwhile may be among them.
+        for _ in range(-(-len(news) // _BATCH)):
+            await self._tell_all(list(islice(news, _BATCH)))
         if time.monotonic() - self._streams_at_s >= _STREAMS_EVERY_S:
             self._streams_at_s = time.monotonic()
-            streams |= self._running
-        levels = _newest(news - streams)
-        try:
-            for start in range(0, len(levels), _BATCH):
-                await self.ask_past_deadlocks(partial(self._tell, levels[start : start + _BATCH], []))
-            running = _newest(streams)
+            running = list(self._running)
             for start in range(0, len(running), _BATCH):
-                await self.ask_past_deadlocks(partial(self._tell, [], running[start : start + _BATCH]))
-            if self.away and not news:
-                await self._tell([], [])
+                await self._tell_all(running[start : start + _BATCH])
+            self._running = {bucket for bucket in self._running if bucket.held or bucket.untold}
+        if self.away and is_nothing:
+            await self._tell([], [])
+
+    async def _tell_all(self, buckets: Sequence[Bucket]) -> None:
+        self._limits.news.difference_update(buckets)
+        streams = [bucket for bucket in buckets if bucket.unit == "streams"]
+        self._running.update(streams)
+        levels = _newest(bucket for bucket in buckets if bucket.unit != "streams")
+        try:
+            if levels:
+                await self.ask_past_deadlocks(partial(self._tell, levels, []))
+            if streams:
+                await self.ask_past_deadlocks(partial(self._tell, [], _newest(streams)))
         except BaseException:
-            self._limits.news |= news  # it is told with the next question
+            self._limits.news.update(buckets)  # it is told with the next question
             raise
-        self._running = {bucket for bucket in self._running if bucket.held or bucket.untold}
 
     async def _tell(self, levels: Sequence[Bucket], streams: Sequence[Bucket]) -> None:
         # What is untold now is on its way; what comes meanwhile is for the next question.

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from luntrex_proxy.core import buckets
 from luntrex_proxy.core.buckets import AheadError, Bucket, LimitedError, Limits, Room, take
 from luntrex_proxy.core.limits import AMOUNT_MAX, WHATS
 
@@ -350,3 +351,24 @@ def test_streams_of_others_count() -> None:
 
 Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestMachine: Any = Machine.TestCase
+
+
+def test_of_very_many_only_those_with_something_to_tell_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million limited keys in use fill no memory; whose tokens are held or untold is not among the forgotten."""
+    monkeypatch.setattr(buckets, "_SUBJECTS_MAX", 10)
+    limits = Limits()
+    for number in range(100):
+        limits.say(number, {"": {"tokens/day": 100}}, 0)
+    (held,) = limits.applying(7, "", "m", 0)
+    room = take([held], 60, streamed=False, now_ns=0)
+    for number in range(100):
+        limits.applying(number, "", "m", 0)
+    assert limits.applying(7, "", "m", 0) == (held,)
+    assert len(limits._subjects) == 10
+    room.settle(60, 0)
+    held.hear(60, 60.0, 0, 0)
+    limits.news.clear()
+    for number in range(100):
+        limits.applying(number, "", "m", 0)
+    (anew,) = limits.applying(7, "", "m", 0)
+    assert (anew is held, anew.is_known) == (False, False)
