@@ -1,9 +1,15 @@
 """/statements and /repricing: who sees and closes what, and what cannot be."""
 
 import random
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
+from luntrex_proxy.console.api.operations import Call
+from luntrex_proxy.console.api.statements import OPERATIONS, RepricingQuery
+from luntrex_proxy.control.access import Person
 from luntrex_proxy.core.roles import Role
+from luntrex_proxy.settings.model import Settings
 from tests.console.conftest import Api
 from tests.store.months import make_keys, rates_of, records, store
 
@@ -55,3 +61,20 @@ async def test_statements_and_repricing(api: Api, tmp_path: Path) -> None:
     ):
         answer = await api.ask("GET", f"/repricing?{bad}", token=operator)
         assert (answer.status, [error["field"] for error in answer.body["errors"]]) == (422, [field]), bad
+
+
+async def test_a_preview_goes_by_the_settings_of_the_last_reload(api: Api, tmp_path: Path) -> None:
+    """Those of the start know neither the upstreams nor the price."""
+    seed = random.Random(13)
+    keys, rates = await make_keys(api.pool, ("acme",)), rates_of(seed)
+    await store(api.pool, tmp_path, records(seed, keys, rates, 60))
+    targets = [{"upstream": name, "model": "m"} for name in ("east", "west")]
+    upstreams = [{"name": name, "dialect": "openai", "base_url": "http://127.0.0.1:9/v1"} for name in ("east", "west")]
+    models = [{"name": "large", "targets": targets, "price": {"input": 1, "output": 2}}]
+    reloaded = Settings.model_validate({"upstreams": upstreams, "models": models})
+    query = RepricingQuery(since=date(2026, 9, 1), until=date(2026, 9, 30), model="large")
+    (preview,) = (operation for operation in OPERATIONS if operation.name == "repricing.preview")
+    for services, known in ((api.services, False), (replace(api.services, reloaded=lambda: reloaded), True)):
+        shown = await preview.handler(Call(services, Person("x"), {}, None, query))
+        (total,) = shown.totals
+        assert (total.unknown == 0, total.changed > 0) == (known, known)
