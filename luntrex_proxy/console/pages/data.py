@@ -1,5 +1,5 @@
-"""The page about one's own data, signed in: see it, get a copy, correct, restrict, object, erase. Without signing in:
-rights.py.
+"""The first page about privacy, on one's own data, signed in: see it, get a copy, correct, restrict, object, erase.
+Without signing in: rights.py.
 
 Whatever gives data out or changes what happens to it asks for the password when the last time is ten minutes ago.
 """
@@ -14,7 +14,7 @@ from aiohttp import web
 
 from luntrex_proxy.console.pages.menu import YOU, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
-from luntrex_proxy.control import rights
+from luntrex_proxy.control import policytext, rights
 from luntrex_proxy.control.acts import RefusedError
 from luntrex_proxy.control.rights import Law
 
@@ -28,6 +28,13 @@ DONE: Final = {
     "erasure_asked": "You are going to be erased. How it stands is below.",
     "withdrawn": "The request is withdrawn.",
 }
+# One entry for all that is about privacy: the pages have privacy_nav.html in common.
+_MENU: Final = Menu(
+    "Privacy",
+    YOU,
+    20,
+    ("/privacy", "/subprocessors", "/accounts/{account_id}/privacy", "/accounts/{account_id}/captures"),
+)
 _SHOWN_MAX: Final = 30  # of what was asked for, the newest; all of it is in the API
 
 
@@ -40,6 +47,7 @@ async def _data(page: Page) -> Mapping[str, Any]:
         "grace_days": page.services.settings.privacy.erasure_grace_days,
         "laws": [each.value for each in Law],
         "contact": page.services.settings.privacy.contact,
+        "policy": policytext.load(),
     }
 
 
@@ -102,7 +110,7 @@ def _now() -> datetime:
 
 
 ROUTES: Final = (
-    Route(_PATH, "data.html", _data, None, Access.PERSON, menu=Menu("Your data", YOU, 20)),
+    Route(_PATH, "data.html", _data, None, Access.PERSON, menu=_MENU),
     Route(f"{_PATH}/withdraw", "data.html", _data, _withdraw, Access.PERSON),
     *(
         Route(f"{_PATH}/{verb}", "data.html", _data, submit, Access.FRESH)

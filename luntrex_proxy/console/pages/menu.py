@@ -16,11 +16,12 @@ _ACCOUNT_PATH: Final = "{account_id}"
 
 @dataclass(frozen=True, slots=True)
 class Menu:
-    """A page's entry. `place` orders those of a group: leave gaps, such as 10, 20, 30."""
+    """A page's entry. `place` orders those of a group: leave gaps, such as 10, 20, 30. `covers`: other pages' paths."""
 
     label: str
     group: str
     place: int
+    covers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,10 @@ def sections(
         if menu.group != OPERATOR or person.operator:
             shown.append((menu, pattern.replace(_ACCOUNT_PATH, str(account_id))))
     # Of entries above each other the deepest is the current one.
-    above = [own for _, own in shown if path == own or path.startswith(own + "/")]
-    current = max(above, key=len, default="")
+    places = [(own, own) for _, own in shown]
+    places += [(each.replace(_ACCOUNT_PATH, str(account_id)), own) for menu, own in shown for each in menu.covers]
+    above = [(place, own) for place, own in places if path == place or path.startswith(place + "/")]
+    current = max(above, key=lambda each: len(each[0]), default=("", ""))[1]
     found = []
     for group, heading in _HEADINGS.items():
         entries = [Entry(menu.label, own, own == current) for menu, own in shown if menu.group == group]

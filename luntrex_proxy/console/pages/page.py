@@ -147,6 +147,7 @@ class Page:
             "theme": self._theme(),
             "menu": self._menu() if self.who else (),
             "here": self.request.path,
+            "at_hand": self.account_at_hand() if self.who else None,
         }
         text = template_of(template).render(known | dict(values or {}))
         return web.Response(status=status, text=text, content_type="text/html", charset="utf-8")

@@ -6,14 +6,16 @@ import uuid
 from dataclasses import dataclass
 from decimal import Decimal
 
-from luntrex_proxy.control import members
+from luntrex_proxy.control import consents, debugcapture, members
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.roles import Role
 from luntrex_proxy.store import apikeys, billing, budgets, labels, limits
+from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.frames import encode_record
 from luntrex_proxy.store.keyrows import Terms
 from luntrex_proxy.store.partitions import ensure_partitions
+from luntrex_proxy.store.sealedbox import make_pair
 from luntrex_proxy.store.usage_rows import insert_rows
 from tests.people import give_password, make_person
 from tests.store.records import outcome
@@ -73,7 +75,7 @@ class Places:
         month = datetime.datetime.fromtimestamp(time.time(), datetime.UTC).strftime("%Y-%m")
         return (
             ("account_id", self.account_id), ("key_id", self.key_id), ("request_id", self.request_id),
-            ("person_id", self.person_id), ("month", month),
+            ("person_id", self.person_id), ("month", month), ("purpose", "training"),
         )  # fmt: skip
 
 
@@ -100,8 +102,14 @@ async def fill(services: Services, *, requests: int = 1_500) -> Places:
         await billing.issue(pool, account_id, number, "Acme GmbH", "DE", Decimal("1234.50"), "EUR", on)
     await billing.pay(pool, "2026-0009", datetime.date(2026, 2, 1))
     await budgets.change(pool, budgets.Whose(account_id), {"month": 250 * 10**12}, budgets.Terms())
+    await consents.give(pool, account_id, consents.Purpose.DEBUG_CAPTURE)
     who = Person(str(ada), roles={account_id: Role.OWNER})
     await members.invite(services, who, account_id, "eve@example.org", Role.BILLING)
+    await debugcapture.start(pool, who, account_id, key_ids[0], make_pair()[1], 20, 10)
+    book = AttemptBook()
+    for network, code, key_id in (("198.51.100.0/24", "key_wrong", key_ids[0]), ("local", "key_expired", key_ids[1])):
+        book.note(network, code, key_id)
+    await book.write(pool)
     await _use(services, account_id, key_ids, requests)
     request_id = await pool.fetchval(
         "SELECT request_id FROM usage WHERE key_id = $1 ORDER BY started_at DESC", key_ids[1]
