@@ -1,0 +1,43 @@
+"""Security events of an account: requests that were refused for its keys, counted; no address is kept."""
+
+import contextlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from luntrex_proxy.console.pages.menu import ACCOUNT, Menu
+from luntrex_proxy.console.pages.page import Access, Page, Route
+from luntrex_proxy.console.pages.usage import visible_keys
+from luntrex_proxy.control import attempts
+from luntrex_proxy.core.roles import Permission
+
+_SHOWN_MAX: Final = 100
+_PARTS: Final = 4  # of a place in the list: minute, key, network, code
+
+
+async def _list(page: Page) -> Mapping[str, Any]:
+    after = _after(page.query("after"))
+    found = await attempts.list_page(page.services.pool, page.account.account_id, after, _SHOWN_MAX + 1)
+    shown = found[:_SHOWN_MAX]
+    return {
+        "found": shown,
+        "names": dict(await visible_keys(page)),
+        "more": "~".join(shown[-1].place) if len(found) > _SHOWN_MAX else "",
+        "is_first": after is None,
+    }
+
+
+def _after(word: str) -> tuple[str, str, str, str] | None:
+    parts = word.split("~")
+    with contextlib.suppress(ValueError):
+        if len(parts) == _PARTS and word.isprintable() and datetime.fromisoformat(parts[0]).tzinfo:
+            return parts[0], parts[1], parts[2], parts[3]
+    return None
+
+
+ROUTES: Final = (
+    Route(
+        "/accounts/{account_id}/attempts", "attempts.html", _list, None, Access.MEMBER, (Permission.KEYS_READ,),
+        Menu("Security events", ACCOUNT, 80),
+    ),
+)  # fmt: skip
