@@ -186,9 +186,11 @@ async def test_hostile_fields_are_answered(opened: Open) -> None:
     names = [
         *("address", "affirmed_16", "code", "incident", "invitation", "law", "name", "next", "note", "on", "password"),
         *("present", "reference", "relation", "reporter", "request", "right", "session", "sure", "token"),
+        *("after", "endpoint-messages", "expires", "group", "key", "label", "metric", "models", "networks", "overlap"),
+        *("owner", "period", "proof", "regions", "requests_per_minute", "since", "step", "theme", "until", "upstream"),
     ]
     good = {"law": "gdpr", "right": "access", "relation": "self", "sure": "yes", "on": "no", "address": "x@example.org"}
-    for value in ("\0", "x" * 3_000):
+    for value in ("\0", "x" * 1_400):
         for route in PAGES:
             await services_behind(browser).pool.execute("DELETE FROM sign_in_failure")
             seen = await browser.get(
@@ -406,6 +408,16 @@ async def test_the_profile(opened: Open) -> None:
     assert "Your password is changed." in seen.said
     assert "whoever runs this installation has to change it" in seen.said
     assert (await browser.send("/profile/address", address="x@example.org")).status == 422
+
+
+async def test_a_piece_of_a_page_leads_to_the_door_too(opened: Open) -> None:
+    """A script that asks after the session has ended is told to open the page anew; the door is no piece of a page."""
+    browser, _ = await ada_in(opened)
+    browser.headers = {"HX-Request": "true"}
+    assert "<html" not in (await browser.get("/accounts/1/first-call")).text
+    browser.jar = {}
+    seen = await browser.get("/accounts/1/first-call")
+    assert (seen.status, seen.headers["HX-Refresh"], seen.text) == (401, "true", "")
 
 
 async def test_guessing_is_told_to_wait(opened: Open) -> None:

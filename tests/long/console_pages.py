@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from aiohttp import web
 
 from luntrex_proxy.console.application import PAGES, add_console
 from luntrex_proxy.control.quiet import QuietRunner
+from luntrex_proxy.store import budgets
 from luntrex_proxy.store.database import Pool, opened_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.migrate import migrate
@@ -53,7 +55,6 @@ class TimedPool:
 
     pool: Any
     slowest: tuple[float, str, tuple[Any, ...]] = (0.0, "", ())
-    asked: list[str] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.pool, name)
@@ -77,14 +78,16 @@ async def make(pool: Pool, directory: Path, records: int) -> Places:
     bob = await pool.fetchval("SELECT person_id FROM person WHERE email <> $1 LIMIT 1", ADA)
     await pool.execute(_KEYS, places.account_id, bob, KEYS)
     today = await pool.fetchval("SELECT date_trunc('day', now(), 'UTC')")
-    for back in range(DAYS):
-        day = await pool.fetchval("SELECT $1::timestamptz - $2 * interval '1 day'", today, back)
-        await ensure_partitions(pool, day.date(), 1)
-        await pool.execute(_DAY, places.account_id, day, records // DAYS, KEYS, timeout=600)
-    await pool.execute("TRUNCATE usage_rollup, usage_rollup_daily, first_byte")
-    for statement in SUMS:
-        await pool.execute(statement, timeout=900)
-    await pool.execute("VACUUM ANALYZE", timeout=900)
+    await ensure_partitions(pool, today.date() - timedelta(days=DAYS), DAYS + 1)
+    async with pool.acquire() as connection:
+        await connection.execute("SET statement_timeout = 0")
+        for back in range(DAYS):
+            day = today - timedelta(days=back)
+            await connection.execute(_DAY, places.account_id, day, records // DAYS, KEYS, timeout=600)
+        await connection.execute("TRUNCATE usage_rollup, usage_rollup_daily, first_byte")
+        for statement in SUMS:
+            await connection.execute(statement, timeout=900)
+        await connection.execute("VACUUM ANALYZE", timeout=900)
     return places
 
 
@@ -109,7 +112,11 @@ async def look(pool: Pool, directory: Path, places: Places) -> int:
         browser = Browser(client, f"http://127.0.0.1:{site.port}")
         await browser.get("/sign-in")
         await browser.send("/sign-in", address=ADA, password=PASSWORD)
-        for path in dict.fromkeys([*more, *paths]):
+        for path in [*more, *paths, "zone", *more]:
+            if path == "zone":
+                await budgets.set_time_zone(pool, "acme", "America/New_York")
+                print("         and with days of another zone")
+                continue
             timed.slowest = (0.0, "", ())
             took = []
             for _ in range(TIMES):
