@@ -4,7 +4,8 @@
     a grant   = what is needed, or a sixteenth of what is available if that is more; never more than is available
 
 Two statements in one transaction: the first locks the windows (the second would else not see what others were lent
-while it waited). Whoever repeats a question whose answer was lost gets nothing twice.
+while it waited). Whoever repeats a question whose answer was lost gets nothing twice. Who has nothing begins to count,
+so what was stored of it before is no part of what it is lent now.
 """
 
 from collections.abc import Sequence
@@ -52,7 +53,9 @@ WITH asked AS (
     SELECT budget_id, begins_at, $7, account_id, has + more, unknown, $8 FROM lent
     ON CONFLICT (budget_id, begins_at, boot_id) DO UPDATE
     SET granted_pico = excluded.granted_pico, unknown_pico = excluded.unknown_pico, sequence = excluded.sequence,
-        last_at = now()
+        last_at = now(), shipped_pico = CASE WHEN EXISTS (
+            SELECT FROM lent WHERE budget_id = l.budget_id AND begins_at = l.begins_at AND has = 0
+        ) THEN 0 ELSE l.shipped_pico END
     WHERE l.sequence < excluded.sequence
     RETURNING budget_id, begins_at
 ), short AS (

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from luntrex_proxy.core.leases import NEVER_ASKED_S, Budgets, Purse, Want
+from luntrex_proxy.core.leases import NEVER_ASKED_S, NEVER_US, Budgets, Purse, Want
 from luntrex_proxy.store import leases as table
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.leases import Asked, Lent
@@ -25,6 +25,7 @@ from luntrex_proxy.store.silence import Silence
 _FRESH_S: Final = 1.0  # as long as this, what was left is believed without asking again
 _TICK_S: Final = 1.0
 _IDLE_TICKS: Final = 5  # unused for so long, it is given back
+_LATE_US: Final = 3_600_000_000  # so long after its end a request of a window may come, and be stored
 _BATCH: Final = 500  # budgets in one question
 _ANYTHING: Final = Want(1, 1, 0)  # ahead of need, as much as it gives
 
@@ -119,8 +120,12 @@ class Lessee(Rounds):
             return
         if lease is purse.lease:
             purse.left, purse.known_s = lent.left, now_s
-        elif not lease.held and lease.free <= 0:
-            purse.forget(lease)
+        elif (
+            not lease.held
+            and lease.free <= 0
+            and (lease.ends_us == NEVER_US or lease.ends_us + _LATE_US < time.time_ns() // 1000)
+        ):
+            purse.forget(lease)  # not before: what was used and is not stored would be lent once more
         if any(each.free > 0 or each.held for each in purse.leases()):
             self._in_use[purse] = None
         else:

@@ -168,6 +168,39 @@ async def test_what_takes_budgets_away_locks_as_all_do(acme: Pool, tmp_path: Pat
     assert await held(acme) == (1, 0)
 
 
+async def test_what_is_not_stored_is_not_lent_again_when_the_clock_is_put_back(
+    acme: Pool, tmp_path: Path, quick: None
+) -> None:
+    """Windows before the newest one count until they are long over: requests of them may come still."""
+    key_id = await make_key(acme)
+    await budgets.change(acme, ACME, {"day": 100}, Terms())
+    async with processes(acme, tmp_path) as (one,):
+        purses, today_us = one.purses(key_id), now_us()
+        await one.lessee.lend(purses, 1, today_us + 86_400_000_000)
+        for _ in range(10):
+            assert await one.request(key_id, 10, 10)
+        for _ in range(3):
+            assert await one.lessee.next_answer()
+            assert not await one.request(key_id, 10, 10)
+
+
+async def test_who_begins_to_count_anew_is_seen_by_others(acme: Pool, tmp_path: Path) -> None:
+    """A budget that was soft for a while: what was stored before hides nothing of what is lent then."""
+    key_id = await make_key(acme)
+    await budgets.change(acme, ACME, {"day": 100}, Terms())
+    async with processes(acme, tmp_path, 2) as (one, other):
+        assert await one.request(key_id, 50, 50)
+        await acme.execute("UPDATE budget_lease SET shipped_pico = 50")
+        await acme.execute("UPDATE budget_window SET spent_pico = 50")
+        for is_hard in (False, True):
+            await budgets.change(acme, ACME, {"day": 100}, Terms(is_hard=is_hard))
+            for each in (one, other):
+                await each.book.refresh()
+        assert await one.request(key_id, 50, 50)
+        assert not await other.request(key_id, 50, 50)
+        assert await held(acme) == (50, 50)
+
+
 async def test_nothing_is_lent_of_what_was_taken_away_meanwhile(acme: Pool) -> None:
     """Who waited for the window and began it again hears nothing of that budget, and all of the others."""
     await budgets.change(acme, ACME, {"day": 100, "total": 100}, Terms())
