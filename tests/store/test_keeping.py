@@ -113,6 +113,7 @@ async def test_windows_of_budgets_go_after_their_end(acme: Pool, tmp_path: Path,
     assert (await keeping.due(acme, tmp_path, now, DAYS)).rows == {"budget_window": 1, "budget_lease": 1}
     assert (await keeping.run(acme, tmp_path, now, DAYS)).rows == {"budget_window": 1, "budget_lease": 1}
     assert await acme.fetchval("SELECT count(*) FROM budget_lease") == 3  # all whose window is there
+    assert "security" not in await aging.oldest(acme), "what stays is not overdue"
     assert await acme.fetchval("SELECT count(*) FROM budget_window WHERE ends_at IS NULL") == 1
 
 
