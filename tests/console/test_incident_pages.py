@@ -70,10 +70,10 @@ async def test_operators_see_whom_to_write_to(opened: Open, database: Pool) -> N
     assert (await browser.get("/incidents")).status == 404, "not everybody's"
     await database.execute("UPDATE person SET operator = true WHERE person_id = $1", ada)
     eve = await make_person(database, "eve@example.org", acme="viewer")
-    assert "There is none." in (await browser.get("/incidents")).said
+    assert "No incident is open." in (await browser.get("/incidents")).said
     number = await leak(database)
     seen = await browser.get("/incidents")
-    assert "the authority has to know by" in seen.said
+    assert "The authority has to know by" in seen.said
     assert "eve@example.org" not in seen.said
     await incidents.notify(database, services_behind(browser).settings, number, NOW)
     seen = await browser.get("/incidents")
@@ -83,7 +83,7 @@ async def test_operators_see_whom_to_write_to(opened: Open, database: Pool) -> N
     await incidents.confirm_banner(database, eve, number)
     assert "eve@example.org" not in (await browser.get("/incidents")).said
     await incidents.close(database, number, "Over.")
-    assert "There is none." in (await browser.get("/incidents")).said
+    assert "No incident is open." in (await browser.get("/incidents")).said
 
 
 async def test_with_mail_there_is_no_banner(opened: Open, database: Pool) -> None:

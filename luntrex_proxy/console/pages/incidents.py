@@ -35,8 +35,10 @@ async def _read(page: Page) -> web.StreamResponse:
 async def _open(page: Page) -> Mapping[str, Any]:
     if not page.person.operator:
         raise NotFoundError
-    found = [each for each in await incidents.list_all(page.services.pool) if each.closed_at is None]
+    listed = await incidents.list_all(page.services.pool)
+    found = [each for each in listed if each.closed_at is None]
     return {
+        "closed": [each for each in listed if each.closed_at is not None],
         "found": [(each, *clocks(each.aware_at), each.stage(_now())) for each in found],
         "addresses": await incidents.addresses(page.services.pool, page.person.person_id) if found else {},
     }

@@ -6,11 +6,11 @@ import uuid
 from dataclasses import dataclass
 from decimal import Decimal
 
-from luntrex_proxy.control import consents, debugcapture, members
+from luntrex_proxy.control import consents, debugcapture, members, rights
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.roles import Role
-from luntrex_proxy.store import apikeys, billing, budgets, labels, limits
+from luntrex_proxy.store import apikeys, billing, budgets, incidents, labels, limits
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.frames import encode_record
 from luntrex_proxy.store.keyrows import Terms
@@ -103,6 +103,11 @@ async def fill(services: Services, *, requests: int = 1_500) -> Places:
     await billing.pay(pool, "2026-0009", datetime.date(2026, 2, 1))
     await budgets.change(pool, budgets.Whose(account_id), {"month": 250 * 10**12}, budgets.Terms())
     await consents.give(pool, account_id, consents.Purpose.DEBUG_CAPTURE)
+    now = datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
+    for days, title in ((9, "lost laptop"), (2, "open bucket")):
+        await incidents.open_(pool, title, now - datetime.timedelta(days=days), [])
+    await incidents.close(pool, 1, "nothing was on it")
+    await rights.ask_erasure(pool, bob, now, datetime.timedelta(days=7))
     who = Person(str(ada), roles={account_id: Role.OWNER})
     await members.invite(services, who, account_id, "eve@example.org", Role.BILLING)
     await debugcapture.start(pool, who, account_id, key_ids[0], make_pair()[1], 20, 10)
