@@ -32,7 +32,7 @@ DONE: Final = {
 _MENU: Final = Menu(
     "Privacy",
     YOU,
-    20,
+    50,
     ("/privacy", "/subprocessors", "/accounts/{account_id}/privacy", "/accounts/{account_id}/captures"),
 )
 _SHOWN_MAX: Final = 30  # of what was asked for, the newest; all of it is in the API

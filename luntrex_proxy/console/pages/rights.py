@@ -11,7 +11,7 @@ from aiohttp import web
 
 from luntrex_proxy.console.pages.page import Page, Route
 from luntrex_proxy.control import rights, rightsform
-from luntrex_proxy.control.acts import RefusedError
+from luntrex_proxy.control.acts import RefusedError, StoreError
 from luntrex_proxy.control.rights import Law, Right
 
 _FILE: Final = "my-data.zip"
@@ -70,11 +70,21 @@ async def _download(page: Page) -> web.StreamResponse:
             "Referrer-Policy": "no-referrer",
         }
     )
-    await response.prepare(page.request)
     async with asyncio.timeout(_LONGEST_S), contextlib.aclosing(pieces):
-        async for piece in pieces:
-            await response.write(piece)
-        await response.write_eof()
+        try:
+            first = await anext(pieces, b"")
+        except StoreError as error:
+            raise RefusedError(str(error)) from None
+        await response.prepare(page.request)
+        try:
+            await response.write(first)
+            async for piece in pieces:
+                await response.write(piece)
+            await response.write_eof()
+        except StoreError:
+            # It has begun: that it is not whole is told by its breaking off, or the browser waits for the rest.
+            if page.request.transport is not None:
+                page.request.transport.abort()
     return response
 
 
