@@ -26,7 +26,7 @@ from luntrex_proxy.store.lastones import LastOwnerError
 from luntrex_proxy.store.ownership import Column, Kind, Subject, Table, Where
 from luntrex_proxy.store.unlinking import ERASED, unlink_stored
 
-_ONE_AT_A_TIME: Final = 0x6C756E74_08
+ONE_AT_A_TIME: Final = 0x6C756E74_08
 _TRIES: Final = 5  # of an erasure that meets deadlocks
 _NOBODY: Final = uuid.UUID(int=0)
 # They have steps of their own here, or nothing of theirs goes.
@@ -206,7 +206,7 @@ async def _is_held(connection: Connection, subject: Subject) -> bool:
 
 
 async def _finish(connection: Connection, subject: Subject, now: datetime, audit_days: int) -> Receipt:
-    await connection.execute("SELECT pg_advisory_lock($1)", _ONE_AT_A_TIME, timeout=600)
+    await connection.execute("SELECT pg_advisory_lock($1)", ONE_AT_A_TIME, timeout=600)
     try:
         await connection.execute("SET statement_timeout = '10min'")
         receipt = Receipt()
@@ -222,7 +222,7 @@ async def _finish(connection: Connection, subject: Subject, now: datetime, audit
                     raise
     finally:
         await connection.execute("RESET statement_timeout")
-        await connection.execute("SELECT pg_advisory_unlock($1)", _ONE_AT_A_TIME)
+        await connection.execute("SELECT pg_advisory_unlock($1)", ONE_AT_A_TIME)
     raise AssertionError  # the last try returns or raises
 
 

@@ -18,12 +18,12 @@ from luntrex_proxy.core.outcome import Tokens
 from luntrex_proxy.core.pricing import Price, is_in_doubt, service_of
 from luntrex_proxy.store import audit
 from luntrex_proxy.store.database import Connection, Pool, store_errors
+from luntrex_proxy.store.erasing import ONE_AT_A_TIME
 from luntrex_proxy.store.partitions import partition_days
 from luntrex_proxy.store.usage import SUMMED
 
 _BATCH_ROWS: Final = 5_000
 _TRIES: Final = 5
-_ERASING: Final = 0x6C756E74_08  # nobody is erased while records and their sums are at hand (store/erasing.py)
 _TOKENS: Final = tuple(Tokens().columns())
 # By time, so that prices are asked for in the order in which they hold. Records without tokens cost nothing at any.
 _RECORDS: Final = f"""
@@ -116,7 +116,8 @@ async def _reprice(
 ) -> Tallies:
     await connection.execute("SET LOCAL statement_timeout = '10min'")
     if apply:
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _ERASING, timeout=600)
+        # Nobody is erased while records and their sums are at hand.
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", ONE_AT_A_TIME, timeout=600)
         await connection.execute(_MAKE_CHANGES)
     start = datetime.combine(day, time(), UTC)
     span = start, start + timedelta(days=1)
