@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
-_LOCAL_DAYS_MAX: Final = 14  # longer ones would have to be added up from hours
+_LOCAL_DAYS_MAX: Final = 2  # longer ones would have to be added up from hours
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 

@@ -88,7 +88,8 @@ SUMMED = (
     *("requests", "errors", "input_tokens", "cached_input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"),
     *("input_audio_tokens", "output_tokens", "reasoning_tokens", "output_audio_tokens"),
 )
-# Whole days from the daily sums, which are fewer and kept longer; hours before the first and after the last of them.
+# Whole days from the daily sums, which are fewer and kept longer; hours before the first and after the last of them,
+# asked for apart: as one condition with OR all hours between would be read.
 # ruff: noqa: S608 -- every part of this statement is a constant of this file
 SUMS = f"""
 WITH span AS (
@@ -100,7 +101,10 @@ WITH span AS (
     WHERE day >= (first AT TIME ZONE 'UTC')::date AND day < (last AT TIME ZONE 'UTC')::date
     UNION ALL
     SELECT account_id, (hour AT TIME ZONE 'UTC')::date, key_id, model, upstream, {", ".join(SUMMED)}, cost_pico
-    FROM usage_rollup, span WHERE hour >= since AND hour < until AND (hour < first OR hour >= last)
+    FROM usage_rollup, span WHERE hour >= since AND hour < least(first, until)
+    UNION ALL
+    SELECT account_id, (hour AT TIME ZONE 'UTC')::date, key_id, model, upstream, {", ".join(SUMMED)}, cost_pico
+    FROM usage_rollup, span WHERE hour >= greatest(first, last) AND hour < until
 )
 """
 _TOTALS = f"""

@@ -37,7 +37,7 @@ _METRICS: Final = {
     "output": "output tokens",
 }
 _STEPS: Final = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
-_LONGEST_DAYS: Final = {"hour": 14, "day": 366, "week": 1_830, "month": 3_660}
+_LONGEST_DAYS: Final = {"hour": 2, "day": 366, "week": 1_830, "month": 3_660}
 _SHOWN_GROUPS: Final = 8
 _CSV_GROUPS: Final = 1_000
 _WORD_CHARACTERS_MAX: Final = 200

@@ -78,7 +78,15 @@ async def test_the_first_two_minutes(chromium: Any, database: Pool, tmp_path: Pa
         assert key not in await page.evaluate(_WHERE_KEYS_MUST_NOT_BE)
         await page.click("#first-call a.button")
         assert await page.text_content("h1") == "Overview"
+        await page.wait_for_selector("canvas", state="attached")
         assert await page.locator("canvas").count() == 2
+        await page.set_viewport_size({"width": 390, "height": 900})
+        await page.click(".open-menu")
+        await page.wait_for_selector("#menu", state="visible")
+        await window.judge("the open menu")
+        await page.keyboard.press("Escape")
+        await page.wait_for_selector("#menu", state="hidden")
+        await page.set_viewport_size({"width": 1280, "height": 900})
         # The browser has nothing of the page left: it would have to send the form again, and asks first.
         with pytest.raises(Error, match="ERR_CACHE_MISS"):
             await page.go_back()

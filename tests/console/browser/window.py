@@ -49,8 +49,7 @@ class Window:
 
     async def look(self, what: str) -> None:
         """Have axe look at the page: all rules as it came, then those of looks at both widths, light and dark."""
-        await self.page.evaluate(_AXE)
-        await self._judge(what, {})
+        await self.judge(what)
         for scheme in ("light", "dark"):
             await self.page.emulate_media(color_scheme=scheme)
             for width in WIDTHS:
@@ -68,6 +67,13 @@ class Window:
 
         await self.page.set_viewport_size({"width": WIDTHS[0], "height": 900})
         await self.page.emulate_media(color_scheme="light")
+
+    async def judge(self, what: str) -> None:
+        """Have axe look at the page as it is now."""
+        await self.page.evaluate(_AXE)
+        await self._judge(what, {})
+        if SHOTS:
+            await self.page.screenshot(path=Path(SHOTS) / f"{re.sub('[^a-z0-9]+', '_', what)}.png")
 
     async def _judge(self, what: str, options: dict[str, Any]) -> None:
         found = await self.page.evaluate(
