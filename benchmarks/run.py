@@ -160,6 +160,9 @@ def start_all(options: argparse.Namespace, place: Place, console: Console) -> li
             if name == OURS:
                 raise SystemExit(f"Our own proxy does not work: {error}.") from None
             console.print(f"Without {name}: {error}.", highlight=False)
+    if options.limited:
+        proxies.append(start_ours(place, limited=True))
+        measures.check(proxies[-1].target)
     return proxies
 
 
@@ -277,6 +280,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=100, help="of each stream; they pay for its request as well")
     parser.add_argument("--open-streams", type=int, default=1000, help="for memory per stream; up to 9000")
     parser.add_argument("--rate", type=float, default=250, help="requests per second in the open loop")
+    parser.add_argument("--limited", action="store_true", help="ours a second time, under limits and budgets")
     parser.add_argument("--no-tls", dest="tls", action="store_false", help="without the rows with a TLS upstream")
     parser.add_argument("--peers-directory", type=Path, default=Path("~/.cache/luntrex-bench"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")

@@ -28,6 +28,9 @@ from benchmarks.questions import KEY, MODEL, UPSTREAM_KEY, Target
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
 OURS = "luntrex-proxy"
+LIMITED = "luntrex-proxy, limited"
+_LIMITS = ("requests/minute=6000000", "tokens/day=1000000000000", "streams=10000")
+_BUDGETS = ("day=1000000", "month=10000000")
 _SETTLE_S = 1.5
 
 
@@ -187,12 +190,16 @@ def start_portkey(place: Place) -> Proxy:
     return Proxy(Target("portkey", port, headers), process, version, share=0.25)
 
 
-def start_ours(place: Place, *, keys: int = 1, upstreams: int = 1, program: str = "luntrex_proxy") -> Proxy:
+def start_ours(
+    place: Place, *, keys: int = 1, upstreams: int = 1, limited: bool = False, program: str = "luntrex_proxy"
+) -> Proxy:
     """The daemon with everything on. More upstreams are more loopback addresses, each with a model `bench-N`.
 
-    `program` is the module to run, one that does more than the daemon.
+    `limited`: account and key have limits and budgets, which nobody reaches. `program` is the module to run, one that
+    does more than the daemon.
     """
-    port, control, to = free_port(), free_port(), place.folder(f"{program}-{keys}-{upstreams}")
+    to = place.folder(f"{program}-{keys}-{upstreams}{'-limited' if limited else ''}")
+    port, control = free_port(), free_port()
     scheme, trust = ("https", f", ca_file: {place.certificate}") if place.certificate else ("http", "")
     names = [MODEL, *(f"{MODEL}-{number}" for number in range(1, upstreams))]
     base = f"{scheme}://127.0.0.%d:{place.upstream_port}/v1"
@@ -211,6 +218,10 @@ def start_ours(place: Place, *, keys: int = 1, upstreams: int = 1, program: str 
     process = _run(place, to, port, serve, OURS)
     _command(verbs, config, "accounts", "create", account)
     made = _command(verbs, config, "keys", "create", "--account", account, "--name", "bench", "--json")
+    if limited:
+        for whose in (("--account", account), ("--key", json.loads(made)["id"])):
+            _command(verbs, config, "limits", "set", *whose, *_LIMITS)
+            _command(verbs, config, "budgets", "set", *whose, *_BUDGETS)
     if keys > 1:
         from benchmarks.filler import add_keys
 
@@ -220,7 +231,7 @@ def start_ours(place: Place, *, keys: int = 1, upstreams: int = 1, program: str 
     for helper in tree(process.pid)[1:]:
         os.sched_setaffinity(helper, {place.cores.upstream})  # its database works beside it, not on its core
     time.sleep(_SETTLE_S)
-    target = Target(OURS, port, {"Authorization": f"Bearer {json.loads(made)['key']}"})
+    target = Target(LIMITED if limited else OURS, port, {"Authorization": f"Bearer {json.loads(made)['key']}"})
     return Proxy(target, process, "this tree", alone=True, control_port=control)
 
 
