@@ -113,7 +113,7 @@ async def test_nobody_is_told_that_it_is_withdrawn_and_erased_all_the_same(datab
     assert await database.fetchval("SELECT array_agg(status) FROM person") == ["active"] * 2
     made = await rights.ask_erasure(database, second, NOW, timedelta(0))
     async with database.acquire() as another:  # somebody else is being erased
-        await another.execute("SELECT pg_advisory_lock($1)", erasing._ONE_AT_A_TIME)
+        await another.execute("SELECT pg_advisory_lock($1)", erasing.ONE_AT_A_TIME)
         erasure = asyncio.create_task(rights.carry_out(database, tmp_path, made, NOW, 2192))
         while not await database.fetchval("SELECT count(*) FROM tombstone"):
             await asyncio.sleep(0.01)
@@ -121,7 +121,7 @@ async def test_nobody_is_told_that_it_is_withdrawn_and_erased_all_the_same(datab
             await rights.withdraw(database, made.reference)
         with pytest.raises(RefusedError, match="carried out at this moment"):
             await rights.answer(database, made.reference, refused=True, outcome="refused")
-        await another.execute("SELECT pg_advisory_unlock($1)", erasing._ONE_AT_A_TIME)
+        await another.execute("SELECT pg_advisory_unlock($1)", erasing.ONE_AT_A_TIME)
     assert (await erasure).state is State.DONE
 
 

@@ -302,10 +302,14 @@ class Daemon:
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples on the control plane."""
+        return self.metrics(name)[0]
+
+    def metrics(self, *names: str) -> list[float]:
+        """The same of several at one moment."""
         text = get(self.control_port, "/metrics")[1].decode()
-        found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
-        assert found, f"no metric {name}"
-        return sum(float(value) for value in found)
+        found = [re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE) for name in names]
+        assert all(found), f"not all of the metrics {names}"
+        return [sum(float(value) for value in samples) for samples in found]
 
 
 @contextlib.contextmanager

@@ -68,14 +68,15 @@ def check_totals(daemons: list[Daemon], completed: list[str], until: Callable[[C
     until(lambda: all(daemon.metric("luntrex_ledger_spooled_total") == 0 for daemon in daemons))
     for daemon in daemons:
         names = ("accepted", "stored", "quarantined", "lost")
-        accepted, *others = (daemon.metric(f"luntrex_ledger_{name}_total") for name in names)
+        # At one moment: what a killed process left may still be coming in.
+        accepted, *others = daemon.metrics(*(f"luntrex_ledger_{name}_total" for name in names))
         assert others == [accepted, 0, 0]
     # What a killed process left is not in these counters until it is stored.
     stored = (
         "SELECT count(DISTINCT request_id) AS n FROM usage WHERE request_id = ANY($1::uuid[]) AND ending = 'complete'"
     )
     until(lambda: daemons[0].query(stored, completed)[0]["n"] == len(completed))
-    # In one statement: what a killed process left may still be coming in, rows and sums together.
+    # In one statement, for the same reason.
     found = daemons[0].query(
         "SELECT count(*) AS n, count(DISTINCT request_id) AS ids, sum(input_tokens)::bigint AS tokens,"
         " (SELECT sum(requests)::bigint FROM usage_rollup) AS summed_n,"
