@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from aiohttp import web
@@ -95,7 +95,7 @@ async def look(pool: Pool, directory: Path, places: Places) -> int:
     """The times of each page; how many are above the goal."""
     timed = TimedPool(pool)
     app = web.Application()
-    add_console(app, services_of(timed, directory, privacy={"contact": "privacy@example.test"}))  # type: ignore[arg-type]
+    add_console(app, services_of(cast(Pool, timed), directory, privacy={"contact": "privacy@example.test"}))
     runner = QuietRunner(app, shutdown_timeout_s=1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
