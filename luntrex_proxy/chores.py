@@ -14,7 +14,7 @@ import structlog
 
 from luntrex_proxy import systemd
 from luntrex_proxy.control import children
-from luntrex_proxy.control.alerts import Sender, raise_budgets, raise_due
+from luntrex_proxy.control.alerts import Sender, raise_due
 from luntrex_proxy.control.mailing import Postman
 from luntrex_proxy.gateway.pipeline import Pipeline
 from luntrex_proxy.gateway.upstreams import UnusableUpstreamError
@@ -26,14 +26,12 @@ from luntrex_proxy.store import audit, checkjournal
 from luntrex_proxy.store.accountroutes import RouteBook
 from luntrex_proxy.store.anchors import AnchorKey, append_anchor
 from luntrex_proxy.store.attempts import AttemptBook
-from luntrex_proxy.store.budgeting import BudgetBook
 from luntrex_proxy.store.capturing import CaptureBook
 from luntrex_proxy.store.database import DRIVER_ERRORS, Pool
 from luntrex_proxy.store.debugcapture import delete_old
 from luntrex_proxy.store.errors import StoreError, StoreUnavailableError
 from luntrex_proxy.store.keeping import ClockError, SteadyClock
 from luntrex_proxy.store.keyring import KeyRing
-from luntrex_proxy.store.limiting import LimitBook
 from luntrex_proxy.store.maintenance import MaintenanceBook
 from luntrex_proxy.store.newest import Seen
 from luntrex_proxy.store.sealedsecrets import SecretBook
@@ -43,11 +41,10 @@ from luntrex_proxy.store.wrappings import Wrappings
 
 _LOG_FLUSH_S = 0.2
 _SECRETS_EVERY_S = 1.0
-_LIMITS_EVERY_S = 0.25
+_ROUTING_EVERY_S = 0.25
 _KEEPER_EVERY_S = 30.0
 _KEEPER_AGAIN_S = 5.0
 _ATTEMPTS_EVERY_S = 2.0
-_BUDGETS_EVERY_S = 2.0
 _WEBHOOKS_EVERY_S = 1.0
 _CAPTURES_EVERY_S = 0.5
 _CHECK_LEFTOVERS_EVERY_S = 10.0
@@ -100,18 +97,6 @@ async def keep_attempts(book: AttemptBook, pool: Pool, alerts: Alerts, *, by_mai
                     log.warning("luntrex.attempts", count=raised.count, **which)
 
 
-async def follow_limits(book: LimitBook | BudgetBook, changes: Callable[[], Seen]) -> None:
-    """Keep to limits, or budgets, that were changed meanwhile. While the database is away those read last hold."""
-    seen: Seen | None = None
-    while True:
-        if changes() != seen:
-            now = changes()
-            with contextlib.suppress(StoreError):
-                await book.refresh(now.readings)
-                seen = now
-        await asyncio.sleep(_LIMITS_EVERY_S)
-
-
 async def follow_routing(
     maintenance: MaintenanceBook, routes: RouteBook, changes: Callable[[], Seen], apply: Callable[[], None]
 ) -> None:
@@ -125,31 +110,7 @@ async def follow_routing(
                 await routes.refresh(now.readings)
                 apply()
                 seen = now
-        await asyncio.sleep(_LIMITS_EVERY_S)
-
-
-class BudgetAlerts:
-    """Tells when budgets have reached a part of their amount."""
-
-    def __init__(self, pool: Pool, alerts: Alerts) -> None:
-        self.count = 0
-        self._pool = pool
-        self._alerts = alerts
-
-    async def keep(self) -> None:
-        """Each part once, whichever process sees it first."""
-        while True:
-            await asyncio.sleep(_BUDGETS_EVERY_S)
-            with contextlib.suppress(StoreError):
-                for one in await raise_budgets(self._pool, self._alerts):
-                    self.count += 1
-                    log.warning(
-                        "luntrex.budget_reached",
-                        account_id=one.account_id,
-                        key_id=one.key_id,
-                        period=one.period,
-                        percent=one.percent,
-                    )
+        await asyncio.sleep(_ROUTING_EVERY_S)
 
 
 async def follow_captures(book: CaptureBook, pool: Pool, changes: Callable[[], object], pipeline: Pipeline) -> None:

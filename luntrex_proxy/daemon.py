@@ -17,6 +17,7 @@ import structlog
 import uvloop
 
 from luntrex_proxy import __version__, chores, systemd
+from luntrex_proxy.allowances import Allowances
 from luntrex_proxy.control.alerts import Sender
 from luntrex_proxy.control.application import check_aiohttp
 from luntrex_proxy.control.mailing import Postman
@@ -51,13 +52,10 @@ from luntrex_proxy.store import secretfiles
 from luntrex_proxy.store.accountroutes import RouteBook
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.billing import ensure_role
-from luntrex_proxy.store.budgeting import BudgetBook
 from luntrex_proxy.store.capturing import CaptureBook
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
-from luntrex_proxy.store.leasing import Lessee
-from luntrex_proxy.store.limiting import LimitBook
 from luntrex_proxy.store.maintenance import MaintenanceBook
 from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.partitions import ensure_partitions
@@ -68,7 +66,6 @@ from luntrex_proxy.store.registry import RegisterBook
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
-from luntrex_proxy.store.telling import Telling
 from luntrex_proxy.store.upkeep import KeyUpkeep
 from luntrex_proxy.store.wrappings import Wrappings
 from luntrex_proxy.vetting import Vetting
@@ -145,7 +142,7 @@ class _Daemon:
             "ledger": self._spool.takes_requests,
             "storing": not self._shipper.trouble,
             "no_maintenance": not any(self._pipeline.routing.maintenance().values()),
-            "allowances": not (self._lessee.away or self._telling.away),
+            "allowances": not self._allowances.away,
         }
 
     def upstreams(self, models: Collection[str]) -> Sequence[Condition]:
@@ -209,13 +206,8 @@ class _Daemon:
         key_id, key = await first_key(direct, lookup, plan.first_account)
         self._secrets = SecretBook(direct, self._wrappings)
         await self._secrets.open()
-        self._limits = LimitBook(direct)
-        await self._limits.refresh()
-        self._budgets = BudgetBook(direct)
-        await self._budgets.refresh()
-        self._lessee = Lessee(lambda: self._pools.pool, self._boot_id, self._budgets.budgets)
-        self._telling = Telling(lambda: self._pools.pool, self._boot_id, self._limits.limits)
-        self._budget_alerts = chores.BudgetAlerts(direct, self._settings.alerts)
+        self._allowances = Allowances(direct, lambda: self._pools.pool, self._boot_id, self._settings.alerts)
+        await self._allowances.begin()
         self._vetting = Vetting(RegisterBook(direct, SHIPPED))
         await self._vetting.begin(self._settings)
         self._maintenance = MaintenanceBook(direct)
@@ -223,9 +215,7 @@ class _Daemon:
         self._routes = RouteBook(direct)
         await self._routes.refresh()
         await stack.enter_async_context(self._kept_records())
-        for rounds in (self._lessee, self._telling):
-            rounds.start()
-            stack.push_async_callback(rounds.stop)  # before the spool directory is closed
+        await stack.enter_async_context(self._allowances.shared())
         await stack.enter_async_context(self._kept_keys(lookup))
         self._build_pipeline()
         stack.push_async_callback(chores.store_last_captures, self._captures, _LAST_WORDS_S)
@@ -257,9 +247,7 @@ class _Daemon:
             chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
             chores.watch_keeper(self._secrets),
             self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
-            chores.follow_limits(self._limits, lambda: self._keys.seen),
-            chores.follow_limits(self._budgets, lambda: self._keys.seen),
-            self._budget_alerts.keep(),
+            *self._allowances.loops(lambda: self._keys.seen),
             chores.follow_routing(self._maintenance, self._routes, lambda: self._keys.seen, self._operate_routing),
             Probing(lambda: self._pipeline.routing).follow(),
             chores.follow_captures(self._captures, direct, lambda: self._keys.seen, self._pipeline),
@@ -342,10 +330,10 @@ class _Daemon:
             is_ready=lambda: self.ready,
             on_bug=lambda bug: log.error("luntrex.bug", **logs.describe(bug)),
             on_key_refused=self._key_refused,
-            lender=self._lessee,
-            teller=self._telling,
-            limits=self._limits.limits,
-            budgets=self._budgets.budgets,
+            lender=self._allowances.lessee,
+            teller=self._allowances.telling,
+            limits=self._allowances.limits,
+            budgets=self._allowances.budgets,
         )
         routing = self._routing(settings, None)
         self._pipeline = Pipeline(outside, settings.gateway.limits, settings.gateway.timeouts, routing)
@@ -364,11 +352,7 @@ class _Daemon:
         self._metrics.watch("luntrex_legal_due_seconds", self._rights.due_s)
         self._metrics.watch("luntrex_wrapping_key_up", lambda: int(self._secrets.keeper_answers))
         self._metrics.watch("luntrex_subprocessors", lambda: self._vetting.counts)
-        budgets = self._budgets.budgets
-        self._metrics.watch("luntrex_allowances_away", lambda: int(self._lessee.away or self._telling.away))
-        self._metrics.watch("luntrex_budget_unchecked_total", lambda: budgets.unchecked)
-        self._metrics.watch("luntrex_budget_unpriced_total", lambda: budgets.unpriced)
-        self._metrics.watch("luntrex_budget_alerts_total", lambda: self._budget_alerts.count)
+        self._allowances.show_in(self._metrics)
         self._captures = CaptureBook(self._pools.direct)
         self._metrics.watch("luntrex_debug_captures_lost_total", lambda: self._captures.lost)
 
@@ -385,8 +369,8 @@ class _Daemon:
         self._pipeline.routing.closed = self._vetting.closed(self._changeable.current or self._settings)
 
     def _explain(self, question: Question) -> Explanation:
-        limits, budgets = self._limits.limits, self._budgets.budgets
-        return explain(question, self._pipeline.routing, limits, budgets, health_known=True)
+        may = self._allowances
+        return explain(question, self._pipeline.routing, may.limits, may.budgets, health_known=True)
 
     def _operate_routing(self) -> None:
         """An upstream's maintenance has begun or ended, or an account has other routes of its own."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from luntrex_proxy import chores
+from luntrex_proxy import allowances
 from luntrex_proxy.settings.model import Database
 from luntrex_proxy.store import accounts, limits
 from luntrex_proxy.store.database import opened_pool
@@ -149,7 +149,7 @@ async def test_a_limit_is_known_when_every_connection_falls_silent(
         await book.refresh()
         tasks = [
             asyncio.ensure_future(follow(ring, pools.direct_dsn, pools.expire)),
-            asyncio.ensure_future(chores.follow_limits(book, lambda: ring.seen)),
+            asyncio.ensure_future(allowances.follow(book, lambda: ring.seen)),
         ]
         try:
             for streams in (1, 2):
