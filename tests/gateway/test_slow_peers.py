@@ -301,7 +301,6 @@ async def test_connections_that_say_nothing_are_closed() -> None:
     async with upstream_server() as up, serving(both_dialects(up.url), timeouts={"header_s": 0.3}) as gateway:
         async with contextlib.AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(connected(gateway.port)) for _ in range(50)]
-            await until(lambda: len(gateway.pipeline.connections) == 50)
             for client in clients:
                 assert await client.read_all() == b""
         await gateway.idle()
