@@ -23,7 +23,6 @@ from luntrex_proxy.observe.refusedkeys import RefusedKeys
 from luntrex_proxy.observe.requestlog import RequestLog
 from luntrex_proxy.settings.alerts import Alerts
 from luntrex_proxy.store import audit, checkjournal
-from luntrex_proxy.store.accountroutes import RouteBook
 from luntrex_proxy.store.anchors import AnchorKey, append_anchor
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.capturing import CaptureBook
@@ -32,8 +31,6 @@ from luntrex_proxy.store.debugcapture import delete_old
 from luntrex_proxy.store.errors import StoreError, StoreUnavailableError
 from luntrex_proxy.store.keeping import ClockError, SteadyClock
 from luntrex_proxy.store.keyring import KeyRing
-from luntrex_proxy.store.maintenance import MaintenanceBook
-from luntrex_proxy.store.newest import Seen
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.wrapping import WrappingUnavailableError
@@ -41,7 +38,6 @@ from luntrex_proxy.store.wrappings import Wrappings
 
 _LOG_FLUSH_S = 0.2
 _SECRETS_EVERY_S = 1.0
-_ROUTING_EVERY_S = 0.25
 _KEEPER_EVERY_S = 30.0
 _KEEPER_AGAIN_S = 5.0
 _ATTEMPTS_EVERY_S = 2.0
@@ -95,22 +91,6 @@ async def keep_attempts(book: AttemptBook, pool: Pool, alerts: Alerts, *, by_mai
                 for raised in await raise_due(pool, alerts, by_mail=by_mail):
                     which = {"key_id": raised.subject} if raised.kind == "key" else {"network": raised.subject}
                     log.warning("luntrex.attempts", count=raised.count, **which)
-
-
-async def follow_routing(
-    maintenance: MaintenanceBook, routes: RouteBook, changes: Callable[[], Seen], apply: Callable[[], None]
-) -> None:
-    """Go by what is in maintenance and what accounts have of their own; what was read last holds without a database."""
-    seen: Seen | None = None
-    while True:
-        if changes() != seen:
-            now = changes()
-            with contextlib.suppress(StoreError):
-                await maintenance.refresh()
-                await routes.refresh(now.readings)
-                apply()
-                seen = now
-        await asyncio.sleep(_ROUTING_EVERY_S)
 
 
 async def follow_captures(book: CaptureBook, pool: Pool, changes: Callable[[], object], pipeline: Pipeline) -> None:

@@ -24,15 +24,11 @@ from luntrex_proxy.control.mailing import Postman
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.explanation import Explanation, Question
 from luntrex_proxy.core.health import Condition
-from luntrex_proxy.core.wire.endusers import derive_key
 from luntrex_proxy.gateway.explain import explain
 from luntrex_proxy.gateway.http.listener import close_idle
-from luntrex_proxy.gateway.http.ticker import Ticker
 from luntrex_proxy.gateway.overload import REFUSING, Overload, Sampler, memory_limit_of_cgroup
 from luntrex_proxy.gateway.pipeline import Pipeline
 from luntrex_proxy.gateway.ports import Outside, Sink
-from luntrex_proxy.gateway.route import Routing
-from luntrex_proxy.gateway.upstreams import build_routing
 from luntrex_proxy.gauges import Watched
 from luntrex_proxy.observe import logs
 from luntrex_proxy.observe.metrics import Metrics
@@ -41,34 +37,28 @@ from luntrex_proxy.observe.refusedkeys import RefusedKeys
 from luntrex_proxy.observe.requestlog import RequestLog
 from luntrex_proxy.plan import Plan, Started, example_model, first_key, first_link
 from luntrex_proxy.planes import NO_CONTROL, control_plane, gateway_plane
-from luntrex_proxy.probing import Probing
 from luntrex_proxy.reload import Changeable, reload_when_asked
 from luntrex_proxy.retaining import Retention
 from luntrex_proxy.righting import Rights
-from luntrex_proxy.settings.model import Settings
-from luntrex_proxy.settings.registry import SHIPPED
+from luntrex_proxy.routing import Operated
 from luntrex_proxy.simulator.demo import simulated
 from luntrex_proxy.store import secretfiles
-from luntrex_proxy.store.accountroutes import RouteBook
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.billing import ensure_role
 from luntrex_proxy.store.capturing import CaptureBook
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
-from luntrex_proxy.store.maintenance import MaintenanceBook
 from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.pepper import Lookup, lookup_of
 from luntrex_proxy.store.pools import opened_pools
 from luntrex_proxy.store.proving import Prover
-from luntrex_proxy.store.registry import RegisterBook
 from luntrex_proxy.store.sealedsecrets import SecretBook
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
 from luntrex_proxy.store.upkeep import KeyUpkeep
 from luntrex_proxy.store.wrappings import Wrappings
-from luntrex_proxy.vetting import Vetting
 
 # Objects of requests die by their counts; a collector run each 700 of them finds nothing and costs 5 us a request. Not
 # more than this, because a run stops the loop: ten thousand objects are looked at in less than a millisecond.
@@ -184,36 +174,13 @@ class _Daemon:
         plan = self._plan
         if plan.demo:
             self._settings = await stack.enter_async_context(simulated(self._settings))
-        self._pools = await opened_pools(stack, self._dsn, self._settings.database)
+        lookup = await self._open_store(stack)
         direct = self._pools.direct
-        migrated = await migrate(direct, post=self._embedded is not None)  # nobody else is on an embedded one
-        if migrated.ahead:
-            log.warning("luntrex.schema_ahead", migration=migrated.ahead[-1])
-        await ensure_partitions(direct, chores.today())
-        self._bills_apart = await ensure_role(direct)
-        self._rights = Rights(
-            direct,
-            plan.state_directory,
-            self._settings.retention.audit_days,
-            lambda: self._spool.leave_segment(),  # noqa: PLW0108 -- it is made later
-        )
-        await self._rights.begin()
-        self._wrappings = Wrappings(direct, plan.state_directory, self._settings.sealing)
-        if self._settings.security.policy == "strict" and not plan.demo:
-            secretfiles.require_kms(plan.state_directory)
-        lookup = await lookup_of(direct, plan.state_directory, self._wrappings)
-        self._pseudonym_key = derive_key(lookup.key)
         key_id, key = await first_key(direct, lookup, plan.first_account)
-        self._secrets = SecretBook(direct, self._wrappings)
-        await self._secrets.open()
         self._allowances = Allowances(direct, lambda: self._pools.pool, self._boot_id, self._settings.alerts)
         await self._allowances.begin()
-        self._vetting = Vetting(RegisterBook(direct, SHIPPED))
-        await self._vetting.begin(self._settings)
-        self._maintenance = MaintenanceBook(direct)
-        await self._maintenance.refresh()
-        self._routes = RouteBook(direct)
-        await self._routes.refresh()
+        self._operated = Operated(direct, lambda: self._secrets.values, lookup.key)
+        await self._operated.begin(self._settings)
         await stack.enter_async_context(self._kept_records())
         await stack.enter_async_context(self._allowances.shared())
         await stack.enter_async_context(self._kept_keys(lookup))
@@ -239,6 +206,31 @@ class _Daemon:
         nobody, link = await first_link(services, control_url, wanted=plan.first_link)
         return Started(gateway_url, control_url, key, key_id, *example_model(self._settings), nobody, link)
 
+    async def _open_store(self, stack: contextlib.AsyncExitStack) -> Lookup:
+        """The database as this version needs it, and the secrets of the installation; the way to look keys up."""
+        plan = self._plan
+        self._pools = await opened_pools(stack, self._dsn, self._settings.database)
+        direct = self._pools.direct
+        migrated = await migrate(direct, post=self._embedded is not None)  # nobody else is on an embedded one
+        if migrated.ahead:
+            log.warning("luntrex.schema_ahead", migration=migrated.ahead[-1])
+        await ensure_partitions(direct, chores.today())
+        self._bills_apart = await ensure_role(direct)
+        self._rights = Rights(
+            direct,
+            plan.state_directory,
+            self._settings.retention.audit_days,
+            lambda: self._spool.leave_segment(),  # noqa: PLW0108 -- it is made later
+        )
+        await self._rights.begin()
+        self._wrappings = Wrappings(direct, plan.state_directory, self._settings.sealing)
+        if self._settings.security.policy == "strict" and not plan.demo:
+            secretfiles.require_kms(plan.state_directory)
+        lookup = await lookup_of(direct, plan.state_directory, self._wrappings)
+        self._secrets = SecretBook(direct, self._wrappings)
+        await self._secrets.open()
+        return lookup
+
     def _start_chores(self) -> None:
         """What runs beside the requests until the end."""
         direct, by_mail = self._pools.direct, self._settings.mail.host is not None
@@ -246,10 +238,12 @@ class _Daemon:
             chores.flush_log(self._requests, self._refused_keys),
             chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
             chores.watch_keeper(self._secrets),
-            self._vetting.follow(lambda: self._keys.seen, self._close_upstreams),
+            *self._operated.loops(
+                lambda: self._keys.seen,
+                lambda: self._pipeline.routing,
+                lambda: self._changeable.current or self._settings,
+            ),
             *self._allowances.loops(lambda: self._keys.seen),
-            chores.follow_routing(self._maintenance, self._routes, lambda: self._keys.seen, self._operate_routing),
-            Probing(lambda: self._pipeline.routing).follow(),
             chores.follow_captures(self._captures, direct, lambda: self._keys.seen, self._pipeline),
             chores.remove_check_leftovers(direct, self._plan.state_directory),
             chores.keep_attempts(self._attempts, direct, self._settings.alerts, by_mail=by_mail),
@@ -312,7 +306,6 @@ class _Daemon:
 
     def _build_pipeline(self) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
-        self._ticker = Ticker(loop)
         self._lag = LoopLag(loop)
         self._requests = RequestLog(self._output)
         self._refused_keys = RefusedKeys()
@@ -335,7 +328,7 @@ class _Daemon:
             limits=self._allowances.limits,
             budgets=self._allowances.budgets,
         )
-        routing = self._routing(settings, None)
+        routing = self._operated.build(settings, None)
         self._pipeline = Pipeline(outside, settings.gateway.limits, settings.gateway.timeouts, routing)
         self._pipeline.overload = self._overload
         self._pipeline.told = frozenset(settings.gateway.response_headers)
@@ -351,33 +344,14 @@ class _Daemon:
         self._retention.show_in(self._metrics)
         self._metrics.watch("luntrex_legal_due_seconds", self._rights.due_s)
         self._metrics.watch("luntrex_wrapping_key_up", lambda: int(self._secrets.keeper_answers))
-        self._metrics.watch("luntrex_subprocessors", lambda: self._vetting.counts)
+        self._metrics.watch("luntrex_subprocessors", lambda: self._operated.vetting.counts)
         self._allowances.show_in(self._metrics)
         self._captures = CaptureBook(self._pools.direct)
         self._metrics.watch("luntrex_debug_captures_lost_total", lambda: self._captures.lost)
 
-    def _routing(self, settings: Settings, replaces: Routing | None) -> Routing:
-        loop, sealed = asyncio.get_running_loop(), self._secrets.values
-        routing = build_routing(settings, self._ticker, loop, self._pseudonym_key, replaces, sealed)
-        routing.closed = self._vetting.closed(settings)
-        routing.maintain(self._maintenance.upstreams)
-        routing.own = self._routes.routes
-        return routing
-
-    def _close_upstreams(self) -> None:
-        """The register of sub-processors has changed, or time has passed."""
-        self._pipeline.routing.closed = self._vetting.closed(self._changeable.current or self._settings)
-
     def _explain(self, question: Question) -> Explanation:
         may = self._allowances
         return explain(question, self._pipeline.routing, may.limits, may.budgets, health_known=True)
-
-    def _operate_routing(self) -> None:
-        """An upstream's maintenance has begun or ended, or an account has other routes of its own."""
-        routing = self._pipeline.routing
-        routing.maintain(self._maintenance.upstreams)
-        if routing.own is not self._routes.routes:
-            routing.own = self._routes.routes
 
     async def _open_planes(self, stack: contextlib.AsyncExitStack, services: Services) -> tuple[str, str]:
         """The addresses of gateway and control, "" for what is not wanted."""
@@ -391,10 +365,10 @@ class _Daemon:
             measured.start()
             stack.callback(measured.stop)
         gateway = await stack.enter_async_context(
-            gateway_plane(settings, self._pipeline, self._ticker, inherited, listens=self._plan.gateway)
+            gateway_plane(settings, self._pipeline, self._operated.ticker, inherited, listens=self._plan.gateway)
         )
         self._changeable = Changeable(
-            settings, self._routing, self._pipeline, gateway.runner, gateway.entrance, sampler, control.tls
+            settings, self._operated.build, self._pipeline, gateway.runner, gateway.entrance, sampler, control.tls
         )
         return gateway.url, control.url
 
