@@ -6,7 +6,7 @@ import click
 
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_json, print_table
-from luntrex_proxy.cli.usage import as_object
+from luntrex_proxy.cli.usage import as_object, record_looks
 from luntrex_proxy.control import acts
 from luntrex_proxy.control.usage import timeline_of
 from luntrex_proxy.core.trail import Passage
@@ -32,12 +32,15 @@ def show(context: click.Context, request_id: str, as_json: bool) -> None:
     forward  an upstream that was asked, until the client had the first byte of the answer
     relay    the rest of the answer
     route    an upstream that was not asked, or only after the others, and why
+
+    One by a member's own key is shown only where the account agreed to that before (`consents texts member_requests`).
     """
 
     async def body(opened: Opened) -> UsageRequest:
         found = await table.request(opened.pool, request_id)
         account = None if found.account is None else await accounts.find(opened.pool, found.account)
         await acts.record_read(opened.pool, "usage.request", None if account is None else account.account_id)
+        await record_looks(opened, [found])
         return found
 
     found = run_verb(context, body)

@@ -16,6 +16,7 @@ import orjson
 from luntrex_proxy.cli.opening import Opened, run_verb
 from luntrex_proxy.cli.printing import print_csv, print_json, print_table
 from luntrex_proxy.control import acts
+from luntrex_proxy.control.usage import record_look
 from luntrex_proxy.store import accounts
 from luntrex_proxy.store import usage as table
 from luntrex_proxy.store.errors import RefusedError
@@ -56,7 +57,8 @@ def usage(
 
     The upstream is the one that answered, or the last one asked; `attempts` of a single request counts them all, those
     before are not on record. Usage of a UTC day counts for the labels that its key carried on that day; of a key that
-    was erased it counts for none.
+    was erased it counts for none. Single requests by members' own keys are shown only where the account agreed to that
+    (`consents texts member_requests`), from then on; looking at them is recorded.
     """
     if as_json and as_csv:
         raise click.UsageError("Choose --json or --csv, one of them.")
@@ -70,7 +72,9 @@ def usage(
         if single:
             known = None if account is None else await accounts.find(opened.pool, account)
             await acts.record_read(opened.pool, "usage.requests", None if known is None else known.account_id)
-            return await table.requests(opened.pool, since, until, limit, account=account)
+            found = await table.requests(opened.pool, since, until, limit, account=account)
+            await record_looks(opened, found)
+            return found
         if words is not None:
             return await grouped(opened.pool, since, until, words, account)
         return await table.totals(opened.pool, since, until, account)
@@ -86,6 +90,14 @@ def usage(
         print_table(*_requests_table([entry for entry in found if isinstance(entry, UsageRequest)]))
     else:
         print_table(*_totals_table([entry for entry in found if isinstance(entry, UsageTotal)]))
+
+
+async def record_looks(opened: Opened, found: Sequence[UsageRequest]) -> None:
+    """Write down in each account whose members' own requests were looked at."""
+    for name in sorted({each.account for each in found if each.account is not None and each.member_id is not None}):
+        account = await accounts.find(opened.pool, name)
+        theirs = [each for each in found if each.account == name]
+        await record_look(opened.pool, None if account is None else account.account_id, theirs)
 
 
 def _words(by: str | None) -> list[str] | None:

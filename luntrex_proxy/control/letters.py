@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 from luntrex_proxy.control import links, rightsform
 from luntrex_proxy.control.incidents import contact_of
 from luntrex_proxy.control.services import Services
+from luntrex_proxy.core.consents import Purpose, text_of
 from luntrex_proxy.core.incidents import to_people
-from luntrex_proxy.store import incidents, mail, members, people
+from luntrex_proxy.store import accounts, consents, incidents, mail, members, people
 from luntrex_proxy.store.database import store_errors
 from luntrex_proxy.store.mail import Queued
 from luntrex_proxy.store.people import PersonInfo
@@ -116,11 +117,14 @@ async def _invitation(services: Services, queued: Queued) -> Letter | None:
     with store_errors("make the link"):
         async with services.pool.acquire() as connection, connection.transaction():
             token = await links.make(connection, "invitation", invitation_id=found.invitation_id, by_mail=True)
+    seen = await consents.since(services.pool, [found.account_id], Purpose.MEMBER_REQUESTS)
+    told = ("Owners of this account see single requests that members make with their own keys, as metadata.",)
     return Letter(
         queued.address, f"Invitation to {found.account} at luntrex-proxy",
         (
             f"You are invited to the account {found.account}, as its {found.role}. Take it up within a week:",
-            _url(services, token), "If you do not know what this is about, you can delete this letter.",
+            _url(services, token), *(told if seen else ()),
+            "If you do not know what this is about, you can delete this letter.",
         ),
     )  # fmt: skip
 
@@ -227,6 +231,30 @@ async def _subprocessor(services: Services, queued: Queued) -> Letter | None:
     )  # fmt: skip
 
 
+async def _member_requests(services: Services, queued: Queued) -> Letter | None:
+    person, account_id = await _person(services, queued), int(queued.facts.get("account", 0))
+    account = await accounts.by_id(services.pool, account_id)
+    if person is None or account is None or await members.role_of(services.pool, account_id, person.person_id) is None:
+        return None
+    since = str(queued.facts.get("since", ""))
+    if not queued.facts.get("shown"):
+        return Letter(
+            person.email, f"Your requests in {account.name} are for your own eyes again",
+            (
+                f"Since {since} UTC nobody else sees single requests that you make with your own keys in the account "
+                f"{account.name}, those of before neither. Its owners see sums.",
+            ),
+        )  # fmt: skip
+    return Letter(
+        person.email, f"Owners of {account.name} see your single requests",
+        (
+            f"An owner of the account {account.name} has agreed to this for it: {text_of(Purpose.MEMBER_REQUESTS)}",
+            f"It counts for requests since {since} UTC. Whether it is still so, and who to ask about your data:",
+            f"{links.console_url(services.settings)}/your-data",
+        ),
+    )  # fmt: skip
+
+
 async def _child_report(services: Services, queued: Queued) -> Letter | None:
     person = await _person(services, queued)
     if person is None:
@@ -269,6 +297,7 @@ LETTERS: Final[Mapping[str, Callable[[Services, Queued], Awaitable[Letter | None
     "address_set": _address_set,
     "incident": _incident,
     "subprocessor_change": _subprocessor,
+    "member_requests": _member_requests,
     "child_report": _child_report,
     "child_erasure": _child_erasure,
     "child_answer": _child_answer,

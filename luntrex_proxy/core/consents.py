@@ -16,6 +16,7 @@ class Purpose(enum.StrEnum):
     PROVIDER_RETENTION = "provider_retention"
     DEBUG_CAPTURE = "debug_capture"
     PRODUCT_MAIL = "product_mail"
+    MEMBER_REQUESTS = "member_requests"
 
 
 TEXTS: Final = {
@@ -38,6 +39,11 @@ TEXTS: Final = {
     Purpose.PRODUCT_MAIL: (
         "The account's owners may get letters about the product. Letters about sign-in, security, incidents and "
         "statements, and about changes that concern the account, come without this consent.",
+    ),
+    Purpose.MEMBER_REQUESTS: (
+        "The account's owners, and who runs the installation at its command line, may see single requests that members "
+        "make with their own keys from now on: when, model, tokens, cost and outcome, never what was said. All members "
+        "are told of it, and each look is in the audit log. Without it others see sums of a member only.",
     ),
 }
 

@@ -27,6 +27,7 @@ class Permission(StrEnum):
     KEYS_OWN = "keys:own"
     KEYS_WRITE = "keys:write"
     USAGE_READ = "usage:read"
+    USAGE_MEMBERS = "usage:members"  # single requests of members, where the account lets them be seen
     BILLING_READ = "billing:read"
     BILLING_WRITE = "billing:write"
     CONSENTS_READ = "consents:read"
@@ -37,7 +38,7 @@ class Permission(StrEnum):
 
 
 _VIEWER: Final = frozenset({Permission.ACCOUNT_READ, Permission.KEYS_READ, Permission.USAGE_READ})
-_OWNER_ALONE: Final = frozenset({Permission.ACCOUNT_ERASE, Permission.CONSENTS_WRITE})
+_OWNER_ALONE: Final = frozenset({Permission.ACCOUNT_ERASE, Permission.CONSENTS_WRITE, Permission.USAGE_MEMBERS})
 PERMISSIONS: Final = {
     Role.OWNER: frozenset(Permission),
     Role.ADMIN: frozenset(Permission) - _OWNER_ALONE,

@@ -1,9 +1,12 @@
 """The table `consent`: what an account's owner agreed to, since when and until when. A withdrawal deletes nothing.
 
-Who asks whether something is allowed asks `in_force`; routing knows it from the key ring, within a second of a change.
+Who asks whether something is allowed asks `in_force` or `since`; routing knows it from the key ring, within a second of
+a change.
 """
 
 import datetime
+import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +17,14 @@ from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 
+_TELL: Final = """
+INSERT INTO mail (kind, person_id, facts) SELECT 'member_requests', m.person_id,
+    jsonb_build_object('account', m.account_id, 'shown', c.given_at IS NOT NULL,
+        'since', to_char(coalesce(c.given_at, now()) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'))
+FROM membership m LEFT JOIN consent c
+    ON c.account_id = m.account_id AND c.purpose = 'member_requests' AND c.withdrawn_at IS NULL
+WHERE m.account_id = $1 AND ($2::uuid IS NULL OR (m.person_id = $2 AND c.given_at IS NOT NULL))
+"""
 _LIST: Final = (
     "SELECT purpose, text_version, given_at, given_by, withdrawn_at, withdrawn_by FROM consent WHERE account_id = $1"
 )
@@ -43,6 +54,26 @@ async def in_force(connection: Connection | Pool, account_id: int, purpose: Purp
         "SELECT coalesce((SELECT $2 = ANY (consents) FROM account WHERE account_id = $1), false)", account_id, purpose
     )
     return found
+
+
+async def since(pool: Pool, account_ids: Collection[int], purpose: Purpose) -> dict[int, datetime.datetime]:
+    """Since when each of the accounts agrees to this, those that do."""
+    with store_errors("list the consents"):
+        rows = await pool.fetch(
+            "SELECT account_id, given_at FROM consent WHERE account_id = ANY($1) AND purpose = $2"
+            " AND withdrawn_at IS NULL",
+            list(account_ids),
+            purpose,
+        )
+    return {row["account_id"]: row["given_at"] for row in rows}
+
+
+async def tell_members(connection: Connection, account_id: int, only: uuid.UUID | None = None) -> None:
+    """A letter to all members, or to one, about whether others see their single requests, in the caller's transaction.
+
+    One who comes is told only where that is so.
+    """
+    await connection.execute(_TELL, account_id, only)
 
 
 async def give(pool: Pool, account: str, purpose: Purpose) -> Consent:
@@ -115,6 +146,8 @@ async def _end(connection: Connection, account_id: int, purpose: Purpose, way: s
 
 
 async def _record(connection: Connection, act: str, account: str, account_id: int, facts: dict[str, str | int]) -> None:
+    if facts["purpose"] == Purpose.MEMBER_REQUESTS:
+        await tell_members(connection, account_id)
     await connection.execute(
         "UPDATE account SET consents = ARRAY(SELECT purpose FROM consent WHERE account_id = $1"
         " AND withdrawn_at IS NULL ORDER BY 1) WHERE account_id = $1",

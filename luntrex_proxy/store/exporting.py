@@ -33,9 +33,9 @@ _PERSON_ID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _AUDIT: Final = (
     "SELECT sequence, at, act, CASE WHEN object_id = {0}::text OR object_id NOT IN (SELECT person_id::text FROM person)"
     " THEN object_id END AS object_id,"
-    " CASE WHEN facts ->> 'person' = {0}::text THEN facts ELSE facts - 'person' END AS facts"
+    " CASE WHEN facts ->> 'person' = {0}::text THEN facts ELSE facts - 'person' END - 'members' AS facts"
     " FROM audit_entry WHERE object_id = {0}::text"
-    " OR facts ->> 'person' = {0}::text OR split_part(actor, ':', 2) = {0}::text"
+    " OR facts ->> 'person' = {0}::text OR facts -> 'members' ? {0}::text OR split_part(actor, ':', 2) = {0}::text"
     " OR split_part(actor, ':', 3) = {0}::text"
 )
 _RECIPIENTS: Final = """

@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from luntrex_proxy.store import audit
+from luntrex_proxy.store import audit, consents
 from luntrex_proxy.store.changes import hold_changes, next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
@@ -104,13 +104,16 @@ async def put(connection: Connection, account_id: int, person_id: uuid.UUID, rol
     """Make a person a member, or another one, in the caller's transaction. LastOwnerError."""
     if role != _OWNER:
         await refuse_last_owner(connection, person_id, account_id)
-    await connection.execute(
+    comes = await connection.fetchval(
         "INSERT INTO membership (person_id, account_id, role) VALUES ($1, $2, $3)"
-        " ON CONFLICT (person_id, account_id) DO UPDATE SET role = excluded.role",
+        " ON CONFLICT (person_id, account_id) DO UPDATE SET role = excluded.role"
+        " RETURNING xmax = 0",  # no row was there
         person_id,
         account_id,
         role,
     )
+    if comes:
+        await consents.tell_members(connection, account_id, person_id)
     if await connection.fetchval(_MAY_BE_RESTRICTED, account_id):
         await connection.execute(_CHANGED, account_id, await next_version(connection))
     await audit.record(connection, "member.set", str(person_id), account_id, {"role": role})

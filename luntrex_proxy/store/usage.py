@@ -59,6 +59,7 @@ class UsageRequest(Spent):
     account: str | None
     key_id: str
     key_name: str | None
+    member_id: str | None  # whose own key; None: the account's
     route: str
     status: int
     code: str
@@ -127,10 +128,17 @@ REQUEST_COLUMNS = """
             AND (l.until IS NULL OR (started_at AT TIME ZONE 'UTC')::date < l.until)
     ) AS labels
 """
-_REQUESTS = f"""
-SELECT {REQUEST_COLUMNS}, account.name AS account, api_key.name AS key_name
+# Since when members' single requests may be seen by others in a request's account; NULL: not at all (consent).
+MEMBERS_SINCE = """(SELECT given_at FROM consent c WHERE c.account_id = usage.account_id
+    AND c.purpose = 'member_requests' AND c.withdrawn_at IS NULL)"""
+_MAY_BE_SEEN = f"(api_key.person_id IS NULL OR started_at >= {MEMBERS_SINCE})"
+_FOUND = f"""
+SELECT {REQUEST_COLUMNS}, account.name AS account, api_key.name AS key_name, api_key.person_id::text AS member_id
 FROM usage LEFT JOIN account USING (account_id) LEFT JOIN api_key USING (key_id)
-WHERE started_at >= $1 AND started_at < $2 AND ($3::bigint IS NULL OR usage.account_id = $3)
+WHERE {_MAY_BE_SEEN}
+"""
+_REQUESTS = f"""
+{_FOUND} AND started_at >= $1 AND started_at < $2 AND ($3::bigint IS NULL OR usage.account_id = $3)
     AND ($4::text IS NULL OR key_id = $4)
 ORDER BY started_at DESC, usage.request_id DESC LIMIT $5
 """
@@ -154,9 +162,7 @@ async def totals(pool: Pool, since: datetime, until: datetime, account: str | No
 
 
 _REQUEST = f"""
-SELECT {REQUEST_COLUMNS}, account.name AS account, api_key.name AS key_name
-FROM usage LEFT JOIN account USING (account_id) LEFT JOIN api_key USING (key_id)
-WHERE usage.request_id = $1 AND started_at >= $2 AND started_at <= $3
+{_FOUND} AND usage.request_id = $1 AND started_at >= $2 AND started_at <= $3
 """
 _EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 _V7 = 7
@@ -171,7 +177,7 @@ def moment_of(request_id: uuid.UUID) -> tuple[datetime, datetime]:
 
 
 async def request(pool: Pool, request_id: str) -> UsageRequest:
-    """One request. RefusedError: there is none of this id on record."""
+    """One request. RefusedError: there is none of this id on record, or it is a member's own (core/consents.py)."""
     with store_errors("read the usage"):
         row = None
         with contextlib.suppress(ValueError):
@@ -180,7 +186,8 @@ async def request(pool: Pool, request_id: str) -> UsageRequest:
     if row is None:
         raise RefusedError(
             "There is no such request on record; give the value of its answer's x-request-id, some seconds after it "
-            "ended. Requests without a known key have no record."
+            "ended. Requests without a known key have no record. One of a member's own key is shown only where the "
+            "account agreed to member_requests before."
         )
     return request_of(row)
 
@@ -194,7 +201,10 @@ async def requests(
     account: str | None = None,
     key_id: str | None = None,
 ) -> list[UsageRequest]:
-    """The newest requests that came from `since` to before `until`, newest first."""
+    """The newest requests that came from `since` to before `until`, newest first.
+
+    Of members' own keys only those that an account lets be seen (consent member_requests).
+    """
     with store_errors("read the usage"):
         account_id = await account_id_of(pool, account)
         rows = await pool.fetch(_REQUESTS, since, until, account_id, key_id, limit)

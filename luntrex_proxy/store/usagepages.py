@@ -1,7 +1,8 @@
-"""Reading an account's usage page by page, for one who looks: other members' single requests and keys are not shown.
+"""Reading an account's usage page by page, for one who looks: other members' keys are not shown.
 
-A member's own key is theirs: of it others see sums by member or label only, whatever else they group by. Keys without a
-member are the account's, and all who may read usage see them. Nothing is written here.
+A member's own key is theirs: of it others see sums by member or label only, whatever else they group by, and no single
+request, unless the account agreed to that before it came. Keys without a member are the account's, and all who may read
+usage see them. Nothing is written here.
 """
 
 # ruff: noqa: S608 -- every part of these statements is a constant of this file
@@ -11,7 +12,7 @@ from datetime import date, datetime
 from typing import Final
 
 from luntrex_proxy.store.database import Pool, store_errors
-from luntrex_proxy.store.usage import REQUEST_COLUMNS, SUMMED, UsageRequest, moment_of, request_of
+from luntrex_proxy.store.usage import MEMBERS_SINCE, REQUEST_COLUMNS, SUMMED, UsageRequest, moment_of, request_of
 
 # Grouped by neither key nor label, which may be one member's alone, sums say nothing of one member. An empty word: not
 # grouped by that.
@@ -38,20 +39,23 @@ SELECT place, bool_or(hidden) AS hidden, CASE WHEN 'key' = ANY($5) AND NOT bool_
     {", ".join(f"sum({column})::bigint AS {column}" for column in SUMMED)}
 FROM named WHERE $6::text[] IS NULL OR place > $6 GROUP BY place ORDER BY place LIMIT $7
 """
+_MAY_BE_SEEN: Final = (
+    f"(k.person_id IS NULL OR k.person_id = {{viewer}}::uuid OR ({{others}} AND started_at >= {MEMBERS_SINCE}))"
+)
 _REQUESTS: Final = f"""
-SELECT {REQUEST_COLUMNS}, NULL AS account, k.name AS key_name
+SELECT {REQUEST_COLUMNS}, NULL AS account, k.name AS key_name, k.person_id::text AS member_id
 FROM usage LEFT JOIN api_key k USING (key_id)
 WHERE usage.account_id = $1 AND started_at >= $2 AND started_at < $3
-    AND (k.person_id IS NULL OR k.person_id = $4::uuid) AND ($5::text IS NULL OR key_id = $5)
+    AND {_MAY_BE_SEEN.format(viewer="$4", others="$12")} AND ($5::text IS NULL OR key_id = $5)
     AND ($6::timestamptz IS NULL OR (started_at, usage.request_id) < ($6, $7::uuid))
     AND ($9::text IS NULL OR model = $9) AND ($10::text IS NULL OR upstream = $10) AND (NOT $11 OR usage.status >= 400)
 ORDER BY started_at DESC, usage.request_id DESC LIMIT $8
 """
 _REQUEST: Final = f"""
-SELECT {REQUEST_COLUMNS}, NULL AS account, k.name AS key_name
+SELECT {REQUEST_COLUMNS}, NULL AS account, k.name AS key_name, k.person_id::text AS member_id
 FROM usage LEFT JOIN api_key k USING (key_id)
 WHERE usage.account_id = $1 AND started_at >= $3 AND started_at <= $4 AND usage.request_id = $2
-    AND (k.person_id IS NULL OR k.person_id = $5::uuid)
+    AND {_MAY_BE_SEEN.format(viewer="$5", others="$6")}
 """
 
 
@@ -135,9 +139,14 @@ async def requests_page(
     only: Only,
     after: tuple[datetime, str] | None,
     limit: int,
+    *,
+    others: bool = False,
 ) -> list[UsageRequest]:
-    """Single requests in a span of time, newest first, those before (time, request id)."""
-    narrowed = only.model, only.upstream, only.failed
+    """Single requests in a span of time, newest first, those before (time, request id).
+
+    `others`: other members' as well, as far as the account lets them be seen.
+    """
+    narrowed = only.model, only.upstream, only.failed, others
     with store_errors("read the usage"):
         rows = await pool.fetch(
             _REQUESTS, account_id, *times, uuid.UUID(viewer), only.key_id, *(after or (None, None)), limit, *narrowed
@@ -145,9 +154,11 @@ async def requests_page(
     return [request_of(row) for row in rows]
 
 
-async def one_request(pool: Pool, account_id: int, viewer: str, request_id: str) -> UsageRequest | None:
+async def one_request(
+    pool: Pool, account_id: int, viewer: str, request_id: str, *, others: bool = False
+) -> UsageRequest | None:
     """One request of the account, if who looks may see it."""
     found = uuid.UUID(request_id)
     with store_errors("read the usage"):
-        row = await pool.fetchrow(_REQUEST, account_id, found, *moment_of(found), uuid.UUID(viewer))
+        row = await pool.fetchrow(_REQUEST, account_id, found, *moment_of(found), uuid.UUID(viewer), others)
     return None if row is None else request_of(row)

@@ -11,10 +11,11 @@ import pytest_asyncio
 
 from luntrex_proxy.console.api.operations import Operation, Who
 from luntrex_proxy.console.api.resources import OPERATIONS
-from luntrex_proxy.core.roles import Permission
+from luntrex_proxy.control import consents
+from luntrex_proxy.core.roles import Permission, Role
 from luntrex_proxy.store.database import close_pool, open_pool
 from tests.console.conftest import running_api
-from tests.console.matrix import ROWS, Caller, Row, World, contents, make_world
+from tests.console.matrix import ROWS, Caller, Row, World, a_used_request, contents, make_world
 from tests.postgres import migrated_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -94,6 +95,31 @@ async def test_who_may(world: World, operation: Operation) -> None:
                 place = {"account_id": str(account)} | await row.place(world, account, caller)
                 answer = await world.ask(caller, operation, place, json=row.body and row.body())
                 assert answer.status == _done(operation), (caller.name, own, answer.raw)
+
+
+async def test_a_members_single_request_is_the_members(world: World) -> None:
+    """Nobody else finds it, by whatever role; with the account's consent owners do, and nobody else's rights change."""
+    operation = next(each for each in OPERATIONS if each.name == "usage.request")
+    row, bob = ROWS[operation.name], Caller("bob", await world.api.person({world.account: Role.DEVELOPER}))
+    place = {"account_id": str(world.account)} | await a_used_request(world, world.account, bob)
+    narrowed = [await world.narrowed(each, (Permission.USAGE_MEMBERS,)) for each in world.callers if each.token]
+    callers = [*world.callers, *narrowed]
+    statuses = [_expected(operation, row, caller, own=True) or 404 for caller in callers]
+    for agreed in (False, True):
+        if agreed:
+            await consents.give(world.api.pool, world.account, consents.Purpose.MEMBER_REQUESTS)
+            await world.api.pool.execute("UPDATE consent SET given_at = '2026-01-01'")
+        before = await contents(world.api.pool)
+        for caller, status in zip(callers, statuses, strict=True):
+            if agreed and caller.role is Role.OWNER and caller not in narrowed:
+                continue
+            assert (await world.ask(caller, operation, place)).status == status, (caller.name, agreed)
+        after = await contents(world.api.pool)
+        changed = {table for table in before if before[table] != after[table]}
+        assert changed <= {"audit_entry", "audit_head"}, "of operators a trace at most"
+    owners = [each for each in world.callers if each.role is Role.OWNER]
+    assert [(await world.ask(each, operation, place)).status for each in owners] == [200] * len(owners)
+    await consents.withdraw(world.api.pool, world.account, consents.Purpose.MEMBER_REQUESTS)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The pages of single requests, without a script: whose one sees, what is chosen by the address, one with its way."""
 
+from luntrex_proxy.control import consents
+from luntrex_proxy.store import audit
 from tests.console.browser.places import ADA, BOB, fill
 from tests.console.test_pages import Open, opened, services_behind
 from tests.people import PASSWORD, give_password, make_person
@@ -48,3 +50,46 @@ async def test_requests_are_looked_through_by_the_address(opened: Open) -> None:
         await browser.send("/sign-in", address=address, password=PASSWORD)
         assert (await browser.get(f"{base}/{places.request_id}")).status == status
     assert (await browser.get(base)).status == 404
+
+
+async def test_owners_see_members_requests_where_the_account_agreed(opened: Open) -> None:
+    """By a form that asks for the password; from then on, told on the pages of everybody, each look on record."""
+    browser = await opened()
+    services = services_behind(browser)
+    places = await fill(services, requests=200)
+    pool, base = services.pool, f"/accounts/{places.account_id}"
+    consent = f"{base}/privacy/consents/member_requests"
+    await browser.get(consent)
+    await browser.send("/sign-in", address=ADA, password=PASSWORD, next=consent)
+    await pool.execute("UPDATE session SET authenticated_at = now() - interval '1 hour'")
+    seen = await browser.get(consent)
+    assert 'name="proof"' in seen.text
+    assert 'id="proof-wrong"' in (await browser.send(consent, version="1", sure="yes")).text
+    assert "You have agreed" in (await browser.send(consent, version="1", sure="yes", proof=PASSWORD)).said
+    seen = await browser.get(f"{base}/requests")
+    assert "by the account's consent of" in seen.said
+    assert "laptop" in seen.said
+    assert "bobs" not in seen.text.partition("<table")[2], "those of before stay unseen"
+    await pool.execute("UPDATE consent SET given_at = now() - interval '3 days' WHERE purpose = 'member_requests'")
+    assert await audit.newest(pool, 9, act="member.requests_seen") == []
+    seen = await browser.get(f"{base}/requests")
+    assert "bobs of bob" in seen.said
+    bobs = await pool.fetchval(
+        "SELECT request_id FROM usage JOIN api_key USING (key_id) WHERE name = 'bobs' ORDER BY started_at DESC"
+    )
+    assert "of bob; your look is in the audit log" in (await browser.get(f"{base}/requests/{bobs}")).said
+    looks = await audit.newest(pool, 9, act="member.requests_seen")
+    assert [look.object_id for look in looks] == [str(bobs), "usage.requests"]
+    assert {look.actor for look in looks} == {f"console:{places.person_id}"}
+    await browser.get(base)
+    assert "Owners see single requests of members' own keys" in (await browser.get(f"{base}/members")).said
+    assert len(await audit.newest(pool, 9, act="member.requests_seen")) == 2
+    browser.jar = {}
+    await browser.get("/sign-in")
+    await browser.send("/sign-in", address=BOB, password=PASSWORD)
+    assert "acme : owners see single requests since" in (await browser.get("/your-data")).said
+    seen = await browser.get(f"{base}/requests")
+    assert "Owners of acme see single requests that you make" in seen.said
+    assert "laptop" not in seen.said
+    await consents.withdraw(pool, places.account_id, consents.Purpose.MEMBER_REQUESTS)
+    assert "acme : sums only" in (await browser.get("/your-data")).said

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luntrex_proxy.core.roles import Role
+from luntrex_proxy.core.roles import Permission, Role
 from luntrex_proxy.store.spool import Spool
 from tests.console.conftest import Api
 from tests.store.records import NOON_US, outcome, ship
@@ -87,6 +87,49 @@ async def test_single_requests_are_the_members_own(api: Api, used: dict[str, Any
         assert seen[0]["cost_micros"] == 2
     bobs = await api.ask("GET", f"{used['path']}/requests?{TIMES}&key_id={used['keys']['bob']}", token=eve)
     assert bobs.body["items"] == []
+
+
+async def test_an_owner_sees_members_requests_from_a_consent_on(api: Api, used: dict[str, Any]) -> None:
+    """Those after it, while it holds, with a token for that; each page of them is one entry of the log, others none."""
+    path = used["path"].removesuffix("/usage")
+    eve = await api.token(used["people"]["eve"])
+    narrow = await api.token(used["people"]["eve"], set(Permission) - {Permission.USAGE_MEMBERS})
+    ada = await api.token(used["people"]["ada"])
+
+    async def seen(token: str, more: str = "") -> set[str]:
+        answer = await api.ask("GET", f"{used['path']}/requests?{TIMES}{more}", token=token)
+        return {each["key_name"] for each in answer.body["items"]}
+
+    async def looks() -> list[dict[str, Any]]:
+        found = (await api.ask("GET", f"{path}/audit?act=member.requests_seen", token=eve)).body["items"]
+        return [each | {"actor": each["actor"].rpartition(":")[2]} for each in found]
+
+    consent = f"{path}/consents/member_requests"
+    assert (await api.ask("PUT", consent, token=eve, json={"text_version": 1})).status == 200
+    assert await seen(eve) == {"ci"}, "those of before stay unseen"
+    assert (await api.ask("GET", path, token=ada)).body["member_requests"]
+    await api.pool.execute("UPDATE usage SET request_id = gen_random_uuid()")  # theirs tell no time
+    since = await api.pool.fetchval("SELECT min(started_at) + interval '1 day' FROM usage")
+    await api.pool.execute("UPDATE consent SET given_at = $1", since)
+    assert await looks() == []
+    assert await seen(eve, "&limit=2") == {"ci", "bob"}
+    assert await seen(ada) == {"ada", "ci"}
+    assert await seen(narrow) == {"ci"}
+    (bobs,) = [
+        str(row[0]) for row in await api.pool.fetch(
+            "SELECT request_id FROM usage WHERE key_id = $1 AND started_at >= $2 ORDER BY started_at LIMIT 1",
+            used["keys"]["bob"], since,
+        )
+    ]  # fmt: skip
+    one = f"{used['path']}/requests/{bobs}"
+    assert [(await api.ask("GET", one, token=token)).status for token in (eve, ada, narrow)] == [200, 404, 404]
+    assert [(look["actor"], look["object_id"], look["facts"]) for look in await looks()] == [
+        (used["people"]["eve"], bobs, {"members": [used["people"]["bob"]], "requests": 1}),
+        (used["people"]["eve"], "usage.requests", {"members": [used["people"]["bob"]], "requests": 1}),
+    ]
+    assert (await api.ask("DELETE", consent, token=eve)).status == 200
+    assert await seen(eve) == {"ci"}
+    assert (await api.ask("GET", one, token=eve)).status == 404
 
 
 async def test_totals_come_in_pages_that_add_up(api: Api, used: dict[str, Any]) -> None:

@@ -107,6 +107,7 @@ async def test_every_letter_can_be_made(database: Pool, tmp_path: Path, server: 
         "invitation": {"invitation": str(invitation.invitation_id)},
         "attempts": {"minutes": 10, "alerts": ["key K: 21"], "more": 0},
         "key_attempts": {"minutes": 10, "key_id": "K", "count": 21},
+        "member_requests": {"account": next(iter(who.roles)), "shown": True, "since": "2026-10-01 09:00"},
     }
     now = datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
     facts["incident"] = {"incident_id": (await incidents.open_(database, "A leak", now)).incident_id}
@@ -122,6 +123,8 @@ async def test_every_letter_can_be_made(database: Pool, tmp_path: Path, server: 
     texts = " ".join(one.get_payload() for one in server.got)
     assert texts.count("/link?token=") == 5
     assert "acme, as its viewer" in texts
+    assert "Owners of acme see your single requests" in [one["Subject"] for one in server.got]
+    assert "It counts for requests since 2026-10-01 09:00 UTC." in texts
     await database.execute("DELETE FROM mail")
     for kind in kinds - {"incident"}:  # of which the suspended are told as well
         async with database.acquire() as connection:

@@ -11,7 +11,7 @@ P = Permission
 def test_roles_in_the_words_of_the_issue() -> None:
     """Owner everything; privacy no keys, prices, limits; consents and erasure for the owner alone; none for nobody."""
     assert PERMISSIONS[Role.OWNER] == set(Permission)
-    for permission in (P.ACCOUNT_ERASE, P.CONSENTS_WRITE):
+    for permission in (P.ACCOUNT_ERASE, P.CONSENTS_WRITE, P.USAGE_MEMBERS):
         assert {role for role in Role if may(role, permission)} == {Role.OWNER}
         assert permission not in OPERATOR
     privacy = PERMISSIONS[Role.PRIVACY]

@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from luntrex_proxy.core.consents import PROVIDER_RETENTION_BIT, TEXTS, TRAINING_BIT, Purpose, routing_bits, text_of
-from luntrex_proxy.store import apikeys, audit, consents
+from luntrex_proxy.store import apikeys, audit, consents, members
 from luntrex_proxy.store.audit import Actor
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.keyring import KeyRing
+from tests.people import make_person
 from tests.postgres import LOOKUP
 
 ACCOUNT = 1
@@ -66,6 +67,34 @@ async def test_the_key_ring_follows(acme: Pool) -> None:
         await consents.withdraw(acme, "acme", Purpose.PROVIDER_RETENTION)
         await ring.catch_up(connection)
     assert bits() == TRAINING_BIT == routing_bits(["training", "product_mail"])
+
+
+async def test_members_are_told_whether_others_see_their_requests(acme: Pool) -> None:
+    """All of them of a yes and of a no; who comes meanwhile at once; nobody of another role or another purpose."""
+
+    async def told() -> list[tuple[str, bool]]:
+        rows = await acme.fetch(
+            "WITH gone AS (DELETE FROM mail RETURNING *) SELECT email, (facts ->> 'shown')::bool, kind,"
+            " facts ->> 'since' FROM gone JOIN person USING (person_id) ORDER BY 1"
+        )
+        assert all(row[2] == "member_requests" and len(row[3]) == len("2026-10-01 09:00") for row in rows)
+        return [(row[0][0], row[1]) for row in rows]
+
+    for name in ("ada", "bob"):
+        await make_person(acme, f"{name}@example.org", acme="developer")
+    new = await make_person(acme, "new@example.org")
+    await members.put_person(acme, ACCOUNT, new, "viewer")
+    await consents.give(acme, "acme", Purpose.TRAINING)
+    assert await told() == []
+    await consents.give(acme, "acme", Purpose.MEMBER_REQUESTS)
+    assert await told() == [("a", True), ("b", True), ("n", True)]
+    await members.put_person(acme, ACCOUNT, new, "billing")
+    await consents.give(acme, "acme", Purpose.MEMBER_REQUESTS)
+    assert await told() == []
+    await members.put_person(acme, ACCOUNT, await make_person(acme, "carl@example.org"), "viewer")
+    assert await told() == [("c", True)]
+    await consents.withdraw(acme, "acme", Purpose.MEMBER_REQUESTS)
+    assert [shown for _, shown in await told()] == [False] * 4
 
 
 async def test_two_at_once_are_one(acme: Pool) -> None:

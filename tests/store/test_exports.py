@@ -93,11 +93,14 @@ async def test_the_log_names_nobody_else(database: Pool, database_dsn: str, tmp_
             await audit.record(connection, "person.suspended", str(other))
             await audit.record(connection, "key.created", "abcdefghijkl", 1, {"person": str(other)})
             await audit.record(connection, "key.created", "mnopqrstuvwx", 1, {"person": str(person)})
+            await audit.record(connection, "member.requests_seen", "x", 1, {"members": (str(other),), "requests": 3})
     files = await exported(database_dsn, person)
     acts = {row["act"] for row in rows_of(files, "audit_entry")}
     assert acts >= {"person.suspended", "key.created"}
     assert str(other).encode() not in b"".join(files.values())
     assert {"person": str(person)} in [row["facts"] for row in rows_of(files, "audit_entry")]
+    looks = rows_of(await exported(database_dsn, other), "audit_entry")
+    assert [row["facts"] for row in looks if row["act"] == "member.requests_seen"] == [{"requests": 3}]
 
 
 async def test_one_person_gets_one_export_at_a_time(database: Pool, database_dsn: str, tmp_path: Path) -> None:

@@ -12,14 +12,17 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from luntrex_proxy.cli import main
+from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.core.outcome import Ending, Tokens, UsageSource
 from luntrex_proxy.gateway.request_id import new_request_id
+from luntrex_proxy.store import audit, consents
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.frames import decode_record, encode_record
 from luntrex_proxy.store.spool import Spool
 from luntrex_proxy.store.usage import micros, request, requests, totals
 from luntrex_proxy.store.usage_rows import lines_of
+from tests.people import make_person
 from tests.store.records import NOON_US, opening, outcome, request_id, ship
 
 SINCE, UNTIL = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
@@ -172,6 +175,38 @@ async def test_the_verb_prints_requests(database: Pool, database_dsn: str, tmp_p
     assert found[1]["started_at"] == "2026-09-21T14:13:20.000004Z"
     result = await invoke(["usage", "--requests", "--days", "3650"], database_dsn, tmp_path)
     assert request_id(3) in result.stdout
+
+
+async def test_the_verbs_show_no_members_own_request(database: Pool, database_dsn: str, tmp_path: Path) -> None:
+    """Unless the account agreed before it came; then whose were looked at is on record, once for each account."""
+    await fill(database, tmp_path / "spool")
+    bob = await make_person(database, "bob@example.org", acme="developer")
+    await database.execute("UPDATE api_key SET person_id = $1", bob)
+    third = str(uuid.uuid4())  # which tells no time
+    await database.execute("UPDATE usage SET request_id = $2 WHERE request_id = $1", request_id(3), third)
+    listing = ["usage", "--requests", "--days", "3650", "--json"]
+
+    async def ids() -> set[str]:
+        result = await invoke(listing, database_dsn, tmp_path)
+        return {each["request_id"] for each in json.loads(result.stdout)}
+
+    assert await ids() == {request_id(5)}
+    assert (await invoke(["requests", "show", third], database_dsn, tmp_path)).exit_code == 1
+    await consents.give(database, "acme", Purpose.MEMBER_REQUESTS)
+    assert await ids() == {request_id(5)}, "not of before"
+    assert await audit.newest(database, 9, act="member.requests_seen") == []
+    given = "(SELECT started_at FROM usage WHERE request_id = $1)"
+    await database.execute(f"UPDATE consent SET given_at = {given}", third)
+    assert await ids() == {third, request_id(4), request_id(5)}
+    result = await invoke(["requests", "show", third, "--json"], database_dsn, tmp_path)
+    assert json.loads(result.stdout)["member_id"] == str(bob)
+    looks = await audit.newest(database, 9, act="member.requests_seen")
+    assert [(look.object_id, look.account, look.facts) for look in looks] == [
+        (third, "acme", {"members": [str(bob)], "requests": 1}),
+        ("usage.requests", "acme", {"members": [str(bob)], "requests": 2}),
+    ]
+    await consents.withdraw(database, "acme", Purpose.MEMBER_REQUESTS)
+    assert await ids() == {request_id(5)}
 
 
 async def test_the_verbs_of_the_ledger(database: Pool, database_dsn: str, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from luntrex_proxy.console.api.operations import (
 from luntrex_proxy.console.api.reading import version_of
 from luntrex_proxy.control import accounts
 from luntrex_proxy.control.accounts import Account
+from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.core.roles import Permission, Role
 from luntrex_proxy.settings.scopes import NAME_PATTERN
 
@@ -37,6 +38,7 @@ class AccountShown(Shown):
     status: Literal["active", "suspended"]
     policy: str | None
     created_at: datetime
+    member_requests: bool = Field(description="Whether owners see members' single requests, by its consent.")
     role: Role | None = Field(description="What the one who asks is in it; null: no member.")
 
 
@@ -95,6 +97,7 @@ def _shown(call: Call, account: Account) -> AccountShown:
         status=account.status,
         policy=account.policy,
         created_at=account.created_at,
+        member_requests=Purpose.MEMBER_REQUESTS in account.consents,
         role=call.person.roles.get(account.account_id),
     )
 

@@ -78,6 +78,7 @@ class RequestShown(SumsShown):
     started_at: datetime
     key_id: str
     key_name: str | None
+    member_id: str | None = Field(description="Whose own key; null: the account's.")
     route: str
     status: int
     code: str
@@ -147,16 +148,14 @@ async def _requests(call: Call) -> Listed:
     if times[0] > times[1]:
         raise invalid("until", "must not be before since")
     after = None if call.after is None else (datetime.fromisoformat(call.after[0]), call.after[1])
-    found = await usage.requests_page(
-        call.services.pool, call.account_id, call.person.person_id, times, Only(query.key_id), after, call.rows
+    found = await usage.requests_seen(
+        call.services.pool, call.person, call.account_id, times, Only(query.key_id), after, query.limit
     )
     return page(call, found, RequestShown.model_validate, lambda request: (request.started_at, request.request_id))
 
 
 async def _request(call: Call) -> RequestTraced:
-    found = await usage.one_request(
-        call.services.pool, call.account_id, call.person.person_id, call.place["request_id"]
-    )
+    found = await usage.request_seen(call.services.pool, call.person, call.account_id, call.place["request_id"])
     if found is None:
         raise NotFoundError
     shown = RequestShown.model_validate(found).model_dump()
@@ -186,12 +185,14 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="usage.requests", method="GET", path="/accounts/{account_id}/usage/requests",
-        summary="List single requests, newest first: those of the account's keys and of one's own, no other member's.",
+        summary="List single requests, newest first: those of the account's keys and of one's own; for owners those of "
+        "members from when on the account agreed to member_requests, which is recorded.",
         access=(Permission.USAGE_READ,), handler=_requests, query=RequestsQuery, answer=RequestShown,
     ),
     Operation(
         name="usage.request", method="GET", path="/accounts/{account_id}/usage/requests/{request_id}",
-        summary="Show one request and where its time went: of the account's keys and of one's own, no other member's.",
+        summary="Show one request and where its time went: of the account's keys and of one's own; for owners one of a "
+        "member since the account agreed to member_requests, which is recorded.",
         access=(Permission.USAGE_READ,), handler=_request, answer=RequestTraced,
     ),
 )  # fmt: skip

@@ -17,6 +17,7 @@ NAMES: Final = {
     Purpose.PROVIDER_RETENTION: "Providers that keep requests longer",
     Purpose.DEBUG_CAPTURE: "Debug capture of service keys",
     Purpose.PRODUCT_MAIL: "Letters about the product",
+    Purpose.MEMBER_REQUESTS: "Owners see members' single requests",
 }
 DONE: Final = {
     "consent_given": "You have agreed; it counts within a second.",

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from luntrex_proxy.console.pages.menu import YOU, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
-from luntrex_proxy.control import policytext, rights
+from luntrex_proxy.control import consents, policytext, rights
 from luntrex_proxy.control.acts import RefusedError
 from luntrex_proxy.control.rights import Law
 
@@ -41,7 +41,9 @@ _SHOWN_MAX: Final = 30  # of what was asked for, the newest; all of it is in the
 async def _data(page: Page) -> Mapping[str, Any]:
     pool, person_id = page.services.pool, page.person.person_id
     asked = await rights.listed(pool, person_id=person_id, only_open=False, limit=_SHOWN_MAX, newest_first=True)
+    since = await consents.member_requests_since(pool, [each.account_id for each in page.person.members])
     return {
+        "seen_since": [(each, since.get(each.account_id)) for each in page.person.members],
         "asked": [rights.shown(each, _now()) for each in asked],
         "objecting": await rights.is_objecting(pool, person_id),
         "grace_days": page.services.settings.privacy.erasure_grace_days,

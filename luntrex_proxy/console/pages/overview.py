@@ -60,7 +60,7 @@ async def _start(page: Page) -> web.StreamResponse:
 async def _first_call(page: Page) -> Mapping[str, Any] | web.StreamResponse:
     """The newest request of an account that may be waiting for its first; for a script, that piece alone."""
     until = now() + timedelta(hours=1)  # a gateway's clock ahead of ours hides nothing
-    found = await usage.requests_page(
+    found = await usage.own_requests(
         page.services.pool,
         page.account.account_id,
         page.caller.person_id,

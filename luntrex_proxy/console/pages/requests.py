@@ -1,6 +1,7 @@
 """Single requests of an account: metadata, never what was said. All that is chosen stands in the address.
 
-Only the account's own and those of who looks: other members' are for their own eyes (store/usagepages.py).
+The account's own and those of who looks. Other members' are for their own eyes, unless the account lets its owners see
+those that came since then (control/usage.py): then each page that shows some is a look, and recorded.
 """
 
 import contextlib
@@ -16,12 +17,14 @@ from luntrex_proxy.console.pages.keys import KEY_ID
 from luntrex_proxy.console.pages.menu import ACCOUNT, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
 from luntrex_proxy.console.pages.usage import visible_keys
-from luntrex_proxy.control import spans, usage
+from luntrex_proxy.control import consents, keys, members, spans, usage
 from luntrex_proxy.control.access import NotFoundError
 from luntrex_proxy.control.usage import Only, Passage
 from luntrex_proxy.core.roles import Permission
 
 _SHOWN_MAX: Final = 50
+_KEYS_MAX: Final = 200
+_MEMBERS_MAX: Final = 1_000
 _DAYS: Final = 7
 _WORD_CHARACTERS_MAX: Final = 200
 _EARLIEST, _LATEST = date(2000, 1, 1), date(2200, 1, 1)
@@ -68,13 +71,18 @@ async def _list(page: Page) -> Mapping[str, Any]:
         spans.begin_of(chosen.until + timedelta(days=1), account.time_zone),
     )
     only = Only(chosen.key or None, chosen.model or None, chosen.upstream or None, chosen.outcome == "failed")
-    found = await usage.requests_page(
-        pool, account.account_id, page.caller.person_id, times, only, _after(page.query("after")), _SHOWN_MAX + 1
+    found = await usage.requests_seen(
+        pool, page.caller, account.account_id, times, only, _after(page.query("after")), _SHOWN_MAX
     )
     shown = found[:_SHOWN_MAX]
     more = f"{shown[-1].started_at.isoformat()}~{shown[-1].request_id}" if len(found) > _SHOWN_MAX else ""
     models, upstreams = await usage.choices(pool, account.account_id, *times)
+    since = (await consents.member_requests_since(pool, [account.account_id])).get(account.account_id)
+    sees_members = since is not None and page.may(Permission.USAGE_MEMBERS)
     return {
+        "members_since": since,
+        "sees_members": sees_members,
+        "names": await _names(page) if sees_members else {},
         "chosen": chosen,
         "problems": problems,
         "found": shown,
@@ -82,8 +90,19 @@ async def _list(page: Page) -> Mapping[str, Any]:
         "is_first": not page.query("after"),
         "models": models,
         "upstreams": upstreams,
-        "keys": await visible_keys(page),
+        "keys": await (_all_keys(page) if sees_members else visible_keys(page)),
     }
+
+
+async def _names(page: Page) -> dict[str, str]:
+    """What members are called, in short: an address is broken up where there is little room."""
+    found = await members.list_page(page.services.pool, page.account.account_id, None, _MEMBERS_MAX)
+    return {str(each.person_id): each.name or each.email.partition("@")[0] for each in found}
+
+
+async def _all_keys(page: Page) -> list[tuple[str, str]]:
+    found = await keys.list_page(page.services.pool, page.caller, page.account.account_id, None, _KEYS_MAX)
+    return [(key.key_id, key.name) for key in found]
 
 
 async def _one(page: Page) -> Mapping[str, Any]:
@@ -91,11 +110,18 @@ async def _one(page: Page) -> Mapping[str, Any]:
         request_id = uuid.UUID(page.place("request_id"))
     except ValueError:
         raise NotFoundError from None
-    account_id, viewer = page.account.account_id, page.caller.person_id
-    found = await usage.one_request(page.services.pool, account_id, viewer, str(request_id))
+    pool, account_id = page.services.pool, page.account.account_id
+    found = await usage.request_seen(pool, page.caller, account_id, str(request_id))
     if found is None:
         raise NotFoundError
-    return {"one": found, "stretches": stretches(usage.timeline_of(found), found.duration_us), "width": _WIDTH}
+    of_member = found.member_id if found.member_id != page.caller.person_id else None
+    name = (await _names(page)).get(of_member, "a member who left") if of_member else ""
+    return {
+        "one": found,
+        "member": name,
+        "stretches": stretches(usage.timeline_of(found), found.duration_us),
+        "width": _WIDTH,
+    }
 
 
 def stretches(passages: list[Passage], whole_us: int) -> list[Stretch]:
