@@ -19,7 +19,7 @@ from typing import Final
 
 from luntrex_proxy.core.limits import WHATS, Terms, What
 
-_REMEMBERED_MAX: Final = 256  # models by name, of one account or key
+_REMEMBERED_MAX: Final = 100_000  # of account, key and model
 _BLOCKS: Final = 16  # of an amount
 _SUBJECTS_MAX: Final = 100_000  # accounts and keys whose buckets are held, beyond those with something to tell
 _LOOKED_AT: Final = 4  # for one to forget, each time another one comes
@@ -29,7 +29,7 @@ class Bucket:
     """One limit's state. `level` is what was used and did not fill up again, in units times `period_ns`."""
 
     __slots__ = (
-        "_at_ns", "amount", "block", "heard_ns", "held", "ident", "is_known", "is_open", "level", "model", "news",
+        "amount", "at_ns", "block", "heard_ns", "held", "ident", "is_known", "is_open", "level", "model", "news",
         "others", "period_ns", "unit", "untold", "what", "whose",
     )  # fmt: skip
 
@@ -59,12 +59,12 @@ class Bucket:
         self.amount = amount
         self.held = 0  # units taken whose truth is not known yet; more than the amount, when an estimate was larger
         self.level = 0
-        self._at_ns = now_ns
+        self.at_ns = now_ns  # of `level`
 
     def fill(self, now_ns: int) -> int:
         """Have it filled up to now; the level then."""
-        elapsed_ns = now_ns - self._at_ns
-        self._at_ns = now_ns
+        elapsed_ns = now_ns - self.at_ns
+        self.at_ns = now_ns
         level = self.level
         if level and elapsed_ns > 0:  # a clock that goes back fills nothing up, and takes nothing away
             level -= elapsed_ns * self.amount
@@ -120,41 +120,73 @@ class AheadError(Exception):
 
 
 class Room:
-    """What one request took; it is given back or charged by `settle`, once."""
+    """What one request took; it is given back or charged by `settle`, once.
 
-    __slots__ = ("_held", "_streamed", "_tokens")
+    For its answer: of the limits on requests, and of those on tokens, the one of which the least is left, and how much.
+    """
 
-    def __init__(self, held: list[Bucket], tokens: int, *, streamed: bool) -> None:
-        self._held = held
-        self._tokens = tokens
+    __slots__ = (
+        "_buckets", "_held", "_streamed", "is_much_untold", "requests", "requests_left", "tokens", "tokens_left",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        buckets: Sequence[Bucket],
+        held: int,
+        streamed: bool,
+        is_much_untold: bool,
+        requests: Bucket | None,
+        requests_left: int,
+        tokens: Bucket | None,
+        tokens_left: int,
+    ) -> None:
+        self._buckets = buckets
+        self._held = held  # tokens
         self._streamed = streamed
+        self.is_much_untold = is_much_untold  # half a block: others should hear of it soon
+        self.requests = requests
+        self.requests_left = requests_left
+        self.tokens = tokens
+        self.tokens_left = tokens_left
 
     def settle(self, tokens: int | None, now_ns: int) -> None:
         """The request is over and has used so many tokens (None: nobody knows, so what was held counts)."""
-        held, self._held = self._held, []
-        for bucket in held:
-            if bucket.unit == "streams":
+        buckets, self._buckets = self._buckets, ()
+        held = self._held
+        for bucket in buckets:
+            unit = bucket.unit
+            if unit == "tokens":
+                amount, level = bucket.amount, bucket.level
+                if level:  # as in `fill`: a call would cost as much as all of this
+                    elapsed_ns = now_ns - bucket.at_ns
+                    if elapsed_ns > 0:
+                        level -= elapsed_ns * amount
+                        level = level if level > 0 else 0
+                bucket.at_ns = now_ns
+                used = tokens if tokens is not None else held if held < amount else amount
+                bucket.level = level + used * bucket.period_ns
+                bucket.held -= held
+                units = used - held
+            elif unit == "streams" and self._streamed:
                 bucket.held -= 1
-                bucket.untold -= 1
+                units = -1
             else:
-                bucket.held -= self._tokens
-                used = min(self._tokens, bucket.amount) if tokens is None else tokens
-                bucket.level = bucket.fill(now_ns) + used * bucket.period_ns
-                bucket.untold += used - self._tokens
-            bucket.news.add(bucket)
+                continue
+            if not bucket.untold:
+                bucket.news.add(bucket)
+            bucket.untold += units
 
 
 class _Subject:
     """The buckets of one account or one key: those of every model together, and those of models by name."""
 
-    __slots__ = ("_buckets", "_by_model", "_ident", "_news", "_whose")
+    __slots__ = ("_buckets", "_ident", "_news", "_whose")
 
     def __init__(self, ident: int | str, news: set[Bucket]) -> None:
         self._ident = ident
         self._news = news
         self._whose = "the account" if isinstance(ident, int) else "the key"
         self._buckets: dict[tuple[str, str], Bucket] = {}  # by model, "" for all, and word
-        self._by_model: dict[str, tuple[Bucket, ...]] = {}
 
     @property
     def is_told(self) -> bool:
@@ -163,13 +195,7 @@ class _Subject:
 
     def of(self, model: str) -> tuple[Bucket, ...]:
         """All that count for a request of this model."""
-        found = self._by_model.get(model)
-        if found is None:
-            found = tuple(bucket for (name, _), bucket in self._buckets.items() if _covers(name, model))
-            if len(self._by_model) >= _REMEMBERED_MAX:
-                self._by_model.clear()
-            self._by_model[model] = found
-        return found
+        return tuple(bucket for (name, _), bucket in self._buckets.items() if _covers(name, model))
 
     def follow(self, terms: Terms, now_ns: int, is_open: bool) -> None:
         """Have the limits that are said now; of those that were there before, what was used stays used."""
@@ -183,7 +209,6 @@ class _Subject:
                 bucket.change(amount, now_ns)
                 bucket.is_open = is_open
                 self._buckets[model, word] = bucket
-        self._by_model.clear()
 
 
 class Limits:
@@ -194,21 +219,29 @@ class Limits:
         self.closed: set[int | str] = set()  # whose requests are refused while nobody can say what others let in
         self.news: set[Bucket] = set()  # buckets with something to tell to other processes
         self._subjects: OrderedDict[int | str, _Subject] = OrderedDict()
+        # What counts for whom, until a limit is changed or a bucket forgotten: else two would be used for one limit.
+        self._applying: dict[tuple[int, str, str], tuple[Bucket, ...]] = {}
 
     def applying(self, account_id: int, key_id: str, model: str, now_ns: int) -> tuple[Bucket, ...]:
         """Those that count for a request."""
-        buckets: tuple[Bucket, ...] = ()
-        if account_id in self.terms:
-            buckets = self._subject(account_id, now_ns).of(model)
-        if key_id in self.terms:
-            buckets += self._subject(key_id, now_ns).of(model)
-        return buckets
+        asked = account_id, key_id, model
+        found = self._applying.get(asked)
+        if found is None:
+            found = ()
+            for ident in (account_id, key_id):
+                if ident in self.terms:
+                    found += self._subject(ident, now_ns).of(model)
+            if len(self._applying) >= _REMEMBERED_MAX:
+                self._applying.clear()
+            self._applying[asked] = found
+        return found
 
     def say(self, ident: int | str, terms: Terms, now_ns: int, *, is_open: bool = True) -> None:
         """What the limits of an account or a key are from now on; none at all: {}.
 
         `is_open`: whether requests are let in while nobody can say what other processes have let in.
         """
+        self._applying.clear()
         self.closed.discard(ident)
         if not terms:
             self.terms.pop(ident, None)
@@ -231,6 +264,7 @@ class Limits:
 
     def _forget_one(self) -> None:
         """Of those that all others know everything of: who comes again hears first what is used."""
+        self._applying.clear()
         for _ in range(_LOOKED_AT):
             ident, subject = self._subjects.popitem(last=False)
             if subject.is_told:
@@ -238,41 +272,79 @@ class Limits:
             self._subjects[ident] = subject
 
 
-def take(buckets: Sequence[Bucket], tokens: int, *, streamed: bool, now_ns: int, alone: bool = True) -> Room:
+def take(  # noqa: C901 -- one loop for each request: a call in it costs as much as a bucket
+    buckets: Sequence[Bucket], tokens: int, *, streamed: bool, now_ns: int, alone: bool = True
+) -> Room:
     """Take a request from all these buckets, or from none: LimitedError of the one that takes longest to fill up.
 
     No estimate makes a request impossible: one larger than a limit passes alone, and what follows waits longer. Not
     `alone`: AheadError, when others have to know of what was let in before.
     """
-    longest, longest_ns, is_ahead = None, 0, False
+    # One pass without calls: it takes at once, and gives back in the rare case that a later one has not enough.
+    requests = spent = None
+    requests_left = tokens_left = 0
+    is_much_untold = is_ahead = False
     for bucket in buckets:
         unit = bucket.unit
-        units = 1 if unit == "requests" else tokens if unit == "tokens" else streamed
-        if units:
-            wait_ns = bucket.wait_ns(units, now_ns)
-            if wait_ns > longest_ns:
-                longest, longest_ns = bucket, wait_ns
-            if not bucket.is_known or (bucket.untold > 0 and bucket.untold + units > bucket.block):
-                is_ahead = True
-    if longest is not None:
-        raise LimitedError(longest, longest_ns)
-    if is_ahead and not alone:
-        raise AheadError
-    held = []
-    for bucket in buckets:
-        unit = bucket.unit
-        if unit == "requests":
-            bucket.level += bucket.period_ns
-            bucket.untold += 1
-        elif unit == "tokens" or streamed:
-            units = tokens if unit == "tokens" else 1
-            bucket.held += units
-            bucket.untold += units
-            held.append(bucket)
-        else:
+        units = tokens if unit == "tokens" else 1
+        if unit == "streams" and not streamed:
             continue
-        bucket.news.add(bucket)
-    return Room(held, tokens, streamed=streamed)
+        amount, level = bucket.amount, bucket.level
+        left = amount - bucket.held - bucket.others
+        if level:
+            elapsed_ns = now_ns - bucket.at_ns
+            if elapsed_ns > 0:  # as in `fill`
+                level -= elapsed_ns * amount
+                bucket.level = level = level if level > 0 else 0
+            left += -level // bucket.period_ns
+        bucket.at_ns = now_ns
+        if units:
+            if left < units and left < amount:
+                _give_back(buckets, bucket, tokens, streamed)
+                raise _limited(buckets, tokens, streamed, now_ns)
+            left -= units
+            before = bucket.untold
+            bucket.untold = untold = before + units
+            if not before:
+                bucket.news.add(bucket)
+            if untold << 1 >= bucket.block or not bucket.is_known:
+                is_much_untold = True
+                is_ahead = is_ahead or not bucket.is_known or (before > 0 and untold > bucket.block)
+        if unit == "requests":
+            bucket.level = level + bucket.period_ns
+            if requests is None or left < requests_left:
+                requests, requests_left = bucket, left
+        else:
+            bucket.held += units
+            if unit == "tokens" and (spent is None or left < tokens_left):
+                spent, tokens_left = bucket, left if left > 0 else 0
+    if is_ahead and not alone:
+        _give_back(buckets, None, tokens, streamed)
+        raise AheadError
+    return Room(buckets, tokens, streamed, is_much_untold, requests, requests_left, spent, tokens_left)
+
+
+def _give_back(buckets: Sequence[Bucket], end: Bucket | None, tokens: int, streamed: bool) -> None:
+    """Nothing was taken of the buckets before one, or of all."""
+    for bucket in buckets:
+        if bucket is end:
+            break
+        unit = bucket.unit
+        units = 1 if unit == "requests" else tokens if unit == "tokens" else int(streamed)
+        bucket.untold -= units
+        if unit == "requests":
+            bucket.level -= bucket.period_ns
+        else:
+            bucket.held -= units
+
+
+def _limited(buckets: Sequence[Bucket], tokens: int, streamed: bool, now_ns: int) -> LimitedError:
+    """With the one that takes longest."""
+    units = {"requests": 1, "tokens": tokens, "streams": int(streamed)}
+    return max(
+        (LimitedError(bucket, bucket.wait_ns(units[bucket.unit], now_ns)) for bucket in buckets if units[bucket.unit]),
+        key=lambda each: each.wait_ns,
+    )
 
 
 def _covers(name: str, model: str) -> bool:

@@ -163,12 +163,13 @@ class Hold:
     def settle(self, cost_pico: int | None) -> None:
         """The request is over and has cost so much (None: nobody knows, so what was held counts)."""
         leases, self._leases = self._leases, []
+        pico = self.pico
         for lease in leases:
-            lease.held -= self.pico
+            lease.held -= pico
             if cost_pico is None:
-                lease.unknown += self.pico
+                lease.unknown += pico
             else:
-                lease.used += cost_pico - self.pico
+                lease.used += cost_pico - pico
 
 
 class _Account:
@@ -250,20 +251,29 @@ class Budgets:
 
     def take(self, purses: tuple[Purse, ...], pico: int, at_us: int) -> Hold | None:
         """Hold what a request may cost of all these budgets, or of none: None, when one has not so much at hand."""
+        # One pass: it takes at once, and gives back in the rare case that a later one has not enough.
         leases = []
         for purse in purses:
             lease = purse.lease
             if lease is None or not lease.begins_us <= at_us < lease.ends_us:
                 lease = purse.lease_at(at_us)
-            if lease is None or lease.granted - lease.used < pico:
-                return None
-            leases.append(lease)
-        for purse, lease in zip(purses, leases, strict=True):
+                if lease is None:
+                    break
+            used = lease.used + pico
+            free = lease.granted - used
+            if free < 0:
+                break
+            lease.used = used
             lease.held += pico
-            lease.used += pico
-            if lease.granted - lease.used < lease.block >> 1:
+            leases.append(lease)
+            if free < lease.block >> 1:
                 self.low.add(purse)
-        return Hold(leases, pico)
+        else:
+            return Hold(leases, pico)
+        for lease in leases:
+            lease.used -= pico
+            lease.held -= pico
+        return None
 
     def take_anyway(self, purses: tuple[Purse, ...], pico: int, at_us: int) -> Hold:
         """The same while nobody can say what is left, of budgets that let requests in then."""

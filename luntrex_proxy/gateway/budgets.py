@@ -4,12 +4,12 @@ Nothing here is remembered between requests but in the purses; an account withou
 waits but who is the first to spend of a budget, or faster than more can be borrowed: once, and for two seconds at most.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from luntrex_proxy.core.budgets import dollars
 from luntrex_proxy.core.leases import NEVER_US, Budgets, Hold, Purse
 from luntrex_proxy.core.outcome import Tokens, UsageSource
-from luntrex_proxy.core.pricing import Price, Rates
+from luntrex_proxy.core.pricing import COST_LIMIT_PICO, Price, Rates
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.ratelimits import rfc3339
 from luntrex_proxy.gateway.authorise import Permit
@@ -20,44 +20,51 @@ from luntrex_proxy.gateway.route import Routing, Target
 
 _TRIES = 8  # what was lent may be taken by requests that came meanwhile
 _PATIENCE_US = 2_000_000
+_UNKNOWN = UsageSource.UNKNOWN  # read through its class it takes twenty times as long
 _SERVICE_MEMBERS = frozenset({"service_tier", "speed"})
 
 
-async def hold_money(
+def hold_money(
     budgets: Budgets, lender: Lender, permit: Permit, targets: Sequence[Target], routing: Routing, draft: Draft
-) -> None:
-    """Hold what a request may cost at the dearest of its targets, or raise Refusal: 429 with the budget."""
+) -> Awaitable[None] | None:
+    """Hold what a request may cost at the dearest of its targets, or raise Refusal: 429 with the budget.
+
+    Nearly always at once: only when something is returned it must be awaited.
+    """
     caller = permit.caller
     purses = budgets.applying(caller.account_id, caller.key_id, caller.person)
     if not purses:
-        return
+        return None
     pico = _dearest(permit, targets, routing, draft.request_bytes)
     if pico is None:
         budgets.unpriced += 1
     if not pico:
-        return
-    at_us = draft.started_us
-    hold = budgets.take(purses, pico, at_us)
+        return None
+    hold = budgets.take(purses, pico, draft.started_us)
     if hold is None:
-        hold = await _borrow(budgets, lender, purses, pico, draft)
+        return _borrow(budgets, lender, purses, pico, draft)
     draft.hold = hold
     if budgets.low:
         lender.wake()
+    return None
 
 
 def settle_money(hold: Hold, draft: Draft) -> None:
     """Give back or charge what was held, once the request is on record."""
-    hold.settle(None if draft.usage_source is UsageSource.UNKNOWN else draft.cost_pico)
+    hold.settle(None if draft.usage_source is _UNKNOWN else draft.cost_pico)
 
 
-async def _borrow(budgets: Budgets, lender: Lender, purses: tuple[Purse, ...], pico: int, draft: Draft) -> Hold:
+async def _borrow(budgets: Budgets, lender: Lender, purses: tuple[Purse, ...], pico: int, draft: Draft) -> None:
     at_us, begun_us = draft.started_us, draft.elapsed_us()
     for _ in range(_TRIES):
         is_known = await lender.lend(purses, pico, at_us)
         hold = budgets.take(purses, pico, at_us)
         if hold is not None:
             draft.note_wait("budget", begun_us)
-            return hold
+            draft.hold = hold
+            if budgets.low:
+                lender.wake()
+            return
         lacking = [purse for purse in purses if purse.lacks(pico, at_us)]
         spent = next((purse for purse in lacking if purse.is_spent(pico, at_us)), None)
         if spent is not None or not is_known or draft.elapsed_us() - begun_us > _PATIENCE_US:
@@ -71,7 +78,7 @@ async def _borrow(budgets: Budgets, lender: Lender, purses: tuple[Purse, ...], p
     draft.limit_headers += b"x-luntrex-allowance: %b\r\n" % (b"open" if is_open else b"closed")
     if not is_open:
         raise Refusal("budget_unknown")
-    return budgets.take_anyway(purses, pico, at_us)
+    draft.hold = budgets.take_anyway(purses, pico, at_us)
 
 
 def _dearest(permit: Permit, targets: Sequence[Target], routing: Routing, request_bytes: int) -> int | None:
@@ -91,10 +98,12 @@ def _dearest(permit: Permit, targets: Sequence[Target], routing: Routing, reques
 
 def _may_cost(price: Price, rates: Rates, input_tokens: int, output_tokens: int, asks_service: bool) -> int:
     """Pico-dollars, at the dearest that its tokens may be: written to a cache, reasoning, of another service tier."""
-    cost = price.cost_pico(Tokens(input=input_tokens, output=output_tokens))
-    if rates.tiers or rates.cache_write_1h > rates.input or rates.reasoning > rates.output:
+    if not rates.tiers:  # nearly all prices: a sum, without what would have to be made for counted tokens
+        input_rate, output_rate = max(rates.input, rates.cache_write_1h), max(rates.output, rates.reasoning)
+        cost = min(input_tokens * input_rate + output_tokens * output_rate, COST_LIMIT_PICO)
+    else:
         dear = Tokens(input=input_tokens, cache_write_1h=input_tokens, output=output_tokens, reasoning=output_tokens)
-        cost = max(cost, price.cost_pico(dear))
+        cost = max(price.cost_pico(Tokens(input=input_tokens, output=output_tokens)), price.cost_pico(dear))
     if asks_service:
         cost = cost * max((100, *(percent for _, percent in rates.services))) // 100
     return cost

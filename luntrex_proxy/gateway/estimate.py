@@ -10,6 +10,7 @@ from luntrex_proxy.gateway.meter import BYTES_PER_TOKEN, UNBILLED
 _OUTPUT_MEMBERS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _UNSTATED_OUTPUT = 512  # tokens, of a request that names no maximum: what answers usually have
 _NO_OUTPUT = frozenset({"embeddings"})
+_SAYING = frozenset((*_OUTPUT_MEMBERS, "n", "best_of", "prompt"))
 _COUNT = msgspec.json.Decoder(int, strict=False)  # many upstreams take 1e3 and "1000" for numbers
 
 
@@ -20,10 +21,19 @@ def estimate(route: str, fields: Fields | None, request_bytes: int) -> tuple[int
     size = -(-request_bytes // BYTES_PER_TOKEN)
     if route in _NO_OUTPUT:
         return size, 0
-    longest = max((_count(fields, name, 0) for name in _OUTPUT_MEMBERS), default=0)
-    answers = _count(fields, "n", 1)
+    members = fields.members
+    if _SAYING.isdisjoint(members):  # most requests: nothing to decode
+        return size, _UNSTATED_OUTPUT
+    longest, answers = 0, 1
+    for name in _OUTPUT_MEMBERS:
+        if name in members:
+            longest = max(longest, _count(members[name]))
+    if "n" in members:
+        answers = max(1, _count(members["n"]))
     if route == "completions":
-        answers = max(answers, _count(fields, "best_of", 1)) * _prompts(fields)
+        if "best_of" in members:
+            answers = max(answers, _count(members["best_of"]))
+        answers *= _prompts(fields)
     # No model says more; and what others are told of a limit has to be a number that they can add to theirs.
     return size, min((longest or _UNSTATED_OUTPUT) * answers, COUNT_LIMIT)
 
@@ -39,9 +49,9 @@ def _prompts(fields: Fields) -> int:
     return prompt.count(b"[") - 1 if first == b"[" else max(1, (prompt.count(b'"') - prompt.count(b'\\"')) // 2)
 
 
-def _count(fields: Fields, name: str, otherwise: int) -> int:
+def _count(raw: msgspec.Raw) -> int:
     """A member that is a positive number; what is none is the upstream's to refuse."""
     try:
-        return max(otherwise, _COUNT.decode(fields.members[name]))
-    except (KeyError, *UNREADABLE):
-        return otherwise
+        return _COUNT.decode(raw)
+    except UNREADABLE:
+        return 0

@@ -145,12 +145,16 @@ class Pipeline:
             draft.model = permit.resolution.name or OTHER
             limited = self._limits.terms
             if caller.account_id in limited or caller.key_id in limited:
-                await take_room(self._limits, self._teller, permit, draft)
+                waits = take_room(self._limits, self._teller, permit, draft)
+                if waits is not None:
+                    await waits
             # 5 route: decided before anything is sent, so that a change of configuration can't split a request.
             targets = choose(permit, routing, draft)
             # What it may cost depends on who may serve it; nothing is sent that no budget has the money for.
             if caller.account_id in self._budgets.accounts:
-                await hold_money(self._budgets, self._lender, permit, targets, routing, draft)
+                waits = hold_money(self._budgets, self._lender, permit, targets, routing, draft)
+                if waits is not None:
+                    await waits
             # 6 forward: recorded as open, sent, and awaited until there is something to decide on.
             answer = await forward(permit, targets, body, draft, routing)
         finally:
@@ -233,7 +237,9 @@ class Pipeline:
             exchange.respond(200, own_headers(draft) + JSON, body)
             return
         permit = authorise(caller, call.model_id or ANY_MODEL, call, names, routing.policy)
-        await take_room(self._limits, self._teller, permit, draft)
+        waits = take_room(self._limits, self._teller, permit, draft)
+        if waits is not None:
+            await waits
         answer = await forward(permit, choose(permit, routing, draft), b"", draft, routing)
         relayed = begin_relay(call.route, draft.request_id, own_headers(draft), answer, exchange)
         if relayed is None:

@@ -6,28 +6,45 @@ least is left.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 
-from luntrex_proxy.core.buckets import Bucket
+from luntrex_proxy.core.buckets import Bucket, Room
 from luntrex_proxy.core.call import Dialect
 
+_OPENAI = Dialect.OPENAI  # read through its class it takes twenty times as long
 _FORMS = {
     (Dialect.OPENAI, unit): (
-        f"x-ratelimit-limit-{unit}: %d\r\nx-ratelimit-remaining-{unit}: %d\r\nx-ratelimit-reset-{unit}: %s\r\n"
+        b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n" % ((unit,) * 3)
     )
-    for unit in ("requests", "tokens")
+    for unit in (b"requests", b"tokens")
 } | {
     (Dialect.ANTHROPIC, unit): (
-        f"anthropic-ratelimit-{unit}-limit: %d\r\nanthropic-ratelimit-{unit}-remaining: %d\r\n"
-        f"anthropic-ratelimit-{unit}-reset: %s\r\n"
+        b"anthropic-ratelimit-%b-limit: %%d\r\nanthropic-ratelimit-%b-remaining: %%d\r\n"
+        b"anthropic-ratelimit-%b-reset: %%b\r\n" % ((unit,) * 3)
     )
-    for unit in ("requests", "tokens")
+    for unit in (b"requests", b"tokens")
 }
+_END_S = datetime.max.replace(tzinfo=UTC).timestamp() - 1
+_BOTH = {dialect: _FORMS[dialect, b"requests"] + _FORMS[dialect, b"tokens"] for dialect in Dialect}
+
+
+def room_headers(dialect: Dialect, room: Room, now_s: float) -> bytes:
+    """Of a request that was just let in, at unix time `now_s`: complete header lines."""
+    requests, tokens = room.requests, room.tokens
+    if requests is None:
+        return b"" if tokens is None else _lines(dialect, b"tokens", tokens, room.tokens_left, now_s)
+    if tokens is None:
+        return _lines(dialect, b"requests", requests, room.requests_left, now_s)
+    return _BOTH[dialect] % (
+        requests.amount, room.requests_left, _reset(dialect, requests, now_s),
+        tokens.amount, room.tokens_left, _reset(dialect, tokens, now_s),
+    )  # fmt: skip
 
 
 def rate_limit_headers(
     dialect: Dialect, buckets: Iterable[Bucket], now_ns: int, now_s: float, met: Bucket | None = None
 ) -> bytes:
-    """Complete header lines; `now_ns` is the time of the buckets' clock, `now_s` unix time."""
+    """The same of any buckets; `now_ns` is the time of their clock."""
     least: dict[str, tuple[int, Bucket]] = {}
     for bucket in buckets:
         unit = bucket.unit
@@ -35,12 +52,19 @@ def rate_limit_headers(
             remaining = bucket.remaining(now_ns)
             if unit not in least or bucket is met or (least[unit][1] is not met and remaining < least[unit][0]):
                 least[unit] = remaining, bucket
-    lines = ""
-    for unit, (remaining, bucket) in least.items():
-        reset_ns = bucket.reset_ns(now_ns)
-        reset = go_duration(reset_ns) if dialect is Dialect.OPENAI else rfc3339(now_s + reset_ns / 1e9)
-        lines += _FORMS[dialect, unit] % (bucket.amount, remaining, reset)
-    return lines.encode()
+    return b"".join(_lines(dialect, unit.encode(), bucket, left, now_s) for unit, (left, bucket) in least.items())
+
+
+def _lines(dialect: Dialect, unit: bytes, bucket: Bucket, left: int, now_s: float) -> bytes:
+    return _FORMS[dialect, unit] % (bucket.amount, left, _reset(dialect, bucket, now_s))
+
+
+def _reset(dialect: Dialect, bucket: Bucket, now_s: float) -> bytes:
+    """When a bucket is full again that is filled up to now, if what is held turns out to be used."""
+    amount, held = bucket.amount, bucket.held
+    reset_ns = -(-(bucket.level + (held if held < amount else amount) * bucket.period_ns) // amount)
+    text = go_duration(reset_ns) if dialect is _OPENAI else rfc3339(now_s + reset_ns / 1e9)
+    return text.encode()
 
 
 def go_duration(duration_ns: int) -> str:
@@ -50,17 +74,24 @@ def go_duration(duration_ns: int) -> str:
         return f"{ms}ms" if ms else "0s"
     seconds, ms = divmod(ms, 1_000)
     fraction = f".{ms:03d}".rstrip("0") if ms else ""
+    if seconds < 60:
+        return f"{seconds}{fraction}s"
     minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes}m{seconds}{fraction}s"
     hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes}m{seconds}{fraction}s"
-    return f"{minutes}m{seconds}{fraction}s" if minutes else f"{seconds}{fraction}s"
+    return f"{hours}h{minutes}m{seconds}{fraction}s"
 
 
 def rfc3339(unix_s: float) -> str:
     """A time in UTC, to the second, rounded up; the last one there is for what lies beyond."""
-    try:
-        moment = datetime.fromtimestamp(-(-unix_s // 1), UTC)
-    except (ValueError, OverflowError, OSError):
-        moment = datetime.max.replace(tzinfo=UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+    if unix_s >= _END_S:
+        return "9999-12-31T23:59:59Z"
+    minute, second = divmod(int(-(-unix_s // 1)), 60)
+    return f"{_minute(minute)}:{second:02d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _minute(minute: int) -> str:
+    """Most answers name a minute that others named before."""
+    return f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%dT%H:%M}"
