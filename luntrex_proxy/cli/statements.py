@@ -14,6 +14,7 @@ from luntrex_proxy.cli.options import NamedPath
 from luntrex_proxy.cli.printing import count_bar, print_csv, print_json, print_table
 from luntrex_proxy.cli.usage import dollars
 from luntrex_proxy.control import acts
+from luntrex_proxy.control.statements import due
 from luntrex_proxy.core.months import BadMonthError, in_words, month_of, next_month, read_month
 from luntrex_proxy.store import accounts, reconciling
 from luntrex_proxy.store import statements as table
@@ -108,7 +109,7 @@ def close(context: click.Context, month: date, account: str | None, as_json: boo
     """
 
     async def body(opened: Opened) -> list[tuple[Statement, bool]]:
-        wanted = [(account, month)] if account is not None else await _all_of(opened, month)
+        wanted = [(account, month)] if account is not None else await due(opened.pool, month)
         done = []
         with count_bar("closing", len(wanted)) as show:
             for number, (name, of) in enumerate(wanted, 1):
@@ -125,11 +126,6 @@ def close(context: click.Context, month: date, account: str | None, as_json: boo
             [(each.account, in_words(each.month), each.requests, dollars(each.cost_pico),
               "now" if now else each.closed_at) for each, now in done],
         )  # fmt: skip
-
-
-async def _all_of(opened: Opened, month: date) -> list[tuple[str, date]]:
-    names = [one.name for one in await accounts.list_all(opened.pool)]
-    return [*await table.missed(opened.pool, month), *((name, month) for name in names)]
 
 
 @click.command()

@@ -1,6 +1,6 @@
 """Accounts: who keys and usage belong to. Made, suspended and resumed by who runs the installation."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from luntrex_proxy.control.access import NotFoundError, Person
 from luntrex_proxy.core.consents import PROVIDER_RETENTION_BIT, TRAINING_BIT, routing_bits
@@ -11,7 +11,18 @@ from luntrex_proxy.store.accounts import Account
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
 
-__all__ = ["Account", "WiderPolicyError", "create", "get", "list_page", "resume", "set_policy", "suspend"]
+__all__ = [
+    "Account",
+    "WiderPolicyError",
+    "create",
+    "get",
+    "id_of",
+    "list_page",
+    "names_of",
+    "resume",
+    "set_policy",
+    "suspend",
+]
 create = table.create
 
 
@@ -33,6 +44,17 @@ async def get(pool: Pool, account_id: int) -> Account:
     if found is None:
         raise NotFoundError
     return found
+
+
+async def names_of(pool: Pool, account_ids: Collection[int]) -> dict[int, str]:
+    """What accounts are called, those of these that are there."""
+    return {each.account_id: each.name for each in await table.by_ids(pool, account_ids)}
+
+
+async def id_of(pool: Pool, name: str) -> int | None:
+    """Of the account of this name; None: there is none."""
+    found = await table.find(pool, name)
+    return None if found is None else found.account_id
 
 
 async def suspend(pool: Pool, account_id: int) -> Account:

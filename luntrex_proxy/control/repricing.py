@@ -4,8 +4,12 @@ A record has the model's name, its upstream and the version of its prices, not t
 open which price it would have, none is known: the record stays as it is.
 """
 
+import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, Final
 
+from luntrex_proxy.control import work
+from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.accountroutes import AccountCatalogue, AccountRoutes
 from luntrex_proxy.core.catalogue import Candidate, Names, Resolution
 from luntrex_proxy.core.pricing import Price
@@ -15,10 +19,11 @@ from luntrex_proxy.settings.prices import OWN, PriceBook
 from luntrex_proxy.store import accountroutes
 from luntrex_proxy.store import repricing as table
 from luntrex_proxy.store.database import Pool
-from luntrex_proxy.store.repricing import Selection, Tallies, Tally
+from luntrex_proxy.store.repricing import Seen, Selection, Tallies, Tally
 
-__all__ = ["Selection", "Tallies", "Tally", "days_of", "reprice"]
+__all__ = ["Selection", "Tallies", "Tally", "begin", "days_of", "reprice"]
 days_of = table.days_of
+_SHOWN_MAX: Final = 100  # of the groups of a result
 
 
 class _PricesNow:
@@ -57,8 +62,57 @@ class _PricesNow:
         return found[0] if found and all(each.rates == found[0].rates for each in found) else None
 
 
+async def begin(services: Services, selection: Selection, *, apply: bool) -> uuid.UUID:
+    """Do it beside whoever asks; the id of the work. Its result has the sums so far. RefusedError: one is under way."""
+    settings = services.settings_now
+    about = {
+        "since": selection.since.isoformat(), "until": selection.until.isoformat(), "account": selection.account_id,
+        "model": selection.model, "apply": apply,
+    }  # fmt: skip
+
+    async def job(progress: work.Progress) -> None:
+        await _work_through(services.pool, settings, selection, progress, apply=apply)
+
+    return await work.start(services.pool, "repricing", about, job)
+
+
+async def _work_through(
+    pool: Pool, settings: Settings, selection: Selection, progress: work.Progress, *, apply: bool
+) -> None:
+    days, by_day = await table.days_of(pool, selection), await table.records_by_day(pool, selection)
+    expected, before, total = sum(by_day.get(day, 0) for day in days), 0, Tallies()
+    progress.to(0, expected)
+
+    def seen(records: int) -> None:
+        progress.to(min(progress.done + records, expected), expected)
+
+    passed = iter(days)
+    async for tallies in reprice(pool, settings, selection, apply=apply, seen=seen):
+        for whose, tally in tallies.items():
+            total.setdefault(whose, Tally()).add(tally)
+        before += by_day.get(next(passed), 0)  # some records are not looked at, or came meanwhile
+        progress.to(before, expected)
+        progress.result = _result(total)
+
+
+def _result(total: Tallies) -> dict[str, Any]:
+    """The largest differences, and all together."""
+    whole = Tally()
+    for tally in total.values():
+        whole.add(tally)
+    largest = sorted(total.items(), key=lambda each: -abs(each[1].after_pico - each[1].before_pico))
+    shown = [{"account_id": key[0], "model": key[1]} | _in_words(tally) for key, tally in largest[:_SHOWN_MAX]]
+    return {"whole": _in_words(whole), "totals": shown, "more": max(0, len(total) - _SHOWN_MAX)}
+
+
+def _in_words(tally: Tally) -> dict[str, Any]:
+    """As JSON takes it: money may be more than its numbers."""
+    counts = {name: getattr(tally, name) for name in ("requests", "changed", "unknown")}
+    return counts | {"before_pico": str(tally.before_pico), "after_pico": str(tally.after_pico)}
+
+
 async def reprice(
-    pool: Pool, settings: Settings, selection: Selection, *, apply: bool = False
+    pool: Pool, settings: Settings, selection: Selection, *, apply: bool = False, seen: Seen = lambda _records: None
 ) -> AsyncIterator[Tallies]:
     """What records would cost, day by day; with `apply` each day is changed to that before it is yielded.
 
@@ -67,4 +121,4 @@ async def reprice(
     routes = {each.account_id: each.routes for each in await accountroutes.list_all(pool)}
     prices = _PricesNow(settings, routes)
     for day in await table.days_of(pool, selection):
-        yield await table.reprice_day(pool, day, selection, prices.price, apply=apply)
+        yield await table.reprice_day(pool, day, selection, prices.price, apply=apply, seen=seen)

@@ -5,6 +5,7 @@ What an erasure meets: the last owner of an account with others is refused until
 invoice stays with the others until the law lets it go; a legal hold makes it wait.
 """
 
+import contextlib
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
@@ -13,7 +14,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from luntrex_proxy.control.acts import RefusedError
+from luntrex_proxy.control import work
+from luntrex_proxy.control.acts import RefusedError, acting_as
 from luntrex_proxy.control.sessions import new_token, token_hash
 from luntrex_proxy.core.deadlines import STAGES, Stage, nearest
 from luntrex_proxy.core.people import NAME_RULE, read_name
@@ -139,7 +141,17 @@ async def export_works(pool: Pool, token: str) -> bool:
 
 async def take_export(pool: Pool, dsn: str, token: str, days: Mapping[str, int]) -> AsyncGenerator[bytes, None]:
     """The zip of whose link it is, in pieces; the link is used up. DeadExportError."""
-    return exports.stream(dsn, await exports.use_link(pool, token_hash(token)), days)
+    person_id = await exports.use_link(pool, token_hash(token))
+    with acting_as(f"console:{person_id}"):
+        begun = await work.begin(pool, "export", {}, person_id)
+    return _given(pool, begun, exports.stream(dsn, person_id, days, begun.to))
+
+
+async def _given(pool: Pool, begun: work.Progress, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with work.told(pool, begun) as progress, contextlib.aclosing(pieces):
+        async for piece in pieces:
+            progress.result["bytes"] = progress.result.get("bytes", 0) + len(piece)
+            yield piece
 
 
 async def ask_erasure(
@@ -202,8 +214,21 @@ async def carry_out(pool: Pool, directory: Path, request: Request, now: datetime
     """Erase whom the request is of, now. Under a hold, or as a last owner, it waits and is tried again."""
     if request.person_id is None:
         raise RefusedError("The person of this request is not known here any more.", "not_found")
+    about = {"request": str(request.request_id), "reference": request.reference}
     try:
-        await erasing.erase_person(pool, directory, request.person_id, now, audit_days, request_id=request.request_id)
+        async with contextlib.AsyncExitStack() as stack:
+            begun: list[work.Progress] = []
+
+            async def tell(done: int, expected: int) -> None:
+                with contextlib.suppress(StoreError):  # who is erased does not wait for its being told
+                    if not begun:  # one that has to wait is tried again and again: only what is done is work
+                        progress = await work.begin(pool, "erasure", about)
+                        begun.append(await stack.enter_async_context(work.told(pool, progress)))
+                    begun[0].to(done, expected)
+
+            await erasing.erase_person(
+                pool, directory, request.person_id, now, audit_days, request_id=request.request_id, tell=tell
+            )
     except (HeldError, LastOwnerError):
         with store_errors("note that it waits"):
             async with pool.acquire() as connection:

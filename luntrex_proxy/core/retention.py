@@ -33,7 +33,7 @@ CLASSES: Final = (
     Class("usage", "usage_days", 396, "bills are checked request by request against last year's"),
     Class("totals", "totals_days", 3_653, "bills have to be provable"),
     Class("security", "security_days", 90, "attacks are recognised by what came before"),
-    Class("session", "session_days", 30, "somebody may ask who was signed in"),
+    Class("session", "session_days", 30, "somebody may ask who was signed in, or what became of long work"),
     Class("mail", "mail_days", 7, "somebody may ask where a letter is"),
     Class("day", "token_days", 1, "links, exports and repeated requests end after a day"),
     Class("signup", "signup_days", 7, "an address that is not proven by then is nobody's"),

@@ -12,7 +12,7 @@ class RetentionPeriods(Section):
     usage_days: Days = Field(396, description="Days that single requests and hourly sums are kept.")
     totals_days: Days = Field(3_653, description="Days that daily sums are kept; at least usage_days.")
     security_days: Days = Field(90, description="Days that unauthorized attempts are kept.")
-    session_days: Days = Field(30, description="Days that a session is kept after its end.")
+    session_days: Days = Field(30, description="Days that a session, or how long work ended, is kept.")
     mail_days: Days = Field(7, description="Days that is kept which letter was sent to whom and when.")
     token_days: Days = Field(1, description="Days after which one-time links, exports and Idempotency-Keys are gone.")
     signup_days: Days = Field(7, description="Days that sign-ups and invitations wait for their person.")

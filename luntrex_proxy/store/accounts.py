@@ -3,7 +3,7 @@
 import datetime
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -97,6 +97,13 @@ async def by_id(pool: Pool, account_id: int) -> Account | None:
     with store_errors("find the account"):
         row = await pool.fetchrow("SELECT * FROM account WHERE account_id = $1", account_id)
     return None if row is None else _account(row)
+
+
+async def by_ids(pool: Pool, account_ids: Collection[int]) -> list[Account]:
+    """Those of these that are there."""
+    with store_errors("find the accounts"):
+        rows = await pool.fetch("SELECT * FROM account WHERE account_id = ANY($1)", list(account_ids))
+    return [_account(row) for row in rows]
 
 
 async def find(pool: Pool, name: str) -> Account | None:

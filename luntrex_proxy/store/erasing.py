@@ -18,13 +18,15 @@ from typing import Any, Final
 import asyncpg
 
 from luntrex_proxy.core.rights import State
-from luntrex_proxy.store import audit, billing, ownership, rights, subjects, tombstones
+from luntrex_proxy.store import audit, billing, ownership, rights, subjects, tombstones, work
 from luntrex_proxy.store.changes import next_version
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.lastones import LastOwnerError
 from luntrex_proxy.store.ownership import Column, Kind, Subject, Table, Where
+from luntrex_proxy.store.partitions import partition_days
 from luntrex_proxy.store.unlinking import ERASED, unlink_stored
+from luntrex_proxy.store.work import Tell, tell_nobody
 
 ONE_AT_A_TIME: Final = 0x6C756E74_08
 _TRIES: Final = 5  # of an erasure that meets deadlocks
@@ -78,11 +80,13 @@ async def erase_person(
     *,
     although_last_owner: bool = False,
     request_id: uuid.UUID | None = None,
+    tell: Tell = tell_nobody,
 ) -> Receipt:
     """Erase a person and accounts that are nobody else's. HeldError, LastOwnerError: nothing was done.
 
     RefusedError: neither, because the request for it has ended meanwhile.
 
+    `tell` is asked for when nothing can keep it from being done any more: so many steps of so many are done.
     `although_last_owner` is for what has to happen at once, such as a confirmed report of a child.
     """
     with store_errors("erase the person"):
@@ -93,7 +97,7 @@ async def erase_person(
             lost = await subjects.last_owner_of(connection, person_id)
             if lost and not although_last_owner:
                 raise LastOwnerError(lost[0])
-            return await _erase(connection, directory, subject, now, audit_days, request_id)
+            return await _erase(connection, directory, subject, now, audit_days, request_id, tell)
 
 
 async def erase_account(pool: Pool, directory: Path, account_id: int, now: datetime, audit_days: int) -> Receipt:
@@ -151,12 +155,11 @@ async def count_graves(pool: Pool) -> int:
 
 async def _erase(
     connection: Connection, directory: Path, subject: Subject, now: datetime, audit_days: int,
-    request_id: uuid.UUID | None = None,
+    request_id: uuid.UUID | None = None, tell: Tell = tell_nobody,
 ) -> Receipt:  # fmt: skip
     async with connection.transaction():
-        await next_version(
-            connection
-        )  # whoever makes a key of theirs at this moment has made it, or waits and is refused
+        # Whoever makes a key of theirs at this moment has made it, or waits and is refused.
+        await next_version(connection)
         if request_id is not None:
             await rights.refuse_ended(connection, request_id)
         subject = await _by_now(connection, subject)
@@ -168,7 +171,7 @@ async def _erase(
         await _shut_out(connection, subject)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", tombstones.ADVISORY_LOCK)
         await tombstones.insert(connection, graves)
-    return await _finish(connection, subject, now, audit_days)
+    return await _finish(connection, subject, now, audit_days, tell)
 
 
 async def _by_now(connection: Connection, subject: Subject) -> Subject:
@@ -205,21 +208,30 @@ async def _is_held(connection: Connection, subject: Subject) -> bool:
     )
 
 
-async def _finish(connection: Connection, subject: Subject, now: datetime, audit_days: int) -> Receipt:
+async def _finish(
+    connection: Connection, subject: Subject, now: datetime, audit_days: int, tell: Tell = tell_nobody
+) -> Receipt:
     await connection.execute("SELECT pg_advisory_lock($1)", ONE_AT_A_TIME, timeout=600)
     try:
         await connection.execute("SET statement_timeout = '10min'")
         receipt = Receipt()
         for left in reversed(range(_TRIES)):
             try:
+                steps, done = len(await partition_days(connection)) + 2, 0
+                await tell(done, steps)
                 async for table, rows in unlink_stored(connection, subject):
                     receipt.unlinked[table] = receipt.unlinked.get(table, 0) + rows
-                return await _erase_at_once(connection, subject, receipt, now, audit_days)
+                    done += table == "usage_rollup"  # which is the last of each day
+                    await tell(done, steps)
+                receipt = await _erase_at_once(connection, subject, receipt, now, audit_days)
             except asyncpg.DeadlockDetectedError:
                 # With so many tables somebody locks two of them in another order some day; who is erased is ended by
                 # us, not at the next start. What was unlinked stays so: doing it again finds what is left.
                 if not left:
                     raise
+            else:
+                await tell(steps, steps)
+                return receipt
     finally:
         await connection.execute("RESET statement_timeout")
         await connection.execute("SELECT pg_advisory_unlock($1)", ONE_AT_A_TIME)
@@ -239,6 +251,7 @@ async def _erase_at_once(
             await _note(connection, subject, receipt)
             for request_id in asked:  # here, so that a crash leaves nobody without an answer
                 await rights.end(connection, request_id, State.DONE, "erased", receipt.shown())
+                await work.erasure_ended(connection, request_id)
     except asyncpg.ForeignKeyViolationError as error:
         raise StoreError(
             f"The table {error.table_name} still refers to what is erased; nothing more was done."

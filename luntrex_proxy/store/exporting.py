@@ -25,6 +25,7 @@ from luntrex_proxy.store.database import Connection, connect_directly, store_err
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.ownership import Column, Kind, Subject, Table, Where
 
+Tell = Callable[[int, int], None]  # so much is done, of so much
 _TIMEOUT_S: Final = 3600.0
 _COMPRESSION: Final = 6
 _NOT_IN_JSON: Final = "\x01"  # JSON escapes it, so a line of JSON is a line of "CSV" quoted by it
@@ -123,8 +124,10 @@ def _days(days: int) -> str:
     return f"{days} day{'s' * (days != 1)}"
 
 
-async def write_export(dsn: str, person_id: UUID, days: Mapping[str, int], out: IO[bytes]) -> None:
-    """Write the zip of a person. RefusedError: there is no such person."""
+async def write_export(
+    dsn: str, person_id: UUID, days: Mapping[str, int], out: IO[bytes], tell: Tell = lambda _done, _expected: None
+) -> None:
+    """Write the zip of a person, telling how many rows of how many are written. RefusedError: there is none."""
     with store_errors("be exported"):
         connection = await connect_directly(
             dsn, application_name="luntrex-proxy export", timeout_s=10, command_timeout_s=_TIMEOUT_S
@@ -136,29 +139,48 @@ async def write_export(dsn: str, person_id: UUID, days: Mapping[str, int], out: 
                 if subject is None:
                     raise RefusedError("There is no such person.", "not_found")
                 now: datetime = await connection.fetchval("SELECT now()")
-                await _write(connection, subject, now.astimezone(UTC), days, out)
+                await _write(connection, subject, now.astimezone(UTC), days, out, tell)
         finally:
             await connection.close(timeout=5)
 
 
 async def _write(
-    connection: Connection, subject: Subject, now: datetime, days: Mapping[str, int], out: IO[bytes]
+    connection: Connection, subject: Subject, now: datetime, days: Mapping[str, int], out: IO[bytes], tell: Tell
 ) -> None:
     about = await report(connection, subject, now, days)
-    filled = {each["table"] for each in about["kept"]}
+    filled = {each["table"]: each["rows"] for each in about["kept"]}
+    rows = _Rows(tell, 2 * sum(filled.values()))  # each as CSV and as JSON
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION) as archive:
         files = _Files(archive, now)
         await files.add("access.json", _constant(orjson.dumps(about, option=orjson.OPT_INDENT_2, default=str)))
         for source in await sources(connection, subject):
             if source.table.name in filled:
                 name = f"data/{source.table.name}"
-                await files.add(f"{name}.csv", _csv(connection, source))
-                await files.add(f"{name}.json", _json(connection, source))
+                for ending, writer in (("csv", _csv), ("json", _json)):
+                    await files.add(f"{name}.{ending}", writer(connection, source), rows.of(filled[source.table.name]))
         await files.add("manifest.json", _constant(orjson.dumps(files.sums, option=orjson.OPT_INDENT_2)))
 
 
 _Sink = Callable[[bytes], None]
 _Writer = Callable[[_Sink], Awaitable[None]]
+
+
+class _Rows:
+    """How many rows are written."""
+
+    def __init__(self, tell: Tell, expected: int) -> None:
+        self._tell, self._expected, self._done = tell, expected, 0
+
+    def of(self, rows: int) -> _Sink:
+        """Counts in what is written of a file with so many rows: its lines, of which a row can have several."""
+        before, self._done, lines = self._done, self._done + rows, 0
+
+        def seen(data: bytes) -> None:
+            nonlocal lines
+            lines += data.count(b"\n")
+            self._tell(before + min(lines, rows), self._expected)
+
+        return seen
 
 
 class _Files:
@@ -169,7 +191,7 @@ class _Files:
         self._archive = archive
         self._date = (now.year, now.month, now.day, now.hour, now.minute, now.second)
 
-    async def add(self, name: str, write: _Writer) -> None:
+    async def add(self, name: str, write: _Writer, seen: _Sink = lambda _data: None) -> None:
         """One file."""
         info = zipfile.ZipInfo(name, self._date)
         info.compress_type = zipfile.ZIP_DEFLATED
@@ -181,6 +203,7 @@ class _Files:
                 file.write(data)
                 digest.update(data)
                 size += len(data)
+                seen(data)
 
             await write(sink)
         self.sums[name] = {"sha256": digest.hexdigest(), "bytes": size}

@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
@@ -15,6 +15,7 @@ from luntrex_proxy.store import audit
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError, StoreError
 from luntrex_proxy.store.exportchild import Order
+from luntrex_proxy.store.exporting import Tell
 
 _PIECE_BYTES: Final = 64 * 1024
 # Whose export this process gives out now: each takes a process and a snapshot for as long as its reader likes.
@@ -75,33 +76,64 @@ async def use_link(pool: Pool, token_hash: bytes) -> uuid.UUID:
     return person_id
 
 
-async def stream(dsn: str, person_id: uuid.UUID, days: Mapping[str, int]) -> AsyncGenerator[bytes, None]:
-    """The zip in pieces, as a process of its own writes it. StoreError: what came is not whole."""
+async def stream(
+    dsn: str, person_id: uuid.UUID, days: Mapping[str, int], tell: Tell = lambda _done, _expected: None
+) -> AsyncGenerator[bytes, None]:
+    """The zip in pieces, as a process of its own writes it. StoreError: what came is not whole.
+
+    `tell`: how many rows of how many are written, from time to time.
+    """
     process = await asyncio.to_thread(_start, msgspec.json.encode(Order(dsn, person_id, dict(days))))
-    if process.stdout is None:
+    if process.stdout is None or process.stderr is None:
         raise AssertionError
-    reader, transport = asyncio.StreamReader(_PIECE_BYTES), None
+    pipes: list[asyncio.ReadTransport] = []
+    hearing = None
     _under_way.add(person_id)
     try:
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), process.stdout
-        )
+        reader = await _reader(process.stdout, pipes)
+        hearing = asyncio.create_task(_hear(await _reader(process.stderr, pipes), tell))
         while piece := await reader.read(_PIECE_BYTES):
             yield piece
+        await hearing
         if await asyncio.to_thread(process.wait) != 0:
             raise StoreError("The export could not be written; nothing of it is missing here, try again later.")
     finally:
         _under_way.discard(person_id)
-        if transport is not None:
-            transport.close()
+        if hearing is not None:
+            hearing.cancel()
+        for pipe in pipes:
+            pipe.close()
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await asyncio.shield(asyncio.to_thread(process.wait))
 
 
+async def _reader(pipe: IO[bytes], pipes: list[asyncio.ReadTransport]) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(_PIECE_BYTES)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
+    pipes.append(transport)
+    return reader
+
+
+async def _hear(reader: asyncio.StreamReader, tell: Tell) -> None:
+    """What else it says is nobody's: it may quote rows."""
+    while True:
+        try:
+            line = await reader.readline()
+        except ValueError:  # longer than anything that we write
+            continue
+        if not line:
+            return
+        numbers = line.split()
+        if len(numbers) == 2 and all(each.isdigit() for each in numbers):
+            tell(*map(int, numbers))
+
+
 def _start(order: bytes) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(  # noqa: S603 -- our own module
-        _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     if process.stdin is None:
         raise AssertionError

@@ -58,6 +58,7 @@ WITH changed AS (
 SELECT count(*), coalesce(sum(difference), 0)::text FROM changed
 """
 # Account, model, upstream, version of prices and time (unix seconds) of a record -> its price now; None: unknown.
+Seen = Callable[[int], None]
 PriceOf = Callable[[int, str, str, str, float], Price | None]
 
 
@@ -98,13 +99,29 @@ async def days_of(pool: Pool, selection: Selection) -> list[date]:
     return [day for day in found if selection.since <= day <= selection.until]
 
 
-async def reprice_day(pool: Pool, day: date, selection: Selection, price_of: PriceOf, *, apply: bool) -> Tallies:
-    """What the records of a day would cost; with `apply` they and their sums are changed, all of them or none."""
+async def records_by_day(pool: Pool, selection: Selection) -> dict[date, int]:
+    """How many requests each day has, by its sums: about as many records as there are to look at."""
+    with store_errors("count the records"):
+        rows = await pool.fetch(
+            "SELECT day, sum(requests)::bigint AS requests FROM usage_rollup_daily WHERE day BETWEEN $1 AND $2"
+            " AND ($3::bigint IS NULL OR account_id = $3) AND ($4::text IS NULL OR model = $4) GROUP BY 1",
+            selection.since, selection.until, selection.account_id, selection.model,
+        )  # fmt: skip
+    return {row["day"]: row["requests"] for row in rows}
+
+
+async def reprice_day(
+    pool: Pool, day: date, selection: Selection, price_of: PriceOf, *, apply: bool, seen: Seen = lambda _records: None
+) -> Tallies:
+    """What the records of a day would cost; with `apply` they and their sums are changed, all of them or none.
+
+    `seen`: so many more records were looked at.
+    """
     with store_errors("price the records anew"):
         for left in reversed(range(_TRIES)):
             try:
                 async with pool.acquire() as connection, connection.transaction():
-                    return await _reprice(connection, day, selection, price_of, apply=apply)
+                    return await _reprice(connection, day, selection, price_of, seen, apply=apply)
             except asyncpg.DeadlockDetectedError:
                 if not left:
                     raise
@@ -112,7 +129,7 @@ async def reprice_day(pool: Pool, day: date, selection: Selection, price_of: Pri
 
 
 async def _reprice(
-    connection: Connection, day: date, selection: Selection, price_of: PriceOf, *, apply: bool
+    connection: Connection, day: date, selection: Selection, price_of: PriceOf, seen: Seen, *, apply: bool
 ) -> Tallies:
     await connection.execute("SET LOCAL statement_timeout = '10min'")
     if apply:
@@ -125,6 +142,7 @@ async def _reprice(
     cursor = await connection.cursor(_RECORDS, *span, selection.account_id, selection.model)
     while rows := await cursor.fetch(_BATCH_ROWS):
         changes = [change for row in rows if (change := _change(row, price_of, tallies)) is not None]
+        seen(len(rows))
         if apply and changes:
             await connection.copy_records_to_table("repriced", records=changes)
     if apply and any(tally.changed for tally in tallies.values()):

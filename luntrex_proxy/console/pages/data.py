@@ -14,6 +14,7 @@ from aiohttp import web
 
 from luntrex_proxy.console.pages.menu import YOU, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
+from luntrex_proxy.console.pages.work import copies_of
 from luntrex_proxy.control import consents, policytext, rights
 from luntrex_proxy.control.acts import RefusedError
 from luntrex_proxy.control.rights import Law
@@ -43,6 +44,7 @@ async def _data(page: Page) -> Mapping[str, Any]:
     asked = await rights.listed(pool, person_id=person_id, only_open=False, limit=_SHOWN_MAX, newest_first=True)
     since = await consents.member_requests_since(pool, [each.account_id for each in page.person.members])
     return {
+        **await copies_of(page),
         "seen_since": [(each, since.get(each.account_id)) for each in page.person.members],
         "asked": [rights.shown(each, _now()) for each in asked],
         "objecting": await rights.is_objecting(pool, person_id),
@@ -61,7 +63,10 @@ async def _access(page: Page) -> web.StreamResponse:
 
 async def _export(page: Page) -> web.StreamResponse:
     _, token, until = await rights.offer_export(page.services.pool, page.person.person_id)
-    return page.show("data_export.html", {"token": token, "until": until})
+    copies = dict(await copies_of(page))
+    newest = copies["found"][0].work_id if copies["found"] else "none"
+    copies |= {"asks_again": True, "rows_at": f"/your-data/copies?awaited={newest}"}
+    return page.show("data_export.html", copies | {"token": token, "until": until})
 
 
 async def _name(page: Page) -> web.StreamResponse:

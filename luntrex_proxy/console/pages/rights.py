@@ -10,7 +10,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from luntrex_proxy.console.pages.page import Page, Route
-from luntrex_proxy.control import rights, rightsform
+from luntrex_proxy.control import rights, rightsform, work
 from luntrex_proxy.control.acts import RefusedError, StoreError
 from luntrex_proxy.control.rights import Law, Right
 
@@ -42,19 +42,22 @@ async def _link(page: Page) -> Mapping[str, Any]:
 async def _confirm(page: Page) -> web.StreamResponse:
     done = await rightsform.confirm(page.services, page.field("token"), _now())
     shown = rights.shown(done.request, _now())
-    return page.show("rights_status.html", {"request": shown, "token": done.token, "by_hand": done.by_hand})
+    return page.show(
+        "rights_status.html", {"request": shown, "token": done.token, "by_hand": done.by_hand, "one": None}
+    )
 
 
 async def _status(page: Page) -> Mapping[str, Any]:
     reference = page.query("reference").strip()
     if not reference:
-        return {"request": None, "token": "", "by_hand": False}
+        return {"request": None, "token": "", "by_hand": False, "one": None}
     try:
+        one = await work.of_request(page.services.pool, reference.upper())
         found = rights.shown(await rights.by_reference(page.services.pool, reference), _now())
     except RefusedError as refused:
         page.error = str(refused)
-        found = None
-    return {"request": found, "token": "", "by_hand": False}
+        found, one = None, None
+    return {"request": found, "token": "", "by_hand": False, "one": one}
 
 
 async def _download(page: Page) -> web.StreamResponse:

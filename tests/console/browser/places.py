@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from decimal import Decimal
 
-from luntrex_proxy.control import consents, debugcapture, members, rights
+from luntrex_proxy.control import consents, debugcapture, members, rights, work
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.roles import Role
@@ -63,6 +63,7 @@ class Places:
     key_id: str  # Ada's own
     person_id: uuid.UUID  # Ada's
     request_id: uuid.UUID  # Ada's
+    work_id: uuid.UUID  # a look at new prices
 
     def path(self, path: str) -> str:
         """A route's path with values for its braces."""
@@ -76,6 +77,7 @@ class Places:
         return (
             ("account_id", self.account_id), ("key_id", self.key_id), ("request_id", self.request_id),
             ("person_id", self.person_id), ("month", month), ("purpose", "training"),
+            ("work_id", self.work_id),
         )  # fmt: skip
 
 
@@ -120,7 +122,25 @@ async def fill(services: Services, *, requests: int = 1_500) -> Places:
         "SELECT request_id FROM usage WHERE key_id = $1 ORDER BY started_at DESC", key_ids[1]
     )
     await pool.execute("UPDATE usage SET trail = $2, attempts = 2 WHERE request_id = $1", request_id, _TRAIL)
-    return Places(account_id, key_ids[1], ada, request_id)
+    return Places(account_id, key_ids[1], ada, request_id, await _look_at_prices(services, account_id))
+
+
+async def _look_at_prices(services: Services, account_id: int) -> uuid.UUID:
+    """One that has ended, and a copy of somebody's data that was not fetched to its end."""
+    await work.begin(services.pool, "export", {})
+    await services.pool.execute("UPDATE work SET told_at = now() - interval '1 hour'")
+    about = {"since": "2026-10-01", "until": "2026-10-31", "account": None, "model": None, "apply": False}
+    whole = {
+        "requests": 900,
+        "changed": 300,
+        "unknown": 2,
+        "before_pico": "4000000000000",
+        "after_pico": "3200000000000",
+    }
+    async with work.told(services.pool, await work.begin(services.pool, "repricing", about)) as progress:
+        progress.to(900, 900)
+        progress.result = {"whole": whole, "totals": [{"account_id": account_id, "model": "house"} | whole], "more": 0}
+    return progress.work_id
 
 
 async def _use(services: Services, account_id: int, key_ids: list[str], requests: int) -> None:
