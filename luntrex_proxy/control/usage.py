@@ -24,6 +24,7 @@ __all__ = [
     "GroupTotal",
     "Only",
     "Passage",
+    "UsageRequest",
     "choices",
     "micros",
     "own_requests",

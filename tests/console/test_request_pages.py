@@ -1,5 +1,9 @@
 """The pages of single requests, without a script: whose one sees, what is chosen by the address, one with its way."""
 
+import csv
+import io
+import uuid
+
 from luntrex_proxy.control import consents
 from luntrex_proxy.store import audit
 from tests.console.browser.places import ADA, BOB, fill
@@ -93,3 +97,30 @@ async def test_owners_see_members_requests_where_the_account_agreed(opened: Open
     assert "laptop" not in seen.said
     await consents.withdraw(pool, places.account_id, consents.Purpose.MEMBER_REQUESTS)
     assert "acme : sums only" in (await browser.get("/your-data")).said
+
+
+async def test_what_is_chosen_is_kept_and_is_a_csv(opened: Open) -> None:
+    """From the list to one and back; as a file of the same rows, of other members none."""
+    browser = await opened()
+    services = services_behind(browser)
+    places = await fill(services, requests=200)
+    base = f"/accounts/{places.account_id}/requests"
+    await browser.get(base)
+    await browser.send("/sign-in", address=ADA, password=PASSWORD, next=base)
+    seen = await browser.get(f"{base}?outcome=failed&since=2000-01-01&until=2199-12-31")
+    assert f"{base}.csv?since=2000-01-01&amp;until=2199-12-31&amp;outcome=failed" in seen.text
+    one = seen.text.partition('class="whole" href="')[2].partition('"')[0].replace("&amp;", "&")
+    assert f'href="{base}?{one.partition("?")[2]}"'.replace("&", "&amp;") in (await browser.get(one)).text
+    assert f'href="{base}">All requests' in (await browser.get(one.partition("?")[0])).text
+    got = await browser.get(f"{base}.csv?outcome=failed&since=2000-01-01&until=2199-12-31")
+    assert got.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert got.headers["Cache-Control"] == "no-store"
+    rows = list(csv.DictReader(io.StringIO(got.text)))
+    failed = "SELECT count(*) FROM usage JOIN api_key USING (key_id) WHERE usage.status >= 400 AND name <> 'bobs'"
+    assert len(rows) == await services.pool.fetchval(failed)
+    assert {row["key_name"] for row in rows} == {"ci", "laptop"}
+    cost = await services.pool.fetchval(
+        "SELECT cost_pico FROM usage WHERE request_id = $1", uuid.UUID(rows[0]["request_id"])
+    )
+    assert rows[0]["cost_usd"] == f"{cost // 10**12}.{cost % 10**12:012d}"
+    assert rows[0]["labels"].startswith("project=")

@@ -5,24 +5,37 @@ those that came since then (control/usage.py): then each page that shows some is
 """
 
 import contextlib
+import csv
+import io
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
+
+from aiohttp import web
 
 from luntrex_proxy.console.pages.clock import now
 from luntrex_proxy.console.pages.keys import KEY_ID
 from luntrex_proxy.console.pages.menu import ACCOUNT, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
 from luntrex_proxy.console.pages.usage import visible_keys
+from luntrex_proxy.console.pages.wording import as_text
 from luntrex_proxy.control import consents, keys, members, spans, usage
 from luntrex_proxy.control.access import NotFoundError
-from luntrex_proxy.control.usage import Only, Passage
+from luntrex_proxy.control.usage import Only, Passage, UsageRequest
 from luntrex_proxy.core.roles import Permission
 
 _SHOWN_MAX: Final = 50
+_CSV_MAX: Final = 10_000
+_COLUMNS: Final = (
+    "request_id", "started_at", "key_id", "key_name", "member_id", "route", "status", "code", "ending", "model",
+    "upstream", "streamed", "usage_source", "input_tokens", "cached_input_tokens", "cache_write_5m_tokens",
+    "cache_write_1h_tokens", "input_audio_tokens", "output_tokens", "reasoning_tokens", "output_audio_tokens",
+    "price_version", "price_known", "request_bytes", "response_bytes", "events", "attempts", "duration_us",
+    "first_byte_us", "overhead_us",
+)  # fmt: skip
 _KEYS_MAX: Final = 200
 _MEMBERS_MAX: Final = 1_000
 _DAYS: Final = 7
@@ -47,6 +60,11 @@ class _Chosen:
         """Whether more is chosen than a span of time."""
         return bool(self.key or self.model or self.upstream or self.outcome)
 
+    @property
+    def only(self) -> Only:
+        """The same, for control, but for the span of time."""
+        return Only(self.key or None, self.model or None, self.upstream or None, self.outcome == "failed")
+
     def words(self, **other: str) -> str:
         """The address's query."""
         given = {"since": self.since.isoformat(), "until": self.until.isoformat(), "key": self.key}
@@ -66,13 +84,9 @@ class Stretch:
 async def _list(page: Page) -> Mapping[str, Any]:
     pool, account = page.services.pool, page.account
     chosen, problems = _read(page)
-    times = (
-        spans.begin_of(chosen.since, account.time_zone),
-        spans.begin_of(chosen.until + timedelta(days=1), account.time_zone),
-    )
-    only = Only(chosen.key or None, chosen.model or None, chosen.upstream or None, chosen.outcome == "failed")
+    times = _times(page, chosen)
     found = await usage.requests_seen(
-        pool, page.caller, account.account_id, times, only, _after(page.query("after")), _SHOWN_MAX
+        pool, page.caller, account.account_id, times, chosen.only, _after(page.query("after")), _SHOWN_MAX
     )
     shown = found[:_SHOWN_MAX]
     more = f"{shown[-1].started_at.isoformat()}~{shown[-1].request_id}" if len(found) > _SHOWN_MAX else ""
@@ -88,10 +102,40 @@ async def _list(page: Page) -> Mapping[str, Any]:
         "found": shown,
         "more": more,
         "is_first": not page.query("after"),
+        "csv_max": _CSV_MAX,
         "models": models,
         "upstreams": upstreams,
         "keys": await (_all_keys(page) if sees_members else visible_keys(page)),
     }
+
+
+async def _csv(page: Page) -> web.StreamResponse:
+    """What is chosen, the newest of it, as far as a file goes."""
+    chosen, _ = _read(page)
+    found = await usage.requests_seen(
+        page.services.pool, page.caller, page.account.account_id, _times(page, chosen), chosen.only, None, _CSV_MAX
+    )
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(_lines(found[:_CSV_MAX]))
+    name = f"requests-{page.account.name}-{chosen.since}-{chosen.until}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return web.Response(text=text.getvalue(), content_type="text/csv", charset="utf-8", headers=headers)
+
+
+def _lines(found: Sequence[UsageRequest]) -> Iterator[Sequence[Any]]:
+    yield *_COLUMNS, "cost_usd", "labels"
+    for one in found:
+        cells = [getattr(one, name) for name in _COLUMNS]
+        labels = " ".join(f"{name}={value}" for name, value in sorted(one.labels.items()))
+        dollars = f"{one.cost_pico // 10**12}.{one.cost_pico % 10**12:012d}"
+        started_at = one.started_at.astimezone(UTC).isoformat()
+        texts = ["" if cell is None else as_text(cell) if isinstance(cell, str) else cell for cell in cells]
+        yield texts[0], started_at, *texts[2:], dollars, as_text(labels)
+
+
+def _times(page: Page, chosen: _Chosen) -> tuple[datetime, datetime]:
+    zone = page.account.time_zone
+    return spans.begin_of(chosen.since, zone), spans.begin_of(chosen.until + timedelta(days=1), zone)
 
 
 async def _names(page: Page) -> dict[str, str]:
@@ -119,6 +163,7 @@ async def _one(page: Page) -> Mapping[str, Any]:
     return {
         "one": found,
         "member": name,
+        "back": _read(page)[0].words() if page.request.query else "",
         "stretches": stretches(usage.timeline_of(found), found.duration_us),
         "width": _WIDTH,
     }
@@ -177,5 +222,6 @@ _REQUESTS: Final = "/accounts/{account_id}/requests"
 _READ: Final = (Permission.USAGE_READ,)
 ROUTES: Final = (
     Route(_REQUESTS, "requests.html", _list, None, Access.MEMBER, _READ, Menu("Requests", ACCOUNT, 15)),
+    Route(f"{_REQUESTS}.csv", "requests.html", _csv, None, Access.MEMBER, _READ),
     Route(f"{_REQUESTS}/{{request_id}}", "request.html", _one, None, Access.MEMBER, _READ),
 )
