@@ -149,8 +149,8 @@ class Room:
         self.tokens = tokens
         self.tokens_left = tokens_left
 
-    def settle(self, tokens: int | None, now_ns: int) -> None:
-        """The request is over and has used so many tokens (None: nobody knows, so what was held counts)."""
+    def settle(self, tokens: int, now_ns: int) -> None:
+        """The request is over and has used so many tokens."""
         buckets, self._buckets = self._buckets, ()
         held = self._held
         for bucket in buckets:
@@ -163,10 +163,9 @@ class Room:
                         level -= elapsed_ns * amount
                         level = level if level > 0 else 0
                 bucket.at_ns = now_ns
-                used = tokens if tokens is not None else held if held < amount else amount
-                bucket.level = level + used * bucket.period_ns
+                bucket.level = level + tokens * bucket.period_ns
                 bucket.held -= held
-                units = used - held
+                units = tokens - held
             elif unit == "streams" and self._streamed:
                 bucket.held -= 1
                 units = -1

@@ -19,9 +19,9 @@ NEVER_ASKED_S: Final = float("-inf")
 
 
 class Lease:
-    """What may be spent of one budget in one window, and what was. `used` is charged, held, or of unknown requests."""
+    """What may be spent of one budget in one window, and what was. `used` is charged or held."""
 
-    __slots__ = ("begins_us", "block", "ends_us", "granted", "held", "idle", "owed", "seen", "unknown", "used")
+    __slots__ = ("begins_us", "block", "ends_us", "granted", "held", "idle", "owed", "seen", "used")
 
     def __init__(self, begins_us: int, ends_us: int) -> None:
         self.begins_us = begins_us
@@ -29,7 +29,6 @@ class Lease:
         self.granted = 0
         self.used = 0
         self.held = 0  # of `used`: for requests under way
-        self.unknown = 0  # of `used`: what was held for requests of which nobody knows what they used
         self.owed = 0  # told with the question under way: what was used beyond what was lent
         self.block = 0  # what was free when more was lent last
         self.seen = 0  # what was used when it was looked at last
@@ -160,16 +159,13 @@ class Hold:
         self._leases = leases
         self.pico = pico
 
-    def settle(self, cost_pico: int | None) -> None:
-        """The request is over and has cost so much (None: nobody knows, so what was held counts)."""
+    def settle(self, cost_pico: int) -> None:
+        """The request is over and has cost so much."""
         leases, self._leases = self._leases, []
         pico = self.pico
         for lease in leases:
             lease.held -= pico
-            if cost_pico is None:
-                lease.unknown += pico
-            else:
-                lease.used += cost_pico - pico
+            lease.used += cost_pico - pico
 
 
 class _Account:

@@ -94,6 +94,9 @@ class Opening(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     upstream: str
     streamed: bool
     request_bytes: int
+    input_tokens: int = 0  # by its size: what counts of it if nobody ever knows more
+    cost_pico: int = 0  # of these, in pico-dollars
+    price_version: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="settle"):

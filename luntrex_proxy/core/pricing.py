@@ -108,6 +108,15 @@ class Price(msgspec.Struct, frozen=True):
                 return cost
         return cost_pico(rates, tokens)
 
+    def input_cost_pico(self, tokens: int) -> int:
+        """What so much input costs without any output."""
+        rates = self.rates
+        if rates is None:
+            return 0
+        if rates.tiers:
+            return cost_pico(rates, Tokens(tokens))
+        return min(tokens * rates.input, COST_LIMIT_PICO)
+
 
 def is_in_doubt(version: str) -> bool:
     """Whether what was charged at this version of prices is not known to be the price: none was known, or another's."""

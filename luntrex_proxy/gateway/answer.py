@@ -26,8 +26,8 @@ class Answer:
 
     __slots__ = (
         "_connection", "_exchange", "_grace", "_parts", "_ready", "_sent_at", "_waiter",
-        "complete", "done", "failure", "gathered_bytes", "head", "is_stream", "json", "last", "reader", "relayed",
-        "route", "status", "usage", "verdict",
+        "complete", "done", "failure", "gathered_bytes", "head", "is_stream", "json", "last", "reader", "route",
+        "status", "usage", "verdict",
     )  # fmt: skip
 
     def __init__(self, connection: UpstreamConnection, reader: StreamReader | None, route: Route) -> None:
@@ -50,7 +50,6 @@ class Answer:
         self.complete = False  # the upstream's message or stream ended as it should
         self.failure = ""  # refusal code of what went wrong
         self.last = b""
-        self.relayed = False  # the client was given some of it
         self.usage: Tokens | None = None  # the upstream's own numbers, for what is not a stream
 
     # What the pipeline awaits.
@@ -76,6 +75,25 @@ class Answer:
     def code(self) -> str:
         """The refusal code of what went wrong so far, else ok."""
         return self.failure or "ok"
+
+    # What the meter asks.
+
+    def is_refusal(self) -> bool:
+        """Whether the upstream itself says that it did nothing, in spite of its status 200."""
+        reader = self.reader
+        if reader is None or not self.is_stream:
+            return self.verdict == "upstream_error"
+        return reader.failed and not reader.events
+
+    def is_nothing(self) -> bool:
+        """Whether what the upstream said is no answer of a model: it closed without a word, or sent other things."""
+        if self.status:
+            return not (self.is_stream or self.head.is_json)
+        return self.failure not in ("", "upstream_timeout")
+
+    def silent_s(self) -> float:
+        """How long the upstream had said nothing when it was left; 0 when the end was its own."""
+        return 0.0 if self.failure or self.complete else self._connection.silent_s
 
     def peek(self) -> bytes:
         """What has come so far, left where it is."""

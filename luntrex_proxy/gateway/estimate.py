@@ -5,11 +5,11 @@ import msgspec
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.members import UNREADABLE
 from luntrex_proxy.core.wire.usage import COUNT_LIMIT
-from luntrex_proxy.gateway.meter import BYTES_PER_TOKEN, UNBILLED
+from luntrex_proxy.gateway.meter import BYTES_PER_TOKEN, NO_OUTPUT, UNBILLED
+from luntrex_proxy.gateway.record import Draft
 
 _OUTPUT_MEMBERS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _UNSTATED_OUTPUT = 512  # tokens, of a request that names no maximum: what answers usually have
-_NO_OUTPUT = frozenset({"embeddings"})
 _SAYING = frozenset((*_OUTPUT_MEMBERS, "n", "best_of", "prompt"))
 _COUNT = msgspec.json.Decoder(int, strict=False)  # many upstreams take 1e3 and "1000" for numbers
 
@@ -19,7 +19,7 @@ def estimate(route: str, fields: Fields | None, request_bytes: int) -> tuple[int
     if fields is None or route in UNBILLED:
         return 0, 0
     size = -(-request_bytes // BYTES_PER_TOKEN)
-    if route in _NO_OUTPUT:
+    if route in NO_OUTPUT:
         return size, 0
     members = fields.members
     if _SAYING.isdisjoint(members):  # most requests: nothing to decode
@@ -36,6 +36,11 @@ def estimate(route: str, fields: Fields | None, request_bytes: int) -> tuple[int
         answers *= _prompts(fields)
     # No model says more; and what others are told of a limit has to be a number that they can add to theirs.
     return size, min((longest or _UNSTATED_OUTPUT) * answers, COUNT_LIMIT)
+
+
+def note_longest(draft: Draft, fields: Fields) -> None:
+    """Remember how long an answer may be that is not here yet, for the meter."""
+    draft.longest = estimate(draft.route, fields, 0)[1]
 
 
 def _prompts(fields: Fields) -> int:

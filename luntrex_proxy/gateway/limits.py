@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable
 
 from luntrex_proxy.core.buckets import AheadError, Bucket, LimitedError, Limits, Room, take
-from luntrex_proxy.core.outcome import UsageSource
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.ratelimits import rate_limit_headers, room_headers
 from luntrex_proxy.gateway.authorise import Permit
@@ -17,7 +16,6 @@ from luntrex_proxy.gateway.ports import Teller
 from luntrex_proxy.gateway.record import Draft
 
 _NS_PER_S = 10**9
-_UNKNOWN = UsageSource.UNKNOWN  # read through its class it takes twenty times as long
 _PATIENCE_NS = 2 * _NS_PER_S  # of a request, while others before it are told of
 
 
@@ -88,5 +86,4 @@ async def _take_when_told(teller: Teller, buckets: tuple[Bucket, ...], tokens: i
 def settle_room(room: Room, draft: Draft) -> None:
     """Give back or charge what was taken, once the meter has said what was used."""
     tokens = draft.tokens
-    known = draft.usage_source is not _UNKNOWN
-    room.settle(tokens.input + tokens.output if known else None, time.perf_counter_ns())
+    room.settle(tokens.input + tokens.output, time.perf_counter_ns())

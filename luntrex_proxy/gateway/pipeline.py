@@ -18,6 +18,7 @@ from luntrex_proxy.gateway.authorise import authorise
 from luntrex_proxy.gateway.body import HeldBodies, decode
 from luntrex_proxy.gateway.budgets import hold_money, settle_money
 from luntrex_proxy.gateway.capture import begin_capture
+from luntrex_proxy.gateway.estimate import note_longest
 from luntrex_proxy.gateway.forward import conclude, forward
 from luntrex_proxy.gateway.http.addresses import Addresses, Clients
 from luntrex_proxy.gateway.http.client import ClientConnection
@@ -159,6 +160,8 @@ class Pipeline:
             answer = await forward(permit, targets, body, draft, routing)
         finally:
             exchange.leave_room()
+            if draft.answer is not None and not draft.answer.done:  # who leaves it pays for what it may have been
+                note_longest(draft, fields)
         del body, fields, permit  # an answer may take an hour; its prompt is not needed for it
         # 7 relay: everything but the last piece goes to the client as it comes.
         headers = own_headers(draft)
@@ -265,7 +268,9 @@ class Pipeline:
             return
         answer = draft.answer
         draft.response_bytes = exchange.response_bytes + unsent_bytes
-        draft.tokens, draft.usage_source = meter(draft.route, answer, draft.request_bytes, draft.response_bytes)
+        draft.tokens, draft.usage_source = meter(
+            draft.route, answer, draft.request_bytes, draft.response_bytes, draft.longest
+        )
         if answer is not None and answer.reader is not None:
             draft.events = answer.reader.events
         elapsed_us = draft.elapsed_us()

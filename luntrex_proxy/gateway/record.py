@@ -9,6 +9,7 @@ from luntrex_proxy.core.outcome import ENDING_WORDS, REFUSED, UNUSED, USAGE_WORD
 from luntrex_proxy.core.pricing import Price
 from luntrex_proxy.core.trail import WORTH_TELLING_US, join, waited
 from luntrex_proxy.gateway.answer import Answer
+from luntrex_proxy.gateway.meter import BYTES_PER_TOKEN, UNBILLED
 from luntrex_proxy.gateway.ports import Outside
 from luntrex_proxy.gateway.request_id import new_request_id
 
@@ -22,8 +23,8 @@ class Draft:
 
     __slots__ = (
         "_arrived_ns", "_outside", "account_id", "answer", "attempts", "code", "cost_pico", "ending", "events",
-        "first_byte_us", "health", "hold", "key_id", "limit_headers", "model", "notes", "overhead_us", "price",
-        "recorded", "request_bytes", "request_id", "response_bytes", "room", "route", "started_us", "status",
+        "first_byte_us", "health", "hold", "key_id", "limit_headers", "longest", "model", "notes", "overhead_us",
+        "price", "recorded", "request_bytes", "request_id", "response_bytes", "room", "route", "started_us", "status",
         "streamed", "tokens", "upstream", "usage_source",
     )  # fmt: skip
 
@@ -39,6 +40,7 @@ class Draft:
         self.limit_headers = b""  # what is left of them
         self.notes: list[str] | None = None  # what was unusual on the way: entries of core/trail.py
         self.price = NO_PRICE
+        self.longest = 0  # tokens its answer may have, of one that is left before its end
         self.cost_pico = 0
         self.tokens = NO_TOKENS
         self.request_id = new_request_id(now)
@@ -78,6 +80,7 @@ class Draft:
     def open(self) -> None:
         """Put the request on record before an upstream sees it. Raises LedgerFullError."""
         self.overhead_us = self.elapsed_us()
+        input_tokens = 0 if self.route in UNBILLED else -(-self.request_bytes // BYTES_PER_TOKEN)
         opening = Opening(
             self.request_id,
             self.started_us,
@@ -88,6 +91,9 @@ class Draft:
             self.upstream,
             self.streamed,
             self.request_bytes,
+            input_tokens,
+            self.price.input_cost_pico(input_tokens),
+            self.price.version,
         )
         self._outside.ledger.open(opening)
 

@@ -104,7 +104,6 @@ def _begin_stream(
                 return _relay_refusal(route, request_id, own_headers, answer, status, body)
         raise Refusal(answer.failure)
     first = answer.gathered()
-    answer.relayed = True
     exchange.start_stream(200, b"".join((own_headers, _STREAM_HEADERS, _passed(answer.head))), first)
     answer.push_to(exchange)
     return None
@@ -123,11 +122,9 @@ def _begin_body(own_headers: bytes, answer: Answer, exchange: Exchange) -> Relay
     if answer.done:
         if answer.verdict:
             raise Refusal(answer.verdict)  # both SDKs would take an error with status 200 for an answer
-        answer.relayed = True
         return Relayed("ok", body, 200, headers)
     if not begins_as_object(body):
         raise Refusal("upstream_invalid")  # nothing has been sent: it can still have a real status
-    answer.relayed = True
     if answer.head.length >= 0:
         exchange.start_sized(200, headers, answer.head.length)
     else:

@@ -10,15 +10,14 @@ _RAISE: Final = """
 WITH due AS (
     SELECT w.budget_id, w.begins_at, b.account_id, b.key_ids[cardinality(b.key_ids)] AS key_id,
         b.person_id::text AS person_id, b.label_name || '=' || b.label_value AS label,
-        b.period, b.amount_pico, b.is_hard, w.ends_at,
-        w.spent_pico + w.unknown_pico AS spent_pico,
+        b.period, b.amount_pico, b.is_hard, w.ends_at, w.spent_pico,
         (SELECT max(p) FROM unnest(b.alert_percents) p
-         WHERE p > w.alerted AND (w.spent_pico + w.unknown_pico) * 100 >= p * b.amount_pico) AS percent
+         WHERE p > w.alerted AND w.spent_pico * 100 >= p * b.amount_pico) AS percent
     FROM budget_window w JOIN budget b USING (budget_id)
     WHERE b.amount_pico IS NOT NULL AND (w.ends_at IS NULL OR w.ends_at > now() - interval '1 hour')
-        AND w.spent_pico + w.unknown_pico > 0
+        AND w.spent_pico > 0
         AND EXISTS (SELECT FROM unnest(b.alert_percents) p
-            WHERE p > w.alerted AND (w.spent_pico + w.unknown_pico) * 100 >= p * b.amount_pico)
+            WHERE p > w.alerted AND w.spent_pico * 100 >= p * b.amount_pico)
     ORDER BY w.budget_id, w.begins_at LIMIT 500 FOR UPDATE OF w SKIP LOCKED
 )
 UPDATE budget_window w SET alerted = due.percent FROM due

@@ -25,13 +25,13 @@ _LIST: Final = """
 SELECT b.budget_id, b.account_id, a.name AS account, a.time_zone, b.key_ids[cardinality(b.key_ids)] AS key_id,
     k.name AS key_name, b.person_id::text, p.email, b.label_name || '=' || b.label_value AS label,
     b.period, b.amount_pico, b.is_hard, b.when_away, b.alert_percents,
-    s.begins_at, s.ends_at, coalesce(w.spent_pico + w.unknown_pico, 0) AS spent_pico, coalesce(l.held, 0) AS held_pico,
+    s.begins_at, s.ends_at, coalesce(w.spent_pico, 0) AS spent_pico, coalesce(l.held, 0) AS held_pico,
     b.changed_at
 FROM budget b JOIN account a USING (account_id) LEFT JOIN person p USING (person_id)
 LEFT JOIN api_key k ON k.key_id = b.key_ids[cardinality(b.key_ids)]
 CROSS JOIN LATERAL budget_span(b.period, b.since, a.time_zone, now()) s
 LEFT JOIN budget_window w ON w.budget_id = b.budget_id AND w.begins_at = s.begins_at
-LEFT JOIN LATERAL (SELECT sum(greatest(granted_pico - shipped_pico, unknown_pico)) AS held FROM budget_lease l
+LEFT JOIN LATERAL (SELECT sum(greatest(granted_pico - shipped_pico, 0)) AS held FROM budget_lease l
     WHERE l.budget_id = b.budget_id AND l.begins_at = s.begins_at) l ON true
 WHERE b.amount_pico IS NOT NULL AND ($1::bigint IS NULL OR b.account_id = $1)
 ORDER BY a.name, k.created_at NULLS FIRST, p.email NULLS FIRST, label NULLS FIRST, b.key_id,

@@ -55,11 +55,7 @@ SELECT FROM budget_window w WHERE (budget_id, begins_at) IN (
     SELECT budget_id, begins_at FROM budget_lease WHERE boot_id = $1
 ) ORDER BY budget_id, begins_at FOR UPDATE
 """
-_END: Final = """
-WITH gone AS (DELETE FROM budget_lease WHERE boot_id = $1 RETURNING budget_id, begins_at, unknown_pico)
-UPDATE budget_window w SET unknown_pico = w.unknown_pico + g.unknown_pico FROM gone g
-WHERE w.budget_id = g.budget_id AND w.begins_at = g.begins_at AND g.unknown_pico > 0
-"""
+_END: Final = "DELETE FROM budget_lease WHERE boot_id = $1"
 
 
 async def end_leases(connection: Connection, boot_id: UUID) -> None:

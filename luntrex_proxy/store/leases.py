@@ -1,6 +1,6 @@
 """SQL that lends processes what they may spend of budgets. What a process says it has holds; it gets more beyond that.
 
-    available = amount - spent - unknown - what all processes have and have not told of yet
+    available = amount - spent - what all processes have and is not stored as spent yet
     a grant   = what is needed, or a sixteenth of what is available if that is more; never more than is available
 
 Two statements in one transaction: the first locks the windows (the second would else not see what others were lent
@@ -29,19 +29,19 @@ RETURNING budget_id, begins_at, ends_at
 """
 _LEND: Final = """
 WITH asked AS (
-    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::numeric[], $4::numeric[], $5::numeric[], $6::numeric[])
-        AS a (budget_id, begins_at, has, unknown, least_needed, wanted)
+    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::numeric[], $4::numeric[], $5::numeric[])
+        AS a (budget_id, begins_at, has, least_needed, wanted)
 ), stand AS (
     SELECT a.*, w.account_id, w.short_at,
-        b.amount_pico - w.spent_pico - w.unknown_pico - others.held
-            - greatest(a.has - coalesce(own.shipped_pico, 0), a.unknown) AS available
+        b.amount_pico - w.spent_pico - others.held
+            - greatest(a.has - coalesce(own.shipped_pico, 0), 0) AS available
     FROM asked a JOIN budget b ON b.budget_id = a.budget_id AND b.amount_pico IS NOT NULL
     JOIN budget_window w ON w.budget_id = a.budget_id AND w.begins_at = a.begins_at
     LEFT JOIN budget_lease own
-        ON own.budget_id = a.budget_id AND own.begins_at = a.begins_at AND own.boot_id = $7
+        ON own.budget_id = a.budget_id AND own.begins_at = a.begins_at AND own.boot_id = $6
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(greatest(l.granted_pico - l.shipped_pico, l.unknown_pico)), 0) AS held FROM budget_lease l
-        WHERE l.budget_id = a.budget_id AND l.begins_at = a.begins_at AND l.boot_id <> $7
+        SELECT coalesce(sum(greatest(l.granted_pico - l.shipped_pico, 0)), 0) AS held FROM budget_lease l
+        WHERE l.budget_id = a.budget_id AND l.begins_at = a.begins_at AND l.boot_id <> $6
     ) others
 ), lent AS (
     SELECT *, CASE WHEN least_needed > 0 AND available >= least_needed
@@ -49,11 +49,11 @@ WITH asked AS (
     FROM stand
 ), written AS (
     INSERT INTO budget_lease AS l
-        (budget_id, begins_at, boot_id, account_id, granted_pico, unknown_pico, sequence)
-    SELECT budget_id, begins_at, $7, account_id, has + more, unknown, $8 FROM lent
+        (budget_id, begins_at, boot_id, account_id, granted_pico, sequence)
+    SELECT budget_id, begins_at, $6, account_id, has + more, $7 FROM lent
     ON CONFLICT (budget_id, begins_at, boot_id) DO UPDATE
-    SET granted_pico = excluded.granted_pico, unknown_pico = excluded.unknown_pico, sequence = excluded.sequence,
-        last_at = now(), shipped_pico = CASE WHEN EXISTS (
+    SET granted_pico = excluded.granted_pico, sequence = excluded.sequence, last_at = now(),
+        shipped_pico = CASE WHEN EXISTS (
             SELECT FROM lent WHERE budget_id = l.budget_id AND begins_at = l.begins_at AND has = 0
         ) THEN 0 ELSE l.shipped_pico END
     WHERE l.sequence < excluded.sequence
@@ -74,7 +74,6 @@ class Asked(NamedTuple):
     budget_id: int
     begins_us: int
     has: int  # of this window, what was lent to it and is not given back
-    unknown: int
     least_needed: int  # more than 0: with less than this nobody is helped
     wanted: int
 

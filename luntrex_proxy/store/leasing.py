@@ -161,5 +161,5 @@ def _asked(questions: Sequence[_Question], windows: Iterable[tuple[Purse, int, i
             if want is not None and begins_us <= at_us < ends_us:
                 room = 0 if want is _ANYTHING else has - lease.used
                 least, wanted = max(1, want.least - room), max(1, want.together - room)
-        found.append(Asked(purse.budget.budget_id, begins_us, has, lease.unknown, least, wanted))
+        found.append(Asked(purse.budget.budget_id, begins_us, has, least, wanted))
     return found

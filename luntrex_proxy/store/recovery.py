@@ -59,7 +59,10 @@ def closing_frame(opening: Frame) -> Frame:
 
 
 def interrupted(opening: Opening) -> Outcome:
-    """The outcome of a request whose process died before it was settled; the same one at every recovery."""
+    """The outcome of a request whose process died before it was settled; the same one at every recovery.
+
+    Its upstream had the request, so its input counts; what came of the answer died with the process.
+    """
     return Outcome(
         request_id=opening.request_id,
         started_us=opening.started_us,
@@ -73,9 +76,9 @@ def interrupted(opening: Opening) -> Outcome:
         ending=ENDING_WORDS[Ending.INTERRUPTED],
         streamed=opening.streamed,
         usage_source=USAGE_WORDS[UsageSource.UNKNOWN],
-        **Tokens().columns(),
-        cost_pico=0,
-        price_version="",
+        **Tokens(opening.input_tokens).columns(),
+        cost_pico=opening.cost_pico,
+        price_version=opening.price_version,
         request_bytes=opening.request_bytes,
         response_bytes=0,
         events=0,

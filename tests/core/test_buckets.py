@@ -105,13 +105,6 @@ def test_what_is_held_does_not_fill_up_and_the_truth_is_charged() -> None:
     take((Bucket(TOKENS, "the key", 5, 0),), 10**9, streamed=False, now_ns=0)  # passes alone
 
 
-def test_tokens_nobody_knows_of_count_as_they_were_held() -> None:
-    """Who leaves before the answer gets nothing back."""
-    bucket = Bucket(TOKENS, "the key", 100, 0)
-    take((bucket,), 70, streamed=False, now_ns=0).settle(None, 0)
-    assert (bucket.held, bucket.remaining(0)) == (0, 30)
-
-
 def test_streams_are_counted_while_they_run() -> None:
     """Only streams, and no time passing makes room but their end."""
     bucket = Bucket(STREAMS, "the account", 2, 0)
@@ -235,8 +228,8 @@ class Machine(RuleBasedStateMachine):
         streams.held += [1] * streamed
         self.running.append((room, tokens, streamed))
 
-    @rule(data=st.data(), tokens=st.one_of(st.none(), st.integers(0, 20), st.integers(0, AMOUNT_MAX)))
-    def end(self, data: st.DataObject, tokens: int | None) -> None:
+    @rule(data=st.data(), tokens=st.one_of(st.integers(0, 20), st.integers(0, AMOUNT_MAX)))
+    def end(self, data: st.DataObject, tokens: int) -> None:
         """The truth is charged, and settling twice changes nothing."""
         if not self.running:
             return
@@ -245,7 +238,7 @@ class Machine(RuleBasedStateMachine):
             room.settle(tokens, self.now_ns)
         spent = self.plain["tokens/hour"]
         spent.held.remove(held)
-        spent.used += min(held, spent.amount) if tokens is None else tokens
+        spent.used += tokens
         if streamed:
             self.plain["streams"].held.pop()
 

@@ -70,17 +70,17 @@ def test_nothing_is_held_of_any_when_one_lacks() -> None:
     assert [(each.held, each.used) for each in (first, second)] == [(0, 3), (0, 3)]
 
 
-def test_what_nobody_knows_counts_as_it_was_held() -> None:
-    """Who leaves before the answer gets nothing back, and what is dearer than held is charged."""
+def test_what_is_dearer_than_held_is_charged() -> None:
+    """And nobody spends what is not there any more."""
     budgets = Budgets()
     budgets.say(7, 1, budget())
     purse = purse_of(budgets)
     lease = lent(purse, 10)
-    for cost in (None, 9):
+    for cost in (5, 9):
         hold = budgets.take((purse,), 5, 0)
         assert hold is not None
         hold.settle(cost)
-    assert (lease.used, lease.unknown, lease.free) == (14, 5, -4)
+    assert (lease.used, lease.free) == (14, -4)
     assert budgets.take((purse,), 0, 0) is None, "more is gone than there was"
 
 
@@ -128,11 +128,10 @@ class Row:
 
     granted: int
     shipped: int = 0
-    unknown: int = 0
 
     @property
     def counts(self) -> int:
-        return max(self.granted - self.shipped, self.unknown)
+        return max(self.granted - self.shipped, 0)
 
 
 @dataclass
@@ -140,7 +139,6 @@ class Bank:
     """The tables, by the rules of store/leases.py and store/charging.py."""
 
     spent: dict[int, int] = field(default_factory=dict)  # by window
-    unknown: dict[int, int] = field(default_factory=dict)
     rows: dict[tuple[int, int], Row] = field(default_factory=dict)  # by window and process
 
     def out(self, begins: int, but: int | None = None) -> int:
@@ -149,16 +147,15 @@ class Bank:
 
     def counted(self, begins: int) -> int:
         """All that is not there any more."""
-        return self.spent.get(begins, 0) + self.unknown.get(begins, 0) + self.out(begins)
+        return self.spent.get(begins, 0) + self.out(begins)
 
-    def lend(self, begins: int, who: int, has: int, unknown: int, least: int, wanted: int, amount: int) -> int:
+    def lend(self, begins: int, who: int, has: int, least: int, wanted: int, amount: int) -> int:
         """One question."""
         shipped = self.rows[begins, who].shipped if (begins, who) in self.rows else 0
-        own = max(has - shipped, unknown)
-        gone = self.spent.get(begins, 0) + self.unknown.get(begins, 0)
-        available = amount - gone - self.out(begins, who) - own
+        own = max(has - shipped, 0)
+        available = amount - self.spent.get(begins, 0) - self.out(begins, who) - own
         more = min(max(wanted, available // 16), available) if 0 < least <= available else 0
-        self.rows[begins, who] = Row(has + more, shipped, unknown)
+        self.rows[begins, who] = Row(has + more, shipped)
         return more
 
     def ship(self, begins: int, who: int, cost: int) -> None:
@@ -170,7 +167,7 @@ class Bank:
     def end(self, who: int) -> None:
         """The last record of a process is stored."""
         for begins, each in [place for place in self.rows if place[1] == who]:
-            self.unknown[begins] = self.unknown.get(begins, 0) + self.rows.pop((begins, each)).unknown
+            del self.rows[begins, each]
 
 
 @dataclass
@@ -196,7 +193,7 @@ class Machine(RuleBasedStateMachine):
         self.processes: list[Process] = []
         # By process and window: what requests that ran when it let its last one in cost beyond what was held for them.
         self.beyond: dict[tuple[int, int], int] = {}
-        self.truth: dict[int, int] = {}  # what requests have cost, and what was held of unknown ones
+        self.truth: dict[int, int] = {}  # what requests have cost
         for _ in range(3):
             self.start()
 
@@ -223,7 +220,7 @@ class Machine(RuleBasedStateMachine):
         begins = self.now_us // DAY_US * DAY_US
         lease = purse_of(process.budgets).open(begins, begins + DAY_US)
         wanted = least + more if least else 0
-        given = self.bank.lend(begins, process.number, lease.tell(), lease.unknown, least, wanted, AMOUNT)
+        given = self.bank.lend(begins, process.number, lease.tell(), least, wanted, AMOUNT)
         if lost != "a":
             lease.receive(given)
 
@@ -238,19 +235,18 @@ class Machine(RuleBasedStateMachine):
                 process.running.append((hold, begins))
                 self.beyond[process.number, begins] = 0
 
-    @rule(data=st.data(), cost=st.one_of(st.none(), st.integers(0, 100), st.integers(0, 1_000)))
-    def finish(self, data: st.DataObject, cost: int | None) -> None:
-        """It costs less than was held, or more, or nobody knows."""
+    @rule(data=st.data(), cost=st.one_of(st.integers(0, 100), st.integers(0, 1_000)))
+    def finish(self, data: st.DataObject, cost: int) -> None:
+        """It costs less than was held, or more."""
         process = self.one(data)
         if process is None or not process.running:
             return
         hold, begins = process.running.pop(data.draw(st.integers(0, len(process.running) - 1)))
         hold.settle(cost)
         hold.settle(cost)
-        process.spool.append((begins, cost or 0))
-        charged = hold.pico if cost is None else cost
-        self.truth[begins] = self.truth.get(begins, 0) + charged
-        self.beyond[process.number, begins] += max(0, charged - hold.pico)
+        process.spool.append((begins, cost))
+        self.truth[begins] = self.truth.get(begins, 0) + cost
+        self.beyond[process.number, begins] += max(0, cost - hold.pico)
 
     @rule(data=st.data(), count=st.integers(1, 5))
     def ship(self, data: st.DataObject, count: int) -> None:
@@ -269,14 +265,16 @@ class Machine(RuleBasedStateMachine):
             for lease in purse_of(process.budgets).leases():
                 lease.give_back()
 
-    @rule(data=st.data())
-    def kill(self, data: st.DataObject) -> None:
-        """What ran is lost and costs nothing that anybody knows of; what is in the spool stays."""
+    @rule(data=st.data(), part=st.integers(0, 4))
+    def kill(self, data: st.DataObject, part: int) -> None:
+        """Of what ran a part of what was held is known to have been used; what is in the spool stays."""
         process = self.one(data)
         if process is not None:
             process.alive = False
-            for _, begins in process.running:
-                process.spool.append((begins, 0))
+            for hold, begins in process.running:
+                cost = hold.pico * part // 4
+                process.spool.append((begins, cost))
+                self.truth[begins] = self.truth.get(begins, 0) + cost
             process.running.clear()
 
     @rule(data=st.data())
@@ -287,10 +285,6 @@ class Machine(RuleBasedStateMachine):
             process = data.draw(st.sampled_from(dead))
             for begins, cost in process.spool:
                 self.bank.ship(begins, process.number, cost)
-            told = {begins: row.unknown for (begins, who), row in self.bank.rows.items() if who == process.number}
-            for lease in purse_of(process.budgets).leases():  # what it had not told of is not known any more
-                untold = lease.unknown - told.get(lease.begins_us, 0)
-                self.truth[lease.begins_us] = self.truth.get(lease.begins_us, 0) - untold
             self.bank.end(process.number)
             self.processes.remove(process)
 
@@ -322,16 +316,10 @@ class Machine(RuleBasedStateMachine):
             for lease in purse.leases():
                 running = sum(hold.pico for hold, begins in process.running if begins == lease.begins_us)
                 assert lease.held == (running if process.alive else lease.held)
-                assert lease.used >= lease.held + lease.unknown
+                assert lease.used >= lease.held
         for begins in range(0, self.now_us + 1, DAY_US):
             spooled = sum(cost for each in self.processes for at, cost in each.spool if at == begins)
-            unknown = self.bank.unknown.get(begins, 0) + sum(
-                lease.unknown
-                for each in self.processes
-                for lease in purse_of(each.budgets).leases()
-                if lease.begins_us == begins
-            )
-            assert self.bank.spent.get(begins, 0) + spooled + unknown == self.truth.get(begins, 0)
+            assert self.bank.spent.get(begins, 0) + spooled == self.truth.get(begins, 0)
 
 
 Machine.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)

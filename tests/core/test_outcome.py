@@ -29,7 +29,7 @@ OUTCOME = {
 }  # fmt: skip
 OPENING = {
     "request_id": str, "started_us": int, "account_id": int, "key_id": str, "route": str, "model": str, "upstream": str,
-    "streamed": bool, "request_bytes": int,
+    "streamed": bool, "request_bytes": int, "input_tokens": int, "cost_pico": int, "price_version": str,
 }  # fmt: skip
 
 FULL = Outcome(
@@ -80,7 +80,9 @@ def test_records_are_frozen(struct: msgspec.Struct) -> None:
 
 def test_records_survive_the_spool() -> None:
     """Both records come back as what they were, told apart by their tag."""
-    opening = Opening("r", 1, 2, "k", "messages", "m", "u", True, 10)
+    opening = Opening("r", 1, 2, "k", "messages", "m", "u", True, 10, 3, 6, "v")
     decoder = msgspec.json.Decoder(Record)
     for record in (FULL, opening):
         assert decoder.decode(msgspec.json.encode(record)) == record
+    before = b'["open","r",1,2,"k","messages","m","u",true,10]'  # as releases until 0.1 wrote it
+    assert decoder.decode(before) == Opening("r", 1, 2, "k", "messages", "m", "u", True, 10)

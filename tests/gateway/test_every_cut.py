@@ -79,7 +79,7 @@ async def test_every_cut_of_a_json_answer(dialect: str, framing: str) -> None:
             assert (answer.status, outcome.status, outcome.ending) == (502, 502, Ending.UPSTREAM_FAILED)
             assert outcome.code in ("upstream_cut", "upstream_invalid")
             assert answer.json()["error"]["message"] == REFUSALS[outcome.code].sentence
-            assert outcome.usage_source == UsageSource.UNKNOWN
+            assert outcome.usage_source == (UsageSource.ESTIMATED if at else UsageSource.UNKNOWN)
             assert ("type" in answer.json()) == (dialect == "messages")
 
 

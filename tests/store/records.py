@@ -38,6 +38,9 @@ def opening(number: int, **changes: Any) -> Opening:
         "upstream": "local",
         "streamed": True,
         "request_bytes": 100,
+        "input_tokens": 25,
+        "cost_pico": 75,
+        "price_version": "v",
     }
     return Opening(**{**values, **changes})
 

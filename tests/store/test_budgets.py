@@ -184,6 +184,20 @@ async def test_stored_usage_is_charged_once_to_all_who_cover_it(acme: Pool, tmp_
     assert await spent(acme) == expected
 
 
+async def test_what_was_under_way_when_a_process_died_is_charged_its_input(acme: Pool, tmp_path: Path) -> None:
+    """Once its spool is recovered: what is on record, and nothing of what it had borrowed."""
+    key_id = await make_key(acme)
+    await set_(acme, month=1000)
+    dead = Spool(tmp_path / "spool", uuid.uuid4())
+    dead.open(opening(1, key_id=key_id, started_us=now_us(), input_tokens=25, cost_pico=75))
+    dead.close()
+    dead.directory.unlock()
+    await spend(acme, tmp_path)
+    assert await spent(acme) == {("", "month"): 75}
+    row = await acme.fetchrow("SELECT ending, usage_source, input_tokens, output_tokens, cost_pico FROM usage")
+    assert tuple(row or ()) == ("interrupted", "unknown", 25, 0, 75)
+
+
 async def test_who_objects_to_analytics_is_charged_all_the_same(acme: Pool, tmp_path: Path) -> None:
     """Their rows have no key any more; the budgets of key, member and label have counted it before."""
     person = await make_member(acme)

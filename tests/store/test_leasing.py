@@ -40,7 +40,7 @@ class Process:
         """What counts for a key."""
         return self.book.budgets.applying(1, key_id, b"")
 
-    async def request(self, key_id: str, pico: int, cost: int | None, pause_s: float = 0.0) -> bool:
+    async def request(self, key_id: str, pico: int, cost: int, pause_s: float = 0.0) -> bool:
         """One request; whether it was let in."""
         at_us, purses = now_us(), self.purses(key_id)
         hold = self.book.budgets.take(purses, pico, at_us)
@@ -53,7 +53,7 @@ class Process:
             self.lessee.wake()
         await asyncio.sleep(pause_s)
         hold.settle(cost)
-        write(self.spool, (key_id, cost or 0), at_us=at_us)
+        write(self.spool, (key_id, cost), at_us=at_us)
         return True
 
 
@@ -207,7 +207,7 @@ async def test_nothing_is_lent_of_what_was_taken_away_meanwhile(acme: Pool) -> N
     async with acme.acquire() as connection, connection.transaction():
         windows = await leasing.table.open_windows(connection, [(1, now_us()), (2, now_us())])
         await connection.execute("UPDATE budget SET amount_pico = NULL WHERE period = 'day'")
-        asked = [leasing.Asked(budget_id, begins_us, 0, 0, 1, 1) for budget_id, begins_us, _ in windows]
+        asked = [leasing.Asked(budget_id, begins_us, 0, 1, 1) for budget_id, begins_us, _ in windows]
         lent = await leasing.table.lend(connection, uuid.uuid4(), 1, asked)
         periods = await connection.fetch("SELECT period FROM budget WHERE budget_id = $1", lent[0].budget_id)
     assert (len(asked), [row["period"] for row in periods]) == (2, ["total"])
@@ -229,20 +229,6 @@ async def test_a_deadlock_takes_no_budget_away(acme: Pool, tmp_path: Path, monke
     async with processes(acme, tmp_path) as (one,):
         assert await one.request(key_id, 1, 1)
         assert not met
-
-
-async def test_what_nobody_knows_stays_charged(acme: Pool, tmp_path: Path, quick: None) -> None:
-    """After the process as well: it was told before."""
-    key_id = await make_key(acme)
-    await budgets.change(acme, ACME, {"month": 160}, Terms())
-    async with processes(acme, tmp_path) as (one,):
-        assert await one.request(key_id, 100, None)
-        while await acme.fetchval("SELECT max(unknown_pico) FROM budget_lease") != 100:
-            await asyncio.sleep(0.01)
-        await one.lessee.stop()
-        await ship(acme, tmp_path / "spool", one.spool)
-    assert await held(acme) == (100, 0)
-    assert await acme.fetchval("SELECT count(*) FROM budget_lease") == 0
 
 
 async def test_what_is_not_used_is_given_back(acme: Pool, tmp_path: Path, quick: None) -> None:

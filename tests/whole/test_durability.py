@@ -180,6 +180,7 @@ def test_killed_before_the_upstream_answers(own_scene: Scene) -> None:
     daemon.start()
     row = daemon.row_since(since)
     assert (row["ending"], row["usage_source"]) == ("interrupted", "unknown")
+    assert row["input_tokens"] == -(-len(chat_request()) // 4)
 
 
 def test_kill_leaves_no_postgres(own_scene: Scene) -> None:

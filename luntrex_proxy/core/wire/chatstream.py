@@ -56,6 +56,8 @@ class ChatReader(StreamReader):
 
     __slots__ = ("_after", "_before", "_choices", "_layouts_left", "_told_after", "_withhold")
 
+    _SAYING = b""
+
     def __init__(self, *, withhold_usage: bool) -> None:
         super().__init__()
         self._withhold = withhold_usage
@@ -90,7 +92,7 @@ class ChatReader(StreamReader):
         if self._told_after:
             event = b"".join((self._before, text, self._told_after, tail))
         self.events += 1
-        self.output_bytes += len(event)
+        self.text_bytes += len(text)
         return event
 
     def _read(self, event: bytes) -> bytes:
@@ -109,6 +111,7 @@ class ChatReader(StreamReader):
         try:
             chunk = _decode_chunk(data or b"")
         except UNREADABLE:
+            self.text_bytes += self._text_bytes(event)
             return self._fail(data) if name == b"error" else self._let_go(event)
         return self._fail(data) if name == b"error" and not chunk.error else self._judge(event, chunk)
 
@@ -141,8 +144,13 @@ class ChatReader(StreamReader):
         if dull and self._layouts_left:
             self._learn_layout(event, told)
         self.events += 1
-        self.output_bytes += len(told)
+        self.text_bytes += self._text_bytes(event)
         return told
+
+    def _text_bytes(self, event: bytes) -> int:
+        key = _TEXT.search(event)
+        text = _STRING_TEXT.match(event, key.end()) if key else None
+        return text.end() - text.start() if text else 0
 
     def _learn_layout(self, event: bytes, told: bytes) -> None:
         """Remember what stands around the text of a dull event, if it is of the usual form."""

@@ -53,6 +53,7 @@ class ResponsesReader(StreamReader):
     def _take(self, event: bytes) -> bytes:
         name = _name(event)
         if name not in self._WATCHED:
+            self.text_bytes += self._text_bytes(event)
             return self._let_go(event)
         name, data = parse_event(event)
         if data is None:
@@ -72,7 +73,17 @@ class ResponsesReader(StreamReader):
             return self._end(event if said.error else self._in_both_shapes(said))
         if data.strip() == b"[DONE]":
             return b""  # not of this grammar, and SDKs would take it for a good end
+        self.text_bytes += self._text_bytes(event)
         return self._let_go(event)
+
+    def _text_bytes(self, event: bytes) -> int:
+        begin, between = event.find(b'"delta":"') + 9, b'","'
+        if begin < 9:
+            begin, between = event.find(b'"delta": "') + 10, b'", "'
+            if begin < 10:
+                return 0
+        end = event.find(between, begin)  # no quote inside of the text is bare
+        return (end if end >= 0 else len(event) - 4) - begin
 
     def _in_both_shapes(self, said: _ResponseEvent) -> bytes:
         number = said.sequence_number if type(said.sequence_number) is int else self.events
@@ -108,7 +119,7 @@ class MessagesReader(StreamReader):
 
     __slots__ = ("_known",)
 
-    _DULL = frozenset((b"event: content_block_delta", b"event: ping"))
+    _DULL = frozenset((b"event: content_block_delta",))
     _WATCHED: Final = frozenset((b"message_start", b"message_delta", b"message_stop", b"error", *_UNNAMED))
 
     def __init__(self) -> None:
@@ -118,6 +129,8 @@ class MessagesReader(StreamReader):
     def _take(self, event: bytes) -> bytes:
         name = _name(event)
         if name not in self._WATCHED:
+            if name == b"content_block_delta":
+                self.text_bytes += self._text_bytes(event)
             return self._let_go(event)
         name, data = parse_event(event)
         if data is None:
@@ -138,7 +151,16 @@ class MessagesReader(StreamReader):
             tokens = read_tokens(Grammar.MESSAGES, self._known)
             self.usage = tokens or self.usage
             self.usage_partial = tokens is None or not self._known.keys() >= _BOTH_COUNTS
+        if kind == b"content_block_delta":
+            self.text_bytes += self._text_bytes(event)
         return self._let_go(event)
+
+    def _text_bytes(self, event: bytes) -> int:
+        begin = event.rfind(b'":"')  # the text is the last member; no quote inside of it is bare
+        if begin >= 0:
+            return len(event) - begin - 8
+        begin = event.rfind(b'": "')
+        return len(event) - begin - 9 if begin >= 0 else 0
 
     def _take_large(self, kind: bytes, tail: bytes) -> bytes:  # noqa: ARG002 -- none of the large events is watched
         return self._let_go(tail)

@@ -37,11 +37,12 @@ class StreamReader:
     """One stream, split into events. The grammars in `chatstream.py` and `namedstreams.py` say what an event means."""
 
     __slots__ = (
-        "_kind", "_plain", "_rest", "ended", "events", "failed", "held", "mid_event", "output_bytes", "service",
+        "_kind", "_plain", "_rest", "ended", "events", "failed", "held", "mid_event", "service", "text_bytes",
         "usage", "usage_partial",
     )  # fmt: skip
 
     _DULL: ClassVar[frozenset[bytes]] = frozenset()  # first lines of the commonest events
+    _SAYING: ClassVar[bytes] = b"delta"  # how the kinds of events end that hold what the model says
 
     def __init__(self) -> None:
         self._plain = True  # live, at an event boundary, nothing held
@@ -51,7 +52,7 @@ class StreamReader:
         self.service = ""  # tier with prices of its own that an event says it came at
         self.usage_partial = False  # they leave input or output out, or the last of them are nonsense
         self.events = 0  # events with data that were let go; the terminal one is not counted
-        self.output_bytes = 0  # bytes of these events
+        self.text_bytes = 0  # of what the model says in them, about: the padding around it is not counted
         self.ended = False
         self.held = b""
         self.failed = False  # the upstream itself reported an error
@@ -69,7 +70,7 @@ class StreamReader:
             and 13 not in data
         ):
             self.events += 1
-            self.output_bytes += len(data)
+            self.text_bytes += self._text_bytes(data)
             return data
         return self._split(data)
 
@@ -89,6 +90,10 @@ class StreamReader:
         """The same for the end of an event that was too large to be held; all before `tail` has gone."""
         raise NotImplementedError
 
+    def _text_bytes(self, event: bytes) -> int:
+        """Bytes of the model's words in one of the commonest events: counted between quotes, never decoded."""
+        raise NotImplementedError
+
     def _finish_rest(self) -> None:
         """End the stream if it is complete without a terminal event."""
 
@@ -96,7 +101,6 @@ class StreamReader:
 
     def _let_go(self, event: bytes) -> bytes:
         self.events += 1
-        self.output_bytes += len(event)
         return event
 
     def _end(self, event: bytes) -> bytes:
@@ -148,12 +152,17 @@ class StreamReader:
         if not end:
             cut = max(0, len(buffer) - TAIL_BYTES)
             self._rest = buffer[cut:]
-            self.output_bytes += cut
+            self._count_large(cut)
             return buffer[:cut]
         self.mid_event = False
         self._rest = b""
+        self._count_large(end)
         out = self._take_large(self._kind, buffer[:end])
         return out if self.ended else out + self._split(buffer[end:])
+
+    def _count_large(self, size: int) -> None:
+        if self._kind.endswith(self._SAYING):
+            self.text_bytes += size
 
 
 def _find_end_lf(buffer: bytes, search: int) -> int:

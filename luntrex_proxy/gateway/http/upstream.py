@@ -96,7 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reusable = False
         self.opened = False  # has been, whatever became of it
         self.closed = False
-        self.heard_at = NEVER  # when the answer last brought something, on the ticker's clock
+        self.heard_at = NEVER  # when the answer last brought something, or was asked for, on the ticker's clock
         self.deadline = NEVER
         self.renew_at = NEVER  # on the ticker's clock; the origin sets it
 
@@ -110,7 +110,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._asked = True
         self._held = b""
         self._informational = self._unwanted_bytes = 0
-        self.deadline = self._ticker.now + self._origin.first_byte_s
+        self.heard_at = self._ticker.now
+        self.deadline = self.heard_at + self._origin.first_byte_s
         self._transport.write(request)
 
     def pause(self, paused: bool) -> None:
@@ -125,6 +126,11 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()
             self.heard_at = self._ticker.now
             self.deadline = self.heard_at + self._origin.idle_s
+
+    @property
+    def silent_s(self) -> float:
+        """How long nothing has come of the answer, since the request was sent."""
+        return self._ticker.now - self.heard_at
 
     def usable(self) -> bool:
         """Whether a request may be sent: open, and nothing of an earlier one still leaving or arriving."""

@@ -183,7 +183,7 @@ def test_json_over_two_lines_is_no_chunk(line_break: bytes, before: list[bytes])
 
 def facts(reader: Any) -> tuple[Any, ...]:
     """All that a reader says of what came."""
-    return (reader.usage, reader.usage_partial, reader.events, reader.output_bytes, reader.ended, reader.held,
+    return (reader.usage, reader.usage_partial, reader.events, reader.text_bytes, reader.ended, reader.held,
             reader.failed, reader._rest, reader._choices)  # fmt: skip
 
 
@@ -234,7 +234,7 @@ def test_what_is_not_decoded_says_the_same(events: list[bytes], withhold: bool, 
             assert withhold
             assert told == event.replace(b',"usage":null', b"", 1)
             assert careful_told == event
-            quick.output_bytes = careful.output_bytes
+            quick.text_bytes = careful.text_bytes
         assert facts(quick) == facts(careful)
 
 

@@ -56,7 +56,7 @@ def test_whole_and_event_by_event(sample: Sample) -> None:
     whole = read(sample, [sample.sent])
     single = read(sample, [*sample.events, sample.after])
     assert whole.events == single.events
-    assert whole.output_bytes == single.output_bytes or "blank" in sample.name
+    assert whole.text_bytes == single.text_bytes or "blank" in sample.name
     if sample.count is not None:
         assert whole.events == sample.count
 
@@ -244,7 +244,7 @@ def test_very_large_event_in_the_middle() -> None:
     assert out == sent[: -len(DONE)]
     assert reader.held == DONE
     assert (reader.events, reader.usage) == (3, CHAT_TOKENS)
-    assert reader.output_bytes == len(out)
+    assert reader.text_bytes == len(big) + 2
 
 
 def test_an_event_below_the_limit_is_held() -> None:
@@ -265,3 +265,34 @@ def test_garbage_never_raises(grammar: Grammar, pieces: list[bytes]) -> None:
     assert b"".join(pieces).startswith(out) or reader.failed
     assert reader.finish() in End
     assert reader.usage is None or isinstance(reader.usage, Tokens)
+
+
+_TEXTS = ["Hello", "", 'say \\"a\\":\\"b\\",\\"c\\"', "x" * 70]  # as they stand in JSON
+_FORMS = {
+    Grammar.CHAT: b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%b"}}],"obfuscation":"aB3dE"}\n\n',
+    Grammar.RESPONSES: b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","item_id":"m",'
+    b'"delta":"%b","logprobs":[],"obfuscation":"aB3dE"}\n\n',
+    Grammar.MESSAGES: b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+    b'"delta":{"type":"text_delta","text":"%b"}}\n\n',
+}
+
+
+@pytest.mark.parametrize("cut", ["by event", "together", "in pieces"])
+@pytest.mark.parametrize("spaced", [False, True])
+@pytest.mark.parametrize("grammar", _FORMS)
+def test_what_the_model_says_is_counted_without_what_is_around_it(grammar: Grammar, spaced: bool, cut: str) -> None:
+    """In whatever pieces it comes, quotes inside of it included; the request that a first event repeats is not."""
+    form = _FORMS[grammar].replace(b'":', b'": ').replace(b',"', b', "') if spaced else _FORMS[grammar]
+    events = [form % text.encode() for text in _TEXTS * 3]
+    if grammar is Grammar.RESPONSES:
+        said = b'{"type":"response.created","response":{"usage":null,"instructions":"%b"}}' % (b"x" * 300_000)
+        events.insert(0, b"event: response.created\ndata: %b\n\n" % said)
+    reader = stream_reader(grammar)
+    sent = b"".join(events)
+    pieces = {
+        "by event": events,
+        "together": [sent],
+        "in pieces": [sent[at : at + 97] for at in range(0, len(sent), 97)],
+    }
+    assert b"".join(reader.feed(piece) for piece in pieces[cut]) == sent
+    assert reader.text_bytes == 3 * sum(map(len, _TEXTS))
