@@ -14,15 +14,16 @@ from luntrex_proxy.store import ownership, subjects
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.ownership import Subject, Table, Where
 from luntrex_proxy.store.partitions import partition_days
-from luntrex_proxy.store.retention import turn
+from luntrex_proxy.store.retention import oldest_sums, turn
 
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 _BATCH_ROWS: Final = 5_000
 # They have ways of their own to become old.
 ELSEWHERE: Final = frozenset(
-    {"usage", "usage_rollup", "usage_rollup_daily", "spool_position", "audit_entry", "audit_personal"}
-)
+    {"usage", "usage_rollup", "usage_rollup_daily", "usage_total", "usage_total_daily", "usage_key_total",
+     "usage_key_total_daily", "spool_position", "audit_entry", "audit_personal"}
+)  # fmt: skip
 Days = Mapping[str, int]  # how many each class is kept
 Rule = Callable[[Where, datetime, Days, Subject], str]  # the condition under which a row is old
 
@@ -73,7 +74,7 @@ async def oldest(pool: Pool) -> dict[str, datetime]:
     with store_errors("say how old its data is"):
         async with pool.acquire() as connection:
             ages = [(table.retention, table.name, table.age) for table in timed(await ownership.tables(connection))]
-            ages += [("audit", "audit_entry", "at"), ("totals", "usage_rollup_daily", "day::timestamp")]
+            ages.append(("audit", "audit_entry", "at"))
             for retention, name, age in ages:
                 if age is None or name == "budget_lease":  # of a budget in total it stays with it
                     continue
@@ -82,6 +83,9 @@ async def oldest(pool: Pool) -> dict[str, datetime]:
                 )
                 if at is not None:
                     found[retention] = min(datetime.fromtimestamp(at, UTC), found.get(retention, _NEVER))
+            _, day = await oldest_sums(connection)
+            if day is not None:
+                found["totals"] = min(datetime.combine(day, time(), UTC), found.get("totals", _NEVER))
             usage_days = await partition_days(connection)
             if usage_days:
                 first = datetime.combine(usage_days[0], time(), UTC)

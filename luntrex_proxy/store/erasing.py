@@ -31,9 +31,10 @@ from luntrex_proxy.store.work import Tell, tell_nobody
 ONE_AT_A_TIME: Final = 0x6C756E74_08
 _TRIES: Final = 5  # of an erasure that meets deadlocks
 _NOBODY: Final = uuid.UUID(int=0)
-# They have steps of their own here, or nothing of theirs goes.
+# They have steps of their own here, change with others (the totals of usage), or nothing of theirs goes.
 _APART: Final = frozenset(
-    {"usage", "usage_rollup", "usage_rollup_daily", "audit_entry", "person", "account", "api_key", "tombstone",
+    {"usage", "usage_rollup", "usage_rollup_daily", "usage_total", "usage_total_daily", "usage_key_total",
+     "usage_key_total_daily", "audit_entry", "person", "account", "api_key", "tombstone",
      "legal_hold", "billing.invoice"}
 )  # fmt: skip
 _PERSONAL_WORDS: Final = """

@@ -45,6 +45,18 @@ _HAS_HELD: Final = (
 )
 _OLD_HOURS: Final = f"usage_rollup WHERE hour < $1::timestamptz {_SPARED}"
 _OLD_DAYS: Final = f"usage_rollup_daily WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date {_SPARED}"
+# The first of each account by the index: all rows would have to be read for a plain minimum.
+_OLDEST: Final = """
+(WITH RECURSIVE each (account_id) AS (
+    SELECT min(account_id) FROM {table} UNION ALL
+    SELECT (SELECT min(account_id) FROM {table} t WHERE t.account_id > each.account_id) FROM each
+    WHERE each.account_id IS NOT NULL
+) SELECT min((SELECT min({period}) FROM {table} t WHERE t.account_id = each.account_id)) FROM each)
+"""
+_OLDEST_SUMS: Final = (
+    f"SELECT {_OLDEST.format(table='usage_total', period='hour')},"
+    f" {_OLDEST.format(table='usage_total_daily', period='day')}"
+)
 _OLD_POSITIONS: Final = "spool_position WHERE updated_at < $1::timestamptz - interval '1 day'"
 
 
@@ -189,10 +201,14 @@ async def kept(pool: Pool) -> Kept:
         async with pool.acquire() as connection:
             line: datetime | None = await connection.fetchval(_LINE)
             days = await partition_days(connection)
-            hour, day = await connection.fetchrow(
-                "SELECT (SELECT min(hour) FROM usage_rollup), (SELECT min(day) FROM usage_rollup_daily)"
-            ) or (None, None)
+            hour, day = await oldest_sums(connection)
             return Kept(line and line.date(), days[0] if days else None, len(days), hour, day)
+
+
+async def oldest_sums(connection: Connection) -> tuple[datetime | None, date | None]:
+    """The first hour and the first day that there are sums of."""
+    hour, day = await connection.fetchrow(_OLDEST_SUMS) or (None, None)
+    return hour, day
 
 
 async def _lines(pool: Pool, today: date, periods: Periods) -> tuple[datetime, datetime]:

@@ -1,19 +1,20 @@
 """Reading an account's usage over time, for pictures and tables: steps of time by groups, the smaller ones together.
 
 A member's own key is theirs: of it others see one total of the member (or the label), without times, and nothing where
-a filter would tell them more (usagepages.py has the same rule). Hours come from the hourly sums, days and longer from
-the daily ones, except where the account's days are no UTC days. Nothing is written here.
+a filter would tell them more (usagepages.py has the same rule). From which tables it comes: usagesources.py. Nothing is
+written here.
 """
 
 # ruff: noqa: S608 -- every part of these statements is a constant of this file
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from luntrex_proxy.store.database import Pool, store_errors
-from luntrex_proxy.store.usage import SUMMED, SUMS
+from luntrex_proxy.store.ownership import Where
+from luntrex_proxy.store.usagesources import SUMMED, by_day, by_hour, odd_hours, whole
 
 STEPS: Final = ("hour", "day", "week", "month")
 METRICS: Final[Mapping[str, str]] = {
@@ -29,55 +30,52 @@ _PLACES: Final[Mapping[str, str]] = {
     "none": "''",
     "key": "CASE WHEN is_hidden THEN person_id::text ELSE key_id END",
     "member": "coalesce(person_id::text, '')",
-    "model": "model",
-    "upstream": "upstream",
-    "label": "coalesce(label, '')",
+    "model": "word",
+    "upstream": "word",
+    "label": "label",
 }
 _TELLING: Final = frozenset({"key", "member", "label"})  # groups that can be one member's alone
-_COLUMNS: Final = f"account_id, key_id, model, upstream, {', '.join(SUMMED)}, cost_pico"
-_BY_HOUR: Final = f"SELECT hour AS at, {_COLUMNS} FROM usage_rollup WHERE account_id = $1 AND hour >= $2 AND hour < $3"
-_BY_DAY: Final = (
-    f"SELECT day::timestamp AT TIME ZONE 'UTC' AS at, {_COLUMNS} FROM usage_rollup_daily WHERE account_id = $1"
-    " AND day >= ($2 AT TIME ZONE 'UTC')::date AND day < ($3 AT TIME ZONE 'UTC')::date"
-)
+# Groups are ranked by what they have at all, and only then added up over time: those that are shown, and the others
+# together. Steps are looked for in what is left then, not row by row.
 _SERIES: Final = """
-WITH seen AS (
-    SELECT u.*, k.person_id, l.value AS label, {telling} AND k.person_id IS NOT NULL
-        AND k.person_id IS DISTINCT FROM $4::uuid AS is_hidden
-    FROM ({source}) u LEFT JOIN api_key k USING (key_id)
-    LEFT JOIN key_label l ON l.key_id = u.key_id AND l.name = $8 AND (u.at AT TIME ZONE 'UTC')::date >= l.since
-        AND (l.until IS NULL OR (u.at AT TIME ZONE 'UTC')::date < l.until)
-    WHERE ($9::text IS NULL OR u.model = $9) AND ($10::text IS NULL OR u.upstream = $10)
-        AND ($11::text IS NULL OR u.key_id = $11) AND ($12::text IS NULL OR l.value = $12)
+WITH used AS (
+    SELECT at, u.key_id, {word} AS word, {label} AS label, requests, errors, input_tokens, output_tokens, cost_pico
+    FROM ({source}) u {labels} WHERE {filters}
+), parts AS (
+    SELECT key_id, word, label, sum({metric}) AS measure FROM used GROUP BY 1, 2, 3
+), seen AS (
+    SELECT p.*, k.person_id, {telling} AND k.person_id IS NOT NULL
+        AND k.person_id IS DISTINCT FROM {viewer}::uuid AS is_hidden
+    FROM parts p LEFT JOIN api_key k USING (key_id)
 ), placed AS (
-    SELECT {place} AS place, is_hidden,
-        CASE WHEN NOT is_hidden THEN date_trunc($6, at AT TIME ZONE $5) AT TIME ZONE $5 END AS step,
-        sum(requests) AS requests, sum(errors) AS errors, sum(input_tokens) AS input_tokens,
-        sum(output_tokens) AS output_tokens, sum(cost_pico) AS cost_pico
-    FROM seen WHERE NOT (is_hidden AND $13) GROUP BY 1, 2, 3
+    SELECT *, {place} AS place FROM seen WHERE NOT (is_hidden AND {is_filtered}::boolean)
 ), ranked AS (
-    SELECT place, is_hidden, row_number() OVER (ORDER BY sum({metric}) DESC, place) AS rank FROM placed GROUP BY 1, 2
+    SELECT place, is_hidden, row_number() OVER (ORDER BY sum(measure) DESC, place) AS rank FROM placed GROUP BY 1, 2
+), shown AS MATERIALIZED (
+    SELECT key_id, word, label, is_hidden, CASE WHEN rank <= {groups_max} THEN rank END AS rank
+    FROM placed JOIN ranked USING (place, is_hidden)
+), summed AS (
+    SELECT rank, CASE WHEN NOT is_hidden THEN at END AS at, {sums}
+    FROM used JOIN shown USING (key_id, word, label) GROUP BY 1, 2
 )
-SELECT CASE WHEN rank <= $7 THEN place END AS place, bool_or(is_hidden) AS is_hidden, step,
-    (SELECT count(*) FROM ranked) AS groups, sum(requests)::bigint AS requests, sum(errors)::bigint AS errors,
-    sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
-    sum(cost_pico)::text AS cost_pico
-FROM placed JOIN ranked USING (place, is_hidden) GROUP BY 1, 3, rank <= $7, CASE WHEN rank <= $7 THEN rank END
-ORDER BY min(rank), step
+SELECT (SELECT place FROM ranked r WHERE r.rank = s.rank) AS place,
+    (SELECT is_hidden FROM ranked r WHERE r.rank = s.rank) AS is_hidden, (SELECT count(*) FROM ranked) AS groups,
+    date_trunc({step}, at AT TIME ZONE {zone}) AT TIME ZONE {zone} AS step, {sums}
+FROM summed s GROUP BY rank, step ORDER BY rank, step
 """
-_TOTAL: Final = f"""
-{SUMS}
-SELECT coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(errors), 0)::bigint AS errors,
-    coalesce(sum(input_tokens), 0)::bigint AS input_tokens, coalesce(sum(output_tokens), 0)::bigint AS output_tokens,
-    coalesce(sum(cost_pico), 0)::text AS cost_pico
-FROM sums WHERE account_id = $3
+_SUMS: Final = ", ".join(f"coalesce(sum({name}), 0)::bigint AS {name}" for name in SUMMED[:-1]) + (
+    ", coalesce(sum(cost_pico), 0) AS cost_pico"
+)
+_LABELS: Final = """
+LEFT JOIN key_label l ON l.key_id = u.key_id AND l.name = {name} AND (at AT TIME ZONE 'UTC')::date >= l.since
+    AND (l.until IS NULL OR (at AT TIME ZONE 'UTC')::date < l.until)
 """
 _NAMES: Final = """
 SELECT key_id AS id, name FROM api_key WHERE key_id = ANY($1)
 UNION ALL SELECT person_id::text, coalesce(nullif(name, ''), email) FROM person WHERE person_id::text = ANY($1)
 """
 _CHOICES: Final = """
-SELECT array_agg(DISTINCT model) AS models, array_agg(DISTINCT upstream) AS upstreams FROM usage_rollup_daily
+SELECT array_agg(DISTINCT model) AS models, array_agg(DISTINCT upstream) AS upstreams FROM usage_total_daily
 WHERE account_id = $1 AND day >= ($2 AT TIME ZONE 'UTC')::date AND day <= ($3 AT TIME ZONE 'UTC')::date
 """
 
@@ -145,23 +143,13 @@ class Group:
 
 async def series(pool: Pool, asked: Asked) -> list[Group]:
     """The groups, largest first, and last the rest."""
-    from_hours = asked.step == "hour" or asked.zone != "UTC"
-    telling = asked.group in _TELLING or asked.key_id is not None or asked.value is not None
-    statement = _SERIES.format(
-        telling="true" if telling else "false",
-        source=_BY_HOUR if from_hours else _BY_DAY,
-        place=_PLACES[asked.group],
-        metric=METRICS[asked.metric],
-    )
     with store_errors("read the usage"):
-        rows = await pool.fetch(
-            statement, asked.account_id, asked.since, asked.until, uuid.UUID(asked.viewer),
-            "UTC" if asked.step == "hour" else asked.zone, asked.step,
-            asked.groups_max, asked.label, asked.model, asked.upstream, asked.key_id, asked.value, asked.is_filtered,
-        )  # fmt: skip
+        where = Where()
+        statement = _statement(where, asked, await odd_hours(pool, asked.since, asked.until, asked.zone))
+        rows = await pool.fetch(statement, *where.arguments)
         names = {}
         if asked.group in ("key", "member"):
-            places = [row["place"] for row in rows if row["place"]]
+            places = {row["place"] for row in rows if row["place"]}
             names = {row["id"]: row["name"] for row in await pool.fetch(_NAMES, places)}
     groups: dict[tuple[str | None, bool], Group] = {}
     for row in rows:
@@ -176,10 +164,44 @@ async def series(pool: Pool, asked: Asked) -> list[Group]:
     return sorted(groups.values(), key=lambda group: group.place is None)
 
 
+def _statement(where: Where, asked: Asked, odd: Sequence[datetime]) -> str:
+    telling = asked.group in _TELLING or asked.key_id is not None or asked.value is not None
+    labelled = telling and asked.label is not None
+    word = asked.group if asked.group in ("model", "upstream") else "''"
+    models = not telling or word != "''" or asked.model is not None or asked.upstream is not None
+    span = asked.account_id, asked.since, asked.until
+    if asked.step == "hour" or asked.zone != "UTC":
+        source = by_hour(where, *span, odd, keys=telling, models=models)
+    else:
+        source = by_day(where, *span, keys=telling, models=models)
+    narrowed = [("model", asked.model), ("upstream", asked.upstream), ("u.key_id", asked.key_id)]
+    narrowed += [("l.value", asked.value)] if labelled else []
+    return _SERIES.format(
+        source=source,
+        word=word,
+        label="coalesce(l.value, '')" if labelled else "''",
+        labels=_LABELS.format(name=where.value(asked.label)) if labelled else "",
+        filters=" AND ".join(
+            ["true", *(f"{name} = {where.value(value)}" for name, value in narrowed if value is not None)]
+        ),
+        metric=METRICS[asked.metric],
+        telling="true" if telling else "false",
+        viewer=where.value(uuid.UUID(asked.viewer)),
+        place=_PLACES[asked.group],
+        is_filtered=where.value(asked.is_filtered),
+        groups_max=where.value(asked.groups_max),
+        step=where.value(asked.step),
+        zone=where.value("UTC" if asked.step == "hour" else asked.zone) + "::text",
+        sums=_SUMS,
+    )
+
+
 async def total(pool: Pool, account_id: int, since: datetime, until: datetime) -> Sums:
-    """All that an account used, in whole hours from the one of `since` to before `until`."""
+    """All that an account used from `since` to the end of the hour before `until`."""
+    where = Where()
+    source = whole(where, account_id, since, until)
     with store_errors("read the usage"):
-        (row,) = await pool.fetch(_TOTAL, since, until, account_id)
+        (row,) = await pool.fetch(f"SELECT {_SUMS} FROM ({source}) parts", *where.arguments)
     return _sums(row)
 
 
@@ -194,7 +216,7 @@ async def began_at(pool: Pool, account_id: int) -> datetime | None:
     """The hour of the account's first usage that is kept; None: nothing was used yet."""
     with store_errors("read the usage"):
         found: datetime | None = await pool.fetchval(
-            "SELECT min(day)::timestamp AT TIME ZONE 'UTC' FROM usage_rollup_daily WHERE account_id = $1", account_id
+            "SELECT min(day)::timestamp AT TIME ZONE 'UTC' FROM usage_total_daily WHERE account_id = $1", account_id
         )
     return found
 

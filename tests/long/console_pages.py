@@ -1,8 +1,8 @@
-"""How long pages take on ten million usage records. Not for CI: python -m tests.long.console_pages [RECORDS]
+"""How long pages take on ten million usage records. Not for CI: python -m tests.long.console_pages [RECORDS] [KEPT]
 
 One account with 200 keys, half of them members' own, six models, three upstreams, sixty days. Each page is opened ten
 times over loopback by who owns the account; what is shown is the time until its last byte, and the statement of the
-slowest with its plan.
+slowest with its plan. In KEPT, a directory, the database stays and is used the next time.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +35,7 @@ DAYS = 60
 KEYS = 200
 TIMES = 10
 GOAL_MS = 100
+_KINDS = (int, str, uuid.UUID, uuid.UUID)  # of the fields of Places
 _KEYS = """
 INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, version, person_id)
 SELECT 'load' || lpad(n::text, 8, '0'), $1, 'load-' || n, '$2b$', 0, CASE WHEN n % 2 = 0 THEN $2::uuid END
@@ -134,21 +136,27 @@ async def look(pool: Pool, directory: Path, places: Places) -> int:
     return slow
 
 
-async def main(records: int) -> int:
+async def main(directory: Path, records: int) -> int:
     """0: all pages keep to the goal."""
-    with tempfile.TemporaryDirectory() as name:
-        server = EmbeddedPostgres(Path(name))
-        dsn = server.start()
-        try:
-            async with opened_pool(dsn) as pool:
-                await migrate(pool, post=True)
-                begun = time.monotonic()
-                places = await make(pool, Path(name), records)
+    server, noted = EmbeddedPostgres(directory), directory / "places"
+    dsn = server.start()
+    try:
+        async with opened_pool(dsn) as pool:
+            await migrate(pool, post=True)
+            begun = time.monotonic()
+            if noted.exists():
+                places = Places(*(kind(word) for kind, word in zip(_KINDS, noted.read_text().split(), strict=True)))
+                await pool.execute("UPDATE account SET time_zone = 'UTC'")
+            else:
+                places = await make(pool, directory, records)
+                noted.write_text(" ".join(str(getattr(places, each.name)) for each in fields(places)))
                 print(f"{records:,} records made in {time.monotonic() - begun:.0f} s", flush=True)
-                return await look(pool, Path(name), places)
-        finally:
-            server.stop()
+            return await look(pool, directory, places)
+    finally:
+        server.stop()
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000)))
+    with tempfile.TemporaryDirectory() as fresh:
+        kept = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(fresh)
+        sys.exit(asyncio.run(main(kept, int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000)))

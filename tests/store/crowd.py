@@ -17,7 +17,10 @@ TEAMS: Final = 50
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # What an erasure writes about itself, in nobody's name: its entries, its tombstones, its version.
 _OF_THE_ACT: Final = frozenset({"audit_head", "change_version", "tombstone"})
-_USAGE: Final = frozenset({"usage", "usage_rollup", "usage_rollup_daily"})
+_WITH_KEYS: Final = frozenset(
+    {"usage", "usage_rollup", "usage_rollup_daily", "usage_key_total", "usage_key_total_daily"}
+)
+_OF_ACCOUNTS: Final = frozenset({"usage_total", "usage_total_daily"})
 _HASH: Final = "sha256(convert_to('{}' || c.n, 'UTF8'))"
 # `c` is a person: n, person_id, email, key_id, account_id of a team; own_id and own_key_id of an account of their own.
 FILL: Final = {
@@ -98,6 +101,8 @@ FILL: Final = {
 }  # fmt: skip
 # A hold keeps its people from being erased; the others are made first of all.
 _HELD_OR_FIRST: Final = frozenset({"legal_hold", "person", "account"})
+# The database keeps them by the sums of usage.
+_KEPT_BY_OTHERS: Final = frozenset({"usage_total", "usage_total_daily", "usage_key_total", "usage_key_total_daily"})
 
 
 async def fill(pool: Pool, people: int) -> None:
@@ -131,7 +136,7 @@ async def fill(pool: Pool, people: int) -> None:
                 f" FROM ('2026-11-{day} 00:00Z') TO ('2026-11-{day} 24:00Z')"
             )
         wanted = [table.name for table in await ownership.tables(connection) if table.links]
-        missing = set(wanted) - FILL.keys() - _HELD_OR_FIRST
+        missing = set(wanted) - FILL.keys() - _HELD_OR_FIRST - _KEPT_BY_OTHERS
         assert not missing, f"tables that lead to somebody and have no rows here: {missing}"
         for table, rows in FILL.items():
             await connection.execute(f"WITH c AS (SELECT * FROM crowd.c) INSERT INTO {table} {rows}")
@@ -190,8 +195,10 @@ class Others:
             if of_it is not None:
                 at = parents[parent.name]
                 conditions.append(f"NOT EXISTS (SELECT FROM {parent.name} p WHERE p.{at} = t.{at} AND {of_it})")
-        if table.name in _USAGE:
+        if table.name in _WITH_KEYS:
             conditions.append("key_id <> 'erased'")
+        if table.name in _OF_ACCOUNTS:
+            conditions.append("account_id <> 0")
         ids = [str(each) for each in (*self._subject.person_ids, *self._subject.key_ids)]
         if table.name == "mail":
             placed = where.value(ids)
@@ -233,7 +240,7 @@ async def naming(pool: Pool) -> list[str]:
     return [
         table.name
         for table in tables
-        if table.name in FILL and {column.kind for column in table.links} - {Kind.ACCOUNT}
+        if table.name in FILL.keys() | _KEPT_BY_OTHERS and {column.kind for column in table.links} - {Kind.ACCOUNT}
     ]
 
 
@@ -259,4 +266,5 @@ TOTALS: Final = " UNION ALL ".join((
     _TOTAL.format("count(*)", "usage"),
     _TOTAL.format("sum(requests)", "usage_rollup"),
     _TOTAL.format("sum(requests)", "usage_rollup_daily"),
+    *(_TOTAL.format("sum(requests)", table) for table in sorted(_KEPT_BY_OTHERS)),
 ))  # fmt: skip

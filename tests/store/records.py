@@ -112,6 +112,22 @@ async def assert_sums_match(pool: Pool) -> None:
     """The hourly and the daily sums are exactly the sums of the rows."""
     await assert_one_sum_matches(pool, "usage_rollup", "hour", "date_trunc('hour', started_at, 'UTC')")
     await assert_one_sum_matches(pool, "usage_rollup_daily", "day", "(started_at AT TIME ZONE 'UTC')::date")
+    await assert_totals_match(pool)
+
+
+async def assert_totals_match(pool: Pool) -> None:
+    """The sums of accounts and of keys are exactly those of the sums with key, model and upstream."""
+    summed = ("requests", "errors", "input_tokens", "output_tokens", "cost_pico")
+    for whose, table in (("model, upstream", "usage_total"), ("key_id", "usage_key_total")):
+        for source, suffix, period in (("usage_rollup", "", "hour"), ("usage_rollup_daily", "_daily", "day")):
+            groups = f"account_id, {period}, {whose}"
+            added = ", ".join(f"sum({column})::bigint" for column in summed)
+            from_sums = await pool.fetch(f"SELECT {groups}, {added} FROM {source} GROUP BY {groups} ORDER BY {groups}")
+            kept = await pool.fetch(
+                f"SELECT {groups}, {', '.join(f'{each}::bigint' for each in summed)} FROM {table}{suffix}"
+                f" ORDER BY {groups}"
+            )
+            assert [tuple(row) for row in kept] == [tuple(row) for row in from_sums], table + suffix
 
 
 async def assert_one_sum_matches(pool: Pool, table: str, column: str, period: str, where: str = "true") -> None:

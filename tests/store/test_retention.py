@@ -20,7 +20,14 @@ from luntrex_proxy.store.retention import Dropped, Periods, drop_old, due, kept
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
 from luntrex_proxy.store.usage import totals
-from tests.store.records import assert_one_sum_matches, assert_sums_match, outcome, ship, stored_numbers
+from tests.store.records import (
+    assert_one_sum_matches,
+    assert_sums_match,
+    assert_totals_match,
+    outcome,
+    ship,
+    stored_numbers,
+)
 
 DAY_US = 86_400_000_000
 PERIODS = Periods(usage_days=10, totals_days=20)
@@ -86,6 +93,7 @@ async def assert_retained_match(database: Pool, today: datetime.date, periods: P
     await assert_one_sum_matches(
         database, "usage_rollup_daily", "day", "(started_at AT TIME ZONE 'UTC')::date", f"day >= '{line}'"
     )
+    await assert_totals_match(database)
 
 
 async def test_old_days_go_and_their_totals_stay(database: Pool, tmp_path: Path, today: datetime.date) -> None:

@@ -42,9 +42,9 @@ _SUMMED = "count(*), count(*) FILTER (WHERE status >= 400), " + ", ".join(
 )  # fmt: skip
 SUMS = (
     "INSERT INTO usage_rollup SELECT account_id, date_trunc('hour', started_at, 'UTC'), key_id, model, upstream,"
-    f" {_SUMMED} FROM usage GROUP BY 1, 2, 3, 4, 5",
+    f" {_SUMMED} FROM usage GROUP BY 1, 2, 3, 4, 5 ORDER BY 2, 1, 3, 4, 5",  # as time brings them
     "INSERT INTO usage_rollup_daily SELECT account_id, (started_at AT TIME ZONE 'UTC')::date, key_id, model, upstream,"
-    f" {_SUMMED} FROM usage GROUP BY 1, 2, 3, 4, 5",
+    f" {_SUMMED} FROM usage GROUP BY 1, 2, 3, 4, 5 ORDER BY 2, 1, 3, 4, 5",
     "INSERT INTO first_byte SELECT account_id, date_trunc('hour', started_at, 'UTC'),"
     " floor(8 * ln(first_byte_us) / ln(2)), count(*) FROM usage WHERE streamed AND status < 400 GROUP BY 1, 2, 3",
 )
