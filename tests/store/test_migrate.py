@@ -11,6 +11,7 @@ from luntrex_proxy.store.database import Pool, close_pool, open_pool
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.migrate import Migration
 from luntrex_proxy.store.partitions import ensure_partitions
+from tests.store.records import assert_totals_match
 
 FIRST = Migration(1, "pre_first", "CREATE TABLE one (n int); INSERT INTO one VALUES (1);")
 SECOND = Migration(2, "pre_second", "ALTER TABLE one ADD m int;")
@@ -124,3 +125,33 @@ async def test_daily_sums_begin_with_what_the_hourly_ones_hold(empty_database: P
         ("2026-03-01", "b", 8, 1, 9, "100000000000000000000"),
         ("2026-03-02", "a", 4, 1, 9, "100000000000000000000"),
     ]
+
+
+async def test_totals_begin_with_what_the_sums_hold(empty_database: Pool) -> None:
+    """What was there, what is stored by another process before it is added up, and what comes after count once each."""
+
+    async def use(hour: str, key: str, model: str, requests: int) -> None:
+        for table, at in (("usage_rollup", f"2026-03-{hour}:00Z"), ("usage_rollup_daily", f"2026-03-{hour[:2]}")):
+            period = "day" if table.endswith("daily") else "hour"
+            await empty_database.execute(
+                f"INSERT INTO {table} AS s VALUES (1, '{at}', $1, $2, 'local', $3, 1, 2, 0, 0, 0, 0, 3, 0, 0, 1e17)"
+                f" ON CONFLICT (account_id, {period}, key_id, model, upstream) DO UPDATE SET"
+                " requests = s.requests + excluded.requests, cost_pico = s.cost_pico + excluded.cost_pico",
+                key, model, requests,
+            )  # fmt: skip
+
+    files = schema.packaged()
+    await schema.migrate(empty_database, files=tuple(file for file in files if file.version < 39))
+    await use("01 05", "a", "small", 1)
+    await use("01 05", "b", "small", 2)
+    await use("01 06", "a", "large", 4)
+    await use("01 09", "gone", "large", 99)
+    await schema.migrate(empty_database, files=tuple(file for file in files if file.version < 40))
+    await use("01 05", "a", "small", 8)
+    await empty_database.execute("DELETE FROM usage_rollup WHERE key_id = 'gone'")
+    await empty_database.execute("DELETE FROM usage_rollup_daily WHERE key_id = 'gone'")
+    await schema.migrate(empty_database)
+    await use("01 06", "b", "large", 16)
+    await assert_totals_match(empty_database)
+    rows = await empty_database.fetch("SELECT model, requests, cost_pico::text FROM usage_total ORDER BY hour")
+    assert [tuple(row) for row in rows] == [("small", 11, "3" + "0" * 17), ("large", 20, "2" + "0" * 17)]
