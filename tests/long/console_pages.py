@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from aiohttp import web
 
 from luntrex_proxy.console.application import PAGES, add_console
 from luntrex_proxy.control.quiet import QuietRunner
+from luntrex_proxy.gateway.request_id import new_request_id
 from luntrex_proxy.store import budgets
 from luntrex_proxy.store.database import Pool, opened_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
@@ -49,6 +50,7 @@ INSERT INTO usage SELECT $1, $2::timestamptz + n * interval '1 day' / $3, gen_ra
     900000, 150000 + n % 900000, 300
 FROM generate_series(0, $3 - 1) n
 """
+_ONE = "UPDATE usage SET request_id = $3, started_at = $1 WHERE request_id = $2"
 
 
 @dataclass
@@ -89,8 +91,10 @@ async def make(pool: Pool, directory: Path, records: int) -> Places:
         await connection.execute("TRUNCATE usage_rollup, usage_rollup_daily, first_byte")
         for statement in SUMS:
             await connection.execute(statement, timeout=900)
+        request_id = uuid.UUID(new_request_id((today - timedelta(days=3)).timestamp()))  # one as the gateway makes it
+        await connection.execute(_ONE, today - timedelta(days=3), places.request_id, request_id)
         await connection.execute("VACUUM ANALYZE", timeout=900)
-    return places
+    return replace(places, request_id=request_id)
 
 
 async def look(pool: Pool, directory: Path, places: Places) -> int:
@@ -104,20 +108,24 @@ async def look(pool: Pool, directory: Path, places: Places) -> int:
     await site.start()
     slow = 0
     base = f"/accounts/{places.account_id}"
+    today = (await pool.fetchval("SELECT now()")).date()
+    year_ago, one_day = today - timedelta(days=364), f"since={today}&until={today}"
     more = [
         *(f"{base}?period={period}" for period in ("today", "7d", "30d")),
         *(f"{base}/usage?group={group}" for group in ("model", "key", "member", "label:project", "none")),
         f"{base}/usage?group=key&step=hour", f"{base}/usage?group=key&model=model-1&metric=tokens",
+        f"{base}/usage?group=key&step=month&since={year_ago}", f"{base}/usage?group=label:project&step=hour",
+        f"{base}/usage?group=key&{one_day}", f"{base}/usage?group=model&{one_day}",
     ]  # fmt: skip
     paths = [concrete(places.path(route.path)) for route in PAGES if route.access.value != "anyone"]
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as client:
         browser = Browser(client, f"http://127.0.0.1:{site.port}")
         await browser.get("/sign-in")
         await browser.send("/sign-in", address=ADA, password=PASSWORD)
-        for path in [*more, *paths, "zone", *more]:
-            if path == "zone":
-                await budgets.set_time_zone(pool, "acme", "America/New_York")
-                print("         and with days of another zone")
+        for path in [*more, *paths, "America/New_York", *more, "Asia/Kolkata", *more]:
+            if not path.startswith("/"):
+                await budgets.set_time_zone(pool, "acme", path)
+                print(f"         and with days of {path}")
                 continue
             timed.slowest = (0.0, "", ())
             took = []
