@@ -36,7 +36,6 @@ DAYS = 60
 KEYS = 200
 TIMES = 10
 GOAL_MS = 100
-_KINDS = (int, str, uuid.UUID, uuid.UUID)  # of the fields of Places
 _KEYS = """
 INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, version, person_id)
 SELECT 'load' || lpad(n::text, 8, '0'), $1, 'load-' || n, '$2b$', 0, CASE WHEN n % 2 = 0 THEN $2::uuid END
@@ -153,7 +152,8 @@ async def main(directory: Path, records: int) -> int:
             await migrate(pool, post=True)
             begun = time.monotonic()
             if noted.exists():
-                places = Places(*(kind(word) for kind, word in zip(_KINDS, noted.read_text().split(), strict=True)))
+                kinds = [cast(Callable[[str], Any], each.type) for each in fields(Places)]
+                places = Places(*(kind(word) for kind, word in zip(kinds, noted.read_text().split(), strict=True)))
                 await pool.execute("UPDATE account SET time_zone = 'UTC'")
             else:
                 places = await make(pool, directory, records)
