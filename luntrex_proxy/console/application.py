@@ -13,6 +13,7 @@ from luntrex_proxy.console.api.routing import add_api
 from luntrex_proxy.console.keys import SERVICES
 from luntrex_proxy.console.pages.frame import add_pages
 from luntrex_proxy.console.pages.page import Route
+from luntrex_proxy.control import work
 from luntrex_proxy.control.services import Services
 
 
@@ -35,3 +36,8 @@ def add_console(app: web.Application, services: Services) -> None:
     app[SERVICES] = services
     add_api(app, services)
     add_pages(app, PAGES, SAID)
+    app.on_shutdown.append(_stop_work)
+
+
+async def _stop_work(_app: web.Application) -> None:
+    await work.stop()

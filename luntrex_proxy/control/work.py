@@ -21,7 +21,7 @@ from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.work import Work
 
-__all__ = ["Job", "Progress", "Work", "begin", "get", "newest", "of_request", "start", "told"]
+__all__ = ["Job", "Progress", "Work", "begin", "get", "newest", "of_request", "start", "stop", "told"]
 get, newest, of_request = table.get, table.newest, table.of_request
 _UNEXPECTED: Final = "Something went wrong here; the log says more to who runs the installation. Start it again."
 _running: set[asyncio.Task[None]] = set()  # a task that nobody holds may be gone before its end
@@ -58,6 +58,13 @@ async def start(pool: Pool, kind: str, about: Mapping[str, Any], job: Job) -> uu
     _running.add(task)
     task.add_done_callback(_running.discard)
     return progress.work_id
+
+
+async def stop() -> None:
+    """End what was started here, at its next step, and put that on record: while there is a database."""
+    for task in _running:
+        task.cancel()
+    await asyncio.gather(*_running, return_exceptions=True)
 
 
 async def _do(pool: Pool, progress: Progress, job: Job) -> None:

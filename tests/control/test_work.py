@@ -147,6 +147,20 @@ async def test_prices_and_months_are_worked_through_beside_who_asked(database: P
     assert found.result["cost_pico"] == cost
 
 
+async def test_what_runs_when_the_program_ends_is_stopped(database: Pool) -> None:
+    """On record before the database is closed, which waits for nothing of it then."""
+
+    async def job(progress: Progress) -> None:
+        progress.to(1, 9)
+        await asyncio.Event().wait()
+
+    await work.start(database, "closing", {}, job)
+    await asyncio.sleep(0)
+    await work.stop()
+    (found,) = await work.newest(database, 9)
+    assert (found.state, found.done) == ("stopped", 1)
+
+
 async def test_what_fails_beside_somebody_ends_there(database: Pool) -> None:
     """On record, and nowhere else."""
 
