@@ -10,12 +10,21 @@ from luntrex_proxy.store.database import Connection
 
 # After `inserted`, the rows really stored; $2 is the process that wrote them. Who covers a request: the account's
 # budgets, those of its key, those of the member whose own the key is, those of what the key was labelled on that day.
+# A key's requests of one minute are charged as one, since times of days and months begin at whole minutes; budgets in
+# total begin at any moment, so when one began since the first of these requests, each is charged by itself.
 CHARGE: Final = """
 costly AS (
-    SELECT i.account_id, coalesce(o.budget_key_id, i.key_id) AS key_id, i.started_at, i.cost_pico
+    SELECT i.account_id, coalesce(o.budget_key_id, i.key_id) AS key_id, min(i.started_at) AS started_at,
+        sum(i.cost_pico) AS cost_pico
     FROM inserted i LEFT JOIN (
         SELECT DISTINCT request_id, budget_key_id FROM usage_incoming WHERE budget_key_id IS NOT NULL
     ) o USING (request_id) WHERE i.cost_pico > 0
+    GROUP BY 1, 2, CASE
+        WHEN EXISTS (
+            SELECT FROM (SELECT account_id, min(started_at) AS first FROM inserted GROUP BY 1) f
+            JOIN budget b USING (account_id) WHERE b.period = 'total' AND b.since >= f.first
+        ) THEN i.started_at
+        ELSE date_bin('1 minute', i.started_at, 'epoch') END
 ), covered AS (
     SELECT b.budget_id, c.started_at, c.cost_pico FROM costly c JOIN budget b USING (account_id)
     WHERE b.key_id IS NULL AND b.person_id IS NULL AND b.label_name IS NULL AND b.amount_pico IS NOT NULL

@@ -222,6 +222,26 @@ async def test_usage_of_another_day_is_charged_there(acme: Pool, tmp_path: Path)
     assert [(row["before"] or True, int(row["spent_pico"])) for row in rows if row["spent_pico"]] == [(True, 5)]
 
 
+async def test_requests_stored_together_are_charged_each_in_its_own_time(acme: Pool, tmp_path: Path) -> None:
+    """On both sides of midnight, and of the moment within a minute when a budget in total began."""
+    key_id = await make_key(acme)
+    await set_(acme, day=1, total=1)
+    midnight_us = now_us() // 86_400_000_000 * 86_400_000_000
+    began_us = midnight_us + 30_000_000
+    began = datetime.fromtimestamp(began_us // 10**6, UTC)
+    await acme.execute("UPDATE budget SET since = $1 WHERE period = 'total'", began)
+    spool = Spool(tmp_path / "spool", uuid.uuid4(), MIB, 64 * MIB)
+    for at_us, cost in ((midnight_us - 1, 1), (midnight_us, 2), (began_us - 1, 4), (began_us, 8), (began_us + 9, 16)):
+        write(spool, (key_id, cost), at_us=at_us)
+    await ship(acme, tmp_path / "spool", spool)
+    rows = await acme.fetch("SELECT period, spent_pico FROM budget_window JOIN budget USING (budget_id)")
+    assert {(row["period"], int(row["spent_pico"])) for row in rows if row["spent_pico"]} == {
+        ("day", 1),
+        ("day", 30),
+        ("total", 24),
+    }
+
+
 async def test_what_was_spent_before_a_budget_was_set_counts(acme: Pool, tmp_path: Path) -> None:
     """In the time that it is now; also when the account's days begin at another time from now on."""
     key_id, other = await make_key(acme), await make_key(acme, "other")
