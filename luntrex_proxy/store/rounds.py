@@ -12,6 +12,7 @@ from luntrex_proxy.store.database import Pool
 
 WAIT_S: Final = 2.0  # the longest that a request waits, and an answer may take
 _AGAIN_S: Final = 1.0  # between questions while there is no answer
+_APART_S: Final = 0.025  # at least, of questions for which nobody waits
 
 
 class Rounds:
@@ -23,12 +24,19 @@ class Rounds:
         self._every_s = every_s
         self._waiting: list[asyncio.Future[None]] = []  # for the answer to the next question
         self._answered_s = float("-inf")  # monotonic
+        self._asked_s = float("-inf")  # when the last question began
+        self._soon: asyncio.TimerHandle | None = None  # until the next one for which nobody waits
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
-        """Ask now."""
-        self._woken.set()
+        """Ask soon: a question for each request would keep the database at work all the time."""
+        if self._soon is None and not self._woken.is_set():
+            wait_s = self._asked_s + _APART_S - time.monotonic()
+            if wait_s > 0:
+                self._soon = asyncio.get_running_loop().call_later(wait_s, self._woken.set)
+            else:
+                self._woken.set()
 
     def start(self) -> None:
         """Begin asking."""
@@ -83,6 +91,10 @@ class Rounds:
                     async with asyncio.timeout(self._every_s):
                         await self._woken.wait()
             self._woken.clear()
+            if self._soon is not None:
+                self._soon.cancel()
+                self._soon = None
+            self._asked_s = time.monotonic()
             waiting, self._waiting = self._waiting, []
             try:
                 await self.ask()

@@ -1,6 +1,6 @@
 """Tells the other processes what this one lets in of limits, and hears of theirs: the gateway's `Teller` port.
 
-What is let in is told several times a second, at once when it is half a block; requests that are ahead of that wait for
+What is let in is told twice a second, sooner when it is half a block; requests that are ahead of that wait for
 the next answer. While the database is away everything stays untold, and each limit says itself whether that matters.
 """
 
@@ -15,12 +15,12 @@ from uuid import UUID
 
 from luntrex_proxy.core.buckets import Bucket, Limits
 from luntrex_proxy.store import limitlevels as table
-from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.database import Connection, Pool
 from luntrex_proxy.store.limitlevels import Told
 from luntrex_proxy.store.rounds import WAIT_S, Rounds
 from luntrex_proxy.store.silence import Silence
 
-_EVERY_S: Final = 0.25
+_EVERY_S: Final = 0.5
 _FRESH_NS: Final = 250_000_000  # what was heard so lately needs no question
 _STREAMS_EVERY_S: Final = 1.0  # much less than the table believes us
 _LAST_WORD_S: Final = 1.0
@@ -74,38 +74,39 @@ class Telling(Rounds):
                 await self._tell_all(running[start : start + _BATCH])
             self._running = {bucket for bucket in self._running if bucket.held or bucket.untold}
         if self.away and is_nothing:
-            await self._tell([], [])
+            await self._tell_all([])
 
     async def _tell_all(self, buckets: Sequence[Bucket]) -> None:
         self._limits.news.difference_update(buckets)
-        streams = [bucket for bucket in buckets if bucket.unit == "streams"]
-        self._running.update(streams)
         levels = _newest(bucket for bucket in buckets if bucket.unit != "streams")
+        streams = _newest(bucket for bucket in buckets if bucket.unit == "streams")
+        self._running.update(streams)
         try:
-            if levels:
-                await self.ask_past_deadlocks(partial(self._tell, levels, []))
-            if streams:
-                await self.ask_past_deadlocks(partial(self._tell, [], _newest(streams)))
+            async with self.pool().acquire(timeout=WAIT_S) as connection:
+                if levels or not streams:
+                    await self.ask_past_deadlocks(partial(self._tell, connection, levels))
+                if streams:
+                    await self.ask_past_deadlocks(partial(self._tell_streams, connection, streams))
         except BaseException:
             self._limits.news.update(buckets)  # it is told with the next question
             raise
+        self._limits.news.update(bucket for bucket in buckets if bucket.untold)  # what came meanwhile
 
-    async def _tell(self, levels: Sequence[Bucket], streams: Sequence[Bucket]) -> None:
+    async def _tell(self, connection: Connection, levels: Sequence[Bucket]) -> None:
         # What is untold now is on its way; what comes meanwhile is for the next question.
         told = [_told(bucket, bucket.untold) for bucket in levels]
-        running = [_told(bucket, bucket.held) for bucket in streams]
-        ended = [bucket.untold for bucket in streams]
-        full: dict[int, float] = {}
-        others: dict[int, int] = {}
-        async with self.pool().acquire(timeout=WAIT_S) as connection:
-            with Silence(connection, WAIT_S):
-                if levels or not streams:
-                    full = await table.tell(connection, told)
-                if streams:
-                    others = await table.tell_streams(connection, self._boot_id, running)
+        with Silence(connection, WAIT_S):
+            full = await table.tell(connection, told)
         now_ns = time.perf_counter_ns()
         for number, bucket in enumerate(levels):
             bucket.hear(told[number].units, full.get(number, 0.0), 0, now_ns)
+
+    async def _tell_streams(self, connection: Connection, streams: Sequence[Bucket]) -> None:
+        running = [_told(bucket, bucket.held) for bucket in streams]
+        ended = [bucket.untold for bucket in streams]
+        with Silence(connection, WAIT_S):
+            others = await table.tell_streams(connection, self._boot_id, running)
+        now_ns = time.perf_counter_ns()
         for number, bucket in enumerate(streams):
             bucket.hear(ended[number], 0.0, others.get(number, 0), now_ns)
 

@@ -5,6 +5,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -117,6 +118,26 @@ async def test_streams_of_all_count_while_they_run(acme: Pool, monkeypatch: pyte
         for aside in ("-31", "+31"):
             await acme.execute(f"UPDATE limit_streams SET last_at = now() + interval '{aside} seconds'")
             assert await second.left() == [3]
+
+
+async def test_what_comes_while_others_are_told_is_told_next(acme: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was not in the question, and nothing else need come for it to be in the next one."""
+    async with processes(acme, 1, {"": {"requests/day": 100}}) as (one,):
+        assert await one.request() is not None
+        tell, late = telling.table.tell, [True]
+
+        async def tell_late(*arguments: Any) -> Any:
+            told = await tell(*arguments)
+            if late:
+                late.pop()
+                take(one.buckets(), 0, streamed=False, now_ns=time.perf_counter_ns())
+            return told
+
+        monkeypatch.setattr(telling.table, "tell", tell_late)
+        for _ in range(2):
+            assert await one.telling.next_answer()
+        assert not late
+        assert [bucket.untold for bucket in one.buckets()] == [0]
 
 
 async def test_a_level_fills_up_as_time_passes(acme: Pool) -> None:
