@@ -21,7 +21,9 @@ NEVER_ASKED_S: Final = float("-inf")
 class Lease:
     """What may be spent of one budget in one window, and what was. `used` is charged or held."""
 
-    __slots__ = ("begins_us", "block", "ends_us", "granted", "held", "idle", "owed", "seen", "used")
+    __slots__ = (
+        "_saying", "_told", "begins_us", "block", "ends_us", "granted", "held", "idle", "owed", "seen", "used",
+    )  # fmt: skip
 
     def __init__(self, begins_us: int, ends_us: int) -> None:
         self.begins_us = begins_us
@@ -33,6 +35,13 @@ class Lease:
         self.block = 0  # what was free when more was lent last
         self.seen = 0  # what was used when it was looked at last
         self.idle = 0  # how often that was the same
+        self._told: int | None = None  # what we have by the last answer; None: nobody may know
+        self._saying = 0  # the same by the question under way
+
+    @property
+    def is_told(self) -> bool:
+        """Whether a question would say nothing new."""
+        return self._told == max(self.granted, self.used)
 
     @property
     def free(self) -> int:
@@ -42,10 +51,12 @@ class Lease:
     def tell(self) -> int:
         """What a question says that we have: what was lent, and what is used beyond that."""
         self.owed = max(0, self.used - self.granted)
-        return self.granted + self.owed
+        self._told, self._saying = None, self.granted + self.owed
+        return self._saying
 
     def receive(self, more: int) -> None:
         """The answer: so much beyond what was told, which then is ours as well."""
+        self._told = self._saying + more
         if more:
             self.granted += self.owed + more
             self.block = max(0, self.free)
@@ -56,6 +67,7 @@ class Lease:
         """Keep only what is used; the rest can be lent to others as soon as it is told."""
         self.granted = min(self.granted, self.used)
         self.block = 0
+        self._told = None
 
 
 class Want(NamedTuple):

@@ -66,6 +66,10 @@ SELECT budget_id, begins_at, more, available - more AS left_over,
     coalesce(short_at > now() - interval '3 seconds', false) AS is_short
 FROM lent JOIN written USING (budget_id, begins_at)
 """
+_SHORT: Final = """
+SELECT budget_id FROM budget_window
+WHERE budget_id = ANY($1::bigint[]) AND short_at > now() - interval '3 seconds'
+"""
 
 
 class Asked(NamedTuple):
@@ -117,6 +121,11 @@ async def lend(connection: Connection, boot_id: UUID, sequence: int, asked: Sequ
         )
         for row in rows
     ]
+
+
+async def short(connection: Connection, budget_ids: Sequence[int]) -> set[int]:
+    """Those of these budgets of which somebody could not be lent what was needed, a moment ago."""
+    return {row["budget_id"] for row in await connection.fetch(_SHORT, budget_ids)}
 
 
 def _moment(at_us: int) -> datetime:

@@ -2,7 +2,7 @@
 
     a request lacks    it waits for the next answer, 2 s at most; who asks meanwhile shares the one after
     half is used       more is asked for ahead, and nobody waits
-    each second        what is not used for a while, or lacks elsewhere, is given back; what is over is told
+    each second        what is not used for ten minutes, or lacks elsewhere, is given back; what is over is told
 
 While the database does not answer nobody waits: requests are decided by what is at hand, then by what the budget says
 of such times.
@@ -24,7 +24,8 @@ from luntrex_proxy.store.silence import Silence
 
 _FRESH_S: Final = 1.0  # as long as this, what was left is believed without asking again
 _TICK_S: Final = 1.0
-_IDLE_TICKS: Final = 5  # unused for so long, it is given back
+_IDLE_TICKS: Final = 600  # unused for so long, it is given back; sooner, who comes after a pause would have to wait
+_TELL_TICKS: Final = 30  # what was told is told again, in case that a database has lost it
 _LATE_US: Final = 3_600_000_000  # so long after its end a request of a window may come, and be stored
 _BATCH: Final = 500  # budgets in one question
 _ANYTHING: Final = Want(1, 1, 0)  # ahead of need, as much as it gives
@@ -41,6 +42,7 @@ class Lessee(Rounds):
         self._lacking: set[Purse] = set()  # requests wait for these
         self._in_use: dict[Purse, None] = {}  # of which something is borrowed, those looked at longest ago first
         self._looked_s = 0.0  # when those in use were looked at last, monotonic
+        self._looks = 0  # how often
 
     async def lend(self, purses: Iterable[Purse], pico: int, at_us: int) -> bool:
         """Have so much of each of these at hand, if it can be had; False: nobody can say now."""
@@ -61,18 +63,22 @@ class Lessee(Rounds):
             purse.want = None  # what is wished from now on is for the next question
         ahead = [(purse, purse.lease) for purse in low - lacking]
         questions += [_Question(purse, lease.begins_us, _ANYTHING) for purse, lease in ahead if lease is not None]
+        # Before more is lent: who waits for that would find given back what it just got.
         if time.monotonic() - self._looked_s >= _TICK_S:
             self._looked_s = time.monotonic()
-            questions += self._to_look_at()
+            questions += await self._to_look_at()
         questions = [each for each in questions if self._budgets.has(each.purse)]
         for start in range(0, len(questions), _BATCH):
             await self.ask_past_deadlocks(partial(self._ask, questions[start : start + _BATCH]))
         if self.away and not questions:
             await self._ask([])  # nobody wants anything, but everybody wants to know
 
-    def _to_look_at(self) -> list["_Question"]:
-        """Those in use, some at a time; what is unused for long is not theirs any more."""
-        found = []
+    async def _to_look_at(self) -> list["_Question"]:
+        """Of those in use, some at a time, what there is to say; what is unused for long is not theirs any more."""
+        self._looks += 1
+        tells_all = self.away or not self._looks % _TELL_TICKS
+        found: list[_Question] = []
+        told: list[_Question] = []
         for purse in list(islice(self._in_use, _BATCH)):
             del self._in_use[purse]
             if not self._budgets.has(purse):
@@ -83,8 +89,18 @@ class Lessee(Rounds):
                 lease.seen = lease.used
                 if lease.idle >= _IDLE_TICKS or lease is not purse.lease:
                     lease.give_back()
-                found.append(_Question(purse, lease.begins_us, None))
+                question = _Question(purse, lease.begins_us, None)
+                (told if lease.is_told and not tells_all else found).append(question)
+        if told:
+            short = await self._short(each.purse for each in told)
+            found += [each for each in told if each.purse.budget.budget_id in short]
         return found
+
+    async def _short(self, purses: Iterable[Purse]) -> set[int]:
+        """Of which budgets somebody lacks something."""
+        async with self.pool().acquire(timeout=WAIT_S) as connection:
+            with Silence(connection, WAIT_S):
+                return await table.short(connection, [purse.budget.budget_id for purse in purses])
 
     async def _ask(self, questions: Sequence["_Question"]) -> None:
         purses = {each.purse.budget.budget_id: each.purse for each in questions}

@@ -80,6 +80,7 @@ async def held(pool: Pool) -> tuple[int, int]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is looked at for a second."""
     monkeypatch.setattr(leasing, "_TICK_S", 0.02)
+    monkeypatch.setattr(leasing, "_IDLE_TICKS", 5)
     monkeypatch.setattr(rounds, "_AGAIN_S", 0.02)
 
 
@@ -247,6 +248,47 @@ async def test_what_is_not_used_is_given_back(acme: Pool, tmp_path: Path, quick:
             await asyncio.sleep(0.01)
             second.purses()[0].known_s = 0.0
         assert sum(await held(acme)) == 1_600
+
+
+async def test_who_pauses_keeps_what_is_at_hand_and_writes_nothing(
+    acme: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next request need not wait; and what is told already is not told each second again."""
+    monkeypatch.setattr(leasing, "_TICK_S", 0.0)
+    monkeypatch.setattr(leasing, "_TELL_TICKS", 10**9)
+    key_id = await make_key(acme)
+    await budgets.change(acme, ACME, {"month": 1_600}, Terms())
+    async with processes(acme, tmp_path) as (one,):
+        assert await one.request(key_id, 1, 1)
+        for _ in range(2):
+            assert await one.lessee.next_answer()
+        said = await acme.fetchval("SELECT sequence FROM budget_lease")
+        for _ in range(10):
+            assert await one.lessee.next_answer()
+        assert await acme.fetchval("SELECT sequence FROM budget_lease") == said
+        assert not one.purses()[0].lacks(50, now_us())
+
+
+async def test_a_question_for_which_nobody_waits_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is asked for; who waits is answered at once."""
+    monkeypatch.setattr(rounds, "_APART_S", 1e9)
+
+    class Counting(rounds.Rounds):
+        asked = 0
+
+        async def ask(self) -> None:
+            self.asked += 1
+
+    counting = Counting(lambda: None, 1e9)
+    counting.start()
+    assert await counting.next_answer()
+    for _ in range(20):
+        counting.wake()
+        await asyncio.sleep(0)
+    assert counting.asked == 1
+    assert await counting.next_answer()
+    assert counting.asked == 2
+    await counting.stop()
 
 
 async def test_more_is_borrowed_before_it_is_needed(acme: Pool, tmp_path: Path) -> None:
