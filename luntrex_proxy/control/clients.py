@@ -12,10 +12,14 @@ from luntrex_proxy.settings.model import Settings
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 -- replaced, not bound
 WELL_KNOWN: Final = {Dialect.OPENAI: "gpt-4o-mini", Dialect.ANTHROPIC: "claude-haiku-4-5"}
 _CURL_OPENAI: Final = """\
-curl -N {url}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
+curl -N {url}/v1/chat/completions \\
+  -H 'Authorization: Bearer {key}' \\
+  -H 'Content-Type: application/json' \\
   -d '{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'"""
 _CURL_ANTHROPIC: Final = """\
-curl -N {url}/v1/messages -H 'x-api-key: {key}' -H 'anthropic-version: 2023-06-01' \\
+curl -N {url}/v1/messages \\
+  -H 'x-api-key: {key}' \\
+  -H 'anthropic-version: 2023-06-01' \\
   -H 'Content-Type: application/json' \\
   -d '{{"model":"{model}","stream":true,"max_tokens":100,"messages":[{{"role":"user","content":"Hello"}}]}}'"""
 _OPENAI_PYTHON: Final = """\

@@ -93,7 +93,7 @@ def test_lines_to_paste(program: Program) -> None:
         f"ANTHROPIC_BASE_URL=http://127.0.0.1:8080 ANTHROPIC_API_KEY={key}",
         f"ANTHROPIC_AUTH_TOKEN={key} claude",
         'base_url="http://127.0.0.1:8080/v1",env_key="LUNTREX_API_KEY",wire_api="responses"',
-        f"curl -N http://127.0.0.1:8080/v1/chat/completions -H 'Authorization: Bearer {key}'",
+        f"curl -N http://127.0.0.1:8080/v1/chat/completions \\\n  -H 'Authorization: Bearer {key}'",
         f'ChatOpenAI(base_url="http://127.0.0.1:8080/v1", api_key="{key}"',
     ):
         assert line in printed

@@ -34,9 +34,9 @@ async def test_months_and_invoices(opened: Open, database: Pool, tmp_path: Path)
     await browser.send("/sign-in", address=ADA, password=PASSWORD)
     base = f"/accounts/{account_id}/billing"
     seen = await browser.get(base)
-    assert "A-1 2026-10-02 something else" in seen.said
+    assert "A-1 2026-10-02 no single month" in seen.said
     assert "&lt;b&gt;Acme" in seen.text
-    assert "12345678.10 EUR to be paid" in seen.said
+    assert "12,345,678.10 EUR to be paid" in seen.said
     this_month = datetime.datetime.fromtimestamp(time.time(), datetime.UTC).strftime("%Y-%m")
     assert f'href="{base}/{this_month}"' in seen.text
 

@@ -403,7 +403,10 @@ async def test_the_profile(opened: Open) -> None:
     await browser.get("/profile")
     seen = await browser.send("/profile/password", present=PASSWORD, password="short")
     assert "at least 15" in seen.said
+    assert 'aria-describedby="password-hint password-wrong" aria-invalid="true"' in seen.text
     assert PASSWORD not in seen.text
+    seen = await browser.send("/profile/password", present="not it at all", password="another river in may")
+    assert 'id="present-wrong">This is not your password.' in seen.text
     seen = await browser.send("/profile/password", present=PASSWORD, password="another river in may")
     assert "Your password is changed." in seen.said
     assert "whoever runs this installation has to change it" in seen.said
@@ -414,10 +417,22 @@ async def test_a_piece_of_a_page_leads_to_the_door_too(opened: Open) -> None:
     """A script that asks after the session has ended is told to open the page anew; the door is no piece of a page."""
     browser, _ = await ada_in(opened)
     browser.headers = {"HX-Request": "true"}
-    assert "<html" not in (await browser.get("/accounts/1/first-call")).text
+    seen = await browser.get("/accounts/1/first-call")
+    assert (seen.status, seen.text) == (204, "")
     browser.jar = {}
     seen = await browser.get("/accounts/1/first-call")
     assert (seen.status, seen.headers["HX-Refresh"], seen.text) == (401, "true", "")
+
+
+async def test_an_unknown_address_is_a_page_for_people(opened: Open) -> None:
+    """With its policy and a way on; programs get a line of text."""
+    browser = await opened()
+    browser.headers = {"Accept": "text/html,*/*;q=0.8"}
+    seen = await browser.get("/nowhere")
+    assert (seen.status, "To the first page" in seen.said) == (404, True)
+    assert "script-src 'self'" in seen.headers["Content-Security-Policy"]
+    browser.headers = {}
+    assert (await browser.get("/nowhere")).text == "There is no page at this address.\n"
 
 
 async def test_guessing_is_told_to_wait(opened: Open) -> None:

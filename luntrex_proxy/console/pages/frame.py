@@ -31,11 +31,11 @@ Access.PROVEN   the same; its form has `{{ fields.proof() }}`, which asks for th
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from luntrex_proxy.console import cookies
 from luntrex_proxy.console.cookies import cookie_of, is_from_our_pages, set_cookie
@@ -61,6 +61,7 @@ from luntrex_proxy.control.sessions import is_form_token, signed_in
 
 PROOF: Final = "proof"  # the field that fields.proof() makes
 _ACCOUNT_ID_DIGITS_MAX: Final = 18
+_HEADINGS: Final = {400: "Not understood", 403: "Not allowed", 404: "Nothing is here", 503: "Not just now"}
 Answer = Callable[[Page], Awaitable[web.StreamResponse]]
 
 
@@ -71,6 +72,7 @@ def add_pages(app: web.Application, routes: Sequence[Route], said: Mapping[str, 
         app.router.add_get(route.path, _Shown(route).get)
         if route.submit is not None:
             app.router.add_post(route.path, _Shown(route).post)
+    app.middlewares.append(_nowhere)
     for name, file in static_files().items():
         app.router.add_get(f"/static/{name}", answer_with(file))
 
@@ -97,7 +99,9 @@ class _Shown:
         cookie = request.cookies.get(cookies.ACCOUNT)
         try:
             response = await answer(page)
-        except (NotFoundError, DeadLinkError) as error:
+        except DeadLinkError as error:
+            response = _error(page, 404, str(error), "This link is dead")
+        except NotFoundError as error:
             sentence = str(error) or "There is no page at this address, or it is not yours to see."
             response = _error(page, 404, sentence)
         except DeniedError:
@@ -231,8 +235,20 @@ def _opened_at(path: str) -> str:
     return "/".join(parts[:4] if parts[1] == "accounts" else parts[:2])
 
 
-def _error(page: Page, status: int, sentence: str) -> web.Response:
-    return page.show("error.html", {"heading": HTTPStatus(status).phrase, "sentence": sentence}, status)
+def _error(page: Page, status: int, sentence: str, heading: str = "") -> web.Response:
+    return page.show("error.html", {"heading": heading or _HEADINGS[status], "sentence": sentence}, status)
+
+
+@web.middleware
+async def _nowhere(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Say it to people on a page, where there is none; nobody is looked up for it, as anybody can ask for anything."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        if "text/html" not in request.headers.get("Accept", ""):
+            raise
+    page = Page(request, services_of(request), None, None)
+    return guard(_error(page, 404, "There is no page at this address."), page.services.settings)
 
 
 def _unavailable(page: Page, error: StoreUnavailableError) -> web.StreamResponse:

@@ -129,7 +129,7 @@ _INVITE: Final = "/accounts/{account_id}/invitations"
 _READ, _WRITE = (Permission.MEMBERS_READ,), (Permission.MEMBERS_WRITE,)
 _ANY: Final = (Permission.MEMBERS_READ, Permission.ACCOUNT_READ)  # oneself, who may leave
 ROUTES: Final = (
-    Route(_MEMBERS, "members.html", _list, None, Access.MEMBER, _READ, Menu("Members", ACCOUNT, 60)),
+    Route(_MEMBERS, "members.html", _list, None, Access.MEMBER, _READ, Menu("Members", ACCOUNT, 60, (_INVITE,))),
     Route(f"{_INVITE}/new", "invitation_new.html", _new, _invite, Access.PROVEN, _WRITE),
     Route(f"{_INVITE}/{{invitation_id}}/withdraw", "members.html", _list, _withdraw, Access.MEMBER, _WRITE),
     Route(_MEMBER, "member.html", _member, None, Access.MEMBER, _ANY),

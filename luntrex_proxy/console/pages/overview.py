@@ -69,6 +69,8 @@ async def _first_call(page: Page) -> Mapping[str, Any] | web.StreamResponse:
         None,
         1,
     )
+    if page.is_fragment and not found:
+        return web.Response(status=204)  # the piece that waits stays as it is
     values = {"request": found[0] if found else None}
     return page.show("first_call.html", values) if page.is_fragment else values
 

@@ -82,9 +82,10 @@ async def _set_address(page: Page) -> web.StreamResponse:
 
 
 async def _set_password(page: Page) -> web.StreamResponse:
-    cookie = await signin.change_password(
-        page.services, page.person, page.field("present"), page.field("password"), page.network
-    )
+    with page.beside(wrong="present", weak_password="password"):  # noqa: S106 -- names of a code and of a field
+        cookie = await signin.change_password(
+            page.services, page.person, page.field("present"), page.field("password"), page.network
+        )
     response = page.go("/profile?done=password")
     set_cookie(response, page.services.settings, cookie)
     return response

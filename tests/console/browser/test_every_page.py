@@ -13,21 +13,40 @@ from tests.console.browser.window import new_window
 
 # One route of each page: forms are sent to addresses of their own, which show the same.
 _PAGES = list({route.template: route for route in reversed(PAGES) if not route.path.endswith(".csv")}.values())
+_PARTS = 2  # so that no worker is left with all of them at the end
 
 
+@pytest.mark.parametrize("part", range(_PARTS))
 @pytest.mark.parametrize("is_in", [False, True])
-async def test_every_page_is_clean(chromium: Any, services: Services, is_in: bool) -> None:
+async def test_every_page_is_clean(chromium: Any, services: Services, is_in: bool, part: int) -> None:
     """Those for everybody, and those for who is signed in."""
-    places = await fill(services)
+    places = await fill(services, requests=300)
     async with served(services) as url:
         window = await new_window(chromium, url)
         if is_in:
             await window.sign_in(ADA)
-        for route in _PAGES:
-            if is_in == (route.access is Access.ANYONE):
-                continue
+        for route in [each for each in _PAGES if is_in != (each.access is Access.ANYONE)][part::_PARTS]:
             path = places.path(route.path)
             if await window.open(path) not in (200, 404):
                 window.faults.append(f"{path}: does not open")
             await window.look(route.template.removesuffix(".html"))
         assert window.faults == [], "\n".join(window.faults)
+
+
+async def test_the_first_load_is_light(chromium: Any, services: Services) -> None:
+    """The overview of a month with all its files into an empty cache: 150 KB as they are sent."""
+    places = await fill(services)
+    async with served(services) as url:
+        window = await new_window(chromium, url)
+        await window.sign_in(ADA)
+        await (await window.page.context.new_cdp_session(window.page)).send("Network.clearBrowserCache")
+        await window.open(f"/accounts/{places.account_id}?period=30d")
+        await window.page.wait_for_selector("canvas", state="attached")
+        sent = await window.page.evaluate(
+            "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+            ".map((entry) => [entry.name.replace(location.origin, ''), entry.transferSize])"
+        )
+        sizes = dict(reversed(sent))  # what a page names twice is asked for once
+        assert len(sizes) >= 6, sent
+        assert all(sizes.values()), f"from a cache: {sent}"
+        assert sum(sizes.values()) <= 150_000, sent
