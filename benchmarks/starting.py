@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,12 +191,18 @@ def start_portkey(place: Place) -> Proxy:
 
 
 def start_ours(
-    place: Place, *, keys: int = 1, upstreams: int = 1, limited: bool = False, program: str = "luntrex_proxy"
+    place: Place,
+    *,
+    keys: int = 1,
+    upstreams: int = 1,
+    limited: bool = False,
+    program: str = "luntrex_proxy",
+    under: Sequence[str] = (),
 ) -> Proxy:
     """The daemon with everything on. More upstreams are more loopback addresses, each with a model `bench-N`.
 
     `limited`: account and key have limits and budgets, which nobody reaches. `program` is the module to run, one that
-    does more than the daemon.
+    does more than the daemon. `under`: a command that runs it, and stays the same process.
     """
     to = place.folder(f"{program}-{keys}-{upstreams}{'-limited' if limited else ''}")
     port, control = free_port(), free_port()
@@ -214,7 +220,7 @@ def start_ours(
         CONTROL_PORT=control, UPSTREAMS="\n".join(upstream_lines), MODELS="\n".join(model_lines),
     )  # fmt: skip
     verbs, account = [sys.executable, "-m", "luntrex_proxy"], program.replace(".", "-").replace("_", "-")
-    serve = [sys.executable, "-m", program, "serve", "--config", str(config)]
+    serve = [*under, sys.executable, "-m", program, "serve", "--config", str(config)]
     process = _run(place, to, port, serve, OURS)
     _command(verbs, config, "accounts", "create", account)
     made = _command(verbs, config, "keys", "create", "--account", account, "--name", "bench", "--json")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report
+from benchmarks import instructions, report
 from benchmarks.comparison import AGAIN, Found, row
 from benchmarks.machine import Cores, PythonBuild, cpu_of, resident_bytes, tree
 from benchmarks.measures import Cost
@@ -154,3 +154,11 @@ def test_a_plot_is_drawn(tmp_path: Path):
     assert "NOISY BOX" in drawn
     assert "2.50x nginx" in drawn
     assert not math.isnan(rows[0]["json_us"])
+
+
+def test_without_valgrind_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence says what is missing, before anything is started."""
+    monkeypatch.setattr("sys.argv", ["instructions"])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit, match=r"^Not measured: valgrind is not installed: apt install valgrind\.$"):
+        instructions.main()
