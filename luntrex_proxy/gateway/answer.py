@@ -21,23 +21,23 @@ _NO_HEAD = AnswerHead(0, {}, CHUNKED, keep_alive=False)
 FIRST_EVENT_GRACE_S = 1.0  # a head that came alone waits this long for its first event before the client sees it
 
 
-class Answer:
+class Answer(Signal):
     """Sink of an upstream connection; `decided` and `finished` are awaited by the pipeline, nothing else waits."""
 
     __slots__ = (
-        "_connection", "_exchange", "_grace", "_parts", "_ready", "_sent_at", "_waiter",
+        "_connection", "_exchange", "_grace", "_parts", "_ready", "_sent_at",
         "complete", "done", "failure", "gathered_bytes", "head", "is_stream", "json", "last", "reader", "route",
         "status", "usage", "verdict",
     )  # fmt: skip
 
     def __init__(self, connection: UpstreamConnection, reader: StreamReader | None, route: Route) -> None:
+        self.fired, self.waiting = False, None  # as in Signal, without the call
         self._connection = connection
         self._exchange: Exchange | None = None  # set while pushing
         self._grace: asyncio.TimerHandle | None = None
         self._parts: list[bytes] = []
         self._ready = False
         self._sent_at = NEVER  # when the upstream last said something that the client was told
-        self._waiter: Signal | None = None
         self.route = route
         self.reader = reader  # None when the client asked for no stream
         self.json: JsonReader | None = None  # only for an answer too large to be gathered
@@ -56,18 +56,13 @@ class Answer:
 
     def decided(self) -> Signal:
         """Until enough is here to decide what to send: a whole small body, a first event, or a failure."""
-        waiter = self._waiter = Signal(self._ready)
-        return waiter
+        self.fired = self._ready
+        return self
 
     def finished(self) -> Signal:
         """Until everything but `last` has been pushed."""
-        waiter = self._waiter = Signal(self.done)
-        return waiter
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.fire()
+        self.fired = self.done
+        return self
 
     # What the pipeline decides.
 
@@ -149,8 +144,7 @@ class Answer:
         self._parts.append(body)
         self.gathered_bytes = len(body)
         self.complete = self.done = self._ready = True
-        if self._waiter is not None:
-            self._waiter.fire()
+        self.fire()
 
     def head_arrived(self, head: AnswerHead) -> None:
         """Remember the head; a stream's head waits a moment for its first event, so that they go out together."""
@@ -224,7 +218,7 @@ class Answer:
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
-        self._wake()
+        self.fire()
 
     def _finish(self) -> None:
         self.done = True

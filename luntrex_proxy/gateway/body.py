@@ -18,17 +18,13 @@ class HeldBodies:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
 
-    def take(self, size_bytes: int, to_come_bytes: int = 0) -> bool:
-        """Count bytes in; False, and not counted, when they, or they and those to come, don't fit as things are."""
+    def take(self, size_bytes: int) -> bool:
+        """Count bytes in; False, and not counted, when they don't fit as things are. Who took them takes them out."""
         held_bytes = self.held_bytes + size_bytes
-        if held_bytes + to_come_bytes > self.limit_bytes:
+        if held_bytes > self.limit_bytes:
             return False
         self.held_bytes = held_bytes
         return True
-
-    def give_back(self, size_bytes: int) -> None:
-        """Count bytes out."""
-        self.held_bytes -= size_bytes
 
 
 def decode(route: Route, body: bytes) -> Fields:

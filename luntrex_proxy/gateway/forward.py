@@ -173,7 +173,7 @@ def _send(
         reader = stream_reader(route.grammar, withhold_usage=target.injects_usage(route, fields))
     answer = draft.answer = Answer(connection, reader, route)
     draft.health = upstream.health
-    connection.send(request, answer, answer.arrived_whole if reader is None else None)
+    connection.send(request, answer, takes_whole=reader is None)
     return answer
 
 

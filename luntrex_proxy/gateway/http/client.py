@@ -13,7 +13,6 @@ from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.gateway.http.chunked import ChunkedBody
 from luntrex_proxy.gateway.http.exchange import Exchange
 from luntrex_proxy.gateway.http.head import RepeatedHead, RequestHead, parse_head, remember_head
-from luntrex_proxy.gateway.http.running import Running
 from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
 from luntrex_proxy.gateway.overload import Overload
 from luntrex_proxy.settings.model import GatewayLimits, GatewayTimeouts
@@ -90,9 +89,9 @@ class ClientConnection(asyncio.Protocol):
         self.handler.connections.discard(self)
         self.ticker.members.discard(self)
         exchange = self.exchange
-        if exchange is not None and exchange.running is not None:
+        if exchange is not None:
             exchange.gone = True
-            exchange.running.cancel()
+            exchange.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Give bytes to whom they belong: a head, a body, or the queue behind a pending answer."""
@@ -176,7 +175,8 @@ class ClientConnection(asyncio.Protocol):
                 self._buffer = b""
                 self._scanned = 0
                 self._chunked = None
-                self._begin(*found)
+                head, rest = found  # spread into arguments they would cost twice the call
+                self._begin(head, rest)
                 return
         if data.startswith(b"\r\n"):  # RFC 9112 2.2: empty lines before a request are ignored, however reads are cut
             data = _BLANK_LINES.sub(b"", data, 1)
@@ -204,22 +204,22 @@ class ClientConnection(asyncio.Protocol):
     def _begin(self, head: RequestHead, rest: bytes) -> None:
         """A head has come, and behind it, in the same read, the rest."""
         self.deadline = NEVER
-        exchange = self.exchange = Exchange(self, head)
-        if exchange.body_complete:
-            self._buffer = rest
-            if len(rest) > self.handler.limits.pipelined_bytes:  # it also grows while the next request has yet to start
-                self.exchange = None
-                self.transport.abort()
-                return
-        elif head.content_length == len(rest) and not head.chunked:  # the usual request: whole in one read
-            exchange.body_came_whole(rest)
+        if head.content_length == len(rest) and not head.chunked:  # the usual request: whole in one read
+            exchange = self.exchange = Exchange(self, head, rest)
         else:
-            self.deadline = self.ticker.now + self.handler.timeouts.body_idle_s
-            self._body_due = self.ticker.now + _BODY_GRACE_S
-            if rest:
-                self._read_body(exchange, rest)
-        exchange.running = Running(self.handler.handle(exchange))
-        exchange.running.step()
+            exchange = self.exchange = Exchange(self, head)
+            if exchange.body_complete:
+                self._buffer = rest
+                if len(rest) > self.handler.limits.pipelined_bytes:  # it also grows while the next one has yet to start
+                    self.exchange = None
+                    self.transport.abort()
+                    return
+            else:
+                self.deadline = self.ticker.now + self.handler.timeouts.body_idle_s
+                self._body_due = self.ticker.now + _BODY_GRACE_S
+                if rest:
+                    self._read_body(exchange, rest)
+        exchange.run(self.handler.handle(exchange))
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:
         # Each read must come soon, and all of them together must reach a rate: a body that drips ends at `_body_due`
@@ -260,15 +260,21 @@ class ClientConnection(asyncio.Protocol):
         if not exchange.head.keep_alive or self.handler.draining:
             self._linger(clean=exchange.body_complete)
         elif not self.write_paused:  # else its next request waits, under the stall clock, until it took this answer
-            self._next()
+            self.deadline = self.ticker.now + self.handler.timeouts.keep_alive_s
+            self._unsent_bytes = 0
+            if self._buffer:
+                self._read_next_soon()
 
     def _next(self) -> None:
         self.deadline = self.ticker.now + self.handler.timeouts.keep_alive_s
         self._unsent_bytes = 0
         if self._buffer:
-            # Not on this stack: a thousand pipelined requests would be as deep. And only after the loop has looked at
-            # all sockets once more: an upstream that closed behind its answer must not be sent the next request.
-            self.loop.call_soon(self.loop.call_soon, self._read_next)
+            self._read_next_soon()
+
+    def _read_next_soon(self) -> None:
+        # Not on this stack: a thousand pipelined requests would be as deep. And only after the loop has looked at all
+        # sockets once more: an upstream that closed behind its answer must not be sent the next request.
+        self.loop.call_soon(self.loop.call_soon, self._read_next)
 
     def _read_next(self) -> None:
         """Go on with what came while an answer was pending."""

@@ -7,8 +7,8 @@ which are its connection's (`client.py`).
 import asyncio
 import socket
 import struct
-import time
 from collections.abc import Callable
+from time import perf_counter_ns
 from typing import Protocol
 
 from luntrex_proxy.core.access import Caller
@@ -65,39 +65,46 @@ class Connection(Protocol):
 class Room(Protocol):
     """Where the bytes of all bodies count."""
 
-    def take(self, size_bytes: int, to_come_bytes: int = 0) -> bool:
-        """Count bytes in; False, and not counted, when they, or they and those to come, don't fit as things are."""
+    held_bytes: int
+    limit_bytes: int
 
-    def give_back(self, size_bytes: int) -> None:
-        """Count bytes out."""
+    def take(self, size_bytes: int) -> bool:
+        """Count bytes in; False, and not counted, when they don't fit as things are."""
 
 
-class Exchange:
-    """One request and its answer on a client connection."""
+class Exchange(Running):
+    """One request and its answer on a client connection; runs who answers it."""
 
     __slots__ = (
         "_body_limit", "_broken", "_chunked", "_counted_bytes", "_discard", "_parts", "_room", "_waiter", "_write",
         "address", "arrived_ns", "body_bytes", "body_complete", "caller", "connection", "cut_code", "first_byte_us",
-        "gone", "head", "head_sent", "heard_at", "on_pause", "response_bytes", "running",
+        "gone", "head", "head_sent", "heard_at", "on_pause", "response_bytes",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, head: RequestHead) -> None:
-        self.arrived_ns = time.perf_counter_ns()
+    _body_limit: int  # while there is a room
+    _counted_bytes: int  # there
+
+    def __init__(self, connection: Connection, head: RequestHead, body: bytes | None = None) -> None:
+        """`body` is all of it, where it came in one read with the head."""
+        self.running = self._cancelled = False  # as in Running, without the call
+        self.arrived_ns = perf_counter_ns()
         self.connection = connection
         self.head = head
         self._write = connection.transport.write
-        self._parts: list[bytes | bytearray] = []
-        self.body_bytes = 0
-        self.body_complete = not head.chunked and head.content_length == 0
+        if body is None:
+            self._parts: list[bytes | bytearray] = []
+            self.body_bytes = 0
+            self.body_complete = not head.chunked and head.content_length == 0
+        else:
+            self._parts = [body]
+            self.body_bytes = len(body)
+            self.body_complete = True
         self._waiter: Signal | None = None
         self._broken = ""
         self._discard = False
-        self._body_limit = 0
         self._room: Room | None = None  # where the body's bytes count, from `take_body` to `leave_room`
-        self._counted_bytes = 0  # there
         self.head_sent = False  # a status has been sent: only the stream can tell of a failure
         self._chunked = False  # the answer's body is sent in chunks
-        self.running: Running | None = None
         self.on_pause: Callable[[bool], None] | None = None  # set while an upstream can be slowed down
         self.heard_at: Callable[[], float] | None = None  # of a running stream: when its upstream last said something
         self.gone = False  # the client left
@@ -115,11 +122,14 @@ class Exchange:
         It counts in `room` as it arrives and until `leave_room`. Raises Refusal when it is too large or finds no room
         (as soon as that is certain), malformed or too slow.
         """
-        length_bytes, here_bytes = self.head.content_length, self.body_bytes  # a chunked one states no length
-        if length_bytes > limit or here_bytes > limit:
+        here_bytes = size_bytes = self.body_bytes
+        if not self.body_complete:
+            size_bytes = max(here_bytes, self.head.content_length)  # a chunked one states no length
+        if size_bytes > limit:
             raise Refusal("body_too_large")
-        if not room.take(here_bytes, length_bytes - here_bytes if length_bytes > here_bytes else 0):
+        if room.held_bytes + size_bytes > room.limit_bytes:  # those to come must fit too, as things are
             raise Refusal("body_capacity")
+        room.held_bytes += here_bytes
         self._body_limit, self._room, self._counted_bytes = limit, room, here_bytes
         if self._broken:
             raise Refusal(self._broken)
@@ -143,18 +153,12 @@ class Exchange:
         """The body is needed no more, however far it came: it counts no longer."""
         room, self._room = self._room, None
         if room is not None:
-            room.give_back(self._counted_bytes)
+            room.held_bytes -= self._counted_bytes
 
     def discard_body(self) -> None:
         """Nobody will read the body: what comes of it is not kept."""
         self._discard = True
         self._parts.clear()
-
-    def body_came_whole(self, data: bytes) -> None:
-        """Called by the connection when the head and all of the body came in one read, before anybody asked for it."""
-        self.body_bytes = len(data)
-        self._parts.append(data)
-        self.body_complete = True
 
     def body_arrived(self, data: bytes) -> None:
         """Called by the connection with each piece of the body."""
@@ -267,9 +271,9 @@ class Exchange:
 
     def cut(self, code: str) -> None:
         """End the answer from our side, with the refusal `code`."""
-        if self.running is not None and not self.cut_code:
+        if not self.cut_code:
             self.cut_code = code
-            self.running.cancel()
+            self.cancel()
 
     def divert(self, see: Callable[[bytes], bytes], connection: Connection) -> None:
         """Let `see` have each write of the answer first, and `connection` the word that it is over."""
@@ -296,7 +300,7 @@ class Exchange:
 
     def _start(self, status: int, headers: bytes, framing: bytes, first: bytes = b"") -> None:
         self.head_sent = True
-        self.first_byte_us = (time.perf_counter_ns() - self.arrived_ns) // 1000
+        self.first_byte_us = (perf_counter_ns() - self.arrived_ns) // 1000
         line = _STATUS_LINES.get(status) or _status_line(status)
         self._write(b"".join((line, headers, framing, first)))
 

@@ -3,48 +3,58 @@
 A task takes a turn of the event loop to start and one for each wake-up, with a system call in each turn; on the way of
 a request there is nothing to wait for in between. So the first step runs when the head has arrived, and the next one
 when the answer has. What else is awaited (a connection being made) are futures, waited for as a task would.
+
+Both are to be inherited from: an object of its own for each would cost a request more than what it does.
 """
 
 import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-import msgspec
 
+class Signal:
+    """Something one coroutine waits for. `fire` runs it on from there, before it returns."""
 
-class Signal(msgspec.Struct, eq=False):
-    """Something one coroutine waits for, once. `fire` runs it on from there, before it returns."""
+    __slots__ = ("fired", "waiting")
 
-    _fired: bool = False
-    waiting: "Running | None" = None  # who waits, if somebody does
+    def __init__(self) -> None:
+        self.fired = False  # what is waited for is there
+        self.waiting: Running | None = None  # who waits, if somebody does
 
     def __await__(self) -> Generator["Signal", None, None]:
-        if not self._fired:
+        if not self.fired:
             yield self
 
     def fire(self) -> None:
         """What was waited for is there. Firing again does nothing."""
-        self._fired = True
+        self.fired = True
         waiting = self.waiting
         if waiting is not None:
             self.waiting = None
             waiting.step()
 
 
-class Running(msgspec.Struct, eq=False):
-    """One coroutine on its way. It must not raise, and may await nothing but signals and futures."""
+class Running:
+    """What runs one coroutine. That must not raise, and may await nothing but signals and futures."""
+
+    __slots__ = ("_cancelled", "_coroutine", "_waits_for", "running")
 
     _coroutine: Coroutine[Any, Any, None]
-    _waits_for: "Signal | asyncio.Future[Any] | None" = None  # None: it is running
-    _cancelled: bool = False
-    done: bool = False
+    _waits_for: "Signal | asyncio.Future[Any] | None"  # None: it is running
 
-    def __repr__(self) -> str:
-        return "Running()"
+    def __init__(self) -> None:
+        self.running = False  # it has begun, and is not done
+        self._cancelled = False
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Begin, and run to the first wait."""
+        self._coroutine = coroutine
+        self.running = True
+        self.step()
 
     def cancel(self) -> None:
         """Raise CancelledError where it waits, or where it will wait next."""
-        if self.done:
+        if not self.running:
             return
         waits_for = self._waits_for
         if waits_for is None:
@@ -57,17 +67,18 @@ class Running(msgspec.Struct, eq=False):
 
     def step(self, error: BaseException | None = None) -> None:
         """Run to the next wait, or to the end."""
+        coroutine = self._coroutine
         self._waits_for = None
         try:
-            waits_for = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
+            waits_for = coroutine.send(None) if error is None else coroutine.throw(error)
         except StopIteration:
-            self.done = True
+            self.running = False
             return
         except BaseException:
-            self.done = True
+            self.running = False
             raise
         self._waits_for = waits_for
-        if type(waits_for) is Signal:
+        if isinstance(waits_for, Signal):
             waits_for.waiting = self
         else:
             waits_for._asyncio_future_blocking = False

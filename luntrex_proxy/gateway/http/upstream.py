@@ -5,7 +5,6 @@ never framing of ours.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol, cast
 
 from luntrex_proxy.core.refusals import Refusal
@@ -46,8 +45,8 @@ class AnswerSink(Protocol):
     def failed(self, code: str) -> None:
         """No more will come; `code` is a refusal code. The connection is already closed."""
 
-
-OnWhole = Callable[[AnswerHead, bytes], None]
+    def arrived_whole(self, head: AnswerHead, body: bytes) -> None:
+        """All of a small answer, for whoever takes it whole: none of the other calls comes."""
 
 
 class Owner(Protocol):
@@ -73,8 +72,8 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream, for one request at a time."""
 
     __slots__ = (
-        "_asked", "_chunks", "_held", "_informational", "_length", "_missing", "_on_whole", "_origin", "_paused",
-        "_reusable", "_sink", "_ticker", "_transport", "_unwanted_bytes", "closed", "deadline", "heard_at", "opened",
+        "_asked", "_chunks", "_held", "_informational", "_length", "_missing", "_origin", "_paused", "_reusable",
+        "_sink", "_takes_whole", "_ticker", "_transport", "_unwanted_bytes", "closed", "deadline", "heard_at", "opened",
         "renew_at",
     )  # fmt: skip
 
@@ -84,7 +83,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._origin = origin
         self._ticker = ticker
         self._sink: AnswerSink | None = None
-        self._on_whole: OnWhole | None = None
+        self._takes_whole = False
         self._asked = False  # an answer is due or under way
         self._held: bytes | None = b""  # the start of a head; None once the head is there
         self._informational = 0
@@ -100,13 +99,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = NEVER
         self.renew_at = NEVER  # on the ticker's clock; the origin sets it
 
-    def send(self, request: bytes, sink: AnswerSink, on_whole: OnWhole | None = None) -> None:
-        """Send a whole request; its answer goes to `sink`.
-
-        Unless all of a small one comes in one read: then `on_whole` is all that is called, with head and body.
-        """
+    def send(self, request: bytes, sink: AnswerSink, *, takes_whole: bool = False) -> None:
+        """Send a whole request; its answer goes to `sink`, with one call if it `takes_whole` what comes in one read."""
         self._sink = sink
-        self._on_whole = on_whole
+        self._takes_whole = takes_whole
         self._asked = True
         self._held = b""
         self._informational = self._unwanted_bytes = 0
@@ -240,8 +236,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.abandon()  # bytes nobody asked for: this connection can't be trusted with another request
             return
         if self._held is not None:
-            on_whole = self._on_whole
-            usual = self._origin.usual_stream if on_whole is None else self._origin.usual_answer
+            usual = self._origin.usual_answer if self._takes_whole else self._origin.usual_stream
             found = None if self._held or usual is None else usual.read(data)
             if found is None:
                 try:
@@ -253,10 +248,11 @@ class UpstreamConnection(asyncio.Protocol):
                     return
             head, data = found
             self._reusable = head.keep_alive and head.length != UNTIL_CLOSE
-            if head.length == len(data) <= _WHOLE_BYTES and on_whole is not None and self._sink is not None:
+            sink = self._sink
+            if self._takes_whole and head.length == len(data) <= _WHOLE_BYTES and sink is not None:
                 self._sink = None
                 self._finish(b"")
-                on_whole(head, data)
+                sink.arrived_whole(head, data)
                 return
             self._begin_body(head)
             if self._chunks is not None:
@@ -301,10 +297,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _remember(self, data: bytes, head: AnswerHead) -> None:
         known = remember_answer(data, head)
-        if known is not None and self._on_whole is None:
-            self._origin.usual_stream = known
-        elif known is not None:
+        if known is not None and self._takes_whole:
             self._origin.usual_answer = known
+        elif known is not None:
+            self._origin.usual_stream = known
 
     def _begin_body(self, head: AnswerHead) -> None:
         self._held = None
@@ -325,14 +321,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._chunks = None
         self._asked = False
         sink, self._sink = self._sink, None
+        transport, origin = self._transport, self._origin
         # An upstream that answered before it had read all of the request will read the rest some time.
-        sent = self._transport.get_write_buffer_size() == 0
-        if self._reusable and sent and not rest and self.usable():
+        sent = not transport.get_write_buffer_size()
+        if self._reusable and sent and not rest and not self.closed and not transport.is_closing():
             if self._paused:
                 self._paused = False
-                self._transport.resume_reading()
-            self.deadline = self._ticker.now + self._origin.keep_alive_s
-            self._origin.give_back(self)
+                transport.resume_reading()
+            self.deadline = self._ticker.now + origin.keep_alive_s
+            origin.give_back(self)
         else:
             self.abandon()
         if sink is not None:
