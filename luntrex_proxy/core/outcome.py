@@ -57,17 +57,6 @@ class Tokens(msgspec.Struct, frozen=True, array_like=True):
     reasoning: int = 0  # subset of output
     output_audio: int = 0  # subset of output
 
-    def is_plain(self) -> bool:
-        """Whether there is nothing but input and output: no subset has a count."""
-        return not (
-            self.cached_input
-            or self.cache_write_5m
-            or self.reasoning
-            or self.cache_write_1h
-            or self.input_audio
-            or self.output_audio
-        )
-
     def columns(self) -> dict[str, int]:
         """The counts under the names they have in records and tables."""
         return {f"{name}_tokens": getattr(self, name) for name in self.__struct_fields__}

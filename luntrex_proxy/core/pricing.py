@@ -102,11 +102,21 @@ class Price(msgspec.Struct, frozen=True):
         rates = self.rates
         if rates is None:
             return 0
-        if not rates.tiers and tokens.is_plain():  # nearly all requests
-            cost = tokens.input * rates.input + tokens.output * rates.output
-            if 0 <= cost < COST_LIMIT_PICO and tokens.input >= 0 and tokens.output >= 0:
-                return cost
-        return cost_pico(rates, tokens)
+        if (
+            rates.tiers
+            or tokens.cached_input
+            or tokens.cache_write_5m
+            or tokens.reasoning
+            or tokens.cache_write_1h
+            or tokens.input_audio
+            or tokens.output_audio
+        ):
+            return cost_pico(rates, tokens)
+        into, out = tokens.input, tokens.output  # nearly all requests have nothing but these, at one rate each
+        if into < 0 or out < 0:
+            return cost_pico(rates, tokens)
+        cost = into * rates.input + out * rates.output
+        return cost if cost < COST_LIMIT_PICO else COST_LIMIT_PICO
 
     def input_cost_pico(self, tokens: int) -> int:
         """What so much input costs without any output."""

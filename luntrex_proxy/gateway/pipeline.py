@@ -5,6 +5,7 @@ Nothing on this way awaits but the client's body and the upstream's answer; all 
 
 import asyncio
 import time
+from time import perf_counter_ns
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.attempts import Attempts
@@ -273,7 +274,7 @@ class Pipeline:
         )
         if answer is not None and answer.reader is not None:
             draft.events = answer.reader.events
-        elapsed_us = draft.elapsed_us()
+        elapsed_us = (perf_counter_ns() - exchange.arrived_ns) // 1000
         draft.first_byte_us = exchange.first_byte_us or (elapsed_us if unsent_bytes else 0)
         draft.settle(elapsed_us)
 

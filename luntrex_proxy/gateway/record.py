@@ -79,7 +79,7 @@ class Draft:
 
     def open(self) -> None:
         """Put the request on record before an upstream sees it. Raises LedgerFullError."""
-        self.overhead_us = self.elapsed_us()
+        self.overhead_us = (perf_counter_ns() - self._arrived_ns) // 1000
         input_tokens = 0 if self.route in UNBILLED else -(-self.request_bytes // BYTES_PER_TOKEN)
         opening = Opening(
             self.request_id,
@@ -106,9 +106,9 @@ class Draft:
         if self.recorded:
             return
         self.recorded = True
-        tokens = self.tokens
-        is_usual = type(tokens) is Tokens and not (tokens.input_audio or tokens.output_audio)
-        price = self.price if is_usual else self.price.of(tokens)
+        tokens, price = self.tokens, self.price
+        if type(tokens) is not Tokens or tokens.input_audio or tokens.output_audio:
+            price = price.of(tokens)
         self.cost_pico = cost_pico = price.cost_pico(tokens)
         # By position, in the order of the fields: by name it takes three times as long.
         outcome = Outcome(

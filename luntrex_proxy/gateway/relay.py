@@ -43,13 +43,13 @@ def begin_relay(
 
     Raises Refusal while nothing has been sent.
     """
+    if answer.status == 200 and answer.reader is None and answer.head.is_json:  # nearly all that are no stream
+        return _begin_body(own_headers, answer, exchange)
     if answer.status >= 400:
         body = answer.gathered() if answer.complete else b""
         return _relay_refusal(route, request_id, own_headers, answer, answer.status, body)
     if answer.is_stream:
         return _begin_stream(route, request_id, own_headers, answer, exchange)
-    if answer.status == 200 and answer.reader is None and answer.head.is_json:
-        return _begin_body(own_headers, answer, exchange)
     if answer.failure:
         raise Refusal(answer.failure)
     raise Refusal("upstream_invalid")  # HTML, a redirect, or no stream where one was asked for
@@ -118,7 +118,7 @@ def _begin_body(own_headers: bytes, answer: Answer, exchange: Exchange) -> Relay
     if answer.failure:
         raise Refusal(answer.failure)
     body = answer.gathered()
-    headers = own_headers + _passed(answer.head)
+    headers = own_headers + (answer.head.passed or _passed(answer.head))
     if answer.done:
         if answer.verdict:
             raise Refusal(answer.verdict)  # both SDKs would take an error with status 200 for an answer

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from luntrex_proxy.core.accountroutes import AccountCatalogue, AccountRoutes
-from luntrex_proxy.core.call import CHAT, Dialect, Route
+from luntrex_proxy.core.call import CHAT, RESPONSES, Dialect, Route
 from luntrex_proxy.core.catalogue import Candidate, Catalogue, Choice, Names, Resolution, choose_order
 from luntrex_proxy.core.health import STANDING_WORDS, Condition, Health, HealthRules, Speed, Standing
 from luntrex_proxy.core.policy import NO_TRAINING, Policy, Traits, name_exclusion
@@ -17,7 +17,7 @@ from luntrex_proxy.core.retrying import Retries
 from luntrex_proxy.core.trail import left_out
 from luntrex_proxy.core.wire.endusers import EndUserIds
 from luntrex_proxy.core.wire.fields import Fields
-from luntrex_proxy.core.wire.splice import Changes, rewrite
+from luntrex_proxy.core.wire.splice import CHANGEABLE, Changes, rewrite
 from luntrex_proxy.core.wire.usage import is_billed
 from luntrex_proxy.gateway.accept import Call
 from luntrex_proxy.gateway.authorise import Permit
@@ -106,13 +106,15 @@ class Upstream:
 class Target:
     """One upstream that may serve a model. An exact name has the same targets for all its requests."""
 
-    __slots__ = ("_changes", "_changes_for_usage", "candidate", "speed", "upstream", "weight")
+    __slots__ = ("_changes", "_changes_for_usage", "_keeps", "admitted_by", "candidate", "speed", "upstream", "weight")
 
     def __init__(self, upstream: Upstream, candidate: Candidate, speed: Speed | None = None) -> None:
         self.upstream = upstream
         self.candidate = candidate
         self.weight = candidate.weight
         self.speed = speed  # None: nobody wants to know
+        self.admitted_by: Policy | None = None  # the last one that did, or nobody asked
+        self._keeps = candidate.model is None and not upstream.store_false  # what names nothing that may change
         self._changes = Changes(candidate.model, False, upstream.store_false, upstream.end_users)
         self._changes_for_usage = Changes(candidate.model, True, upstream.store_false, upstream.end_users)
 
@@ -129,8 +131,11 @@ class Target:
         call, fields = permit.call, permit.fields
         if fields is None:
             return self.upstream.get(call, (self.candidate.model or call.model_id) if call.model_id else "")
-        changes = self._changes_for_usage if fields.stream and self.injects_usage(call.route, fields) else self._changes
-        return self.upstream.post(call, rewrite(call.route, body, fields, changes, permit.caller.account_id))
+        if fields.stream and self.injects_usage(call.route, fields):
+            body = rewrite(call.route, body, fields, self._changes_for_usage, permit.caller.account_id)
+        elif not self._keeps or call.route.grammar is RESPONSES or not CHANGEABLE.isdisjoint(fields.members):
+            body = rewrite(call.route, body, fields, self._changes, permit.caller.account_id)
+        return self.upstream.post(call, body)
 
 
 class Routing:
@@ -260,8 +265,9 @@ def choose(permit: Permit, routing: Routing, draft: Draft) -> Sequence[Target]:
     policy, closed = permit.policy, routing.closed
     careful = closed.everyone or closed.objections or routing.only_priced
     for target in targets:
-        upstream = target.upstream
-        if upstream.health.troubled or not policy.admits(upstream.traits):
+        if target.admitted_by is not policy and policy.admits(target.upstream.traits):
+            target.admitted_by = policy  # most callers have the same one
+        if target.admitted_by is not policy or target.upstream.health.troubled:
             return _choose_among(judge(targets, permit, routing), permit, draft)
         if careful and not _judge_one(target, permit, routing).is_willing:
             return _choose_among(judge(targets, permit, routing), permit, draft)

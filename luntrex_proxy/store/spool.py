@@ -117,7 +117,9 @@ class Spool:
         if self._closed or (self._waiting and not self.write_waiting()):
             raise LedgerFullError
         frame = encode_frame(opening)
-        if not self._has_room(len(frame) + _RESERVE_BYTES):
+        unsettled = self._unsettled
+        needed_bytes = (len(unsettled) + 1) * _RESERVE_BYTES + len(frame)  # as in _has_room, without the call
+        if self._held + self._offset + needed_bytes > self._max_bytes:
             raise LedgerFullError
         try:
             self._write(frame)
@@ -125,7 +127,7 @@ class Spool:
             self.write_errors += 1
             self._refused_until_s = time.monotonic() + _REFUSED_S
             raise LedgerFullError from None
-        self._unsettled[opening.request_id] = frame
+        unsettled[opening.request_id] = frame
 
     def settle(self, outcome: Outcome) -> None:
         """Append the outcome. Room for it was reserved by `open`; never raises for lack of it."""

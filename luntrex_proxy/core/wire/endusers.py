@@ -23,6 +23,7 @@ _DIGEST_BYTES: Final = 24  # 32 characters: providers allow 64
 _PURPOSE: Final = b"luntrex end user"  # sets these hashes apart from any others made with the same key
 _NOTHING: Final = (b"null", b'""')
 _TEXT = msgspec.json.Decoder(str)
+END_USER_FIELDS: Final = frozenset({"user", "safety_identifier", "prompt_cache_key", "metadata"})
 
 
 def derive_key(installation_key: bytes) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from luntrex_proxy.core.call import CHAT, RESPONSES, Route
-from luntrex_proxy.core.wire.endusers import EndUserIds
+from luntrex_proxy.core.wire.endusers import END_USER_FIELDS, EndUserIds
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.core.wire.members import Members, find_spans, read_members
 from luntrex_proxy.core.wire.parts import (
@@ -31,6 +31,8 @@ from luntrex_proxy.core.wire.parts import (
 )
 
 _JUST_USAGE = b'{"include_usage":true}'
+# What `rewrite` looks at, besides the model and what is to be added: without any of them nothing else is changed.
+CHANGEABLE = frozenset({"store", *END_USER_FIELDS})
 
 
 class Changes(msgspec.Struct, frozen=True, gc=False):

@@ -53,6 +53,8 @@ class ChatUsage(msgspec.Struct, gc=False):
         if not (0 <= all_input <= COUNT_LIMIT and 0 <= all_output <= COUNT_LIMIT):
             return None
         into, out = self.prompt_tokens_details, self.completion_tokens_details
+        if into is None and out is None:
+            return Tokens(all_input, 0, 0, 0, 0, all_output)
         cached = written = input_audio = reasoning = output_audio = 0
         if into is not None and (into.cached_tokens or into.cache_write_tokens or into.audio_tokens):
             cached = _at_most(all_input, into.cached_tokens)
