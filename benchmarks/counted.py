@@ -36,7 +36,7 @@ class _Count:
     def tell(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- as a signal calls it
         """Write them to the file."""
         told: collections.Counter[str] = collections.Counter()
-        for code, count in self.calls.items():
+        for code, count in list(self.calls.items()):  # a signal may come amid a read: then these calls count as well
             file = Path(code.co_filename)
             told[f"{file.parent.name}/{file.name}:{code.co_qualname}"] += count
         to = Path(os.environ["BENCH_CALLS"])
