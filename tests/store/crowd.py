@@ -95,6 +95,8 @@ FILL: Final = {
     "billing.invoice": "(number, account_id, recipient, country, amount, currency, issued_on, keep_until)"
     " SELECT 'R-' || c.n, c.own_id, 'Somebody', 'GB', 1, 'GBP', '2026-01-01', '2033-01-01' FROM c"
     " WHERE own_id IS NOT NULL",
+    "work": "(kind, person_id, begun_by) SELECT 'export', c.person_id, 'console:' || c.person_id FROM c"
+    " UNION ALL SELECT 'repricing', NULL, 'console:' || c.person_id FROM c WHERE c.n = 1",
     "audit_entry": "SELECT h.sequence + row_number() OVER (ORDER BY c.n), now(), 'console:' || c.person_id, 'key.made',"
     " c.key_id, c.account_id, jsonb_build_object('person', c.person_id), '{}', decode(repeat('00', 32), 'hex')"
     " FROM c, audit_head h",
