@@ -43,7 +43,7 @@ class Fleet:
             self.daemons.append(self.daemons[0].sibling())
             self.daemons[-1].start()
         self.pool: Pool = servers.run(open_pool(self.server.admin_dsn))
-        self._lookup = servers.run(open_lookup(self.pool, load_pepper(self.daemons[0].state)))
+        self.lookup = servers.run(open_lookup(self.pool, load_pepper(self.daemons[0].state)))
 
     def make_key(self) -> tuple[str, NewKey]:
         """A key in an account of its own (its name), once every daemon knows it."""
@@ -51,7 +51,7 @@ class Fleet:
 
         async def make() -> NewKey:
             await accounts.create(self.pool, account)
-            return await apikeys.create(self.pool, self._lookup, account, "k", bcrypt_cost=4)
+            return await apikeys.create(self.pool, self.lookup, account, "k", bcrypt_cost=4)
 
         made = self._servers.run(make())
         deadline = time.monotonic() + 10
