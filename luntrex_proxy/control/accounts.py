@@ -30,12 +30,17 @@ class WiderPolicyError(RefusedError):
     """The policy would let upstreams do more than the installation's default."""
 
 
-async def list_page(pool: Pool, person: Person, after: int, limit: int) -> list[Account]:
-    """The accounts a person may know of, in the order of their ids, those after `after`."""
+async def list_page(
+    pool: Pool, person: Person, after: int, limit: int, *, part: str = "", status: str | None = None
+) -> list[Account]:
+    """The accounts a person may know of, in the order of their ids, those after `after`.
+
+    `part`: of their names; `status`: only those.
+    """
     known: Iterable[int] | None = [each for each in person.roles if person.may(each, Permission.ACCOUNT_READ)]
     if person.operator and person.in_scope(Permission.ACCOUNT_READ):
         known = None
-    return await table.list_page(pool, known, after, limit)
+    return await table.list_page(pool, known, after, limit, part=part, status=status)
 
 
 async def get(pool: Pool, account_id: int) -> Account:

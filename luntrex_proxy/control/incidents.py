@@ -33,6 +33,7 @@ __all__ = [
     "get",
     "list_all",
     "list_of_account",
+    "missing",
     "notices",
     "notify",
     "open_",
@@ -75,6 +76,11 @@ def contact_of(settings: Settings) -> str:
     return settings.privacy.contact or ""
 
 
+def missing(settings: Settings, incident: Incident) -> list[str]:
+    """What has to be stated before people are told: names of fields, and `contact` of the configuration."""
+    return gaps(incident, contact_of(settings))
+
+
 async def affected(pool: Pool, settings: Settings, incident_id: int, now: datetime.datetime) -> Affected:
     """Whom it reached, and an entry in the audit log that somebody looked."""
     _, reaches = await table.get(pool, incident_id)
@@ -94,9 +100,9 @@ async def draft(pool: Pool, settings: Settings, incident_id: int, now: datetime.
 async def notify(pool: Pool, settings: Settings, incident_id: int, now: datetime.datetime) -> int:
     """Tell everybody affected who was not told before; how many. GapsError: something is not stated yet."""
     incident, reaches = await table.get(pool, incident_id)
-    missing = gaps(incident, contact_of(settings))
-    if missing:
-        raise GapsError(missing)
+    unstated = missing(settings, incident)
+    if unstated:
+        raise GapsError(unstated)
     found = await find_affected(pool, reaches, _totals_from(settings, now))
     people = [person.person_id for person in found.people]
     accounts = [account.account_id for account in found.accounts]

@@ -15,7 +15,7 @@ from luntrex_proxy.settings.registry import SHIPPED, judge
 from luntrex_proxy.store import registry as table
 from luntrex_proxy.store.database import Pool
 
-__all__ = ["BadEntryError", "Entry", "Place", "places", "retire", "set_entry", "versions"]
+__all__ = ["BadEntryError", "Entry", "Place", "names", "places", "retire", "set_entry", "versions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,11 @@ async def places(pool: Pool, settings: Settings, now: datetime.datetime) -> list
         for entry in register.current(now)
         if entry.name not in used
     ]
+
+
+async def names(pool: Pool) -> set[str]:
+    """What has an entry."""
+    return {entry.name for entry in await table.entries(pool)}
 
 
 async def versions(pool: Pool, name: str) -> list[Entry]:

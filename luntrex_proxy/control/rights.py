@@ -32,6 +32,7 @@ from luntrex_proxy.store.rights import Request
 
 __all__ = ["HeldError", "LastOwnerError", "Law", "Receipt", "Request", "Right", "State"]
 by_reference, listed, extend, lapse = table.by_reference, table.listed, table.extend, table.lapse
+to_answer = table.to_answer
 is_objecting = table.is_objecting
 _NOTE_CHARACTERS_MAX: Final = 500
 

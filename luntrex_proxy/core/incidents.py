@@ -7,6 +7,7 @@ invented: what nobody has stated stands in the draft as a gap to fill.
 """
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 from luntrex_proxy.core.deadlines import Deadline, Stage
 
 TITLE_CHARACTERS_MAX: Final = 200
+OBJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,127}")  # id of a key, name of an upstream or table
 TEXT_CHARACTERS_MAX: Final = 4_000  # of each thing that is stated
 
 

@@ -12,6 +12,7 @@ only the operator can have; they serve where nobody asked for more (security.pol
 
 import datetime
 import enum
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,6 +21,7 @@ from luntrex_proxy.core.policy import BadPolicyError, Traits, read_policy
 
 NOTICE: Final = datetime.timedelta(days=30)
 REVIEW_DAYS_MAX: Final = 366
+SUBPROCESSOR: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # the name of an entry
 WARN_BEFORE: Final = datetime.timedelta(days=30)  # a review is due
 _FIELDS: Final = {  # attribute -> what people call it
     "purpose": "purpose", "region": "region", "kept": "retention", "training": "training", "agreement": "agreement",

@@ -79,16 +79,20 @@ async def list_all(pool: Pool) -> list[Account]:
     return [_account(row) for row in rows]
 
 
-async def list_page(pool: Pool, known: Iterable[int] | None, after: int, limit: int) -> list[Account]:
-    """Accounts in the order of their ids, those after `after`; only those of `known` ids unless it is None."""
+async def list_page(
+    pool: Pool, known: Iterable[int] | None, after: int, limit: int, *, part: str = "", status: str | None = None
+) -> list[Account]:
+    """Accounts in the order of their ids, those after `after`; only those of `known` ids unless it is None.
+
+    `part`: of their names, whatever its case; `status`: only those.
+    """
     with store_errors("list the accounts"):
         rows = await pool.fetch(
             "SELECT * FROM account WHERE account_id > $1 AND ($2::bigint[] IS NULL OR account_id = ANY($2))"
+            " AND strpos(lower(name), lower($4)) > 0 AND ($5::text IS NULL OR status = $5)"
             " ORDER BY account_id LIMIT $3",
-            after,
-            None if known is None else list(known),
-            limit,
-        )
+            after, None if known is None else list(known), limit, part, status,
+        )  # fmt: skip
     return [_account(row) for row in rows]
 
 

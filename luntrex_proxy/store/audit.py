@@ -124,17 +124,31 @@ FROM audit_entry e LEFT JOIN account a USING (account_id)
 """
 
 
-async def page(pool: Pool, account_id: int | None, act: str | None, before: int | None, limit: int) -> list[Shown]:
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Which entries somebody looks for; None: any."""
+
+    act: str | None = None
+    who: str | None = None  # the mail address or id of a person, or a way such as `cli`
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+# Somebody by console, or with a token: the id of the person is the end of it.
+_BY: Final = """(e.actor = $5 OR right(e.actor, 37) IN (':' || lower($5),
+    ':' || (SELECT person_id::text FROM person WHERE email = lower($5))))"""
+
+
+async def page(pool: Pool, account_id: int | None, only: Only, before: int | None, limit: int) -> list[Shown]:
     """Entries, newest first, those before the number `before`; of one account unless it is None."""
     with store_errors("read the audit log"):
         rows = await pool.fetch(
             _PAGE + "WHERE ($1::bigint IS NULL OR e.account_id = $1) AND ($2::text IS NULL OR e.act = $2)"
-            " AND ($3::bigint IS NULL OR e.sequence < $3) ORDER BY e.sequence DESC LIMIT $4",
-            account_id,
-            act,
-            before,
-            limit,
-        )
+            f" AND ($3::bigint IS NULL OR e.sequence < $3) AND ($5::text IS NULL OR {_BY})"
+            " AND ($6::timestamptz IS NULL OR e.at >= $6) AND ($7::timestamptz IS NULL OR e.at < $7)"
+            " ORDER BY e.sequence DESC LIMIT $4",
+            account_id, only.act, before, limit, only.who, only.since, only.until,
+        )  # fmt: skip
     return [_shown(row) for row in rows]
 
 

@@ -128,12 +128,16 @@ async def add_reach(pool: Pool, incident_id: int, reach: Reach) -> None:
             await audit.record(connection, "incident.widened", str(incident_id), facts={"reach": str(reach)})
 
 
-async def list_all(pool: Pool, before: int | None = None, limit: int | None = None) -> list[Incident]:
-    """All of them, the newest first, those before the number `before`."""
+async def list_all(
+    pool: Pool, before: int | None = None, limit: int | None = None, *, is_open: bool | None = None
+) -> list[Incident]:
+    """All of them, or those that are open, or are not; the newest first, those before the number `before`."""
     with store_errors("list the incidents"):
         rows = await pool.fetch(
-            f"{_SELECT} WHERE $1::bigint IS NULL OR incident_id < $1 ORDER BY incident_id DESC LIMIT $2", before, limit
-        )
+            f"{_SELECT} WHERE ($1::bigint IS NULL OR incident_id < $1)"
+            " AND ($3::boolean IS NULL OR (closed_at IS NULL) = $3) ORDER BY incident_id DESC LIMIT $2",
+            before, limit, is_open,
+        )  # fmt: skip
     return [_incident(row) for row in rows]
 
 

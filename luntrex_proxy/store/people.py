@@ -127,12 +127,16 @@ async def by_id(pool: Pool, person_id: uuid.UUID) -> PersonInfo | None:
     return None if row is None else _info(row)
 
 
-async def list_page(pool: Pool, after: uuid.UUID | None, limit: int) -> list[PersonInfo]:
-    """Everybody in the order of their ids, those after `after`."""
+async def list_page(
+    pool: Pool, after: uuid.UUID | None, limit: int, *, part: str = "", status: str | None = None
+) -> list[PersonInfo]:
+    """Everybody in the order of their ids, those after `after`. `part`: of their addresses; `status`: only those."""
     with store_errors("list the people"):
         rows = await pool.fetch(
-            _SELECT + "WHERE $1::uuid IS NULL OR p.person_id > $1 ORDER BY p.person_id LIMIT $2", after, limit
-        )
+            _SELECT + "WHERE ($1::uuid IS NULL OR p.person_id > $1) AND strpos(p.email, $3) > 0"
+            " AND ($4::text IS NULL OR p.status = $4) ORDER BY p.person_id LIMIT $2",
+            after, limit, part, status,
+        )  # fmt: skip
     return [_info(row) for row in rows]
 
 

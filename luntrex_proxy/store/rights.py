@@ -56,7 +56,7 @@ class Request:
     closed_at: datetime | None
     outcome: str | None
     receipt: dict[str, Any] | None
-    address: str | None = None  # whom to answer; in lists only
+    address: str | None = None  # whom to answer; in lists, and of `to_answer`
 
     @property
     def clock(self) -> Deadline:
@@ -123,8 +123,17 @@ async def set_state(connection: Connection, request_id: uuid.UUID, state: State)
 
 async def by_reference(pool: Pool, reference: str) -> Request:
     """The request of this reference; an unknown one raises RefusedError."""
+    return await _found(pool, _COLUMNS, reference)
+
+
+async def to_answer(pool: Pool, reference: str) -> Request:
+    """The same with the address of whom to answer."""
+    return await _found(pool, f"{_COLUMNS}, {_ADDRESS}", reference)
+
+
+async def _found(pool: Pool, columns: str, reference: str) -> Request:
     with store_errors("find the request"):
-        row = await pool.fetchrow(f"SELECT {_COLUMNS} FROM rights_request WHERE reference = $1", reference.upper())
+        row = await pool.fetchrow(f"SELECT {columns} FROM rights_request r WHERE reference = $1", reference.upper())
     if row is None:
         raise RefusedError("There is no request of this reference.", "not_found")
     return _request(row)
@@ -138,10 +147,12 @@ async def listed(
     after: tuple[datetime, uuid.UUID] | None = None,
     limit: int = 1_000,
     newest_first: bool = False,
+    kind: Right | None = None,
+    state: State | None = None,
 ) -> list[Request]:
     """Requests, the oldest first, those behind `after` (time, id); those of one person, or everybody's.
 
-    `newest_first` goes without `after`.
+    `newest_first` goes without `after`. `kind`, `state`: only those.
     """
     order = "received_at DESC, request_id DESC" if newest_first else "received_at, request_id"
     with store_errors("list the requests"):
@@ -149,8 +160,9 @@ async def listed(
             f"SELECT {_COLUMNS}, {_ADDRESS} FROM rights_request r WHERE ($1::uuid IS NULL OR person_id = $1)"
             " AND (closed_at IS NULL OR NOT $2)"
             " AND ($3::timestamptz IS NULL OR (received_at, request_id) > ($3, $4::uuid))"
+            " AND ($6::text IS NULL OR kind = $6) AND ($7::text IS NULL OR state = $7)"
             f" ORDER BY {order} LIMIT $5",
-            person_id, only_open, *(after or (None, None)), limit,
+            person_id, only_open, *(after or (None, None)), limit, kind, state,
         )  # fmt: skip
     return [_request(row) for row in rows]
 
@@ -187,8 +199,11 @@ async def due_erasures(pool: Pool, now: datetime) -> list[Request]:
     return [_request(row) for row in rows]
 
 
-async def extend(pool: Pool, reference: str) -> Request:
-    """Take the longer time of the law, once. RefusedError: it has none, or it is taken or over already."""
+async def extend(pool: Pool, reference: str, reason: str = "") -> Request:
+    """Take the longer time of the law, once. RefusedError: it has none, or it is taken or over already.
+
+    `reason`: a fixed word, for the audit log.
+    """
     found = await by_reference(pool, reference)
     if not can_be_extended(found.law) or found.extended_at is not None or found.state in ENDED:
         raise RefusedError("This request has no longer time to take.")
@@ -198,7 +213,8 @@ async def extend(pool: Pool, reference: str) -> Request:
                 "UPDATE rights_request SET extended_at = now(), warned = 'running' WHERE request_id = $1",
                 found.request_id,
             )
-            await audit.record(connection, "right.extended", str(found.request_id))
+            facts = {"reason": reason} if reason else {}
+            await audit.record(connection, "right.extended", str(found.request_id), facts=facts)
     return await by_reference(pool, reference)
 
 

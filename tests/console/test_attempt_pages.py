@@ -5,6 +5,7 @@ import uuid
 
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.database import Pool
+from tests.console.test_installation_pages import operator
 from tests.console.test_pages import Open, ada_in, opened, services_behind
 from tests.people import PASSWORD, give_password, make_person
 from tests.store.test_erasing import key_of
@@ -34,6 +35,8 @@ async def test_refusals_of_an_accounts_keys(opened: Open, database: Pool) -> Non
     assert (seen.status, seen.text.count("<tr>"), "Newest" in seen.said) == (200, 22, True)
     for word in ("x", "~~~", f"{time.time()}~~~", "2027-01-31~a~b~c", "2027-01-31T00:00:00%2B00:00~%00~b~c"):
         assert (await browser.get(f"{path}?after={word}")).status == 200
+    seen = await (await operator(browser)).get("/attempts")
+    assert f"key wrong lx_{own}_… of acme 10.0.99.0/24" in seen.said, "who runs the installation sees all"
     await give_password(services_behind(browser), bob)
     browser.jar = {}
     await browser.get("/sign-in")

@@ -72,18 +72,33 @@ async def test_operators_see_whom_to_write_to(opened: Open, database: Pool) -> N
     eve = await make_person(database, "eve@example.org", acme="viewer")
     assert "No incident is open." in (await browser.get("/incidents")).said
     number = await leak(database)
-    seen = await browser.get("/incidents")
-    assert "The authority has to know by" in seen.said
+    assert f"{number}: A leak the authority: due in 7" in (await browser.get("/incidents")).said
+    seen = await browser.get(f"/incidents/{number}")
+    assert "has to know by" in seen.said
     assert "eve@example.org" not in seen.said
     await incidents.notify(database, services_behind(browser).settings, number, NOW)
-    seen = await browser.get("/incidents")
-    assert all(words in seen.said for words in ("No letter has reached", "ada@example.org", "eve@example.org"))
-    (read,) = await audit.newest(database, 9, act="operator.read")
-    assert (read.actor, read.object_id) == (f"console:{ada}", "incidents.addresses")
+    seen = await browser.get(f"/incidents/{number}")
+    assert "No letter has reached" in seen.said
+    assert all(f"<li>{address}</li>" in seen.text for address in ("ada@example.org", "eve@example.org"))
+    read = {(each.actor, each.object_id) for each in await audit.newest(database, 9, act="operator.read")}
+    assert (f"console:{ada}", "incidents.addresses") in read
     await incidents.confirm_banner(database, eve, number)
-    assert "eve@example.org" not in (await browser.get("/incidents")).said
+    assert "<li>eve@example.org</li>" not in (await browser.get(f"/incidents/{number}")).text
     await incidents.close(database, number, "Over.")
     assert "No incident is open." in (await browser.get("/incidents")).said
+
+
+async def test_an_account_finds_its_incidents_again(opened: Open, database: Pool) -> None:
+    """Those of which its people were told, in the words of then; who has nothing to do with its privacy does not."""
+    browser, ada = await ada_in(opened, privacy=PRIVACY)
+    number = await leak(database)
+    assert "There is none." in (await browser.get("/accounts/1/incidents")).said
+    await incidents.notify(database, services_behind(browser).settings, number, NOW)
+    seen = await browser.get("/accounts/1/incidents")
+    assert all(words in seen.said for words in ("A leak open", "was <published>.", "Whom to ask: privacy@example.org"))
+    assert 'href="/your-data" aria-current="page"' in seen.text
+    await database.execute("UPDATE membership SET role = 'viewer' WHERE person_id = $1", ada)
+    assert (await browser.get("/accounts/1/incidents")).status == 403
 
 
 async def test_with_mail_there_is_no_banner(opened: Open, database: Pool) -> None:

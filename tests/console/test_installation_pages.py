@@ -1,21 +1,24 @@
-"""The pages for who runs the installation: accounts, incidents, retention, registry, requests by right, audit log."""
+"""The pages for who runs the installation: who may see them, accounts, retention, audit log."""
 
 import datetime
 import time
 
 import pytest
 
-from luntrex_proxy.control import incidents, rights
+from luntrex_proxy.console.application import PAGES
+from luntrex_proxy.console.pages.page import Access
 from luntrex_proxy.store import accounts
 from luntrex_proxy.store.database import Pool
-from tests.console.browsing import Browser
-from tests.console.test_pages import ADA, Open, ada_in, opened, services_behind
+from tests.console.browsing import Browser, concrete
+from tests.console.test_pages import Open, ada_in, opened, services_behind
 from tests.people import PASSWORD, give_password, make_person
 
 __all__ = ["opened"]
 NOW = datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
-PATHS = ("/installation/accounts", "/retention", "/registry", "/rights-requests", "/audit", "/incidents", "/upstreams")
-UPSTREAM = {"name": "remote", "dialect": "openai", "base_url": "https://models.example.net"}
+PATHS = (
+    *("/installation/accounts", "/people", "/retention", "/registry", "/rights-requests", "/audit", "/incidents"),
+    *("/attempts", "/upstreams"),
+)
 
 
 async def operator(browser: Browser) -> Browser:
@@ -33,8 +36,10 @@ async def test_they_are_for_operators_only(opened: Open) -> None:
     for path in PATHS:
         assert (await browser.get(path)).status == 404, path
         assert f'href="{path}"' not in (await browser.get("/profile")).text
-    for path in ("/installation/accounts", "/installation/accounts/1/suspend", "/rights-requests/extend"):
-        assert (await browser.send(path, name="x", reference="x")).status == 404, path
+    for route in PAGES:
+        if route.access is Access.OPERATOR:
+            seen = await (browser.send if route.submit else browser.get)(concrete(route.path))
+            assert seen.status == 404, route.path
     runs = await operator(browser)
     for path in PATHS:
         seen = await runs.get(path)
@@ -65,36 +70,23 @@ async def test_accounts(opened: Open, database: Pool, monkeypatch: pytest.Monkey
     assert "acme active" in seen.said
     assert "beta active" not in seen.said
     assert "beta active" in (await runs.get("/installation/accounts?after=1")).said
+    monkeypatch.undo()
+    await runs.get("/installation/accounts")
+    await runs.send("/installation/accounts/1/suspend", **{"from": "settings"})
+    for query, seen_names in (
+        ("name=ET", {"beta"}),
+        ("state=suspended", {"acme"}),
+        ("name=%25", set()),
+        ("state=x", {"acme", "beta"}),
+    ):
+        text = (await runs.get(f"/installation/accounts?{query}")).text
+        assert {name for name in ("acme", "beta") if f">{name}</a>" in text} == seen_names, query
 
 
-async def test_incidents_rights_registry_and_retention(opened: Open, database: Pool) -> None:
-    """With their clocks; a request by right gets more time once."""
-    browser, ada = await ada_in(opened, upstreams=[UPSTREAM])
-    runs = await operator(browser)
-    hours = datetime.timedelta(hours=1)
-    await incidents.open_(database, "old <b>", NOW - 80 * hours)
-    await incidents.open_(database, "ended", NOW - 80 * hours)
-    await incidents.close(database, 2, "nothing was lost")
-    seen = await runs.get("/incidents")
-    assert "1: old <b> overdue" in seen.said
-    assert "2: ended" in seen.said
-    assert "nothing was lost" in seen.said
-
-    made = await rights.ask_erasure(database, ada, NOW, datetime.timedelta(days=7))
-    await rights.correct_name(database, ada, "Ada")
-    seen = await runs.get("/rights-requests")
-    assert f"1 in time The next answer is due {made.clock.due:%Y-%m-%d}" in seen.said
-    assert f"{made.reference} erase GDPR (a month) {ADA}" in seen.said
-    assert "corrected" not in seen.said
-    assert "done: corrected" in (await runs.get("/rights-requests?show=all")).said
-    seen = await runs.send("/rights-requests/extend", reference=made.reference)
-    assert "The time for the answer is extended" in seen.said
-    assert "More time" not in seen.said.partition("How it stands")[2].replace("More time", "", 1)
-    assert "no longer time to take" in (await runs.send("/rights-requests/extend", reference=made.reference)).said
-    assert (await runs.send("/rights-requests/extend", reference="x")).status == 422
-
-    assert "models.example.net" in (await runs.get("/registry")).said
-    seen = await runs.get("/retention")
+async def test_retention(opened: Open) -> None:
+    """What is kept how long, and whether what is too old goes."""
+    browser, _ = await ada_in(opened)
+    seen = await (await operator(browser)).get("/retention")
     assert "usage 396 days" in seen.said
     assert "a running daemon does it once a day" in seen.said
 
@@ -109,7 +101,14 @@ async def test_the_audit_log(opened: Open, monkeypatch: pytest.MonkeyPatch) -> N
     seen = await runs.get("/audit?act=account.created")
     assert seen.said.count("account.created") >= 2
     assert "operator.read" not in seen.said
-    assert "An act is written such as key.revoked" in (await runs.get("/audit?act=<b>")).said
+    seen = await runs.get("/audit?act=<b>&since=x&until=2030-02-30&who=%00")
+    assert "An act is written such as key.revoked. It was left out." in seen.said
+    assert seen.said.count("Give a day, such as 2030-01-31.") == 2
+    for query, there in (
+        ("who=root@example.org", True), ("who=command+line", False), ("who=ada@example.org", False),
+        (f"since={NOW:%Y-%m-%d}", True), (f"until={NOW - datetime.timedelta(days=2):%Y-%m-%d}", False),
+    ):  # fmt: skip
+        assert ("account.created" in (await runs.get(f"/audit?{query}")).said) is there, query
     assert "no such entry" in (await runs.get("/audit?act=key.never")).said
     monkeypatch.setattr("luntrex_proxy.console.pages.audit._SHOWN", 1)
     seen = await runs.get("/audit?act=account.created")

@@ -87,7 +87,7 @@ async def test_budgets_of_everybody(opened: Open, database: Pool) -> None:
         assert "The budgets are changed" in seen.said, seen.said
         assert f"whose={whose.replace(':', '%3A').replace('=', '%3D')}" in seen.text
     assert seen.said.count("$2.50 left of $2.50") == 3
-    assert "Told of at 50 %, 100 %." in seen.said
+    assert "Notice is given at 50 %, 100 % of it." in seen.said
     assert f"member {ADA}, each month" in seen.said
     assert 'value="2.50"' in (await browser.get(edit)).text
     assert (await browser.send(edit)).said.count("left of") == 2

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from luntrex_proxy.console.application import PAGES, SAID
-from luntrex_proxy.console.pages import data, incidents, keys, own, wording
+from luntrex_proxy.console.pages import data, keys, notices, own, wording
 from luntrex_proxy.control import spans
 
 
@@ -31,6 +31,13 @@ def test_other_words() -> None:
     assert [wording.percent(*n) for n in ((1, 0), (0, 5), (1, 200), (1, 3))] == ["n/a", "0.0 %", "0.50 %", "33.3 %"]
     passed = (timedelta(seconds=5), timedelta(minutes=1), timedelta(hours=30), timedelta(days=-1))
     assert [wording.ago(now - each, now) for each in passed] == ["just now", "1 minute ago", "1 day ago", "just now"]
+    for left, words in (
+        (72, "due in 72 hours"),
+        (96, "due in 4 days"),
+        (-30, "overdue by 30 hours"),
+        (0.5, "due in 30 minutes"),
+    ):
+        assert wording.due(now + timedelta(hours=left), now) == words
     assert (
         wording.moment(now, "Asia/Kolkata") == '<time datetime="2026-11-30T12:00:00+00:00">2026-11-30 17:30 IST</time>'
     )
@@ -57,5 +64,5 @@ def test_pages_are_found() -> None:
     assert {route.path for module in (own, data, keys) for route in module.ROUTES} < {route.path for route in PAGES}
     paths = [route.path for route in PAGES]
     assert len(paths) == len(set(paths))
-    for module in (own, data, incidents, keys):
+    for module in (own, data, notices, keys):
         assert module.DONE.items() <= SAID.items()

@@ -43,7 +43,7 @@ async def _all(call: Call) -> Listed:
 
 async def _page(call: Call, account_id: int | None) -> Listed:
     before = None if call.after is None else call.after[0]
-    found = await audit.page(call.services.pool, account_id, call.query.act, before, call.rows)
+    found = await audit.page(call.services.pool, account_id, audit.Only(call.query.act), before, call.rows)
     return page(call, found, EntryShown.model_validate, lambda entry: (entry.sequence,))
 
 

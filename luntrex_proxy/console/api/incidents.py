@@ -15,7 +15,7 @@ from luntrex_proxy.console.api.fields import Moment, PublicLine, PublicText
 from luntrex_proxy.console.api.operations import Body, Call, Listed, Made, Operation, PageQuery, Shown, Who, page
 from luntrex_proxy.console.api.problems import invalid
 from luntrex_proxy.control import incidents
-from luntrex_proxy.core.incidents import TEXT_CHARACTERS_MAX, TITLE_CHARACTERS_MAX, Incident, Reach, clocks
+from luntrex_proxy.core.incidents import OBJECT, TEXT_CHARACTERS_MAX, TITLE_CHARACTERS_MAX, Incident, Reach, clocks
 from luntrex_proxy.core.roles import Permission
 
 _Title = Annotated[PublicLine, Field(min_length=1, max_length=TITLE_CHARACTERS_MAX)]
@@ -30,7 +30,7 @@ class ReachBody(Body):
     """Something that an incident reached, and when."""
 
     kind: Literal["key", "upstream", "table"]
-    object: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,127}$", description="Id of the key, or its name.")
+    object: str = Field(pattern=f"^{OBJECT.pattern}$", description="Id of the key, or its name.")
     begins_at: Moment
     ends_at: Moment | None = Field(None, description="Until when; by default now.")
 

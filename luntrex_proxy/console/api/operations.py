@@ -12,6 +12,7 @@ from luntrex_proxy.console.api.cursors import DEFAULT_LIMIT, LONGEST_LIMIT
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.consents import Purpose
+from luntrex_proxy.core.registry import SUBPROCESSOR
 from luntrex_proxy.core.roles import Permission
 from luntrex_proxy.settings.section import fault
 
@@ -27,7 +28,7 @@ PARAMETERS: Final = {
     "label": (r"[a-z][a-z0-9_]{0,31}", "Name of the label."),
     "label_value": (r"(?!lxp?_)[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "Value of the label."),
     "token_id": (r"[0-9A-Za-z]{12}", "Id of the token, the part after `lxp_`."),
-    "subprocessor": (r"[a-z0-9][a-z0-9._-]{0,62}", "Name of the sub-processor, as /subprocessors has it."),
+    "subprocessor": (SUBPROCESSOR.pattern, "Name of the sub-processor, as /subprocessors has it."),
     "upstream": (r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "Name of the upstream in the configuration."),
     "purpose": ("|".join(Purpose), "What a consent is for."),
     "person_id": (_UUID, "Id of the person."),

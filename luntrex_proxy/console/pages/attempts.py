@@ -1,27 +1,37 @@
-"""Security events of an account: requests that were refused for its keys, counted; no address is kept."""
+"""Security events: requests that were refused for their key, counted; of an account, or all. No address is kept."""
 
 import contextlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from luntrex_proxy.console.pages.menu import ACCOUNT, Menu
+from luntrex_proxy.console.pages.menu import ACCOUNT, OPERATOR, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
 from luntrex_proxy.console.pages.usage import visible_keys
-from luntrex_proxy.control import attempts
+from luntrex_proxy.control import acts, attempts
 from luntrex_proxy.core.roles import Permission
 
 _SHOWN_MAX: Final = 100
 _PARTS: Final = 4  # of a place in the list: minute, key, network, code
 
 
-async def _list(page: Page) -> Mapping[str, Any]:
+async def _of_account(page: Page) -> Mapping[str, Any]:
+    return {**await _found(page, page.account.account_id), "names": dict(await visible_keys(page))}
+
+
+async def _all(page: Page) -> Mapping[str, Any]:
+    if not page.query("after"):
+        with acts.acting_as(page.caller.way):
+            await acts.record_read(page.services.pool, "attempts.list")
+    return {**await _found(page, None), "names": {}}
+
+
+async def _found(page: Page, account_id: int | None) -> Mapping[str, Any]:
     after = _after(page.query("after"))
-    found = await attempts.list_page(page.services.pool, page.account.account_id, after, _SHOWN_MAX + 1)
+    found = await attempts.list_page(page.services.pool, account_id, after, _SHOWN_MAX + 1)
     shown = found[:_SHOWN_MAX]
     return {
         "found": shown,
-        "names": dict(await visible_keys(page)),
         "more": "~".join(shown[-1].place) if len(found) > _SHOWN_MAX else "",
         "is_first": after is None,
     }
@@ -37,7 +47,8 @@ def _after(word: str) -> tuple[str, str, str, str] | None:
 
 ROUTES: Final = (
     Route(
-        "/accounts/{account_id}/attempts", "attempts.html", _list, None, Access.MEMBER, (Permission.KEYS_READ,),
+        "/accounts/{account_id}/attempts", "attempts.html", _of_account, None, Access.MEMBER, (Permission.KEYS_READ,),
         Menu("Security events", ACCOUNT, 80),
     ),
+    Route("/attempts", "attempts.html", _all, None, Access.OPERATOR, menu=Menu("Security events", OPERATOR, 65)),
 )  # fmt: skip

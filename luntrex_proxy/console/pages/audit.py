@@ -2,46 +2,68 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from luntrex_proxy.console.pages.menu import ACCOUNT, OPERATOR, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
-from luntrex_proxy.console.pages.paging import number_in, require_operator
-from luntrex_proxy.control import acts, audit
+from luntrex_proxy.console.pages.paging import number_in
+from luntrex_proxy.control import acts, audit, spans
+from luntrex_proxy.control.audit import Only
 from luntrex_proxy.core.roles import Permission
 
 _SHOWN: Final = 50
 _ACT: Final = re.compile(r"[a-z_]{1,40}[.][a-z_]{1,40}")
+_WHO: Final = re.compile(r"[\x21-\x7e ]{1,254}")
+_WRONG: Final = {
+    "act": "An act is written such as key.revoked.",
+    "who": "Give a mail address, the id of a person, or a way such as command line.",
+    "since": "Give a day, such as 2030-01-31.",
+    "until": "Give a day, such as 2030-01-31.",
+}
 
 
 async def _all(page: Page) -> Mapping[str, Any]:
-    require_operator(page)
     if not page.query("before"):
         with acts.acting_as(page.caller.way):
             await acts.record_read(page.services.pool, "audit.list")
-    return await _entries(page, None)
+    return await _entries(page, None, "UTC")
 
 
 async def _of_account(page: Page) -> Mapping[str, Any]:
-    return await _entries(page, page.account.account_id)
+    return await _entries(page, page.account.account_id, page.account.time_zone)
 
 
-async def _entries(page: Page, account_id: int | None) -> Mapping[str, Any]:
-    act = page.query("act").strip()
-    is_act = _ACT.fullmatch(act) is not None
+async def _entries(page: Page, account_id: int | None, zone: str) -> Mapping[str, Any]:
+    asked = {name: page.query(name).strip() for name in _WRONG}
+    act, who = (asked[name] if form.fullmatch(asked[name]) else None for name, form in (("act", _ACT), ("who", _WHO)))
+    since, until = _midnight(asked["since"], zone), _midnight(asked["until"], zone, days=1)
     before = number_in(page.query("before")) or None
-    found = await audit.page(page.services.pool, account_id, act if is_act else None, before, _SHOWN + 1)
+    found = await audit.page(page.services.pool, account_id, Only(act, who, since, until), before, _SHOWN + 1)
+    read = {"act": act, "who": who, "since": since, "until": until}
+    good = {name: asked[name] for name, value in read.items() if value is not None}
     return {
         "found": found[:_SHOWN],
         "more": found[_SHOWN - 1].sequence if len(found) > _SHOWN else None,
-        "act": act,
-        "is_wrong": bool(act) and not is_act,
+        "asked": asked,
+        "filters": urlencode(good),
+        "wrong": {name: _WRONG[name] for name in asked if asked[name] and name not in good},
         "is_later": before is not None,
     }
 
 
+def _midnight(text: str, zone: str, days: int = 0) -> datetime | None:
+    """When a day begins in the zone, or one so many days later. None: it is no day that can be."""
+    try:
+        day = date.fromisoformat(text) + timedelta(days=days)
+        return datetime.combine(day, datetime.min.time(), spans.zone_of(zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
 ROUTES: Final = (
-    Route("/audit", "audit.html", _all, None, Access.PERSON, menu=Menu("Audit log", OPERATOR, 70)),
+    Route("/audit", "audit.html", _all, None, Access.OPERATOR, menu=Menu("Audit log", OPERATOR, 70)),
     Route("/accounts/{account_id}/audit", "audit.html", _of_account, None, Access.MEMBER, (Permission.AUDIT_READ,),
           Menu("Audit log", ACCOUNT, 90)),
 )  # fmt: skip

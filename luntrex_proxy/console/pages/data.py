@@ -34,7 +34,7 @@ _MENU: Final = Menu(
     "Privacy",
     YOU,
     50,
-    ("/privacy", "/subprocessors", "/accounts/{account_id}/privacy", "/accounts/{account_id}/captures"),
+    ("/privacy", "/subprocessors", *(f"/accounts/{{account_id}}/{of}" for of in ("privacy", "captures", "incidents"))),
 )
 _SHOWN_MAX: Final = 30  # of what was asked for, the newest; all of it is in the API
 

@@ -26,7 +26,8 @@ Access.FRESH    signed in and proved within ten minutes, for dangerous acts, els
 Access.MEMBER   of the account in the path, with one of the permissions `needs`; or who runs the installation, recorded.
                 `page.account` is the account, `page.caller` who asks, for control
 Access.PROVEN   the same; its form has `{{ fields.proof() }}`, which asks for the password in the form itself when the
-                last time is ten minutes ago, so that nothing that was typed is lost
+                last time is ten minutes ago, so that nothing that was typed is lost. Elsewhere `proves=True` says it
+Access.OPERATOR who runs the installation; to everybody else there is no such page
 """
 
 import dataclasses
@@ -116,7 +117,7 @@ class _Shown:
         elsewhere = _entrance(page, self._route.access)
         if elsewhere is not None:
             return elsewhere
-        await self._enter_account(page)
+        await self._enter(page)
         return await self._shown(page)
 
     async def _shown(self, page: Page, status: int = 200) -> web.StreamResponse:
@@ -129,7 +130,7 @@ class _Shown:
         if not is_from_our_pages(page.request):
             return _error(page, 403, "The form was sent by another site. Open the page and try again.")
         try:
-            page.fields = await read_form(page.request)
+            page.fields = await read_form(page.request, is_known=page.who is not None)
         except ValueError:
             return _error(page, 400, "This form cannot be read. Open the page and try again.")
         # Pages for everybody may have been opened from a letter, without the cookie that comes with their form.
@@ -139,11 +140,13 @@ class _Shown:
         elsewhere = _entrance(page, self._route.access)
         if elsewhere is not None:
             return elsewhere
-        await self._enter_account(page)
+        await self._enter(page)
         return await self._submit(page)
 
-    async def _enter_account(self, page: Page) -> None:
-        """NotFoundError, DeniedError: the account of the path is not for who asks. Operators leave a trace there."""
+    async def _enter(self, page: Page) -> None:
+        """NotFoundError, DeniedError: page or account are not for who asks. Operators leave a trace in accounts."""
+        if self._route.access is Access.OPERATOR and not page.person.operator:
+            raise NotFoundError
         if not self._route.is_of_account:
             return
         digits = page.place("account_id")
@@ -160,7 +163,7 @@ class _Shown:
         assert self._route.submit is not None  # noqa: S101 -- else there is no POST
         cookie = ""
         try:
-            if self._route.access is Access.PROVEN and not page.person.is_fresh:
+            if self._route.asks_for_proof and not page.person.is_fresh:
                 cookie = await _proved(page)
             if page.who is None:
                 response = await self._route.submit(page)

@@ -8,7 +8,7 @@ from aiohttp import web
 from luntrex_proxy.console.pages.clock import now
 from luntrex_proxy.console.pages.menu import OPERATOR, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
-from luntrex_proxy.console.pages.paging import number_in, require_operator
+from luntrex_proxy.console.pages.paging import number_in
 from luntrex_proxy.control import accounts, privacy, retention
 from luntrex_proxy.control.accounts import Account
 
@@ -18,48 +18,62 @@ DONE: Final = {
     "account_resumed": "Its keys work again.",
 }
 _SHOWN: Final = 50
+_NAME_MAX: Final = 64
+_STATES: Final = ("active", "suspended")
+_ACCOUNTS: Final = "/installation/accounts"
 
 
 async def _accounts(page: Page) -> Mapping[str, Any]:
-    require_operator(page)
-    after = number_in(page.query("after"))
-    found = await accounts.list_page(page.services.pool, page.caller, after, _SHOWN + 1)
-    return {"found": found[:_SHOWN], "more": found[_SHOWN - 1].account_id if len(found) > _SHOWN else None}
+    after, status = number_in(page.query("after")), page.query("state")
+    part = "".join(filter(str.isprintable, page.query("name").strip()))[:_NAME_MAX]
+    found = await accounts.list_page(
+        page.services.pool, page.caller, after, _SHOWN + 1, part=part, status=status if status in _STATES else None
+    )
+    return {
+        "found": found[:_SHOWN],
+        "more": found[_SHOWN - 1].account_id if len(found) > _SHOWN else None,
+        "part": part,
+        "state": status if status in _STATES else "",
+        "states": _STATES,
+    }
 
 
 async def _create(page: Page) -> web.StreamResponse:
-    require_operator(page)
     with page.beside(**{"name_taken": "name", "": "name"}):  # without a code: it can be nobody's name
         made = await accounts.create(page.services.pool, page.field("name").strip())
     return page.go(f"/accounts/{made.account_id}/members?done=account_made")
 
 
 async def _suspend(page: Page) -> web.StreamResponse:
-    await accounts.suspend(page.services.pool, (await _account(page)).account_id)
-    return page.go("/installation/accounts?done=account_suspended")
+    account = await _account(page)
+    await accounts.suspend(page.services.pool, account.account_id)
+    return page.go(f"{_back(page, account)}?done=account_suspended")
 
 
 async def _resume(page: Page) -> web.StreamResponse:
-    await accounts.resume(page.services.pool, (await _account(page)).account_id)
-    return page.go("/installation/accounts?done=account_resumed")
+    account = await _account(page)
+    await accounts.resume(page.services.pool, account.account_id)
+    return page.go(f"{_back(page, account)}?done=account_resumed")
 
 
 async def _account(page: Page) -> Account:
-    require_operator(page)
     return await accounts.get(page.services.pool, number_in(page.place("account_id")))
 
 
+def _back(page: Page, account: Account) -> str:
+    """To the page that the button was on: the list, or the account's settings."""
+    return f"/accounts/{account.account_id}/settings" if page.field("from") == "settings" else _ACCOUNTS
+
+
 async def _retention(page: Page) -> Mapping[str, Any]:
-    require_operator(page)
     settings = page.services.settings.retention
     found = await retention.look(page.services.pool, now(), settings.by_class(), settings.idle_account_days)
     return {"found": found, "periods": privacy.periods(settings.by_class()), "settings": settings, "now": now()}
 
 
-_ACCOUNTS: Final = "/installation/accounts"
 ROUTES: Final = (
-    Route(_ACCOUNTS, "accounts.html", _accounts, _create, Access.PERSON, menu=Menu("All accounts", OPERATOR, 10)),
-    Route(f"{_ACCOUNTS}/{{account_id}}/suspend", "accounts.html", _accounts, _suspend, Access.PERSON),
-    Route(f"{_ACCOUNTS}/{{account_id}}/resume", "accounts.html", _accounts, _resume, Access.PERSON),
-    Route("/retention", "retention.html", _retention, None, Access.PERSON, menu=Menu("Retention", OPERATOR, 60)),
+    Route(_ACCOUNTS, "accounts.html", _accounts, _create, Access.OPERATOR, menu=Menu("All accounts", OPERATOR, 10)),
+    Route(f"{_ACCOUNTS}/{{account_id}}/suspend", "accounts.html", _accounts, _suspend, Access.OPERATOR),
+    Route(f"{_ACCOUNTS}/{{account_id}}/resume", "accounts.html", _accounts, _resume, Access.OPERATOR),
+    Route("/retention", "retention.html", _retention, None, Access.OPERATOR, menu=Menu("Retention", OPERATOR, 60)),
 )

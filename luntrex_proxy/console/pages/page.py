@@ -34,6 +34,7 @@ class Access(Enum):
     FRESH = "fresh"
     MEMBER = "member"
     PROVEN = "proven"
+    OPERATOR = "operator"
 
 
 class WrongFieldsError(RefusedError):
@@ -192,6 +193,12 @@ class Route:
     access: Access = Access.ANYONE
     needs: tuple[Permission, ...] = ()  # one of these, in the account of the path
     menu: Menu | None = None
+    proves: bool = False  # as Access.PROVEN does, with another access
+
+    @property
+    def asks_for_proof(self) -> bool:
+        """Whether its form counts only when who sends it has proved within ten minutes to be it."""
+        return self.proves or self.access is Access.PROVEN
 
     @property
     def is_of_account(self) -> bool:

@@ -1,9 +1,9 @@
 """Lists in pieces: where one begins stands in the address."""
 
+import contextlib
+import uuid
+from datetime import UTC, datetime
 from typing import Final
-
-from luntrex_proxy.console.pages.page import Page
-from luntrex_proxy.control.access import NotFoundError
 
 _DIGITS_MAX: Final = 18
 
@@ -13,7 +13,10 @@ def number_in(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX else 0
 
 
-def require_operator(page: Page) -> None:
-    """NotFoundError to whom does not run the installation: such pages are nobody else's to know of."""
-    if not page.person.operator:
-        raise NotFoundError
+def place_in(word: str) -> tuple[datetime, uuid.UUID] | None:
+    """A place in a list by time and id, as the address has it: TIME~ID."""
+    at, _, row_id = word.partition("~")
+    with contextlib.suppress(ValueError):
+        found = datetime.fromisoformat(at)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)), uuid.UUID(row_id)
+    return None

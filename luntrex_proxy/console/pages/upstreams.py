@@ -7,7 +7,6 @@ from aiohttp import web
 
 from luntrex_proxy.console.pages.menu import OPERATOR, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
-from luntrex_proxy.console.pages.paging import require_operator
 from luntrex_proxy.control import upstreams
 
 DONE: Final = {
@@ -27,14 +26,12 @@ _STANDINGS: Final = {
 
 
 async def _list(page: Page) -> Mapping[str, Any]:
-    require_operator(page)
     conditions = {condition.name: condition for condition in page.services.upstreams(())}
     found = await upstreams.list_all(page.services.pool, sorted(conditions), conditions.values())
     return {"found": found, "standings": _STANDINGS}
 
 
 async def _begin(page: Page) -> web.StreamResponse:
-    require_operator(page)
     name = page.place("upstream")
     reason = f"reason-{name}"
     with page.beside(bad_text=reason):
@@ -43,7 +40,6 @@ async def _begin(page: Page) -> web.StreamResponse:
 
 
 async def _end(page: Page) -> web.StreamResponse:
-    require_operator(page)
     await upstreams.end_maintenance(page.services.pool, _names(page), page.place("upstream"))
     return page.go("/upstreams?done=unmaintained")
 
@@ -53,7 +49,7 @@ def _names(page: Page) -> list[str]:
 
 
 ROUTES: Final = (
-    Route("/upstreams", "upstreams.html", _list, None, Access.PERSON, menu=Menu("Upstreams", OPERATOR, 20)),
-    Route("/upstreams/{upstream}/begin-maintenance", "upstreams.html", _list, _begin, Access.PERSON),
-    Route("/upstreams/{upstream}/end-maintenance", "upstreams.html", _list, _end, Access.PERSON),
+    Route("/upstreams", "upstreams.html", _list, None, Access.OPERATOR, menu=Menu("Upstreams", OPERATOR, 20)),
+    Route("/upstreams/{upstream}/begin-maintenance", "upstreams.html", _list, _begin, Access.OPERATOR),
+    Route("/upstreams/{upstream}/end-maintenance", "upstreams.html", _list, _end, Access.OPERATOR),
 )

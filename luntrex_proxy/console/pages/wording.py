@@ -85,6 +85,17 @@ def ago(at: datetime, now: datetime) -> str:
     return "just now"
 
 
+def due(at: datetime, now: datetime) -> str:
+    """How long until something has to be done, or since when it should have been, roughly."""
+    left = abs(at - now) // timedelta(seconds=1)
+    # Clocks of 72 hours are told in hours to their end.
+    fitting = ((size, word) for size, word in _SPANS if left >= (4 if word == "day" else 2) * size)
+    seconds, word = next(fitting, _SPANS[-1])
+    number = left // seconds
+    words = f"{number} {word}{'' if number == 1 else 's'}"
+    return f"due in {words}" if at > now else f"overdue by {words}"
+
+
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "money": money,
     "price": price,
@@ -94,4 +105,5 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "percent": percent,
     "moment": moment,
     "ago": ago,
+    "due": due,
 }

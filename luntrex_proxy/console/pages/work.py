@@ -15,7 +15,6 @@ from aiohttp import web
 from luntrex_proxy.console.pages.clock import now
 from luntrex_proxy.console.pages.menu import OPERATOR, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route, WrongFieldsError
-from luntrex_proxy.console.pages.paging import require_operator
 from luntrex_proxy.control import accounts, acts, repricing, statements, work
 from luntrex_proxy.control.access import NotFoundError
 from luntrex_proxy.control.repricing import Selection
@@ -30,7 +29,6 @@ _FIRST_DAY: Final = date(2000, 1, 1)
 
 
 async def _list(page: Page) -> Mapping[str, Any] | web.StreamResponse:
-    require_operator(page)
     if not page.is_fragment:
         with acts.acting_as(page.caller.way):
             await acts.record_read(page.services.pool, "work.list")
@@ -62,14 +60,12 @@ async def _copies(page: Page) -> Mapping[str, Any] | web.StreamResponse:
     return page.show("work_rows.html", values) if page.is_fragment else page.go("/your-data")
 
 
-async def _closing(page: Page) -> Mapping[str, Any]:
-    require_operator(page)
+async def _closing(_page: Page) -> Mapping[str, Any]:
     today = now().date()
     return {"month": month_of(date.fromordinal(month_of(today).toordinal() - 1)).strftime("%Y-%m")}
 
 
 async def _close(page: Page) -> web.StreamResponse:
-    require_operator(page)
     wrong = {}
     month = None
     with contextlib.suppress(BadMonthError):
@@ -87,14 +83,12 @@ async def _close(page: Page) -> web.StreamResponse:
     return page.go(f"{_PATH}/{work_id}")
 
 
-async def _repricing(page: Page) -> Mapping[str, Any]:
-    require_operator(page)
+async def _repricing(_page: Page) -> Mapping[str, Any]:
     today = now().date()
     return {"since": month_of(today), "until": today}
 
 
 async def _preview(page: Page) -> web.StreamResponse:
-    require_operator(page)
     selection = await _selection(page)
     await acts.record_read(page.services.pool, "repricing.preview", selection.account_id)
     with page.beside(under_way="since"):
@@ -133,13 +127,11 @@ def _day(page: Page, name: str, wrong: dict[str, str]) -> date:
 
 
 async def _applying(page: Page) -> Mapping[str, Any]:
-    require_operator(page)
     found = await _previewed(page)
     return {"one": found, "names": await _names(page, [found])}
 
 
 async def _apply(page: Page) -> web.StreamResponse:
-    require_operator(page)
     about = (await _previewed(page)).about
     if page.field("sure") != "yes":
         raise WrongFieldsError(sure="Say that the records shall be changed.")
@@ -182,10 +174,10 @@ def _is_running(found: Sequence[Work]) -> bool:
 
 
 ROUTES: Final = (
-    Route(_PATH, "work.html", _list, None, Access.PERSON, menu=Menu("Long work", OPERATOR, 65)),
-    Route(f"{_PATH}/close", "work_close.html", _closing, _close, Access.PERSON),
-    Route(f"{_PATH}/reprice", "work_reprice.html", _repricing, _preview, Access.PERSON),
+    Route(_PATH, "work.html", _list, None, Access.OPERATOR, menu=Menu("Long work", OPERATOR, 65)),
+    Route(f"{_PATH}/close", "work_close.html", _closing, _close, Access.OPERATOR),
+    Route(f"{_PATH}/reprice", "work_reprice.html", _repricing, _preview, Access.OPERATOR),
     Route(f"{_PATH}/{{work_id}}", "work_one.html", _one, None, Access.PERSON),
-    Route(f"{_PATH}/{{work_id}}/apply", "work_apply.html", _applying, _apply, Access.FRESH),
+    Route(f"{_PATH}/{{work_id}}/apply", "work_apply.html", _applying, _apply, Access.OPERATOR, proves=True),
     Route("/your-data/copies", "work_rows.html", _copies, None, Access.PERSON),
 )

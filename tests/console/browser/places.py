@@ -9,8 +9,19 @@ from decimal import Decimal
 from luntrex_proxy.control import consents, debugcapture, members, rights, work
 from luntrex_proxy.control.access import Person
 from luntrex_proxy.control.services import Services
+from luntrex_proxy.core.accountroutes import AccountRoutes, OwnTarget
 from luntrex_proxy.core.roles import Role
-from luntrex_proxy.store import apikeys, billing, budgets, incidents, labels, limits
+from luntrex_proxy.store import (
+    accountroutes,
+    apikeys,
+    billing,
+    budgets,
+    childreports,
+    incidents,
+    labels,
+    limits,
+    registry,
+)
 from luntrex_proxy.store.attempts import AttemptBook
 from luntrex_proxy.store.frames import encode_record
 from luntrex_proxy.store.keyrows import Terms
@@ -32,6 +43,7 @@ FROM (SELECT n, now() - n * $3::interval AS at, key_id, model, upstream FROM gen
     CROSS JOIN unnest($2::text[]) key_id CROSS JOIN LATERAL (SELECT (ARRAY['gpt-5-mini', 'claude-sonnet-5',
     'llama-4-70b'])[1 + n % 3] AS model, (ARRAY['openai', 'anthropic', 'local'])[1 + n % 3] AS upstream) m) rows
 """
+_STATED = {"nature": "A bucket of backups could be read by anybody.", "measures": "It is closed."}
 _TRAIL = "local=region;.key@20000+12000;openai@40000+60000=http_503;anthropic@102000"
 _SUMMED = "count(*), count(*) FILTER (WHERE status >= 400), " + ", ".join(
     f"sum({name})"
@@ -64,6 +76,8 @@ class Places:
     person_id: uuid.UUID  # Ada's
     request_id: uuid.UUID  # Ada's
     work_id: uuid.UUID  # a look at new prices
+    reference: str  # of Bob's erasure
+    report_id: uuid.UUID
 
     def path(self, path: str) -> str:
         """A route's path with values for its braces."""
@@ -76,7 +90,8 @@ class Places:
         month = datetime.datetime.fromtimestamp(time.time(), datetime.UTC).strftime("%Y-%m")
         return (
             ("account_id", self.account_id), ("key_id", self.key_id), ("request_id", self.request_id),
-            ("person_id", self.person_id), ("month", month), ("purpose", "training"),
+            ("person_id", self.person_id), ("month", month), ("purpose", "training"), ("incident_id", 2),
+            ("reference", self.reference), ("report_id", self.report_id), ("subprocessor", "openai"),
             ("work_id", self.work_id),
         )  # fmt: skip
 
@@ -107,9 +122,20 @@ async def fill(services: Services, *, requests: int = 1_500) -> Places:
     await consents.give(pool, account_id, consents.Purpose.DEBUG_CAPTURE)
     now = datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
     for days, title in ((9, "lost laptop"), (2, "open bucket")):
-        await incidents.open_(pool, title, now - datetime.timedelta(days=days), [])
+        reach = incidents.Reach("table", "membership", now - datetime.timedelta(days=days), now)
+        await incidents.open_(pool, title, now - datetime.timedelta(days=days), [reach], _STATED)
     await incidents.close(pool, 1, "nothing was on it")
-    await rights.ask_erasure(pool, bob, now, datetime.timedelta(days=7))
+    await incidents.notify(pool, 2, [bob], [account_id], by_mail=False)
+    asked = await rights.ask_erasure(pool, bob, now, datetime.timedelta(days=7))
+    await childreports.receive(pool, BOB, None, "parent")
+    report_id = await pool.fetchval("SELECT report_id FROM child_report")
+    entry = {"hosts": ("api.openai.com",), "purpose": "language models", "region": "us", "kept": "abuse_monitoring:30"}
+    await registry.change(pool, "openai", entry, in_use=True)
+    await registry.change(pool, "openai", {"training": "never", "region": "eu"})
+    own = AccountRoutes(
+        ("gpt-5*", "fast"), {"fast": (OwnTarget("local", "qwen3-8b", 3), OwnTarget("openai", "gpt-5", 0))}
+    )
+    await accountroutes.change(pool, "beta", lambda _before: own)
     who = Person(str(ada), roles={account_id: Role.OWNER})
     await members.invite(services, who, account_id, "eve@example.org", Role.BILLING)
     await debugcapture.start(pool, who, account_id, key_ids[0], make_pair()[1], 20, 10)
@@ -122,7 +148,8 @@ async def fill(services: Services, *, requests: int = 1_500) -> Places:
         "SELECT request_id FROM usage WHERE key_id = $1 ORDER BY started_at DESC", key_ids[1]
     )
     await pool.execute("UPDATE usage SET trail = $2, attempts = 2 WHERE request_id = $1", request_id, _TRAIL)
-    return Places(account_id, key_ids[1], ada, request_id, await _look_at_prices(services, account_id))
+    looked = await _look_at_prices(services, account_id)
+    return Places(account_id, key_ids[1], ada, request_id, looked, asked.reference, report_id)
 
 
 async def _look_at_prices(services: Services, account_id: int) -> uuid.UUID:
