@@ -248,8 +248,9 @@ async def test_nothing_follows_the_true_end() -> None:
 
 
 async def test_usage_is_counted_up_to_the_cut() -> None:
-    """A message that breaks has its input from `message_start` and at least one output token per event that came."""
+    """A message that breaks has its input from `message_start`, and a quarter of the bytes of its words as output."""
     events = message_events(20)[:15]
+    text_bytes = len("".join(f"word{n} " for n in range(12)))  # three events before them have no words
     async with (
         upstream_server([sse_head(), *map(chunk, events), CLOSE]) as up,
         serving(both_dialects(up.url)) as gateway,
@@ -260,5 +261,6 @@ async def test_usage_is_counted_up_to_the_cut() -> None:
         assert outcome.usage_source == UsageSource.ESTIMATED
         assert outcome.tokens.input == 21
         assert outcome.tokens.cached_input == 6
-        assert outcome.tokens.output == outcome.events == 15
-        assert outcome.cost_pico == 3 * 21 + 5 * 15
+        assert outcome.events == 15
+        assert outcome.tokens.output == -(-text_bytes // 4) == 19
+        assert outcome.cost_pico == 3 * 21 + 5 * 19
