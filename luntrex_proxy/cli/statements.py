@@ -18,11 +18,12 @@ from luntrex_proxy.control.statements import due
 from luntrex_proxy.core.months import BadMonthError, in_words, month_of, next_month, read_month
 from luntrex_proxy.store import accounts, reconciling
 from luntrex_proxy.store import statements as table
-from luntrex_proxy.store.reconciling import Account, Comparison
+from luntrex_proxy.store.reconciling import Account, Comparison, Drifted
 from luntrex_proxy.store.statements import Closed, Line, Statement
 from luntrex_proxy.store.usage import micros
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, to the pico-dollar.")
+_DRIFTED_MAX: Final = 20
 _SHOWN: Final = ("requests", "input_tokens", "cached_input_tokens", "output_tokens")
 
 
@@ -136,8 +137,8 @@ def close(context: click.Context, month: date, account: str | None, as_json: boo
 def reconcile(context: click.Context, month: date | None, account: str | None, as_json: bool) -> None:
     """Prove that records, hourly sums, daily sums and statements say the same, to the pico-dollar.
 
-    Exit status 1 with the difference when they do not. What came late after a month was closed is such a difference
-    until the next closing charges it.
+    Sums of whole accounts and of keys, which the console shows, are compared as well. Exit status 1 with the difference
+    when they do not. What came late after a month was closed is such a difference until the next closing charges it.
     """
     today = datetime.fromtimestamp(time.time(), UTC).date()
     first = month or month_of(today)
@@ -154,7 +155,8 @@ def reconcile(context: click.Context, month: date | None, account: str | None, a
                 show(number)
         await reconciling.compare_statements(opened.pool, first, known, found)
         names = await reconciling.names_of(opened.pool)
-        for each in found.accounts.values():
+        of_accounts: list[Account | Drifted] = [*found.accounts.values(), *found.drifted]
+        for each in of_accounts:
             each.name = names.get(each.account_id)
         return found
 
@@ -227,7 +229,7 @@ def _print_comparison(found: Comparison) -> None:
         ("ACCOUNT", "REQUESTS", "RECORDS", "HOURLY", "DAILY", "OLDER DAYS", "CHARGED", "DIFFERENCE"),
         [
             (
-                each.name or ("erased" if not each.account_id else each.account_id),
+                _name(each),
                 each.requests,
                 *(dollars(pico) for pico in (each.records_pico, each.hourly_pico, each.daily_pico)),
                 dollars(each.without_records_pico) if each.without_records_pico else None,
@@ -241,7 +243,27 @@ def _print_comparison(found: Comparison) -> None:
         click.echo(f"{found.days_without_records} days have no records any more: of them only the daily sums are left.")
     for day, groups in sorted(found.differing_days.items()):
         click.echo(f"{day}: {groups} keys, models or upstreams differ.")
+    for each in found.drifted[:_DRIFTED_MAX]:
+        click.echo(_drifted_in_words(each))
+    if len(found.drifted) > _DRIFTED_MAX:
+        click.echo(f"And {len(found.drifted) - _DRIFTED_MAX} more such sums; --json names all.")
     click.echo("Everything adds up." if found.is_right else "Not everything adds up; differences are in pico-dollars.")
+
+
+def _name(of: Account | Drifted) -> str:
+    return of.name or (str(of.account_id) if of.account_id else "erased")
+
+
+def _drifted_in_words(one: Drifted) -> str:
+    whose = one.key_id or f"{one.model} at {one.upstream}"
+    by = ", ".join(f"{column} {value:+d}" for column, value in one.by.items())
+    return f"{one.table} of {one.at:%Y-%m-%d %H:%M} UTC, {_name(one)}, {whose}: differs from its parts by {by}."
+
+
+def _drifted_as_object(one: Drifted) -> dict[str, Any]:
+    by = {column: orjson.Fragment(str(value)) for column, value in one.by.items()}
+    return {"sums": one.table, "at": one.at, "account": one.name, "key_id": one.key_id or None,
+            "model": one.model or None, "upstream": one.upstream or None, "by": by}  # fmt: skip
 
 
 def _difference(account: Account) -> str | None:
@@ -265,6 +287,7 @@ def _comparison_as_object(month: date, found: Comparison) -> dict[str, Any]:
         "month": in_words(month),
         "right": found.is_right,
         "days_without_records": found.days_without_records,
+        "drifted": [_drifted_as_object(each) for each in found.drifted],
         "differing_days": {day.isoformat(): groups for day, groups in sorted(found.differing_days.items())},
         "accounts": [
             {

@@ -1,18 +1,20 @@
 """Whether all that says what was used says the same: single records, hourly sums, daily sums, statements.
 
 A day is compared in one snapshot, by account, key, model and upstream, in every count and to the pico-dollar, so that
-errors that cancel out are found too. Of days whose records retention has dropped only the daily sums are left.
+errors that cancel out are found too. Of days whose records retention has dropped only the daily sums are left. Sums of
+whole accounts and of keys, which pictures are drawn from, are compared with those that they are sums of.
 """
 
 # ruff: noqa: S608 -- statements of constants of this file
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Final
+from typing import Any, Final
 
 from luntrex_proxy.core.months import month_of, next_month
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.usage import SUMMED
+from luntrex_proxy.store.usagesources import SUMMED as PICTURED
 
 _TOKENS: Final = SUMMED[2:]
 _FAILED: Final = "count(*) FILTER (WHERE NOT (ending = 'complete' AND status < 400))"
@@ -44,6 +46,26 @@ _DAYS_ALONE: Final = """
 SELECT account_id, sum(requests)::bigint AS requests, sum(cost_pico)::text AS cost_pico FROM usage_rollup_daily
 WHERE day = $1 AND ($2::bigint IS NULL OR account_id = $2) GROUP BY 1
 """
+# What the database keeps of those sums itself (migration 0039): from which, in which, of what.
+_KEPT: Final = (
+    ("usage_rollup", "usage_total", "hour", "''::text", "model", "upstream"),
+    ("usage_rollup", "usage_key_total", "hour", "key_id", "''::text", "''::text"),
+    ("usage_rollup_daily", "usage_total_daily", "day", "''::text", "model", "upstream"),
+    ("usage_rollup_daily", "usage_key_total_daily", "day", "key_id", "''::text", "''::text"),
+)
+_WITHIN: Final = {"hour": "hour >= $1 AND hour < $2", "day": "day = $3"}
+_MOMENT: Final = {"hour": "hour", "day": "day::timestamp AT TIME ZONE 'UTC'"}
+_DRIFTED: Final = " UNION ALL ".join(
+    f"SELECT '{table}' AS sums, account_id, {_MOMENT[at]} AS at,"
+    f" key_id, model, upstream, {', '.join(f'sum({column})::text AS {column}' for column in PICTURED)} FROM ("
+    f"SELECT account_id, {at}, {key} AS key_id, {model} AS model, {upstream} AS upstream, {', '.join(PICTURED)}"
+    f" FROM {table} WHERE {_WITHIN[at]} AND ($4::bigint IS NULL OR account_id = $4) UNION ALL"
+    f" SELECT account_id, {at}, {key}, {model}, {upstream}, {', '.join(f'-{column}' for column in PICTURED)}"
+    f" FROM {source} WHERE {_WITHIN[at]} AND ($4::bigint IS NULL OR account_id = $4)"
+    f") signed GROUP BY account_id, {at}, key_id, model, upstream"
+    f" HAVING {' OR '.join(f'sum({column}) <> 0' for column in PICTURED)}"
+    for source, table, at, key, model, upstream in _KEPT
+)
 _LINE: Final = "SELECT nullif(max(kept_from), '-infinity') FROM usage_retention"
 # Of a month whose daily sums retention has dropped, or some of them, nobody can say any more what was used.
 _CHARGED: Final = """
@@ -94,17 +116,32 @@ class Account:
 
 
 @dataclass(slots=True)
+class Drifted:
+    """A sum of a whole account, or of a key, that is not what it sums. `by`: how much too much it has, by column."""
+
+    table: str
+    account_id: int
+    at: datetime  # beginning of its hour or day, in UTC
+    key_id: str  # "": of all keys
+    model: str  # "": of all models and upstreams
+    upstream: str
+    by: dict[str, int]
+    name: str | None = None  # the account's
+
+
+@dataclass(slots=True)
 class Comparison:
     """Accounts with any usage or statement, and the days on which something differs."""
 
     accounts: dict[int, Account] = field(default_factory=dict)
+    drifted: list[Drifted] = field(default_factory=list)
     differing_days: dict[date, int] = field(default_factory=dict)
     days_without_records: int = 0
 
     @property
     def is_right(self) -> bool:
         """Whether everything adds up."""
-        return all(account.is_right for account in self.accounts.values())
+        return not self.drifted and all(account.is_right for account in self.accounts.values())
 
 
 async def names_of(pool: Pool) -> dict[int, str]:
@@ -118,6 +155,8 @@ async def compare_day(pool: Pool, day: date, account_id: int | None, found: Comp
     start = datetime.combine(day, time(), UTC)
     with store_errors("compare the sums"):
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            for row in await connection.fetch(_DRIFTED, start, start + timedelta(days=1), day, account_id):
+                found.drifted.append(_drifted(row))
             kept_from = await connection.fetchval(_LINE)
             if kept_from is not None and start < kept_from:
                 await _take_days_alone(connection, day, account_id, found)
@@ -165,6 +204,12 @@ def months_within(since: date, until: date) -> list[date]:
     for day in days_between(since, until):
         counted[month_of(day)] += 1
     return [month for month, days in sorted(counted.items()) if days == (next_month(month) - month).days]
+
+
+def _drifted(row: Any) -> Drifted:
+    by = {column: int(row[column]) for column in PICTURED if int(row[column])}
+    whose = row["key_id"], row["model"], row["upstream"]
+    return Drifted(row["sums"], row["account_id"], row["at"], *whose, by)
 
 
 def _account(found: Comparison, account_id: int) -> Account:

@@ -75,6 +75,17 @@ async def test_a_month_from_open_to_charged(database: Pool, tmp_path: Path) -> N
     assert proof["accounts"][0]["charged_pico"] == proof["accounts"][0]["records_pico"] == opened["cost_pico"]
     assert "Everything adds up." in (await run("reconcile", *month)).stdout
     assert "Everything adds up." in (await run("reconcile")).stdout, "this month, in which nothing was used"
+    drift = "UPDATE usage_key_total SET cost_pico = cost_pico + {} WHERE key_id = $1"
+    await database.execute(drift.format(3), keys[0][1])
+    hours = await database.fetchval("SELECT count(*) FROM usage_key_total WHERE key_id = $1", keys[0][1])
+    wrong = await run("reconcile", *month, status=1)
+    assert f" UTC, acme, {keys[0][1]}: differs from its parts by cost_pico +3.\n" in wrong.stdout
+    assert f"And {hours - 20} more such sums" in wrong.stdout
+    drifted = json.loads((await run("reconcile", *month, "--json", status=1)).stdout)["drifted"]
+    assert {(each["sums"], each["key_id"], each["by"]["cost_pico"]) for each in drifted} == {
+        ("usage_key_total", keys[0][1], 3)
+    }
+    await database.execute(drift.format(-3), keys[0][1])
 
     days = ("--since", "2026-09-01", "--until", "2026-09-30")
     said = json.loads((await run("reprice", *days, "--json")).stdout)

@@ -1,7 +1,7 @@
 """What accounts are charged by month: frozen when closed, complete with what comes late, equal to the ledger."""
 
 import random
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.reconciling import Comparison, compare_day, compare_statements, days_between, months_within
 from luntrex_proxy.store.statements import Statement
+from luntrex_proxy.store.usagesources import SUMMED as PICTURED
 from tests.store.months import SEPTEMBER, make_keys, rates_of, records, store
 
 MONTH, NEXT = date(2026, 9, 1), date(2026, 10, 1)
@@ -36,6 +37,40 @@ async def close_all(pool: Pool, month: date) -> list[Statement]:
 async def spent(pool: Pool) -> int:
     """What all records cost."""
     return int(await pool.fetchval("SELECT coalesce(sum(cost_pico), 0)::text FROM usage"))
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "by"),
+    [
+        ("usage_total", "UPDATE {} sums SET cost_pico = cost_pico + 7", {"cost_pico": 7}),
+        ("usage_key_total", "UPDATE {} sums SET errors = errors - 1", {"errors": -1}),
+        ("usage_total_daily", "UPDATE {} sums SET input_tokens = input_tokens + 1", {"input_tokens": 1}),
+        ("usage_key_total_daily", "DELETE FROM {} sums", None),
+    ],
+)
+async def test_a_sum_of_sums_that_drifted_is_named(
+    database: Pool, tmp_path: Path, table: str, change: str, by: dict[str, int] | None
+) -> None:
+    """Which one, of when and whom, and by how much, although the ledger itself adds up; not for another account."""
+    seed = random.Random(8)
+    await store(database, tmp_path, records(seed, await make_keys(database), rates_of(seed), 100, days=2))
+    assert (await compared(database)).is_right
+    one = f"{change} WHERE ctid = (SELECT ctid FROM {table} ORDER BY account_id LIMIT 1) RETURNING *"
+    row = dict(await database.fetchrow(one.format(table)))
+    found = await compared(database)
+    assert not found.is_right
+    assert all(account.is_right for account in found.accounts.values())
+    (drifted,) = found.drifted
+    at = row.get("hour") or datetime.combine(row["day"], time(), UTC)
+    whose = row["account_id"], row.get("key_id", ""), row.get("model", ""), row.get("upstream", "")
+    assert (drifted.table, drifted.at) == (table, at)
+    assert (drifted.account_id, drifted.key_id, drifted.model, drifted.upstream) == whose
+    gone = {name: -int(row[name]) for name in PICTURED if row[name]}
+    assert drifted.by == (gone if by is None else by)
+    other = Comparison()
+    await compare_day(database, at.date(), row["account_id"] + 1, other)
+    assert other.is_right, "another account's"
+    assert other.accounts
 
 
 async def test_a_month_adds_up_to_the_pico_dollar(database: Pool, tmp_path: Path) -> None:
