@@ -133,6 +133,7 @@ class FakeLender:
         self.left: dict[int, int] = {}
         self.ends_us = NEVER_US
         self.away = False
+        self.is_late = False
         self.asked = 0
         self.others = 0  # what requests that came meanwhile take of each loan
 
@@ -140,6 +141,8 @@ class FakeLender:
         """Exactly what is needed."""
         self.asked += 1
         await _a_turn()
+        if self.is_late:
+            raise TimeoutError
         for purse in () if self.away else purses:
             lease = purse.open(0, self.ends_us)
             more, left = max(0, pico - lease.free), self.left.get(purse.budget.budget_id, 0)
@@ -160,10 +163,13 @@ class FakeTeller:
 
     def __init__(self) -> None:
         self.away = False
+        self.is_late = False
 
     async def tell(self, buckets: Iterable[Bucket]) -> bool:
         """Nothing is untold then."""
         await _a_turn()
+        if self.is_late:
+            raise TimeoutError
         for bucket in () if self.away else buckets:
             bucket.untold, bucket.is_known = min(0, bucket.untold), True
         return not self.away

@@ -56,7 +56,11 @@ def settle_money(hold: Hold, draft: Draft) -> None:
 async def _borrow(budgets: Budgets, lender: Lender, purses: tuple[Purse, ...], pico: int, draft: Draft) -> None:
     at_us, begun_us = draft.started_us, draft.elapsed_us()
     for _ in range(_TRIES):
-        is_known = await lender.lend(purses, pico, at_us)
+        try:
+            is_known = await lender.lend(purses, pico, at_us)
+        except TimeoutError:  # a burst that keeps this process from hearing is no outage: an open budget holds
+            draft.note_wait("budget", begun_us)
+            raise Refusal("budget_unknown") from None
         hold = budgets.take(purses, pico, at_us)
         if hold is not None:
             draft.note_wait("budget", begun_us)

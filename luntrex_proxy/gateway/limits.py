@@ -66,7 +66,10 @@ async def _take_when_told(teller: Teller, buckets: tuple[Bucket, ...], tokens: i
     """The same once others know of what was let in before: so fast comes only who is at the limit soon."""
     deadline_ns, begun_us = time.perf_counter_ns() + _PATIENCE_NS, draft.elapsed_us()
     while True:
-        is_known = await teller.tell(buckets)
+        try:
+            is_known = await teller.tell(buckets)
+        except TimeoutError:  # a burst that keeps this process from hearing is no outage: an open limit holds
+            raise Refusal("limit_unknown") from None
         now_ns = time.perf_counter_ns()
         if is_known and now_ns > deadline_ns:
             raise Refusal("limit_unknown")  # a burst so large that its turn has not come: the bound holds all the same

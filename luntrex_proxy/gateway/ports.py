@@ -59,7 +59,10 @@ class Lender(Protocol):
     """Borrows money of budgets for this process."""
 
     async def lend(self, purses: Iterable[Purse], pico: int, at_us: int) -> bool:
-        """Have so much of each at hand, if it can be had, within 2 s; False: nobody can say now."""
+        """Have so much of each at hand, if it can be had; False: the database is away.
+
+        TimeoutError: no answer in 2 s, though the database may be there.
+        """
 
     def wake(self) -> None:
         """Of some, little is left at hand: borrow ahead."""
@@ -69,7 +72,10 @@ class Teller(Protocol):
     """Tells other processes what this one lets in of limits, and hears of theirs."""
 
     async def tell(self, buckets: Iterable[Bucket]) -> bool:
-        """Have these told and heard of, within 2 s; False: nobody can be told now."""
+        """Have these told and heard of; False: the database is away.
+
+        TimeoutError: no answer in 2 s, though the database may be there.
+        """
 
     def wake(self) -> None:
         """Of some, much is untold."""

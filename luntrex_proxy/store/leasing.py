@@ -19,7 +19,7 @@ from luntrex_proxy.core.leases import NEVER_ASKED_S, NEVER_US, Budgets, Purse, W
 from luntrex_proxy.store import leases as table
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.leases import Asked, Lent
-from luntrex_proxy.store.rounds import WAIT_S, Rounds
+from luntrex_proxy.store.rounds import ANSWER_S, Rounds
 from luntrex_proxy.store.silence import Silence
 
 _FRESH_S: Final = 1.0  # as long as this, what was left is believed without asking again
@@ -45,7 +45,7 @@ class Lessee(Rounds):
         self._looks = 0  # how often
 
     async def lend(self, purses: Iterable[Purse], pico: int, at_us: int) -> bool:
-        """Have so much of each of these at hand, if it can be had; False: nobody can say now."""
+        """Have so much of each at hand, if it can be; False: the database is away. TimeoutError: no answer in 2 s."""
         now_s = time.monotonic()
         lacking = [purse for purse in purses if purse.lacks(pico, at_us)]
         asked = [purse for purse in lacking if not _is_known(purse, pico, at_us, now_s)]
@@ -98,15 +98,15 @@ class Lessee(Rounds):
 
     async def _short(self, purses: Iterable[Purse]) -> set[int]:
         """Of which budgets somebody lacks something."""
-        async with self.pool().acquire(timeout=WAIT_S) as connection:
-            with Silence(connection, WAIT_S):
+        async with self.pool().acquire(timeout=ANSWER_S) as connection:
+            with Silence(connection, ANSWER_S):
                 return await table.short(connection, [purse.budget.budget_id for purse in purses])
 
     async def _ask(self, questions: Sequence["_Question"]) -> None:
         purses = {each.purse.budget.budget_id: each.purse for each in questions}
         moments = [(each.purse.budget.budget_id, each.at_us) for each in questions]
-        async with self.pool().acquire(timeout=WAIT_S) as connection:
-            with Silence(connection, WAIT_S) as silence:
+        async with self.pool().acquire(timeout=ANSWER_S) as connection:
+            with Silence(connection, ANSWER_S) as silence:
                 async with connection.transaction():
                     silence.broken()
                     windows = await table.open_windows(connection, moments)

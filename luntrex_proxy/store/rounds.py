@@ -10,7 +10,8 @@ import asyncpg
 
 from luntrex_proxy.store.database import Pool
 
-WAIT_S: Final = 2.0  # the longest that a request waits, and an answer may take
+WAIT_S: Final = 2.0  # the longest that a request waits
+ANSWER_S: Final = 1.5  # that an answer may take: who waits for it hears then that there is no database, and is not late
 _AGAIN_S: Final = 1.0  # between questions while there is no answer
 _APART_S: Final = 0.025  # at least, of questions for which nobody waits
 
@@ -60,7 +61,10 @@ class Rounds:
             await question()
 
     async def next_answer(self) -> bool:
-        """Wait for the answer to a question that has not begun; False: there is none now."""
+        """Wait for the answer to a question that has not begun; False: the database is away.
+
+        TimeoutError: no answer in 2 s, and nobody knows why; a process that is asked too much at once hears nothing.
+        """
         if self.away:
             return False
         loop, now_s = asyncio.get_running_loop(), time.monotonic()
@@ -73,7 +77,9 @@ class Rounds:
             await waits
         finally:
             timer.cancel()
-        return self._answered_s >= now_s
+        if self._answered_s < now_s and not self.away:
+            raise TimeoutError
+        return not self.away
 
     def pool(self) -> Pool:
         """The pool, for one question."""

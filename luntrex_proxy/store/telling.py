@@ -17,7 +17,7 @@ from luntrex_proxy.core.buckets import Bucket, Limits
 from luntrex_proxy.store import limitlevels as table
 from luntrex_proxy.store.database import Connection, Pool
 from luntrex_proxy.store.limitlevels import Told
-from luntrex_proxy.store.rounds import WAIT_S, Rounds
+from luntrex_proxy.store.rounds import ANSWER_S, Rounds
 from luntrex_proxy.store.silence import Silence
 
 _EVERY_S: Final = 0.5
@@ -40,7 +40,7 @@ class Telling(Rounds):
         self._streams_at_s = 0.0  # when all of them were told last, monotonic
 
     async def tell(self, buckets: Iterable[Bucket]) -> bool:
-        """Have these told and heard of; False: nobody can be told now."""
+        """Have these told and heard of; False: the database is away. TimeoutError: no answer in 2 s."""
         now_ns = time.perf_counter_ns()
         asked = [
             bucket
@@ -82,7 +82,7 @@ class Telling(Rounds):
         streams = _newest(bucket for bucket in buckets if bucket.unit == "streams")
         self._running.update(streams)
         try:
-            async with self.pool().acquire(timeout=WAIT_S) as connection:
+            async with self.pool().acquire(timeout=ANSWER_S) as connection:
                 if levels or not streams:
                     await self.ask_past_deadlocks(partial(self._tell, connection, levels))
                 if streams:
@@ -95,7 +95,7 @@ class Telling(Rounds):
     async def _tell(self, connection: Connection, levels: Sequence[Bucket]) -> None:
         # What is untold now is on its way; what comes meanwhile is for the next question.
         told = [_told(bucket, bucket.untold) for bucket in levels]
-        with Silence(connection, WAIT_S):
+        with Silence(connection, ANSWER_S):
             full = await table.tell(connection, told)
         now_ns = time.perf_counter_ns()
         for number, bucket in enumerate(levels):
@@ -104,7 +104,7 @@ class Telling(Rounds):
     async def _tell_streams(self, connection: Connection, streams: Sequence[Bucket]) -> None:
         running = [_told(bucket, bucket.held) for bucket in streams]
         ended = [bucket.untold for bucket in streams]
-        with Silence(connection, WAIT_S):
+        with Silence(connection, ANSWER_S):
             others = await table.tell_streams(connection, self._boot_id, running)
         now_ns = time.perf_counter_ns()
         for number, bucket in enumerate(streams):

@@ -154,6 +154,17 @@ async def test_while_nobody_can_say_what_is_left(is_open: bool) -> None:
             assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "budget_unknown", "1")
 
 
+async def test_a_burst_that_is_not_heard_of_in_time_is_no_outage() -> None:
+    """Nothing is spent of an open budget that was not lent: nobody has said that the database is away."""
+    async with upstream_server([USAGE]) as up, serving(both_dialects(up.url)) as gateway:
+        say(gateway, HELD, is_open=True)
+        gateway.lender.is_late = True
+        refused = await ask(gateway.port, post(BODY))
+        assert (refused.status, refused.code, refused.headers["retry-after"]) == (503, "budget_unknown", "1")
+        assert "x-luntrex-allowance" not in refused.headers
+        assert gateway.budgets.unchecked == 0
+
+
 async def test_a_price_nobody_knows_stops_nothing_and_is_counted() -> None:
     """Somebody has to hear of it."""
     async with upstream_server([USAGE]) as up, serving(both_dialects(up.url)) as gateway:

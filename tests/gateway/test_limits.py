@@ -248,6 +248,19 @@ async def test_an_upstreams_own_limits_stay_its_own() -> None:
         assert (await ask(gateway.port, post(BODY, key=KEY))).headers["x-ratelimit-limit-requests"] == "7"
 
 
+async def test_a_burst_that_is_not_heard_of_in_time_is_no_outage() -> None:
+    """What is over a block is refused of an open limit too: nobody has said that the database is away."""
+    async with upstream_server([USAGE]) as up, serving(both_dialects(up.url)) as gateway:
+        gateway.limits.say(KEY_ID, {"": {"requests/day": 40}}, time.perf_counter_ns(), is_open=True)
+        assert (await ask(gateway.port, post())).status == 200
+        gateway.teller.is_late = True
+        assert (await ask(gateway.port, post())).status == 200
+        for _ in range(2):
+            answer = await ask(gateway.port, post())
+            assert (answer.status, answer.code) == (503, "limit_unknown")
+            assert "x-luntrex-allowance" not in answer.headers
+
+
 @pytest.mark.parametrize("is_open", [False, True])
 async def test_while_others_cannot_be_told(is_open: bool) -> None:
     """A block is let in, here two requests; then the limit says itself whether to go on, and so does the answer."""

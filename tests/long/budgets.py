@@ -8,7 +8,7 @@
     away       the database goes away midway: nothing may go beyond it
     killed     two daemons are killed midway and started again: nothing may go beyond it
     limit      one on requests per hour: at most a block of each process beyond what the amount and the time allow. It
-               is `closed`: so many at once keep a process from hearing of the database in time; `open` lets in then
+               is `open`: so many at once keep a process from hearing of the database in time, which is no outage
 
 All connections are made first, then all requests are sent, and nothing is answered for some seconds, so that all run
 at once. After that requests go on in waves until all there is is spent: only then a bound is tested. Each daemon
@@ -181,7 +181,7 @@ class Bench:
 
         async def change() -> None:
             if name == "limit":
-                await limits.of_account(self.fleet.pool, account, "", {"requests/hour": amount}, when_away="closed")
+                await limits.of_account(self.fleet.pool, account, "", {"requests/hour": amount}, when_away="open")
             else:
                 whose = await budgets.whose_account(self.fleet.pool, account)
                 await budgets.change(self.fleet.pool, whose, {"total": amount * HELD}, Terms())

@@ -1,7 +1,8 @@
 """The metrics: right numbers under bounded labels, in text that Prometheus's own parser reads, and quickly."""
 
-import time
+import sys
 from collections.abc import Callable, Mapping
+from types import FrameType
 
 import prometheus_client
 import pytest
@@ -170,15 +171,19 @@ def test_histograms_agree_with_prometheus_client(values_us: list[int]) -> None:
     assert {key for key in expected if not key[0].endswith("_created")} == set(found)
 
 
-def test_a_scrape_of_500_histograms_holds_the_loop_for_less_than_5_ms() -> None:
-    """prometheus_client needs over 50 ms for the same; the best of several runs, for the machine is shared."""
+def test_a_scrape_of_500_histograms_is_a_few_calls_each() -> None:
+    """It holds the loop: prometheus_client makes many calls for each line. How long it takes, the benchmarks show."""
     histogram = Histogram("h_seconds", "h", (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30), ("route",))
     for number in range(500):
         histogram.child(f"r{number}").observe([number * 1000])
-    times_s = []
-    for _ in range(20):
-        started = time.perf_counter()
-        text = "".join(histogram.render())
-        times_s.append(time.perf_counter() - started)
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    text = "".join(histogram.render())
+    sys.setprofile(None)
     assert text.count("\n") == 2 + 500 * 15
-    assert min(times_s) < 0.005
+    assert calls < 500 * 20

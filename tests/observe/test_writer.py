@@ -1,7 +1,6 @@
 """Writing to stderr never makes the caller wait, and bursts are limited and counted."""
 
 import os
-import time
 
 from luntrex_proxy.observe.writer import Burst, Writer
 
@@ -11,9 +10,7 @@ def test_a_reader_that_stops_reading_does_not_stop_us() -> None:
     read_end, write_end = os.pipe()
     writer = Writer(write_end, limit_bytes=1 << 20)
     chunk = b"x" * 65_535 + b"\n"
-    started = time.monotonic()
-    taken = [writer.offer(chunk) for _ in range(100)]
-    assert time.monotonic() - started < 1
+    taken = [writer.offer(chunk) for _ in range(100)]  # nobody reads yet: one that waited would wait for ever
     assert taken == [True] * 16 + [False] * 84
     received = 0
     while received < 16 * len(chunk):

@@ -187,7 +187,7 @@ async def test_while_the_database_is_away_nobody_waits(
     acme: Pool, database_dsn: str, servers: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything stays untold until it is back, and is told then."""
-    monkeypatch.setattr(telling, "WAIT_S", 0.3)
+    monkeypatch.setattr(telling, "ANSWER_S", 0.3)
     monkeypatch.setattr(rounds, "_AGAIN_S", 0.05)
     await limits.of_account(acme, "acme", "", {"requests/day": 100})
     book = LimitBook(acme)
