@@ -12,6 +12,7 @@ from luntrex_proxy.core.buckets import Limits
 from luntrex_proxy.core.leases import Budgets
 from luntrex_proxy.observe.metrics import Metrics
 from luntrex_proxy.settings.alerts import Alerts
+from luntrex_proxy.store.book import Book
 from luntrex_proxy.store.budgeting import BudgetBook
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import StoreError
@@ -93,7 +94,7 @@ class Allowances:
                     )
 
 
-async def follow(book: LimitBook | BudgetBook, changes: Callable[[], Seen]) -> None:
+async def follow(book: Book, changes: Callable[[], Seen]) -> None:
     """Keep to what was changed meanwhile. While the database is away what was read last holds."""
     seen: Seen | None = None
     while True:

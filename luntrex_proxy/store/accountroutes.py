@@ -16,7 +16,7 @@ from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.silence import Silence
 
 _BATCH_ROWS: Final = 500
-_ANSWER_WAIT_S: Final = 2.0  # as store/limiting.py
+_ANSWER_WAIT_S: Final = 2.0  # as store/book.py
 _LIST: Final = """
 SELECT account_id, a.name AS account, r.models, r.targets, r.changed_at FROM account_route r JOIN account a
     USING (account_id)
