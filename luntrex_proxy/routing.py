@@ -8,6 +8,8 @@ import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Final
 
+import structlog
+
 from luntrex_proxy.core.wire.endusers import derive_key
 from luntrex_proxy.gateway.http.ticker import Ticker
 from luntrex_proxy.gateway.route import Routing
@@ -24,6 +26,7 @@ from luntrex_proxy.store.registry import RegisterBook
 from luntrex_proxy.vetting import Vetting
 
 _FOLLOW_EVERY_S: Final = 0.25
+log = structlog.get_logger()
 
 
 class Operated:
@@ -78,3 +81,11 @@ class Operated:
         routing.maintain(self._maintenance.upstreams)
         if routing.own is not self._routes.routes:
             routing.own = self._routes.routes
+            for account_id, routes in routing.own.items():
+                for upstream in sorted(routes.upstreams() - routing.upstreams.keys()):
+                    log.warning(
+                        "luntrex.own_target_lost",
+                        account_id=account_id,
+                        upstream=upstream,
+                        hint="The configuration has no such upstream any more: its targets there serve nothing.",
+                    )

@@ -21,6 +21,7 @@ from tests.upstreams.scripted import ScriptedUpstream
 from tests.whole.daemon import Daemon, free_port, model, running, upstream
 from tests.whole.raw import Reply, ask, post
 from tests.whole.scene import chat_request
+from tests.whole.server import wait_until
 
 BROKEN = [
     "gateway: [",
@@ -128,6 +129,24 @@ def test_a_breakers_rules_change_with_a_reload_and_with_no_refused_one(daemon: D
     assert reload(daemon, changed)["event"] == "luntrex.reloaded"
     assert [status(daemon, "gone") for _ in range(2)] == [502, 503]
     assert reload(daemon, good)["event"] == "luntrex.reloaded"
+
+
+def test_an_accounts_own_target_that_the_configuration_loses_is_said(daemon: Daemon, served: ScriptedUpstream) -> None:
+    """Nobody else serves the account in its place, and one line names the upstream that is gone."""
+    good = configured(daemon)
+    changed = configured(daemon)
+    changed["upstreams"].append(upstream("lost", "openai", f"{served.url}/v1"))
+    assert reload(daemon, changed)["event"] == "luntrex.reloaded"
+    daemon.cli("routes", "set", "--account", daemon.account, "--model", "plain", "lost/theirs")
+    wait_until(lambda: status(daemon) == 200 and b"theirs" in served.exchanges[-1].body, 5, "its own target serves it")
+    assert not daemon.said("luntrex.own_target_lost")
+    assert reload(daemon, good)["event"] == "luntrex.reloaded"
+    assert [(line["upstream"], line["level"]) for line in daemon.said("luntrex.own_target_lost")] == [
+        ("lost", "warning")
+    ]
+    wait_until(lambda: status(daemon) == 503, 5, "the account's own target is gone")
+    daemon.cli("routes", "clear", "--account", daemon.account, "--model", "plain")
+    wait_until(lambda: status(daemon) == 200, 5, "the configuration's targets serve it again")
 
 
 async def test_reloads_under_load_fail_no_request(daemon: Daemon, served: ScriptedUpstream) -> None:
