@@ -2,11 +2,10 @@
 
 import datetime
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from luntrex_proxy.control.acts import acting_as, record_read
+from luntrex_proxy.control.acts import record_read
 from luntrex_proxy.core.incidents import Counted, Incident, Reach, gaps, to_authority, to_people
 from luntrex_proxy.settings.model import Settings
 from luntrex_proxy.store import incidents as table
@@ -130,12 +129,11 @@ async def notices(pool: Pool, incident_id: int, after: int = 0, limit: int | Non
     return await table.notices(pool, incident_id, after, limit)
 
 
-async def addresses(pool: Pool, reader: uuid.UUID) -> dict[int, list[str]]:
+async def addresses(pool: Pool) -> dict[int, list[str]]:
     """Whom to write to where no mail goes out, by incident; that an operator looked is recorded."""
     found = await table.unread(pool)
     if found:
-        with acting_as(f"console:{reader}"):
-            await record_read(pool, "incidents.addresses")
+        await record_read(pool, "incidents.addresses")
     return found
 
 

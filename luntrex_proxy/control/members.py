@@ -89,26 +89,26 @@ async def withdraw(services: Services, account_id: int, invitation_id: uuid.UUID
         raise NotFoundError
 
 
-async def invitations_for(services: Services, who: SignedIn) -> list[Invitation]:
-    """What the person can take up."""
-    return await table.invitations_for(services.pool, who.email)
+async def invitations_for(services: Services, email: str) -> list[Invitation]:
+    """What the person of this address can take up."""
+    return await table.invitations_for(services.pool, email)
 
 
-async def accept(services: Services, who: SignedIn, invitation_id: uuid.UUID) -> Invitation:
+async def accept(services: Services, person_id: uuid.UUID, invitation_id: uuid.UUID) -> Invitation:
     """The person becomes a member. RefusedError: the invitation is over, or the address was never proven.
 
     Without mail nobody proves an address, and whoever invites chooses it: then the invitation's own link is needed.
     """
     if not services.sends_mail:
         raise acts.RefusedError("Open the link that you were given with this invitation.", "needs_link")
-    person = await people.by_id(services.pool, who.person_id)
+    person = await people.by_id(services.pool, person_id)
     if person is None or person.email_verified_at is None:
         raise acts.RefusedError(
             "Prove first that this address is yours: send a link to it from your profile.", "unproven_address"
         )
-    with store_errors("take up the invitation"), acts.acting_as(f"console:{who.person_id}"):
+    with store_errors("take up the invitation"):
         async with services.pool.acquire() as connection, connection.transaction():
-            return await table.take_up(connection, invitation_id, who.person_id, who.email)
+            return await table.take_up(connection, invitation_id, person_id, person.email)
 
 
 async def accept_by_link(services: Services, who: SignedIn, token: str) -> Invitation:
@@ -122,12 +122,11 @@ async def accept_by_link(services: Services, who: SignedIn, token: str) -> Invit
             return await table.take_up(connection, link.invitation_id, who.person_id, who.email)
 
 
-async def turn_down(services: Services, who: SignedIn, invitation_id: uuid.UUID) -> None:
-    """The person does not want it. NotFoundError."""
+async def turn_down(services: Services, email: str, invitation_id: uuid.UUID) -> None:
+    """The person of this address does not want it. NotFoundError."""
     found = await table.invitation(services.pool, invitation_id)
-    with acts.acting_as(f"console:{who.person_id}"):
-        if found is None or not await table.withdraw(services.pool, found.account_id, invitation_id, who.email):
-            raise NotFoundError
+    if found is None or not await table.withdraw(services.pool, found.account_id, invitation_id, email):
+        raise NotFoundError
 
 
 async def of_link(services: Services, invitation_id: uuid.UUID) -> tuple[Invitation, bool]:

@@ -6,6 +6,7 @@ open which price it would have, none is known: the record stays as it is.
 
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import date
 from typing import Any, Final
 
 from luntrex_proxy.control import work
@@ -21,7 +22,7 @@ from luntrex_proxy.store import repricing as table
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.repricing import Seen, Selection, Tallies, Tally
 
-__all__ = ["Selection", "Tallies", "Tally", "begin", "days_of", "reprice"]
+__all__ = ["Selection", "Tallies", "Tally", "begin", "days_of", "previewed", "reprice"]
 days_of = table.days_of
 _SHOWN_MAX: Final = 100  # of the groups of a result
 
@@ -74,6 +75,15 @@ async def begin(services: Services, selection: Selection, *, apply: bool) -> uui
         await _work_through(services.pool, settings, selection, progress, apply=apply)
 
     return await work.start(services.pool, "repricing", about, job)
+
+
+def previewed(found: work.Work) -> Selection | None:
+    """What a preview that has ended was about; None: it is none, or has not."""
+    about = found.about
+    if found.kind != "repricing" or about["apply"] or found.state != "done":
+        return None
+    since, until = (date.fromisoformat(about[name]) for name in ("since", "until"))
+    return Selection(since, until, about["account"], about["model"])
 
 
 async def _work_through(

@@ -16,7 +16,7 @@ from luntrex_proxy.store import usagepages
 from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.usage import UsageRequest, micros
 from luntrex_proxy.store.usagepages import GroupTotal, Only, totals_page
-from luntrex_proxy.store.usageseries import Asked, Group, choices, series
+from luntrex_proxy.store.usageseries import Asked, Group, Sums, choices, series
 
 __all__ = [
     "Asked",
@@ -24,6 +24,7 @@ __all__ = [
     "GroupTotal",
     "Only",
     "Passage",
+    "Sums",
     "UsageRequest",
     "choices",
     "micros",

@@ -39,6 +39,34 @@ class State(enum.StrEnum):
     LAPSED = "lapsed"  # never confirmed
 
 
+class Answer(enum.StrEnum):
+    """How a request was answered outside this program. Fixed words: they say nothing about the person."""
+
+    ANSWERED = "answered"
+    GIVEN = "given"
+    CORRECTED = "corrected"
+    RESTRICTED = "restricted"
+    ERASED_BY_HAND = "erased_by_hand"
+    NOTHING_KEPT = "nothing_kept"
+
+
+class Refusal(enum.StrEnum):
+    """Why a request is refused."""
+
+    IDENTITY_NOT_PROVEN = "identity_not_proven"
+    MANIFESTLY_UNFOUNDED = "manifestly_unfounded"
+    EXCESSIVE = "excessive"
+    KEPT_BY_LAW = "kept_by_law"
+    RIGHTS_OF_OTHERS = "rights_of_others"
+
+
+class Delay(enum.StrEnum):
+    """Why an answer takes the longer time of the law."""
+
+    COMPLEX = "complex"
+    MANY_REQUESTS = "many_requests"
+
+
 ENDED: Final = frozenset({State.DONE, State.REFUSED, State.WITHDRAWN, State.LAPSED})
 
 

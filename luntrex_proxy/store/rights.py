@@ -206,7 +206,7 @@ async def extend(pool: Pool, reference: str, reason: str = "") -> Request:
     """
     found = await by_reference(pool, reference)
     if not can_be_extended(found.law) or found.extended_at is not None or found.state in ENDED:
-        raise RefusedError("This request has no longer time to take.")
+        raise RefusedError("This request has no longer time to take.", "no_longer_time")
     with store_errors("extend the request"):
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute(

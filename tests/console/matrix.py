@@ -18,7 +18,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from luntrex_proxy.console.api.operations import Operation, Who
-from luntrex_proxy.control import consents
+from luntrex_proxy.control import consents, work
 from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.core.rights import Law, Right, State
 from luntrex_proxy.core.roles import Permission, Role
@@ -29,10 +29,13 @@ from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.sealedbox import make_pair
 from luntrex_proxy.store.usage_rows import insert_rows
 from tests.console.conftest import Answer, Api
+from tests.people import MAIL
 from tests.postgres import LOOKUP
 from tests.store.records import outcome
 
 _numbers = itertools.count(1)
+# Invitations are taken up without their link only where addresses are proven by letters.
+BY_MAIL = {"mail": MAIL["mail"], "console": {"public_url": "http://localhost:8081"}}
 PUBLIC_KEY = make_pair()[1]
 _COLUMNS = (
     "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'"
@@ -76,7 +79,9 @@ class World:
     async def ask(self, caller: Caller, operation: Operation, place: Mapping[str, str], **more: Any) -> Answer:
         """One call of an operation."""
         path = operation.path.format_map(place)
-        return await self.api.ask(operation.method, path, token=caller.token, session=caller.session, **more)
+        answer = await self.api.ask(operation.method, path, token=caller.token, session=caller.session, **more)
+        await work.stop()  # what went on beside the answer writes no more
+        return answer
 
     async def narrowed(self, caller: Caller, without: tuple[Permission, ...]) -> Caller:
         """The caller with a token that covers all but these."""
@@ -213,6 +218,40 @@ async def an_invitation(world: World, account: int, _caller: Caller) -> dict[str
     async with world.api.pool.acquire() as connection, connection.transaction():
         made = await members.invite(connection, account, f"{fresh()}@example.test", "viewer", None)
     return {"invitation_id": str(made.invitation_id)}
+
+
+async def their_invitation(world: World, _account: int, caller: Caller) -> dict[str, str]:
+    """The caller, whose address is proven, is asked into an account of its own."""
+    owner = uuid.UUID(caller.person_id or await world.api.person())
+    await world.api.pool.execute("UPDATE person SET email_verified_at = now() WHERE person_id = $1", owner)
+    address = await world.api.pool.fetchval("SELECT email FROM person WHERE person_id = $1", owner)
+    async with world.api.pool.acquire() as connection, connection.transaction():
+        made = await members.invite(connection, await world.api.account(fresh()), address, "viewer", None)
+    return {"invitation_id": str(made.invitation_id)}
+
+
+async def a_notice(world: World, account: int, caller: Caller) -> dict[str, str]:
+    """An incident of which the caller is to read here."""
+    owner = uuid.UUID(caller.person_id or await world.api.person())
+    place = await an_incident(world, account, caller)
+    await incidents.notify(world.api.pool, int(place["incident_id"]), [owner], [], by_mail=False)
+    return place
+
+
+async def a_copy(world: World, _account: int, caller: Caller) -> dict[str, str]:
+    """A copy of the caller's own data, which was fetched."""
+    return await _ended_work(world, "export", {}, uuid.UUID(caller.person_id or await world.api.person()))
+
+
+async def a_preview(world: World, _account: int, _caller: Caller) -> dict[str, str]:
+    """A look at what prices of now would change."""
+    about = {"since": "2026-01-01", "until": "2026-01-02", "account": None, "model": None, "apply": False}
+    return await _ended_work(world, "repricing", about, None)
+
+
+async def _ended_work(world: World, kind: str, about: dict[str, Any], person_id: uuid.UUID | None) -> dict[str, str]:
+    async with work.told(world.api.pool, await work.begin(world.api.pool, kind, about, person_id)) as progress:
+        return {"work_id": str(progress.work_id)}
 
 
 async def a_token(world: World, _account: int, caller: Caller) -> dict[str, str]:
@@ -358,6 +397,17 @@ ROWS = {
     "sessions.list": Row(Who.SIGNED_IN),
     "sessions.end": Row(Who.SIGNED_IN, place=a_session),
     "sessions.end_others": Row(Who.SIGNED_IN),
+    "invitations.list_own": Row(Who.SIGNED_IN),
+    "invitations.accept": Row(Who.SIGNED_IN, place=their_invitation),
+    "invitations.turn_down": Row(Who.SIGNED_IN, place=their_invitation),
+    "notices.list": Row(Who.SIGNED_IN),
+    "notices.read": Row(Who.SIGNED_IN, place=a_notice),
+    "work.list": Row(Who.OPERATOR),
+    "work.list_own": Row(Who.PERSON),
+    "work.get": Row(Who.PERSON, place=a_copy),
+    "work.close_month": Row(Who.OPERATOR, body=lambda: {"month": "2026-01"}),
+    "work.preview_prices": Row(Who.OPERATOR, body=lambda: {"since": "2026-01-01", "until": "2026-01-02"}),
+    "work.apply_prices": Row(Who.OPERATOR, place=a_preview),
     "tokens.list": Row(Who.SIGNED_IN),
     "tokens.create": Row(
         Who.SIGNED_IN,
@@ -385,6 +435,7 @@ ROWS = {
     "privacy.inventory": Row(Who.ANYONE),
     "subprocessors.list": Row(Who.ANYONE),
     "privacy.retention": Row(Who.ANYONE),
+    "privacy.policy": Row(Who.ANYONE),
     "rights.list_own": Row(Who.PERSON),
     "rights.access": Row(Who.SIGNED_IN),
     "rights.export": Row(Who.SIGNED_IN, body=dict),
@@ -399,6 +450,10 @@ ROWS = {
     "rights.status": Row(Who.ANYONE, place=a_request),
     "rights.list": Row(Who.OPERATOR),
     "rights.clocks": Row(Who.OPERATOR),
+    "rights.get": Row(Who.OPERATOR, place=a_request),
+    "rights.answer": Row(Who.OPERATOR, place=a_request, body=lambda: {"outcome": "answered"}),
+    "rights.refuse": Row(Who.OPERATOR, place=a_request, body=lambda: {"outcome": "excessive"}),
+    "rights.extend": Row(Who.OPERATOR, place=a_request, body=lambda: {"reason": "complex"}),
     "incidents.list": Row(Who.OPERATOR),
     "incidents.list_of_account": Row(_roles(O, A, P)),
     "incidents.open": Row(Who.OPERATOR, body=lambda: {"title": fresh(), "reaches": [a_reach()]}),
@@ -411,6 +466,7 @@ ROWS = {
     "incidents.affected_people": Row(Who.OPERATOR, place=an_incident),
     "incidents.drafts": Row(Who.OPERATOR, place=an_incident),
     "incidents.notify": Row(Who.OPERATOR, place=an_incident),
+    "incidents.addresses": Row(Who.OPERATOR, place=an_incident),
     "incidents.notices": Row(Who.OPERATOR, place=an_incident),
     "child_reports.list": Row(Who.OPERATOR),
     "child_reports.get": Row(Who.OPERATOR, place=a_report),
@@ -429,6 +485,8 @@ ROWS = {
     "repricing.preview": Row(Who.OPERATOR),
     "upstreams.list": Row(Who.OPERATOR),
     "usage.totals": Row(_roles(O, A, D, B, V)),
+    "usage.series": Row(_roles(O, A, D, B, V)),
+    "usage.overview": Row(_roles(O, A, D, B, V)),
     "usage.requests": Row(_roles(O, A, D, B, V)),
     "usage.request": Row(_roles(O, A, D, B, V), place=an_accounts_request),
     "debug_captures.start": Row(
@@ -461,6 +519,7 @@ ROWS = {
     "labels.remove": Row(_roles(O, A), place=an_unused_label),
     "limits.list": Row(_roles(O, A, V)),
     "models.list": Row(Who.OPERATOR),
+    "models.list_of_account": Row(_roles(O, A, D, B, V, P)),
     "routes.get": Row(_roles(O, A, D, B, V, P)),
     "routes.set": Row(
         Who.OPERATOR,

@@ -15,7 +15,7 @@ from luntrex_proxy.control import consents
 from luntrex_proxy.core.roles import Permission, Role
 from luntrex_proxy.store.database import close_pool, open_pool
 from tests.console.conftest import running_api
-from tests.console.matrix import ROWS, Caller, Row, World, a_used_request, contents, make_world
+from tests.console.matrix import BY_MAIL, ROWS, Caller, Row, World, a_used_request, contents, make_world
 from tests.postgres import migrated_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,7 +27,7 @@ async def world(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> 
     directory: Path = tmp_path_factory.mktemp("state")
     async with migrated_database(postgres_dsn) as dsn:
         pool = await open_pool(dsn)
-        async with running_api(pool, directory) as api:
+        async with running_api(pool, directory, **BY_MAIL) as api:
             yield await make_world(api)
         await close_pool(pool)
 

@@ -62,4 +62,4 @@ async def test_what_cannot_be_is_a_problem(api: Api) -> None:
         assert (answer.status, answer.code) == (422, code), body
     nowhere = await api.ask("PUT", f"/accounts/{account_id}/keys/{'A' * 12}/limits", token=token, json={"streams": 1})
     assert nowhere.status == 404
-    assert (await api.ask("GET", path, token=token)).body == {"limits": []}
+    assert (await api.ask("GET", path, token=token)).body == {"limits": [], "used": []}

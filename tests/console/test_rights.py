@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from luntrex_proxy.control import rights, rightsform
 from luntrex_proxy.core.rights import Law
+from luntrex_proxy.core.roles import Permission
 from luntrex_proxy.store import audit
 from luntrex_proxy.store.database import Pool
 from tests.console.conftest import Api
@@ -94,3 +95,32 @@ async def test_an_operator_reads_all_requests_and_their_clocks(api: Api, databas
     assert (shown["open"], shown["clocks"]) == (3, {"running": 2, "half": 1, "late": 0, "over": 0})
     assert datetime.fromisoformat(shown["nearest"]["lgpd"]) == NOW + timedelta(days=7)
     assert shown["nearest"].keys() == {"gdpr", "lgpd"}
+
+
+async def test_programs_answer_refuse_and_extend(api: Api, database: Pool) -> None:
+    """With fixed words, once each; who may only read, or is no operator, changes nothing."""
+    token = await api.token(await api.person(operator=True))
+    reader = await api.token(await api.person(operator=True), [Permission.PRIVACY_READ])
+    references = []
+    for number, law in enumerate((Law.GDPR, Law.LGPD, Law.GDPR)):
+        person = await make_person(database, f"{number}@example.org")
+        references.append((await rights.ask_erasure(database, person, NOW, timedelta(days=30), law=law)).reference)
+    one, lgpd, other = (f"/rights/{reference}" for reference in references)
+    assert (await api.ask("GET", f"{one}/whose", token=reader)).body["address"] == "0@example.org"
+    for verb, body in (("answer", {"outcome": "given"}), ("refuse", {"outcome": "excessive"})):
+        assert (await api.ask("POST", f"{one}/{verb}", token=reader, json=body)).status == 403
+    assert (await api.ask("POST", f"{one}/answer", token=token, json={"outcome": "excessive"})).status == 422
+    extended = await api.ask("POST", f"{one}/extend", token=token, json={"reason": "complex"})
+    assert (extended.status, extended.body["extended"]) == (200, True)
+    for path in (one, lgpd):  # it was taken; the law has none
+        again = await api.ask("POST", f"{path}/extend", token=token, json={"reason": "complex"})
+        assert (again.status, again.code) == (409, "no_longer_time")
+    done = (await api.ask("POST", f"{one}/answer", token=token, json={"outcome": "given"})).body
+    assert (done["state"], done["outcome"], done["address"]) == ("done", "given", "0@example.org")
+    refused = (await api.ask("POST", f"{other}/refuse", token=token, json={"outcome": "kept_by_law"})).body
+    assert (refused["state"], refused["outcome"]) == ("refused", "kept_by_law")
+    late = await api.ask("POST", f"{one}/refuse", token=token, json={"outcome": "excessive"})
+    assert (late.status, late.code) == (409, "ended")
+    for query, found in (("", {1}), ("?which=all", {0, 1, 2}), ("?state=refused", {2}), ("?right=export", set())):
+        listed = (await api.ask("GET", f"/rights{query}", token=token)).body["items"]
+        assert {references.index(each["reference"]) for each in listed} == found, query

@@ -71,6 +71,39 @@ async def test_others_see_a_members_totals_only(api: Api, used: dict[str, Any]) 
         ]
 
 
+async def test_usage_over_time(api: Api, used: dict[str, Any]) -> None:
+    """By day and in all; a member's own key is a sum to others, and a filter by it is nothing; the rest is together."""
+    ada, eve = [await api.token(used["people"][name]) for name in ("ada", "eve")]
+    path = f"{used['path']}/series?{SPAN}"
+    by_model = (await api.ask("GET", f"{path}&group=model&metric=requests", token=eve)).body
+    assert by_model["time_zone"] == "UTC"
+    shown = [
+        (each["id"], each["requests"], [step["requests"] for step in each["steps"]]) for each in by_model["groups"]
+    ]
+    assert shown == [("large", 6, [3, 3]), ("small", 6, [3, 3])]
+    by_key = (await api.ask("GET", f"{path}&group=key", token=ada)).body["groups"]
+    assert [(each["hidden"], bool(each["steps"]), each["requests"]) for each in by_key if each["hidden"]] == [
+        (True, False, 4)
+    ]
+    assert {each["name"] for each in by_key if not each["hidden"]} == {"ada", "ci"}
+    (rest,) = (await api.ask("GET", f"{path}&group=upstream&model=large&groups=1", token=eve)).body["groups"]
+    assert rest["requests"] == 6
+    bobs = f"{path}&key_id={used['keys']['bob']}"
+    assert (await api.ask("GET", bobs, token=eve)).body["groups"] == []
+    for wrong in ("&step=hour", "&group=label:x&label=y=z", "&group=all", "&groups=0"):
+        assert (await api.ask("GET", f"{path}{wrong}", token=eve)).status == 422, wrong
+    glance = (await api.ask("GET", used["path"].removesuffix("usage") + "overview?period=30d", token=eve)).body
+    assert (glance["time_zone"], glance["budgets"], glance["first_byte"]) == ("UTC", [], None)
+
+
+async def test_single_requests_by_model_and_outcome(api: Api, used: dict[str, Any]) -> None:
+    """As the page filters them."""
+    ada = await api.token(used["people"]["ada"])
+    for query, count in (("model=large", 4), ("model=none", 0), ("failed=true", 0), ("upstream=elsewhere", 0)):
+        found = (await api.ask("GET", f"{used['path']}/requests?{TIMES}&{query}", token=ada)).body["items"]
+        assert len(found) == count, query
+
+
 async def test_single_requests_are_the_members_own(api: Api, used: dict[str, Any]) -> None:
     """Newest first, page by page, each once: one's own and the account's; naming another's key finds nothing."""
     ada, eve = [await api.token(used["people"][name]) for name in ("ada", "eve")]

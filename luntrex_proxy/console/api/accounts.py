@@ -30,6 +30,13 @@ _POLICY: Final = (
 )
 
 
+class AccountsQuery(PageQuery):
+    """Which accounts."""
+
+    name: str | None = Field(None, pattern=NAME_PATTERN, description="Only those with this in their name.")
+    status: Literal["active", "suspended"] | None = Field(None, description="Only those that are so.")
+
+
 class AccountShown(Shown):
     """An account."""
 
@@ -57,7 +64,8 @@ class PolicyBody(Body):
 
 async def _list(call: Call) -> Listed:
     after = 0 if call.after is None else call.after[0]
-    found = await accounts.list_page(call.services.pool, call.person, after, call.rows)
+    part, status = call.query.name or "", call.query.status
+    found = await accounts.list_page(call.services.pool, call.person, after, call.rows, part=part, status=status)
     return page(call, found, lambda account: _shown(call, account), lambda account: (account.account_id,))
 
 
@@ -113,7 +121,7 @@ def _made(call: Call, account: Account) -> Made:
 OPERATIONS: Final = (
     Operation(
         name="accounts.list", method="GET", path="/accounts", summary="List the accounts one is in; operators see all.",
-        access=Who.PERSON, handler=_list, query=PageQuery, answer=AccountShown,
+        access=Who.PERSON, handler=_list, query=AccountsQuery, answer=AccountShown,
     ),
     Operation(
         name="accounts.create", method="POST", path="/accounts", summary="Make an account.",

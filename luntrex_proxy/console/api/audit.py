@@ -5,9 +5,22 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from luntrex_proxy.console.api.operations import Call, Listed, Operation, PageQuery, Shown, Who, page
+from luntrex_proxy.console.api.fields import Moment
+from luntrex_proxy.console.api.operations import (
+    PARAMETERS,
+    Call,
+    Listed,
+    Operation,
+    PageQuery,
+    Shown,
+    Who,
+    page,
+)
 from luntrex_proxy.control import acts, audit
 from luntrex_proxy.core.roles import Permission
+
+_WAY: Final = "[a-z]{1,20}( [a-z]{1,20})?"
+_PERSON: Final = f"{PARAMETERS['person_id'][0]}|[!-~]{{1,64}}@[A-Za-z0-9.-]{{1,189}}"
 
 
 class AuditQuery(PageQuery):
@@ -16,6 +29,12 @@ class AuditQuery(PageQuery):
     act: str | None = Field(
         None, pattern="^[a-z_]{1,40}[.][a-z_]{1,40}$", description="Only this act, such as `key.revoked`."
     )
+    who: str | None = Field(
+        None, pattern=f"^({_WAY}|{_PERSON})$",
+        description="Only what was done by this person (mail address or id), or in this way, such as `command line`.",
+    )  # fmt: skip
+    since: Moment | None = Field(None, description="From when on.")
+    until: Moment | None = Field(None, description="Before when.")
 
 
 class EntryShown(Shown):
@@ -43,7 +62,9 @@ async def _all(call: Call) -> Listed:
 
 async def _page(call: Call, account_id: int | None) -> Listed:
     before = None if call.after is None else call.after[0]
-    found = await audit.page(call.services.pool, account_id, audit.Only(call.query.act), before, call.rows)
+    query: AuditQuery = call.query
+    only = audit.Only(query.act, query.who, query.since, query.until)
+    found = await audit.page(call.services.pool, account_id, only, before, call.rows)
     return page(call, found, EntryShown.model_validate, lambda entry: (entry.sequence,))
 
 

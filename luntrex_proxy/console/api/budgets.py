@@ -135,10 +135,11 @@ async def _set_time_zone(call: Call) -> TimeZoneShown:
 
 
 def _shown(found: list[BudgetInfo]) -> BudgetsShown:
-    return BudgetsShown(budgets=[_one(each) for each in found])
+    return BudgetsShown(budgets=[budget_shown(each) for each in found])
 
 
-def _one(each: BudgetInfo) -> BudgetShown:
+def budget_shown(each: BudgetInfo) -> BudgetShown:
+    """A budget, as every operation shows it."""
     return BudgetShown(
         key_id=each.key_id,
         person_id=each.person_id,

@@ -38,6 +38,12 @@ class ReachBody(Body):
 _Reaches = Annotated[list[ReachBody], Field(max_length=100)]
 
 
+class IncidentsQuery(PageQuery):
+    """Which incidents."""
+
+    which: Literal["all", "open", "closed"] = Field("all", description="Whether they are closed.")
+
+
 class IncidentBody(Body):
     """A new incident."""
 
@@ -125,7 +131,8 @@ class ExerciseShown(Shown):
 
 async def _list(call: Call) -> Listed:
     before = None if call.after is None else call.after[0]
-    found = await incidents.list_all(call.services.pool, before, call.rows)
+    is_open = {"all": None, "open": True, "closed": False}[call.query.which]
+    found = await incidents.list_all(call.services.pool, before, call.rows, is_open=is_open)
     return page(call, found, lambda one: IncidentShown(**_fields(one)), lambda one: (one.incident_id,))
 
 
@@ -201,7 +208,8 @@ _INCIDENT: Final = f"{_INCIDENTS}/{{incident_id}}"
 OPERATIONS: Final = (
     Operation(
         name="incidents.list", method="GET", path=_INCIDENTS, summary="List the incidents, newest first.",
-        access=Who.OPERATOR, scopes=(Permission.PRIVACY_READ,), handler=_list, query=PageQuery, answer=IncidentShown,
+        access=Who.OPERATOR, scopes=(Permission.PRIVACY_READ,), handler=_list, query=IncidentsQuery,
+        answer=IncidentShown,
     ),
     Operation(
         name="incidents.open", method="POST", path=_INCIDENTS,

@@ -62,10 +62,20 @@ class LimitedShown(Shown):
     models: list[AmountsShown]
 
 
+class UsedShown(Shown):
+    """What of a limit is used now."""
+
+    key_id: str | None = Field(description="null: of the account.")
+    model: str | None = Field(description="null: all models together.")
+    limit: str = Field(description="Such as requests_per_minute.")
+    used: int
+
+
 class LimitsShown(Shown):
-    """All limits in an account, its own first."""
+    """All limits in an account, its own first, and what of them is used now."""
 
     limits: list[LimitedShown]
+    used: list[UsedShown]
 
 
 class TermsShown(Shown):
@@ -76,7 +86,11 @@ class TermsShown(Shown):
 
 async def _list(call: Call) -> LimitsShown:
     found = await limits.list_all(call.services.pool, call.account_id)
-    return LimitsShown(limits=[_limited(each) for each in found])
+    used = [
+        UsedShown(key_id=key_id, model=model or None, limit=_NAMES[word], used=count)
+        for (key_id, model, word), count in (await limits.used(call.services.pool, call.account_id)).items()
+    ]
+    return LimitsShown(limits=[_limited(each) for each in found], used=used)
 
 
 async def _set_of_account(call: Call) -> TermsShown:

@@ -1,13 +1,18 @@
-"""/me: who asks, and where they are signed in."""
+"""/me: who asks, where they are signed in, what they are asked into, and what they are to be told of incidents."""
 
+import uuid
+from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
 from pydantic import Field
 
-from luntrex_proxy.console.api.operations import Call, Listed, Operation, PageQuery, Shown, Who, page
-from luntrex_proxy.control import me
+from luntrex_proxy.console.api.incidents import ToldShown
+from luntrex_proxy.console.api.operations import Call, Listed, Operation, PageQuery, Query, Shown, Who, page
+from luntrex_proxy.control import incidents, me, members
+from luntrex_proxy.control.access import NotFoundError
 from luntrex_proxy.control.me import ListedSession
+from luntrex_proxy.control.members import Invitation
 from luntrex_proxy.core.roles import Role
 
 
@@ -40,6 +45,29 @@ class SessionShown(Shown):
     network: str = Field(description="The network it began from, not the address.")
     started_at: datetime
     last_used_at: datetime = Field(description="To the minute.")
+
+
+class AskedShown(Shown):
+    """An invitation to an account."""
+
+    id: str
+    account: str
+    role: Role
+    created_at: datetime
+    expires_at: datetime
+
+
+class AskedInShown(Shown):
+    """What one can take up."""
+
+    items: list[AskedShown]
+
+
+class NoticesShown(Shown):
+    """Incidents that may have reached one's data, of which one has not said yet that one read of them."""
+
+    contact: str = Field(description="Whom to ask; empty: nobody is named.")
+    items: list[ToldShown]
 
 
 class EndedShown(Shown):
@@ -80,6 +108,47 @@ async def _end_others(call: Call) -> EndedShown:
     return EndedShown(ended=await me.end_other_sessions(call.services.pool, call.person))
 
 
+async def _invitations(call: Call) -> AskedInShown:
+    found = await members.invitations_for(call.services, await _address(call))
+    return AskedInShown(items=[_asked(each) for each in found])
+
+
+async def _accept(call: Call) -> MemberOf:
+    person_id, invitation_id = uuid.UUID(call.person.person_id), uuid.UUID(call.place["invitation_id"])
+    asked = await members.invitations_for(call.services, await _address(call))
+    if invitation_id not in {each.invitation_id for each in asked}:
+        raise NotFoundError
+    found = await members.accept(call.services, person_id, invitation_id)
+    return MemberOf(account_id=found.account_id, account=found.account, role=Role(found.role))
+
+
+async def _turn_down(call: Call) -> None:
+    await members.turn_down(call.services, await _address(call), uuid.UUID(call.place["invitation_id"]))
+
+
+async def _notices(call: Call) -> NoticesShown:
+    found = await incidents.banners(call.services.pool, uuid.UUID(call.person.person_id))
+    contact = incidents.contact_of(call.services.settings)
+    return NoticesShown(contact=contact, items=[ToldShown(**asdict(one), id=one.incident_id) for one in found])
+
+
+async def _read(call: Call) -> None:
+    pool, person_id = call.services.pool, uuid.UUID(call.person.person_id)
+    incident_id = int(call.place["incident_id"])
+    if incident_id not in {each.incident_id for each in await incidents.banners(pool, person_id)}:
+        raise NotFoundError
+    await incidents.confirm_banner(pool, person_id, incident_id)
+
+
+async def _address(call: Call) -> str:
+    return (await me.profile(call.services.pool, call.person.person_id)).email
+
+
+def _asked(invitation: Invitation) -> AskedShown:
+    fields = {name: getattr(invitation, name) for name in AskedShown.model_fields if name not in ("id", "role")}
+    return AskedShown(id=str(invitation.invitation_id), role=Role(invitation.role), **fields)
+
+
 def _shown(call: Call, session: ListedSession) -> SessionShown:
     session_id = str(session.session_id)
     return SessionShown(
@@ -107,5 +176,28 @@ OPERATIONS: Final = (
     Operation(
         name="sessions.end_others", method="POST", path="/me/sessions/end-others",
         summary="Sign out everywhere but here.", access=Who.SIGNED_IN, handler=_end_others, answer=EndedShown,
+    ),
+    Operation(
+        name="invitations.list_own", method="GET", path="/me/invitations",
+        summary="List the accounts that one is asked into.",
+        access=Who.SIGNED_IN, handler=_invitations, query=Query, answer=AskedInShown,
+    ),
+    Operation(
+        name="invitations.accept", method="POST", path="/me/invitations/{invitation_id}/accept",
+        summary="Become a member; where no mail goes out it takes the invitation's own link.",
+        access=Who.SIGNED_IN, handler=_accept, answer=MemberOf, problems=("needs_link", "unproven_address"),
+    ),
+    Operation(
+        name="invitations.turn_down", method="DELETE", path="/me/invitations/{invitation_id}",
+        summary="Turn an invitation down.", access=Who.SIGNED_IN, handler=_turn_down,
+    ),
+    Operation(
+        name="notices.list", method="GET", path="/me/notices",
+        summary="Show the incidents of which one has not said yet that one read of them.",
+        access=Who.SIGNED_IN, handler=_notices, query=Query, answer=NoticesShown,
+    ),
+    Operation(
+        name="notices.read", method="POST", path="/me/notices/{incident_id}/read",
+        summary="Say that one has read of an incident.", access=Who.SIGNED_IN, handler=_read,
     ),
 )  # fmt: skip

@@ -66,6 +66,12 @@ class NoticeShown(Shown):
     outcome: str | None = Field(description="sent, read, or how it failed; null: it waits.")
 
 
+class AddressesShown(Shown):
+    """Mail addresses of people."""
+
+    addresses: list[str]
+
+
 async def _affected(call: Call) -> AffectedShown:
     found = await incidents.affected(call.services.pool, call.services.settings, _id(call), _now())
     numbers = {"accounts": len(found.accounts), "people": len(found.people), "records": found.records}
@@ -107,6 +113,12 @@ async def _notify(call: Call) -> NotifiedShown:
         gaps = [{"field": name, "message": "is not stated yet"} for name in error.missing]
         raise Problem("not_stated", errors=gaps) from None
     return NotifiedShown(told=told, by_mail=call.services.sends_mail)
+
+
+async def _addresses(call: Call) -> AddressesShown:
+    await incidents.get(call.services.pool, _id(call))
+    found = await incidents.addresses(call.services.pool)
+    return AddressesShown(addresses=found.get(_id(call), []))
 
 
 async def _notices(call: Call) -> Listed:
@@ -152,6 +164,11 @@ OPERATIONS: Final = (
         summary="Tell everybody affected who was not told before: by mail, or without mail by a banner.",
         access=Who.OPERATOR, scopes=(Permission.PRIVACY_WRITE,), proven=True, handler=_notify, answer=NotifiedShown,
         problems=("not_stated", "exercise"),
+    ),
+    Operation(
+        name="incidents.addresses", method="GET", path=f"{_INCIDENT}/addresses",
+        summary="List whom to write to where no mail goes out: who was told here, and has not said that they read it.",
+        access=Who.OPERATOR, scopes=(Permission.PRIVACY_READ,), handler=_addresses, answer=AddressesShown,
     ),
     Operation(
         name="incidents.notices", method="GET", path=f"{_INCIDENT}/notices",

@@ -38,6 +38,7 @@ PARAMETERS: Final = {
     "report_id": (_UUID, "Id of the report."),
     "invoice_id": (_UUID, "Id of the invoice."),
     "session_id": (_UUID, "Id of the session."),
+    "work_id": (_UUID, "Id of the piece of work."),
 }
 
 

@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,17 @@ class PersonBody(Body):
     affirmed_16: bool = Field(description="That the person is 16 years old or older; else there is no room here.")
     account: str | None = Field(None, pattern=NAME_PATTERN, description="To be a member of this account, by its name.")
     role: Role = Field(Role.OWNER, description="In that account.")
+
+
+class PeopleQuery(PageQuery):
+    """Whom."""
+
+    address: str | None = Field(
+        None, pattern="^[A-Za-z0-9@][A-Za-z0-9@._+-]{0,253}$", description="Only those with this in their address."
+    )
+    status: Literal["active", "restricted", "suspended", "unverified"] | None = Field(
+        None, description="Only those that are so."
+    )
 
 
 class PersonShown(Shown):
@@ -55,7 +66,8 @@ class LinkShown(Shown):
 async def _list(call: Call) -> Listed:
     after = None if call.after is None else uuid.UUID(call.after[0])
     await acts.record_read(call.services.pool, "people.list")
-    found = await people.list_page(call.services.pool, after, call.rows)
+    part = (call.query.address or "").lower()
+    found = await people.list_page(call.services.pool, after, call.rows, part=part, status=call.query.status)
     return page(call, found, lambda each: PersonShown(**_fields(each)), lambda each: (str(each.person_id),))
 
 
@@ -110,7 +122,7 @@ _PERSON: Final = "/people/{person_id}"
 OPERATIONS: Final = (
     Operation(
         name="people.list", method="GET", path="/people", summary="List everybody.",
-        access=Who.OPERATOR, scopes=(Permission.MEMBERS_READ,), handler=_list, query=PageQuery, answer=PersonShown,
+        access=Who.OPERATOR, scopes=(Permission.MEMBERS_READ,), handler=_list, query=PeopleQuery, answer=PersonShown,
     ),
     Operation(
         name="people.create", method="POST", path="/people",

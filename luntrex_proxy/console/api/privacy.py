@@ -6,7 +6,7 @@ from typing import Final
 from pydantic import Field
 
 from luntrex_proxy.console.api.operations import Call, Listed, Operation, PageQuery, Shown, Who, page
-from luntrex_proxy.control import privacy
+from luntrex_proxy.control import policytext, privacy
 from luntrex_proxy.core.roles import Permission
 
 
@@ -38,6 +38,21 @@ class PeriodsShown(Shown):
     invoice_years: dict[str, int] = Field(description="By country of the account, after the end of the year of issue.")
 
 
+class PartShown(Shown):
+    """A part of the privacy policy."""
+
+    heading: str
+    paragraphs: list[str]
+
+
+class PolicyShown(Shown):
+    """The privacy policy."""
+
+    version: str
+    updated: str = Field(description="The day.")
+    parts: list[PartShown]
+
+
 class RetentionShown(Shown):
     """The oldest there is, and when old data was last dropped."""
 
@@ -54,6 +69,12 @@ async def _inventory(call: Call) -> Listed:
     items = sorted(await privacy.inventory(call.services.pool), key=lambda item: (item.table, item.column))
     found = [item for item in items if (item.table, item.column) > after][: call.rows]
     return page(call, found, ItemShown.model_validate, lambda item: (item.table, item.column))
+
+
+async def _policy(_call: Call) -> PolicyShown:
+    found = policytext.load()
+    parts = [PartShown(heading=heading, paragraphs=list(paragraphs)) for heading, paragraphs in found.parts]
+    return PolicyShown(version=found.version, updated=found.updated, parts=parts)
 
 
 async def _periods(call: Call) -> PeriodsShown:
@@ -85,6 +106,10 @@ OPERATIONS: Final = (
         name="privacy.inventory", method="GET", path="/privacy/inventory",
         summary="List every table and column there is, with its purpose, legal basis, retention class and subject.",
         access=Who.ANYONE, handler=_inventory, query=PageQuery, answer=ItemShown,
+    ),
+    Operation(
+        name="privacy.policy", method="GET", path="/privacy/policy", summary="Show the privacy policy and its version.",
+        access=Who.ANYONE, handler=_policy, answer=PolicyShown,
     ),
     Operation(
         name="privacy.retention", method="GET", path="/privacy/retention",

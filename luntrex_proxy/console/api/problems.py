@@ -63,6 +63,12 @@ PROBLEMS: Final = {
     "other_text": Row(409, "The text is another one by now", "Read the present text, then agree to that one."),
     "no_objection": Row(409, "There is no such objection", "It was not made, or it was withdrawn already."),
     "no_consent": Row(409, "There is no such consent", "It was not given, or it was withdrawn already."),
+    "no_longer_time": Row(
+        409, "There is no longer time to take", "It was taken before, the law has none, or the request has ended."
+    ),
+    "under_way": Row(409, "One of these is under way", "Wait until it has ended; GET /work shows how far it is."),
+    "needs_link": Row(409, "This needs the invitation's link", "Where no mail goes out, open the link you were given."),
+    "unproven_address": Row(409, "The address is not proven", "Send a link to it from the profile, and open that."),
     "ended": Row(409, "The request has ended", "It was carried out, refused or withdrawn."),
     "last_owner": Row(
         409, "An account has to have an owner", "Make another member its owner first, or close the account."

@@ -1,8 +1,11 @@
-"""/me/rights: what one may ask for by right, for oneself; /rights: how a request stands, by its reference."""
+"""/me/rights: what one may ask for by right, for oneself; /rights: how a request stands, by its reference.
+
+Whoever runs the installation lists and answers them. How a person is told is up to whoever answers: no letter goes out.
+"""
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -12,6 +15,7 @@ from luntrex_proxy.console.api.operations import Body, Call, Listed, Operation, 
 from luntrex_proxy.control import acts, rights
 from luntrex_proxy.control.links import console_url
 from luntrex_proxy.control.rights import Law, Request
+from luntrex_proxy.core.rights import Answer, Delay, Refusal, Right, State
 from luntrex_proxy.core.roles import Permission
 
 _LAW: Final = "Whose clock runs: a month, 45 days, 15 days."
@@ -73,6 +77,34 @@ class ClocksShown(Shown):
     )
 
 
+class AllQuery(PageQuery):
+    """Which requests."""
+
+    which: Literal["open", "all"] = Field(
+        "open", description="open: only those that have not ended; with `state` it counts for nothing."
+    )
+    right: Right | None = Field(None, description="Only those for this.")
+    state: State | None = Field(None, description="Only those that stand so.")
+
+
+class AnswerBody(Body):
+    """How a request was answered outside this program."""
+
+    outcome: Answer
+
+
+class RefusalBody(Body):
+    """Why a request is refused. Tell the person, and where to complain."""
+
+    outcome: Refusal
+
+
+class DelayBody(Body):
+    """Why an answer takes longer. Tell the person before the present time is over."""
+
+    reason: Delay
+
+
 class LawBody(Body):
     """Under which law one asks."""
 
@@ -92,7 +124,10 @@ class NoteBody(LawBody):
 
 
 async def _list(call: Call) -> Listed:
-    return await _page(call, _me(call), _shown)
+    found = await rights.listed(
+        call.services.pool, person_id=_me(call), only_open=False, after=_after(call), limit=call.rows
+    )
+    return _page(call, found, _shown)
 
 
 async def _access(call: Call) -> AccessShown:
@@ -150,15 +185,47 @@ async def _status(call: Call) -> RequestShown:
 
 
 async def _all(call: Call) -> Listed:
+    query: AllQuery = call.query
     await acts.record_read(call.services.pool, "rights.list")
-    return await _page(call, None, _whose)
-
-
-async def _page(call: Call, person_id: uuid.UUID | None, shown: Callable[[Request], RequestShown]) -> Listed:
-    after = None if call.after is None else (datetime.fromisoformat(call.after[0]), uuid.UUID(call.after[1]))
     found = await rights.listed(
-        call.services.pool, person_id=person_id, only_open=person_id is None, after=after, limit=call.rows
-    )
+        call.services.pool, only_open=query.which == "open" and query.state is None, after=_after(call),
+        limit=call.rows, kind=query.right,
+        state=query.state,
+    )  # fmt: skip
+    return _page(call, found, _whose)
+
+
+async def _get(call: Call) -> WhoseShown:
+    found = await rights.to_answer(call.services.pool, call.place["reference"])
+    await acts.record_read(call.services.pool, "rights.get")
+    return _whose(found)
+
+
+async def _answer(call: Call) -> WhoseShown:
+    return await _closed(call, refused=False)
+
+
+async def _refuse(call: Call) -> WhoseShown:
+    return await _closed(call, refused=True)
+
+
+async def _closed(call: Call, *, refused: bool) -> WhoseShown:
+    pool, reference = call.services.pool, call.place["reference"]
+    await rights.answer(pool, reference, refused=refused, outcome=call.body.outcome)
+    return _whose(await rights.to_answer(pool, reference))
+
+
+async def _extend(call: Call) -> WhoseShown:
+    pool, reference = call.services.pool, call.place["reference"]
+    await rights.extend(pool, reference, call.body.reason)
+    return _whose(await rights.to_answer(pool, reference))
+
+
+def _after(call: Call) -> tuple[datetime, uuid.UUID] | None:
+    return None if call.after is None else (datetime.fromisoformat(call.after[0]), uuid.UUID(call.after[1]))
+
+
+def _page(call: Call, found: Sequence[Request], shown: Callable[[Request], RequestShown]) -> Listed:
     return page(call, found, shown, lambda each: (each.received_at.isoformat(), str(each.request_id)))
 
 
@@ -249,7 +316,30 @@ OPERATIONS: Final = (
         access=Who.OPERATOR, scopes=(Permission.PRIVACY_READ,), handler=_clocks, answer=ClocksShown,
     ),
     Operation(
-        name="rights.list", method="GET", path="/rights", summary="List open requests of everybody.",
-        access=Who.OPERATOR, scopes=(Permission.PRIVACY_READ,), handler=_all, query=PageQuery, answer=WhoseShown,
+        name="rights.list", method="GET", path="/rights", summary="List requests of everybody, the oldest first.",
+        access=Who.OPERATOR, scopes=(Permission.PRIVACY_READ,), handler=_all, query=AllQuery, answer=WhoseShown,
+    ),
+    Operation(
+        name="rights.get", method="GET", path="/rights/{reference}/whose",
+        summary="Show a request to who has to answer it: with the address.",
+        access=Who.OPERATOR, scopes=(Permission.PRIVACY_READ,), handler=_get, answer=WhoseShown,
+    ),
+    Operation(
+        name="rights.answer", method="POST", path="/rights/{reference}/answer",
+        summary="Close a request that was answered outside this program. No letter goes out.",
+        access=Who.OPERATOR, scopes=(Permission.PRIVACY_WRITE,), handler=_answer, body=AnswerBody, answer=WhoseShown,
+        problems=("ended",),
+    ),
+    Operation(
+        name="rights.refuse", method="POST", path="/rights/{reference}/refuse",
+        summary="Refuse a request, with the reason. No letter goes out.",
+        access=Who.OPERATOR, scopes=(Permission.PRIVACY_WRITE,), handler=_refuse, body=RefusalBody, answer=WhoseShown,
+        problems=("ended",),
+    ),
+    Operation(
+        name="rights.extend", method="POST", path="/rights/{reference}/extend",
+        summary="Take the longer time that the law allows, once.",
+        access=Who.OPERATOR, scopes=(Permission.PRIVACY_WRITE,), handler=_extend, body=DelayBody, answer=WhoseShown,
+        problems=("no_longer_time",),
     ),
 )  # fmt: skip

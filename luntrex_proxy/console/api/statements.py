@@ -192,7 +192,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="repricing.preview", method="GET", path="/repricing",
-        summary="Say what records would cost at the prices of now. Nothing is changed; `billing reprice --apply` does.",
+        summary="Say what records would cost at the prices of now. Nothing is changed; /work/repricings leads to that.",
         access=Who.OPERATOR, scopes=(Permission.BILLING_READ,), handler=_reprice, query=RepricingQuery,
         answer=RepricingShown,
     ),

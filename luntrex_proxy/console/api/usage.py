@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import Field
 
 from luntrex_proxy.console.api.fields import Day, Moment
-from luntrex_proxy.console.api.operations import Call, Listed, Operation, PageQuery, Shown, page
+from luntrex_proxy.console.api.operations import PARAMETERS, Call, Listed, Operation, PageQuery, Shown, page
 from luntrex_proxy.console.api.problems import invalid
 from luntrex_proxy.control import usage
 from luntrex_proxy.control.access import NotFoundError
@@ -19,6 +19,9 @@ _GROUPS: Final = ("key", "model", "upstream", "day")
 _LABEL: Final = "label:"
 _WORD: Final = f"({'|'.join(_GROUPS)}|{_LABEL}{LABEL_NAME.pattern})"
 _DEFAULT_DAYS: Final = 30
+KEY_ID: Final = "^[0-9A-Za-z]{12}$"
+MODEL: Final = "^[A-Za-z0-9][A-Za-z0-9._:@/*-]{0,199}$"  # as usage has it
+UPSTREAM: Final = f"^{PARAMETERS['upstream'][0]}$"
 
 
 class TotalsQuery(PageQuery):
@@ -39,7 +42,10 @@ class RequestsQuery(PageQuery):
 
     since: Moment | None = Field(None, description="From when on; by default 30 days ago.")
     until: Moment | None = Field(None, description="Before when; by default now.")
-    key_id: str | None = Field(None, pattern="^[0-9A-Za-z]{12}$", description="Only those of this key.")
+    key_id: str | None = Field(None, pattern=KEY_ID, description="Only those of this key.")
+    model: str | None = Field(None, pattern=MODEL, description="Only those for this model.")
+    upstream: str | None = Field(None, pattern=UPSTREAM, description="Only those that this upstream answered.")
+    failed: bool = Field(False, description="Only those that failed.")
 
 
 class SumsShown(Shown):
@@ -148,9 +154,8 @@ async def _requests(call: Call) -> Listed:
     if times[0] > times[1]:
         raise invalid("until", "must not be before since")
     after = None if call.after is None else (datetime.fromisoformat(call.after[0]), call.after[1])
-    found = await usage.requests_seen(
-        call.services.pool, call.person, call.account_id, times, Only(query.key_id), after, query.limit
-    )
+    only = Only(query.key_id, query.model, query.upstream, query.failed)
+    found = await usage.requests_seen(call.services.pool, call.person, call.account_id, times, only, after, query.limit)
     return page(call, found, RequestShown.model_validate, lambda request: (request.started_at, request.request_id))
 
 

@@ -10,7 +10,7 @@ from luntrex_proxy.console.pages.clock import now
 from luntrex_proxy.console.pages.menu import OPERATOR, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
 from luntrex_proxy.console.pages.paging import number_in
-from luntrex_proxy.control import incidents
+from luntrex_proxy.control import acts, incidents
 from luntrex_proxy.control.access import NotFoundError
 from luntrex_proxy.control.acts import RefusedError
 from luntrex_proxy.core.incidents import Incident, Reach, clocks
@@ -45,6 +45,8 @@ async def _one(page: Page) -> Mapping[str, Any]:
     incident, reaches = await find(page)
     decision, authority = clocks(incident.aware_at)
     pool, settings = page.services.pool, page.services.settings
+    with acts.acting_as(page.caller.way):
+        addresses = await incidents.addresses(pool)
     return {
         "incident": incident,
         "reaches": reaches,
@@ -53,7 +55,7 @@ async def _one(page: Page) -> Mapping[str, Any]:
         "stage": incident.stage(now()),
         "now": now(),
         "notices": await incidents.notices(pool, incident.incident_id, limit=_SHOWN),
-        "addresses": (await incidents.addresses(pool, page.person.person_id)).get(incident.incident_id, ()),
+        "addresses": addresses.get(incident.incident_id, ()),
         "missing": incidents.missing(settings, incident),
     }
 

@@ -31,24 +31,24 @@ async def _first(page: Page) -> web.StreamResponse:
     """On to what somebody comes for: the account at hand, or else what there is to be a member of."""
     done, account_id = page.query("done"), page.account_at_hand()
     said = f"?done={quote(done)}" if done else ""
-    invited = await members.invitations_for(page.services, page.person)
+    invited = await members.invitations_for(page.services, page.person.email)
     if invited or account_id is None or not page.caller.may(account_id, Permission.USAGE_READ):
         return page.go(f"/accounts{said}")
     return page.go(f"/accounts/{account_id}{said}")
 
 
 async def _home(page: Page) -> Mapping[str, Any]:
-    found = await members.invitations_for(page.services, page.person)
+    found = await members.invitations_for(page.services, page.person.email)
     return {"invitations": found, "by_link": not page.services.sends_mail}
 
 
 async def _accept(page: Page) -> web.StreamResponse:
-    await members.accept(page.services, page.person, _id(page, "invitation"))
+    await members.accept(page.services, page.person.person_id, _id(page, "invitation"))
     return page.go("/?done=accepted")
 
 
 async def _turn_down(page: Page) -> web.StreamResponse:
-    await members.turn_down(page.services, page.person, _id(page, "invitation"))
+    await members.turn_down(page.services, page.person.email, _id(page, "invitation"))
     return page.go("/?done=declined")
 
 

@@ -3,7 +3,7 @@
 How each of these is told to the person is written to the address that the page shows: no letter goes out by itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aiohttp import web
@@ -16,26 +16,25 @@ from luntrex_proxy.control import acts, rights
 from luntrex_proxy.control.access import NotFoundError
 from luntrex_proxy.control.acts import RefusedError
 from luntrex_proxy.control.rights import Request, Right, State
-from luntrex_proxy.core.rights import ENDED, can_be_extended
+from luntrex_proxy.core.rights import ENDED, Answer, Delay, Refusal, can_be_extended
 
 _SHOWN: Final = 50
-# Fixed words: what is kept of an answer says nothing about the person.
 ANSWERS: Final = (
-    ("answered", "answered by letter"),
-    ("given", "the data were given"),
-    ("corrected", "it was corrected"),
-    ("restricted", "it is only stored now"),
-    ("erased_by_hand", "it was erased"),
-    ("nothing_kept", "nothing is kept of this person"),
+    (Answer.ANSWERED, "answered by letter"),
+    (Answer.GIVEN, "the data were given"),
+    (Answer.CORRECTED, "it was corrected"),
+    (Answer.RESTRICTED, "it is only stored now"),
+    (Answer.ERASED_BY_HAND, "it was erased"),
+    (Answer.NOTHING_KEPT, "nothing is kept of this person"),
 )
 REFUSALS: Final = (
-    ("identity_not_proven", "nobody proved to be this person"),
-    ("manifestly_unfounded", "it is manifestly unfounded"),
-    ("excessive", "it is excessive: asked again and again"),
-    ("kept_by_law", "a law says that it has to be kept"),
-    ("rights_of_others", "it would harm the rights of others"),
+    (Refusal.IDENTITY_NOT_PROVEN, "nobody proved to be this person"),
+    (Refusal.MANIFESTLY_UNFOUNDED, "it is manifestly unfounded"),
+    (Refusal.EXCESSIVE, "it is excessive: asked again and again"),
+    (Refusal.KEPT_BY_LAW, "a law says that it has to be kept"),
+    (Refusal.RIGHTS_OF_OTHERS, "it would harm the rights of others"),
 )
-DELAYS: Final = (("complex", "it is complex"), ("many_requests", "there are many requests"))
+DELAYS: Final = ((Delay.COMPLEX, "it is complex"), (Delay.MANY_REQUESTS, "there are many requests"))
 DONE: Final = {
     "request_extended": "The time for the answer is extended; tell the person why.",
     "request_answered": "The request is answered.",
@@ -107,7 +106,7 @@ async def _find(page: Page) -> Request:
         raise NotFoundError from None
 
 
-def _chosen(page: Page, name: str, known: tuple[tuple[str, str], ...]) -> str:
+def _chosen(page: Page, name: str, known: Sequence[tuple[str, str]]) -> str:
     if page.field(name) not in dict(known):
         raise WrongFieldsError(**{name: "Choose one of them."})
     return page.field(name)

@@ -132,21 +132,20 @@ async def _applying(page: Page) -> Mapping[str, Any]:
 
 
 async def _apply(page: Page) -> web.StreamResponse:
-    about = (await _previewed(page)).about
+    selection = repricing.previewed(await _found(page))
+    if selection is None:
+        raise NotFoundError
     if page.field("sure") != "yes":
         raise WrongFieldsError(sure="Say that the records shall be changed.")
-    since, until = (date.fromisoformat(about[name]) for name in ("since", "until"))
     with page.beside(under_way="sure"):
-        work_id = await repricing.begin(
-            page.services, Selection(since, until, about["account"], about["model"]), apply=True
-        )
+        work_id = await repricing.begin(page.services, selection, apply=True)
     return page.go(f"{_PATH}/{work_id}")
 
 
 async def _previewed(page: Page) -> Work:
     """NotFoundError: it is no preview that has ended."""
     found = await _found(page)
-    if found.kind != "repricing" or found.about["apply"] or found.state != "done":
+    if repricing.previewed(found) is None:
         raise NotFoundError
     return found
 
