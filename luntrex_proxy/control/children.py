@@ -14,6 +14,7 @@ from luntrex_proxy.control.guessing import trying
 from luntrex_proxy.control.people import checked_address
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.deadlines import Stage
+from luntrex_proxy.core.people import ADDRESS_RULE, read_address
 from luntrex_proxy.store import childreports as table
 from luntrex_proxy.store import erasing, people
 from luntrex_proxy.store.childreports import RELATIONS, ChildReport
@@ -31,7 +32,9 @@ _BEFORE_THE_END: Final = datetime.timedelta(hours=6)  # then it is erased whethe
 async def receive(services: Services, reported: str, reporter: str, relation: str, network: str) -> None:
     """Take a report. Who sends many has to wait; nobody learns whether there is such an address here."""
     address = checked_address(reported)
-    answer_to = checked_address(reporter) if reporter.strip() else None
+    answer_to = read_address(reporter) if reporter.strip() else None
+    if reporter.strip() and answer_to is None:
+        raise RefusedError(ADDRESS_RULE, "bad_reporter")
     if relation not in RELATIONS:
         raise RefusedError("Say who you are: parent, self, school or other.", "invalid")
     async with trying(services, "child report", address, network, free=True):

@@ -12,7 +12,7 @@ from luntrex_proxy.store import audit
 from luntrex_proxy.store.database import Pool
 from tests.console.browsing import Browser
 from tests.console.test_pages import Open, ada_in, opened, services_behind
-from tests.people import make_person
+from tests.people import PASSWORD, make_person
 from tests.store.test_erasing import key_of, use
 
 __all__ = ["opened"]
@@ -45,7 +45,7 @@ async def test_every_right_by_a_form(opened: Open, database: Pool, database_dsn:
     ):
         assert said in (await browser.send(f"/your-data/{verb}", on=on)).said
     assert "Say that you want to be erased." in (await browser.send("/your-data/erase", law="gdpr")).said
-    assert "Choose under which law" in (await browser.send("/your-data/erase", law="x", sure="yes")).said
+    assert "Choose one of them." in (await browser.send("/your-data/erase", law="x", sure="yes")).said
     seen = await browser.send("/your-data/erase", law="lgpd", sure="yes")
     assert "You are going to be erased." in seen.said
     assert (NOW.date() + timedelta(days=7)).isoformat() in seen.said
@@ -88,7 +88,7 @@ async def _untouched(browser: Browser, ada: uuid.UUID) -> bool:
 
 
 async def test_no_other_site_and_no_stale_session_does_any_of_it(opened: Open) -> None:
-    """A foreign page, a wrong token; a session that was proven too long ago leads to the password first."""
+    """A foreign page, a wrong token; a session that was proven too long ago is asked for the password."""
     browser, ada = await ada_in(opened)
     await browser.get("/your-data")
     for verb, fields in POSTS.items():
@@ -99,9 +99,47 @@ async def test_no_other_site_and_no_stale_session_does_any_of_it(opened: Open) -
         await browser.get("/your-data")
     await services_behind(browser).pool.execute("UPDATE session SET authenticated_at = now() - interval '11 minutes'")
     for verb, fields in POSTS.items():
-        assert "Your password, please" in (await browser.send(f"/your-data/{verb}", **fields)).said, verb
+        await services_behind(browser).pool.execute("DELETE FROM sign_in_failure")
+        seen = await browser.send(f"/your-data/{verb}", **fields, proof="wrong")
+        assert (seen.status, 'id="proof-wrong"' in seen.text) == (422, True), verb
         await browser.get("/your-data")
     assert await _untouched(browser, ada)
+
+
+async def test_the_password_is_asked_for_where_nothing_is_lost(opened: Open, database: Pool) -> None:
+    """In the form that was sent, and in no other: what was typed stays, and is done once the password is there."""
+    browser, ada = await ada_in(opened)
+    for verb, fields in POSTS.items():
+        await database.execute("DELETE FROM sign_in_failure")
+        await database.execute("UPDATE session SET authenticated_at = now() - interval '11 minutes'")
+        assert 'name="proof"' not in (await browser.get("/your-data")).text
+        seen = await browser.send(f"/your-data/{verb}", **fields)
+        assert (seen.status, "Give your password" in seen.said) == (422, True), verb
+        (form,) = [each for each in seen.text.split("<form") if 'name="proof"' in each]
+        assert f'action="/your-data/{verb}"' in form
+        kept = [value for name, value in fields.items() if name in ("name", "request", "note")]
+        assert all(f'value="{value}"' in form for value in kept), verb
+        assert verb != "erase" or ' value="yes" checked' in form
+        assert await _untouched(browser, ada)
+    seen = await browser.send("/your-data/name", name="Ada King", proof=PASSWORD)
+    assert "Your name is changed." in seen.said
+    assert await database.fetchval("SELECT name FROM person WHERE person_id = $1", ada) == "Ada King"
+
+
+async def test_what_is_wrong_stands_beside_its_field(opened: Open) -> None:
+    """Of each form, with what was typed; and nothing is changed."""
+    browser, ada = await ada_in(opened)
+    await browser.get("/your-data")
+    for verb, field, fields in (
+        ("name", "name", {"name": "x" * 300}), ("note", "request", {"request": "x", "note": "w"}),
+        ("note", "note", {"request": str(uuid.uuid4()), "note": "a\nb"}),
+        ("note", "request", {"request": str(uuid.uuid4()), "note": "w"}),
+        ("erase", "sure", {"law": "lgpd"}), ("erase", "law", {"law": "x", "sure": "yes"}),
+    ):  # fmt: skip
+        seen = await browser.send(f"/your-data/{verb}", **fields)
+        assert (seen.status, seen.text.count(f'id="{field}-wrong"')) == (422, 1), (verb, field)
+        assert all(value in seen.text for value in fields.values() if value not in ("x", "a\nb")), (verb, field)
+        assert await _untouched(browser, ada)
 
 
 async def test_what_an_erasure_meets_is_said_there(opened: Open, database: Pool) -> None:

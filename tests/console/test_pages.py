@@ -311,6 +311,35 @@ async def test_a_reset_by_link_and_by_letter(opened: Open) -> None:
     assert "Sign out" in seen.said
 
 
+async def test_public_forms_say_what_is_wrong_beside_the_field(opened: Open, database: Pool) -> None:
+    """And keep what was typed, but no password; a new address is kept while the password is asked for."""
+    browser, _ = await ada_in(opened, **(MAIL | {"console": MAIL["console"] | {"public_url": "http://localhost:1"}}))
+    await browser.get("/profile")
+    await database.execute("UPDATE session SET authenticated_at = now() - interval '11 minutes'")
+    seen = await browser.send("/profile/address", address="new@example.org")
+    assert (seen.status, 'value="new@example.org"' in seen.text, 'id="proof-wrong"' in seen.text) == (422, True, True)
+    seen = await browser.send("/profile/address", address="new@example.org", proof=PASSWORD)
+    assert "A letter is on its way to the new address" in seen.said
+    await browser.get("/profile")
+    seen = await browser.send("/profile/name", name="x" * 300)
+    assert ('id="name-wrong"' in seen.text, f'value="{"x" * 300}"' in seen.text) == (True, True)
+    browser.jar, browser.page = {}, None
+    token = await links.make_first(services_behind(browser))
+    asks = {"address": "x@example.org", "right": "access", "law": "gdpr"}
+    reports = {"address": "x@example.org", "reporter": "", "relation": "self"}
+    first = {"token": token, "address": "x@example.org", "name": "X", "affirmed_16": "yes", "password": PASSWORD}
+    for path, good, field, value in (
+        ("/sign-up", first, "address", "nobody"), ("/sign-up", first, "affirmed_16", ""),
+        ("/reset", asks, "address", "nobody"), ("/rights", asks, "address", "nobody"), ("/rights", asks, "law", "x"),
+        ("/rights", asks, "right", "x"), ("/report-child", reports, "address", "nobody"),
+        ("/report-child", reports, "reporter", "nobody"), ("/report-child", reports, "relation", "x"),
+    ):  # fmt: skip
+        seen = await browser.send(path, **good | {field: value})
+        assert (seen.status, seen.text.count(f'id="{field}-wrong"')) == (422, 1), (path, field)
+        assert f'value="{"nobody" if field == "address" else "x@example.org"}"' in seen.text
+        assert PASSWORD not in seen.text
+
+
 async def test_signing_up(opened: Open) -> None:
     """With the affirmation, an answer that says nothing about who is here, and a door that can be closed."""
     browser = await opened(**MAIL)

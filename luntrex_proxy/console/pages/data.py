@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from luntrex_proxy.console.pages.given import Given
 from luntrex_proxy.console.pages.menu import YOU, Menu
-from luntrex_proxy.console.pages.page import Access, Page, Route
+from luntrex_proxy.console.pages.page import Access, Page, Route, WrongFieldsError
 from luntrex_proxy.console.pages.work import copies_of
 from luntrex_proxy.control import consents, policytext, rights
-from luntrex_proxy.control.acts import RefusedError
 from luntrex_proxy.control.rights import Law
 
 _PATH: Final = "/your-data"
@@ -78,8 +78,9 @@ async def _note(page: Page) -> web.StreamResponse:
     try:
         request_id = uuid.UUID(page.field("request").strip())
     except ValueError:
-        raise RefusedError("Give the id of the request: the value of its answer's x-request-id.") from None
-    await rights.annotate(page.services.pool, page.person.person_id, request_id, page.field("note"))
+        raise WrongFieldsError(request="Give the id of the request: the value of its answer's x-request-id.") from None
+    with page.beside(not_found="request", bad_note="note"):
+        await rights.annotate(page.services.pool, page.person.person_id, request_id, page.field("note"))
     return page.go(f"{_PATH}?done=noted")
 
 
@@ -96,14 +97,14 @@ async def _object(page: Page) -> web.StreamResponse:
 
 
 async def _erase(page: Page) -> web.StreamResponse:
+    given = Given(page)
+    law = Law(given.one_of("law", tuple(Law)))
     if page.field("sure") != "yes":
-        raise RefusedError("Say that you want to be erased.")
-    try:
-        law = Law(page.field("law"))
-    except ValueError:
-        raise RefusedError("Choose under which law you ask.") from None
+        given.wrong["sure"] = "Say that you want to be erased."
+    given.check()
     grace = timedelta(days=page.services.settings.privacy.erasure_grace_days)
-    await rights.ask_erasure(page.services.pool, page.person.person_id, _now(), grace, law=law)
+    with page.beside(last_owner="sure"):
+        await rights.ask_erasure(page.services.pool, page.person.person_id, _now(), grace, law=law)
     return page.go(f"{_PATH}?done=erasure_asked")
 
 
@@ -120,7 +121,7 @@ ROUTES: Final = (
     Route(_PATH, "data.html", _data, None, Access.PERSON, menu=_MENU),
     Route(f"{_PATH}/withdraw", "data.html", _data, _withdraw, Access.PERSON),
     *(
-        Route(f"{_PATH}/{verb}", "data.html", _data, submit, Access.FRESH)
+        Route(f"{_PATH}/{verb}", "data.html", _data, submit, Access.PERSON, proves=True)
         for verb, submit in (
             ("access", _access),
             ("export", _export),

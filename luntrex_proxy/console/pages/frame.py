@@ -63,6 +63,13 @@ from luntrex_proxy.control.sessions import is_form_token, signed_in
 PROOF: Final = "proof"  # the field that fields.proof() makes
 _ACCOUNT_ID_DIGITS_MAX: Final = 18
 _HEADINGS: Final = {400: "Not understood", 403: "Not allowed", 404: "Nothing is here", 503: "Not just now"}
+# Which field a refusal is about, by its code, where a page does not say otherwise: those of fields.html.
+_BESIDE: Final = {
+    "bad_address": "address",
+    "bad_name": "name",
+    "weak_password": "password",
+    "not_affirmed_16": "affirmed_16",
+}
 Answer = Callable[[Page], Awaitable[web.StreamResponse]]
 
 
@@ -179,8 +186,10 @@ class _Shown:
         return response
 
     async def _refused(self, page: Page, refused: RefusedError) -> web.StreamResponse:
-        page.error = str(refused)
         status, headers = 422, {}
+        if not isinstance(refused, WrongFieldsError) and refused.code in _BESIDE:
+            refused = WrongFieldsError(**{_BESIDE[refused.code]: str(refused)})
+        page.error = str(refused)
         if isinstance(refused, WrongFieldsError):
             page.errors = refused.sentences
         if isinstance(refused, ThrottledError):

@@ -135,7 +135,7 @@ ROUTES: Final = (
     Route("/sessions/end-others", "sessions.html", _sessions, _end_others, Access.PERSON),
     Route("/profile", "profile.html", _profile, None, Access.PERSON, menu=Menu("Profile", YOU, 10)),
     Route("/profile/name", "profile.html", _profile, _set_name, Access.PERSON),
-    Route("/profile/address", "profile.html", _profile, _set_address, Access.FRESH),
+    Route("/profile/address", "profile.html", _profile, _set_address, Access.PERSON, proves=True),
     Route("/profile/password", "profile.html", _profile, _set_password, Access.PERSON),
     Route("/second-factor", "second_factor.html", _factor, None, Access.FRESH, menu=Menu("Second factor", YOU, 30)),
     Route("/second-factor/begin", "second_factor.html", _factor, _begin_factor, Access.FRESH),

@@ -31,9 +31,10 @@ async def _subprocessors(page: Page) -> Mapping[str, Any]:
 
 
 async def _report(page: Page) -> web.StreamResponse:
-    await children.receive(
-        page.services, page.field("address"), page.field("reporter"), page.field("relation"), page.network
-    )
+    with page.beside(bad_reporter="reporter", invalid="relation"):
+        await children.receive(
+            page.services, page.field("address"), page.field("reporter"), page.field("relation"), page.network
+        )
     return page.show("message.html", {"heading": "The report is received", "sentence": _RECEIVED})
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from luntrex_proxy.console.pages.given import Given
 from luntrex_proxy.console.pages.page import Page, Route
 from luntrex_proxy.control import rights, rightsform, work
 from luntrex_proxy.control.acts import RefusedError, StoreError
@@ -27,10 +28,10 @@ async def _form(page: Page) -> Mapping[str, Any]:
 
 
 async def _ask(page: Page) -> web.StreamResponse:
-    try:
-        right, law = Right(page.field("right")), Law(page.field("law"))
-    except ValueError:
-        raise RefusedError("Choose what you ask for, and under which law.") from None
+    given = Given(page)
+    right = Right(given.one_of("right", tuple(Right)))
+    law = Law(given.one_of("law", tuple(Law)))
+    given.check()
     made = await rightsform.ask(page.services, page.field("address"), right, law, page.network)
     return page.show("rights_asked.html", {"reference": made.reference, "due": made.clock.due.date()})
 
