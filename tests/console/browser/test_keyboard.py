@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from luntrex_proxy.control.services import Services
+from luntrex_proxy.store import work
 from luntrex_proxy.store.database import Pool
 from tests.console.browser.conftest import served
 from tests.console.browser.places import ADA, use_now
@@ -84,3 +86,61 @@ async def waits_quietly(window: Window) -> None:
     await page.emulate_media(reduced_motion="no-preference")
     assert await page.evaluate(pulse) == "pulse"
     await page.emulate_media(reduced_motion="reduce")
+
+
+# Notes what has the focus, and every change within this element.
+_WATCH = """(selector) => {
+    window.focused = document.activeElement, window.changes = 0;
+    const watched = document.querySelector(selector);
+    const count = (all) => { window.changes += all.length; };
+    new MutationObserver(count).observe(watched, { subtree: true, childList: true, characterData: true });
+}"""
+_STAYS = "document.activeElement === window.focused"
+
+
+async def asked_again(window: Window) -> None:
+    """Two seconds of the page later."""
+    async with window.page.expect_event("requestfinished"):
+        await window.page.clock.fast_forward(2_000)
+
+
+async def test_work_that_goes_on_takes_no_focus(chromium: Any, services: Services) -> None:
+    """Nothing changes where nothing is new; what is new comes around what has the focus; the end is said once."""
+    pool, about = services.pool, {"month": "2026-10-01"}
+    await give_password(services, await make_person(pool, ADA, operator=True))
+    work_id = await work.begin(pool, "export", {})
+    async with served(services) as url:
+        window = await new_window(chromium, url)
+        page = window.page
+        await window.sign_in(ADA)
+        await page.clock.install()
+        await window.open(f"/work/{work_id}")
+        await tab_to(window, "Look again")
+        await page.evaluate(_WATCH, "#work")
+        await asked_again(window)
+        await asked_again(window)
+        assert await page.evaluate(f"[{_STAYS}, changes]") == [True, 0]
+        await work.tell(pool, work_id, 3, 10)
+        await asked_again(window)
+        await page.get_by_text("3 of 10 rows").wait_for()
+        assert await page.evaluate(_STAYS)
+        await window.open("/work")
+        await tab_to(window, "Copy of a person's data")
+        await page.evaluate(_WATCH, "#work-rows")
+        await asked_again(window)
+        assert await page.evaluate(f"[{_STAYS}, changes]") == [True, 0]
+        other = await work.begin(pool, "closing", about)
+        await work.tell(pool, work_id, 4, 10)
+        await asked_again(window)
+        await page.get_by_text("Statements of 2026-10").wait_for()
+        assert await page.evaluate(_STAYS)
+        assert await page.get_attribute(":focus", "href") == f"/work/{work_id}"
+        await window.open(f"/work/{other}")
+        await page.evaluate("document.querySelector('#work [role=status]').stays = true")
+        await work.end(pool, other, "done", 1, 1, {"closed": 1, "cost_pico": "0"})
+        await asked_again(window)
+        await page.get_by_text("1 statement closed now").wait_for()
+        assert await page.evaluate("document.querySelector('#work [role=status]').stays")
+        assert await page.text_content("#work [role=status]") == "done"
+        assert await page.get_attribute("#work", "hx-get") is None
+        assert window.faults == [], "\n".join(window.faults)
