@@ -5,13 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from luntrex_proxy.core.call import ROUTES
+from luntrex_proxy.core.call import RESPONSES, ROUTES
 from luntrex_proxy.core.policy import NO_TRAINING, Policy
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire import jsonbody
+from luntrex_proxy.core.wire.endusers import EndUserIds
 from luntrex_proxy.core.wire.forbidden import forbidden_field
 from luntrex_proxy.core.wire.members import are_compact, find_spans, read_members
-from luntrex_proxy.core.wire.splice import refused_field
+from luntrex_proxy.core.wire.splice import CHANGEABLE, Changes, refused_field, rewrite
 from luntrex_proxy.core.wire.usage import read_tokens
 from luntrex_proxy.gateway.body import decode
 
@@ -105,3 +106,28 @@ def test_a_dull_body_has_nothing_that_could_be_refused(seed: int) -> None:
                 assert forbidden_field(route, fields, NO_TRAINING) is None
                 assert forbidden_field(route, fields, Policy(regions=frozenset())) is None
     assert dull > CASES // 4
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_a_body_without_a_changeable_member_needs_no_rewriting(seed: int) -> None:
+    """Where no name changes and nothing is added it is not looked at again: nothing would have been changed."""
+    rng, skipped, changed = random.Random(seed), 0, 0
+    names = (b"store", b"user", b"safety_identifier", b"prompt_cache_key", b"metadata", *KEYS[:8])
+    values = (*VALUES[:8], b'{"user_id":"u"}', b"false")
+    for _ in range(CASES):
+        body = with_a_byte_changed(rng, an_object(rng, names, values))
+        for route in ROUTES:
+            if route.grammar is RESPONSES:  # `store` is added
+                continue
+            try:
+                fields = decode(route, body)
+            except Refusal:
+                continue
+            for end_users in (None, EndUserIds("a"), EndUserIds("a", b"k" * 32)):
+                result = rewrite(route, body, fields, Changes(end_users=end_users), 7)
+                if CHANGEABLE.isdisjoint(fields.members):
+                    skipped += 1
+                    assert result == body
+                changed += result != body
+    assert skipped > CASES // 4
+    assert changed > CASES // 4
