@@ -53,7 +53,7 @@ def list_reports(context: click.Context, open_only: bool, as_json: bool) -> None
 @_json
 @click.pass_context
 def confirm(context: click.Context, report: uuid.UUID, as_json: bool) -> None:
-    """It is so: the person is suspended at once, and erased within 72 hours."""
+    """It is so: the person is suspended at once, and erased a day later, within 72 hours at most."""
     from luntrex_proxy.control import children as control  # noqa: PLC0415 -- pydantic is slow and --help needs none
 
     found = run_verb(context, lambda opened: control.confirm(opened.pool, report, _now()))
@@ -70,6 +70,17 @@ def dismiss(context: click.Context, report: uuid.UUID) -> None:
     """It is not so, or nobody has that address."""
     run_verb(context, lambda opened: table.dismiss(opened.pool, report))
     click.echo("The report is dismissed; the addresses in it are forgotten.")
+
+
+@children.command("take-back")
+@_report
+@click.pass_context
+def take_back(context: click.Context, report: uuid.UUID) -> None:
+    """It was a mistake to confirm it: until the person is erased, that can be stopped."""
+    from luntrex_proxy.control import children as control  # noqa: PLC0415 -- as above
+
+    run_verb(context, lambda opened: control.take_back(opened.pool, report))
+    click.echo("Nobody is erased by it. The person stays suspended until `luntrex-proxy people resume ADDRESS`.")
 
 
 def _as_object(report: ChildReport) -> dict[str, Any]:

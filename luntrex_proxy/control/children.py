@@ -1,6 +1,6 @@
 """Reports that somebody here is under 16: taken from anybody, decided on by an operator, then the data go.
 
-A confirmed one suspends at once and erases the next day, so that a mistake can be undone; 72 hours is the longest.
+A confirmed one suspends at once and erases the next day, until when it can be taken back; 72 hours is the longest.
 """
 
 import contextlib
@@ -15,15 +15,18 @@ from luntrex_proxy.control.people import checked_address
 from luntrex_proxy.control.services import Services
 from luntrex_proxy.core.deadlines import Stage
 from luntrex_proxy.core.people import ADDRESS_RULE, read_address
+from luntrex_proxy.core.rights import State
 from luntrex_proxy.store import childreports as table
-from luntrex_proxy.store import erasing, people
+from luntrex_proxy.store import erasing, people, tombstones
+from luntrex_proxy.store import rights as rights_table
+from luntrex_proxy.store.changes import hold_changes
 from luntrex_proxy.store.childreports import RELATIONS, ChildReport
-from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.database import Pool, store_errors
 from luntrex_proxy.store.erasing import HeldError
 from luntrex_proxy.store.errors import RefusedError
 from luntrex_proxy.store.lastones import LastOwnerError
 
-__all__ = ["RELATIONS", "ChildReport", "confirm", "dismiss", "get", "keep", "list_page", "receive"]
+__all__ = ["RELATIONS", "ChildReport", "confirm", "dismiss", "get", "keep", "list_page", "receive", "take_back"]
 dismiss, get, list_page = table.dismiss, table.get, table.list_page
 _TIME_TO_UNDO: Final = datetime.timedelta(hours=24)
 _BEFORE_THE_END: Final = datetime.timedelta(hours=6)  # then it is erased whether its account has another owner or not
@@ -47,6 +50,21 @@ async def confirm(pool: Pool, report_id: uuid.UUID, now: datetime.datetime) -> C
     await people.suspend(pool, person_id, although_last_owner=True)
     await _ask_erasure(pool, person_id, now)
     return await table.get(pool, report_id)
+
+
+async def take_back(pool: Pool, report_id: uuid.UUID) -> None:
+    """It was a mistake to confirm it: nobody is erased by it. RefusedError: it is not confirmed, or it is too late.
+
+    The person stays suspended until an operator resumes them: it may have been for something else.
+    """
+    with store_errors("take the decision back"):
+        async with pool.acquire() as connection, connection.transaction():
+            await hold_changes(connection)  # an erasure begins behind this
+            person_id, decided_at = await table.take_back(connection, report_id)
+            if await tombstones.is_gone(connection, person_id):
+                raise RefusedError("The person is being erased at this moment.", "not_confirmed")
+            for request_id in await rights_table.erasures_by_operator(connection, person_id, decided_at):
+                await rights_table.end(connection, request_id, State.WITHDRAWN, "withdrawn")
 
 
 async def keep(

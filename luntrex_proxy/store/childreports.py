@@ -3,11 +3,11 @@
 import datetime
 import uuid
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from luntrex_proxy.core.deadlines import Deadline, Stage
 from luntrex_proxy.store import audit, mail
-from luntrex_proxy.store.database import Pool, store_errors
+from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.errors import RefusedError
 
 ERASE_WITHIN_H: Final = 72
@@ -129,21 +129,39 @@ async def dismiss(pool: Pool, report_id: uuid.UUID) -> None:
     """It is not so, or nobody has that address; what was written into the form goes."""
     with store_errors("decide on the report"):
         async with pool.acquire() as connection, connection.transaction():
-            reporter: Any = await connection.fetchrow(
+            found = await connection.fetchrow(
                 "SELECT reporter_address FROM child_report WHERE report_id = $1 AND decision IS NULL FOR UPDATE",
                 report_id,
             )
-            if reporter is None:
+            if found is None:
                 raise RefusedError("This report was decided on already, or there is none of this id.", "decided")
-            if reporter["reporter_address"]:
-                await mail.enqueue(connection, "child_answer", reporter["reporter_address"])
-            await connection.execute(
-                f"UPDATE child_report SET decision = 'dismissed', decided_at = now(), decided_by = $2, {_END}"  # noqa: S608 -- a constant
-                " WHERE report_id = $1",
-                report_id,
-                audit.actor_way(),
-            )
+            await _dismiss(connection, report_id, found["reporter_address"])
             await audit.record(connection, "child_report.dismissed", str(report_id))
+
+
+async def take_back(connection: Connection, report_id: uuid.UUID) -> tuple[uuid.UUID, datetime.datetime]:
+    """It was a mistake to confirm it: whose data stay, and when that was; in the caller's transaction. RefusedError."""
+    found = await connection.fetchrow(
+        "SELECT reporter_address, person_id, decided_at FROM child_report WHERE report_id = $1"
+        " AND decision = 'confirmed' AND ended_at IS NULL AND person_id IS NOT NULL FOR UPDATE",
+        report_id,
+    )
+    if found is None:
+        raise RefusedError("This report is not confirmed, or the person is erased.", "not_confirmed")
+    await _dismiss(connection, report_id, found["reporter_address"])
+    await audit.record(connection, "child_report.taken_back", str(report_id))
+    return found["person_id"], found["decided_at"]
+
+
+async def _dismiss(connection: Connection, report_id: uuid.UUID, reporter: str | None) -> None:
+    if reporter:
+        await mail.enqueue(connection, "child_answer", reporter)
+    await connection.execute(
+        "UPDATE child_report SET decision = 'dismissed', decided_at = now(), decided_by = $2, erase_due_at = NULL,"  # noqa: S608 -- a constant
+        f" {_END} WHERE report_id = $1",
+        report_id,
+        audit.actor_way(),
+    )
 
 
 async def settle(pool: Pool) -> int:

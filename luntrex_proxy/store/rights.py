@@ -188,6 +188,17 @@ async def open_erasures(connection: Connection, person_ids: Sequence[uuid.UUID])
     return [row["request_id"] for row in rows]
 
 
+async def erasures_by_operator(connection: Connection, person_id: uuid.UUID, since: datetime) -> list[uuid.UUID]:
+    """Requests, not older than `since` and not answered yet, by which an operator has the person erased."""
+    rows = await connection.fetch(
+        "SELECT request_id FROM rights_request WHERE person_id = $1 AND kind = 'erase' AND channel = 'operator'"
+        " AND closed_at IS NULL AND received_at >= $2",
+        person_id,
+        since,
+    )
+    return [row["request_id"] for row in rows]
+
+
 async def due_erasures(pool: Pool, now: datetime) -> list[Request]:
     """Erasures whose time to think is over; those under a hold are tried again."""
     with store_errors("list the requests"):

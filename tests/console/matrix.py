@@ -345,6 +345,13 @@ async def a_report(world: World, _account: int, _caller: Caller) -> dict[str, st
     return {"report_id": str(report_id)}
 
 
+async def a_confirmed_report(world: World, account: int, caller: Caller) -> dict[str, str]:
+    """A report that somebody decided on."""
+    place = await a_report(world, account, caller)
+    await childreports.confirm(world.api.pool, uuid.UUID(place["report_id"]))
+    return place
+
+
 async def an_invoice(world: World, account: int, _caller: Caller) -> dict[str, str]:
     """An invoice of the account."""
     day = datetime.date(2026, 1, 31)
@@ -472,6 +479,7 @@ ROWS = {
     "child_reports.get": Row(Who.OPERATOR, place=a_report),
     "child_reports.confirm": Row(Who.OPERATOR, place=a_report),
     "child_reports.dismiss": Row(Who.OPERATOR, place=a_report),
+    "child_reports.take_back": Row(Who.OPERATOR, place=a_confirmed_report),
     "registry.list": Row(Who.OPERATOR),
     "registry.add": Row(Who.OPERATOR, body=lambda: {"name": fresh(), "hosts": [f"{fresh()}.example"]}),
     "registry.versions": Row(Who.OPERATOR, place=an_entry),

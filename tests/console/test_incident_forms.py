@@ -130,6 +130,11 @@ async def test_a_childs_report_is_decided(opened: Open, database: Pool) -> None:
     assert "The person is suspended now" in seen.said
     assert "due in 7" in seen.said
     assert await database.fetchval("SELECT status FROM person WHERE person_id = $1", ada) == "suspended"
+    assert "It was a mistake" in (await runs.get(path)).said
+    await database.execute("UPDATE session SET authenticated_at = now() - interval '11 minutes'")
+    assert "Give your password" in (await runs.send(f"{path}/take-back")).said
+    assert "Nobody is erased by it" in (await runs.send(f"{path}/take-back", proof=PASSWORD)).said
+    assert "not confirmed" in (await runs.send(f"{path}/take-back")).said
     path = f"/child-reports/{ids['nobody@example.org']}"
     await runs.get(path)
     assert "decided on already, or nobody" in (await runs.send(path, decision="confirm")).said

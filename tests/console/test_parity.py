@@ -136,6 +136,7 @@ PAIRS: dict[str, tuple[str, ...] | str] = {
     "/incidents/{incident_id}/notices": ("incidents.notices",),
     "/child-reports": ("child_reports.list",),
     "/child-reports/{report_id}": ("child_reports.get", "child_reports.confirm", "child_reports.dismiss"),
+    "/child-reports/{report_id}/take-back": ("child_reports.take_back",),
     "/rights-requests": ("rights.list", "rights.clocks"),
     "/rights-requests/{reference}": ("rights.get",),
     "/rights-requests/{reference}/answer": ("rights.answer",),

@@ -92,6 +92,34 @@ async def test_a_confirmed_report_ends_in_erasure(opened: Open, database: Pool, 
     assert {"child_report.received", "child_report.confirmed", "child_report.erased", "person.suspended"} <= acts
 
 
+async def test_a_confirmation_is_taken_back(opened: Open, database: Pool, tmp_path: Path) -> None:
+    """Within the day that the letter names: nobody is erased, also when one asked for that before the report; once."""
+    kid = await make_person(database, KID, home="owner")
+    report_id = await reported(opened, KID)
+    for _ in range(2):
+        with pytest.raises(RefusedError, match="not confirmed"):
+            await children.take_back(database, report_id)
+        await children.confirm(database, report_id, NOW)
+        await children.take_back(database, report_id)
+        report_id = await reported(opened, KID)
+    later = NOW + datetime.timedelta(days=9)
+    await children.keep(database, later, tmp_path, 2192)
+    assert await rights.carry_out_due(database, tmp_path, later, 2192) == 0
+    assert await database.fetchval("SELECT status FROM person WHERE person_id = $1", kid) == "suspended"
+    assert {row["outcome"] for row in await database.fetch("SELECT outcome FROM rights_request")} == {"withdrawn"}
+    assert await database.fetchval("SELECT count(*) FROM child_report WHERE erase_due_at IS NOT NULL") == 0
+    own = await rights.ask_erasure(database, kid, NOW, datetime.timedelta(days=7))
+    await children.confirm(database, report_id, NOW)
+    await children.take_back(database, report_id)
+    assert (await rights.by_reference(database, own.reference)).closed_at is None, "what one asked for oneself stays"
+    await reported(opened, KID)
+    (another,) = [one.report_id for one in await childreports.list_all(database) if one.decision is None]
+    await children.confirm(database, another, NOW)
+    assert await rights.carry_out_due(database, tmp_path, later, 2192) == 1
+    with pytest.raises(RefusedError, match="not confirmed"):
+        await children.take_back(database, another)
+
+
 async def test_another_address_is_no_way_out_of_a_report(opened: Open, database: Pool) -> None:
     """Whose the address was when the report came is who is meant, also when somebody else has it by now."""
     kid = await make_person(database, KID)

@@ -53,6 +53,12 @@ async def _confirm(call: Call) -> ReportShown:
     return _shown(await children.confirm(call.services.pool, _id(call), _now()))
 
 
+async def _take_back(call: Call) -> ReportShown:
+    await children.get(call.services.pool, _id(call))
+    await children.take_back(call.services.pool, _id(call))
+    return _shown(await children.get(call.services.pool, _id(call)))
+
+
 async def _dismiss(call: Call) -> ReportShown:
     await children.get(call.services.pool, _id(call))
     await children.dismiss(call.services.pool, _id(call))
@@ -84,7 +90,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="child_reports.confirm", method="POST", path=f"{_REPORT}/confirm",
-        summary="It is so: the person is suspended at once, and erased within 72 hours.",
+        summary="It is so: the person is suspended at once, and erased a day later, within 72 hours at most.",
         access=Who.OPERATOR, scopes=(Permission.PRIVACY_WRITE,), proven=True, handler=_confirm, answer=ReportShown,
         problems=("decided",),
     ),
@@ -93,5 +99,11 @@ OPERATIONS: Final = (
         summary="It is not so, or nobody has that address; the addresses in it are forgotten.",
         access=Who.OPERATOR, scopes=(Permission.PRIVACY_WRITE,), proven=True, handler=_dismiss, answer=ReportShown,
         problems=("decided",),
+    ),
+    Operation(
+        name="child_reports.take_back", method="POST", path=f"{_REPORT}/take-back",
+        summary="It was a mistake to confirm it: nobody is erased by it. The person stays suspended until resumed.",
+        access=Who.OPERATOR, scopes=(Permission.PRIVACY_WRITE,), proven=True, handler=_take_back, answer=ReportShown,
+        problems=("not_confirmed",),
     ),
 )  # fmt: skip

@@ -96,6 +96,9 @@ PROBLEMS: Final = {
     "decided": Row(
         409, "The report was decided on", "It was confirmed or dismissed already, or nobody has the address."
     ),
+    "not_confirmed": Row(
+        409, "There is nothing to take back", "The report is not confirmed, or the person is erased already."
+    ),
     "unchanged": Row(409, "The entry says so already", "Send what is to be another than before."),
     "no_capture_consent": Row(
         409,

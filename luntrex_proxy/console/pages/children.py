@@ -17,7 +17,8 @@ from luntrex_proxy.control.children import ChildReport
 _SHOWN: Final = 50
 _SAID: Final = {"confirm": "confirmed", "dismiss": "dismissed"}
 DONE: Final = {
-    "child_confirmed": "The person is suspended now; the data go within 72 hours.",
+    "child_confirmed": "The person is suspended now. The data go in a day; until then it can be taken back.",
+    "child_taken_back": "Nobody is erased by it. The person stays suspended until you resume them, under People.",
     "child_dismissed": "The report has ended; the addresses in it are forgotten.",
 }
 
@@ -55,6 +56,12 @@ async def _decide(page: Page) -> web.StreamResponse:
     return page.go(f"/child-reports/{report.report_id}?done=child_{_SAID[way]}")
 
 
+async def _take_back(page: Page) -> web.StreamResponse:
+    report = await _find(page)
+    await children.take_back(page.services.pool, report.report_id)
+    return page.go(f"/child-reports/{report.report_id}?done=child_taken_back")
+
+
 async def _find(page: Page) -> ChildReport:
     try:
         return await children.get(page.services.pool, uuid.UUID(page.place("report_id")))
@@ -65,4 +72,5 @@ async def _find(page: Page) -> ChildReport:
 ROUTES: Final = (
     Route("/child-reports", "child_reports.html", _list, None, Access.OPERATOR),
     Route("/child-reports/{report_id}", "child_report.html", _one, _decide, Access.OPERATOR, proves=True),
+    Route("/child-reports/{report_id}/take-back", "child_report.html", _one, _take_back, Access.OPERATOR, proves=True),
 )  # fmt: skip
