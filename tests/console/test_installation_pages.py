@@ -59,8 +59,12 @@ async def test_accounts(opened: Open, database: Pool, monkeypatch: pytest.Monkey
         assert 'id="name-wrong"' in seen.text
     assert 'value="a b&lt;"' in seen.text
     assert "The account is there." in (await runs.send("/installation/accounts", name="beta")).said
-    await runs.get("/installation/accounts")
-    assert "All its keys are refused" in (await runs.send("/installation/accounts/1/suspend")).said
+    assert 'href="/installation/accounts/1/suspend"' in (await runs.get("/installation/accounts")).text
+    assert "Stop all keys of acme" in (await runs.get("/installation/accounts/1/suspend")).said
+    seen = await runs.send("/installation/accounts/1/suspend")
+    assert (seen.status, 'id="sure-wrong"' in seen.text) == (422, True)
+    assert (await accounts.get(database, "acme")).status == "active"
+    assert "All its keys are refused" in (await runs.send("/installation/accounts/1/suspend", sure="yes")).said
     assert (await accounts.get(database, "acme")).status == "suspended"
     assert "Its keys work again." in (await runs.send("/installation/accounts/1/resume")).said
     for wrong in ("99", "x", "9" * 30):
@@ -72,7 +76,7 @@ async def test_accounts(opened: Open, database: Pool, monkeypatch: pytest.Monkey
     assert "beta active" in (await runs.get("/installation/accounts?after=1")).said
     monkeypatch.undo()
     await runs.get("/installation/accounts")
-    await runs.send("/installation/accounts/1/suspend", **{"from": "settings"})
+    await runs.send("/installation/accounts/1/suspend", sure="yes")
     for query, seen_names in (
         ("name=ET", {"beta"}),
         ("state=suspended", {"acme"}),

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from luntrex_proxy.console.pages.clock import now
 from luntrex_proxy.console.pages.menu import OPERATOR, Menu
-from luntrex_proxy.console.pages.page import Access, Page, Route
+from luntrex_proxy.console.pages.page import Access, Page, Route, WrongFieldsError
 from luntrex_proxy.console.pages.paging import number_in
 from luntrex_proxy.control import accounts, privacy, retention
 from luntrex_proxy.control.accounts import Account
@@ -44,10 +44,16 @@ async def _create(page: Page) -> web.StreamResponse:
     return page.go(f"/accounts/{made.account_id}/members?done=account_made")
 
 
+async def _stopping(page: Page) -> Mapping[str, Any]:
+    return {"stopping": await _account(page)}
+
+
 async def _suspend(page: Page) -> web.StreamResponse:
     account = await _account(page)
+    if page.field("sure") != "yes":
+        raise WrongFieldsError(sure="Say that all its requests shall be refused.")
     await accounts.suspend(page.services.pool, account.account_id)
-    return page.go(f"{_back(page, account)}?done=account_suspended")
+    return page.go(f"/accounts/{account.account_id}/settings?done=account_suspended")
 
 
 async def _resume(page: Page) -> web.StreamResponse:
@@ -73,7 +79,7 @@ async def _retention(page: Page) -> Mapping[str, Any]:
 
 ROUTES: Final = (
     Route(_ACCOUNTS, "accounts.html", _accounts, _create, Access.OPERATOR, menu=Menu("All accounts", OPERATOR, 10)),
-    Route(f"{_ACCOUNTS}/{{account_id}}/suspend", "accounts.html", _accounts, _suspend, Access.OPERATOR),
+    Route(f"{_ACCOUNTS}/{{account_id}}/suspend", "account_suspend.html", _stopping, _suspend, Access.OPERATOR),
     Route(f"{_ACCOUNTS}/{{account_id}}/resume", "accounts.html", _accounts, _resume, Access.OPERATOR),
     Route("/retention", "retention.html", _retention, None, Access.OPERATOR, menu=Menu("Retention", OPERATOR, 60)),
 )
