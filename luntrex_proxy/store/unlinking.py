@@ -1,6 +1,6 @@
 """Usage that leads to nobody any more: rows of who was erased, records that come late, and who objected to analytics.
 
-A row that is unlinked has no key, no request id that a client knows and the hour instead of the moment; of an account
+A row that is unlinked has no key, an id that no client knows and the hour instead of the moment; of an account
 that is gone it has no account either. All numbers stay, so every sum over all is what it was, and nothing tells one
 person's rows from another's. Nobody keeps which was which.
 
@@ -31,8 +31,16 @@ _COUNT: Final = (
     f"SELECT count(*) FROM (SELECT FROM {{partition}} WHERE account_id = ANY($3::bigint[]) AND {_THEIRS}"
     f" LIMIT {_FEW + 1}) found"
 )
+
+
+def _new_id(hour_ms: str) -> str:
+    # Of version 7 as a gateway makes them, which tells the hour: else one had to be looked for on every day.
+    return f"(lpad(to_hex({hour_ms}), 12, '0') || '-7' || right(gen_random_uuid()::text, 21))::uuid"
+
+
+_HOUR_MS: Final = "(extract(epoch FROM date_trunc('hour', started_at, 'UTC')) * 1000)::bigint"
 _UNLINK: Final = f"""
-UPDATE {{partition}} SET account_id = {_ACCOUNT}, key_id = '{ERASED}', request_id = gen_random_uuid(),
+UPDATE {{partition}} SET account_id = {_ACCOUNT}, key_id = '{ERASED}', request_id = {_new_id(_HOUR_MS)},
     started_at = date_trunc('hour', started_at, 'UTC')
 WHERE account_id = ANY($3::bigint[]) AND {_THEIRS}
 """
@@ -66,7 +74,8 @@ WITH ids AS (SELECT DISTINCT account_id, key_id FROM usage_incoming), gone AS (
 """
 # What is older than anything kept gets no row; it stays as it came, so that it can be counted as that.
 _UNLINK_LATE: Final = f"""{_GONE}
-UPDATE usage_incoming u SET key_id = '{ERASED}', request_id = gen_random_uuid(),
+UPDATE usage_incoming u SET key_id = '{ERASED}',
+    request_id = {_new_id("(u.started_us - mod(u.started_us, 3600000000)) / 1000")},
     account_id = CASE WHEN gone.account_gone THEN {NO_ACCOUNT} ELSE u.account_id END,
     started_us = u.started_us - mod(u.started_us, 3600000000)
 FROM gone WHERE u.account_id = gone.account_id AND u.key_id = gone.key_id

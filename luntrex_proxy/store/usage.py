@@ -164,15 +164,17 @@ async def totals(pool: Pool, since: datetime, until: datetime, account: str | No
 _REQUEST = f"""
 {_FOUND} AND usage.request_id = $1 AND started_at >= $2 AND started_at <= $3
 """
-_EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _V7 = 7
+_LAST_MS = 10**14  # in the year 5138: the largest that an id can tell is no date
 
 
-def moment_of(request_id: uuid.UUID) -> tuple[datetime, datetime]:
-    """From when to when a request of this id came: ids of ours tell the millisecond, others nothing."""
-    if request_id.version != _V7:
-        return _EVER
-    came = _EVER[0] + timedelta(milliseconds=request_id.int >> 80)
+def moment_of(request_id: uuid.UUID) -> tuple[datetime, datetime] | None:
+    """From when to when a request of this id came: it tells the millisecond. None: of none that gateways make."""
+    came_ms = request_id.int >> 80
+    if request_id.version != _V7 or came_ms > _LAST_MS:
+        return None
+    came = _EPOCH + timedelta(milliseconds=came_ms)
     return came - timedelta(milliseconds=2), came + timedelta(milliseconds=2)
 
 
@@ -182,7 +184,8 @@ async def request(pool: Pool, request_id: str) -> UsageRequest:
         row = None
         with contextlib.suppress(ValueError):
             found = uuid.UUID(request_id)
-            row = await pool.fetchrow(_REQUEST, found, *moment_of(found))
+            if (came := moment_of(found)) is not None:
+                row = await pool.fetchrow(_REQUEST, found, *came)
     if row is None:
         raise RefusedError(
             "There is no such request on record; give the value of its answer's x-request-id, some seconds after it "

@@ -8,7 +8,7 @@ usage see them. Nothing is written here.
 # ruff: noqa: S608 -- every part of these statements is a constant of this file
 import uuid
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Final
 
 from luntrex_proxy.store.database import Pool, store_errors
@@ -147,6 +147,8 @@ async def requests_page(
     `others`: other members' as well, as far as the account lets them be seen.
     """
     narrowed = only.model, only.upstream, only.failed, others
+    if after is not None:  # as an end of the span, from which the index is read: as a condition alone it is none
+        times = times[0], min(times[1], after[0] + timedelta(microseconds=1))
     with store_errors("read the usage"):
         rows = await pool.fetch(
             _REQUESTS, account_id, *times, uuid.UUID(viewer), only.key_id, *(after or (None, None)), limit, *narrowed
@@ -159,6 +161,9 @@ async def one_request(
 ) -> UsageRequest | None:
     """One request of the account, if who looks may see it."""
     found = uuid.UUID(request_id)
+    came = moment_of(found)
+    if came is None:
+        return None
     with store_errors("read the usage"):
-        row = await pool.fetchrow(_REQUEST, account_id, found, *moment_of(found), uuid.UUID(viewer), others)
+        row = await pool.fetchrow(_REQUEST, account_id, found, *came, uuid.UUID(viewer), others)
     return None if row is None else request_of(row)

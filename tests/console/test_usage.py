@@ -10,7 +10,7 @@ import pytest
 from luntrex_proxy.core.roles import Permission, Role
 from luntrex_proxy.store.spool import Spool
 from tests.console.conftest import Api
-from tests.store.records import NOON_US, outcome, ship
+from tests.store.records import NOON_US, id_at, outcome, ship
 
 DAY_US = 86_400_000_000
 SPAN = "since=2026-09-01&until=2026-10-31"
@@ -141,7 +141,7 @@ async def test_an_owner_sees_members_requests_from_a_consent_on(api: Api, used: 
     assert (await api.ask("PUT", consent, token=eve, json={"text_version": 1})).status == 200
     assert await seen(eve) == {"ci"}, "those of before stay unseen"
     assert (await api.ask("GET", path, token=ada)).body["member_requests"]
-    await api.pool.execute("UPDATE usage SET request_id = gen_random_uuid()")  # theirs tell no time
+    await api.pool.execute(f"UPDATE usage SET request_id = {id_at('started_at')}")  # as gateways do
     since = await api.pool.fetchval("SELECT min(started_at) + interval '1 day' FROM usage")
     await api.pool.execute("UPDATE consent SET given_at = $1", since)
     assert await looks() == []

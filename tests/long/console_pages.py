@@ -10,9 +10,8 @@ import statistics
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +21,6 @@ from aiohttp import web
 
 from luntrex_proxy.console.application import PAGES, add_console
 from luntrex_proxy.control.quiet import QuietRunner
-from luntrex_proxy.gateway.request_id import new_request_id
 from luntrex_proxy.store import budgets
 from luntrex_proxy.store.database import Pool, opened_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
@@ -31,6 +29,7 @@ from luntrex_proxy.store.partitions import ensure_partitions
 from tests.console.browser.places import ADA, SUMS, Places, fill
 from tests.console.browsing import Browser, concrete
 from tests.people import PASSWORD, services_of
+from tests.store.records import id_at
 
 DAYS = 60
 KEYS = 200
@@ -41,15 +40,14 @@ INSERT INTO api_key (key_id, account_id, name, bcrypt_hash, version, person_id)
 SELECT 'load' || lpad(n::text, 8, '0'), $1, 'load-' || n, '$2b$', 0, CASE WHEN n % 2 = 0 THEN $2::uuid END
 FROM generate_series(1, $3) n
 """
-_DAY = """
-INSERT INTO usage SELECT $1, $2::timestamptz + n * interval '1 day' / $3, gen_random_uuid(),
+_DAY = f"""
+INSERT INTO usage SELECT $1, at, {id_at("at")},
     'load' || lpad((1 + (n * 7919) % $4)::text, 8, '0'), 'chat_completions', 'model-' || (n % 6),
     'upstream-' || (n % 3), CASE WHEN n % 50 = 0 THEN 502 ELSE 200 END, 'ok', 'complete', n % 3 > 0, 'reported',
     400 + n % 900, n % 300, 0, 0, 0, 150 + n % 700, 0, 0, (400 + n % 900) * 2500000::bigint, 'test', 2000, 3000, 40, 1,
     900000, 150000 + n % 900000, 300
-FROM generate_series(0, $3 - 1) n
+FROM generate_series(0, $3 - 1) n CROSS JOIN LATERAL (SELECT $2::timestamptz + n * interval '1 day' / $3 AS at) moments
 """
-_ONE = "UPDATE usage SET request_id = $3, started_at = $1 WHERE request_id = $2"
 
 
 @dataclass
@@ -90,10 +88,8 @@ async def make(pool: Pool, directory: Path, records: int) -> Places:
         await connection.execute("TRUNCATE usage_rollup, usage_rollup_daily, first_byte")
         for statement in SUMS:
             await connection.execute(statement, timeout=900)
-        request_id = uuid.UUID(new_request_id((today - timedelta(days=3)).timestamp()))  # one as the gateway makes it
-        await connection.execute(_ONE, today - timedelta(days=3), places.request_id, request_id)
         await connection.execute("VACUUM ANALYZE", timeout=900)
-    return replace(places, request_id=request_id)
+    return places
 
 
 async def look(pool: Pool, directory: Path, places: Places) -> int:

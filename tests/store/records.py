@@ -26,6 +26,12 @@ def request_id(number: int) -> str:
     return str(uuid.UUID(int=(7 << 76) | (2 << 62) | number))
 
 
+def id_at(moment: str) -> str:
+    """SQL of an id as a gateway makes it for a request of this moment, which is SQL too."""
+    digits = f"lpad(to_hex((extract(epoch FROM {moment}) * 1000)::bigint), 12, '0')"
+    return f"({digits} || '-7' || right(gen_random_uuid()::text, 21))::uuid"
+
+
 def opening(number: int, **changes: Any) -> Opening:
     """An opening of account 1."""
     values: dict[str, Any] = {

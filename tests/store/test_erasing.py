@@ -26,6 +26,7 @@ from luntrex_proxy.store import (
     scrubbing,
     tombstones,
     unlinking,
+    usage,
 )
 from luntrex_proxy.store.binaries import find_clients
 from luntrex_proxy.store.changes import next_version
@@ -71,6 +72,14 @@ async def totals(pool: Pool) -> list[tuple[Any, ...]]:
     for table in ("usage_rollup", "usage_rollup_daily"):
         found.append(await pool.fetchrow(f"SELECT {SUMS.format('requests')}, sum(errors) FROM {table}"))
     return [tuple(row) for row in found if row is not None]
+
+
+async def each_is_found(pool: Pool, count: int) -> None:
+    """By the ids that unlinked rows have, as by those that gateways make: pages of them lead there."""
+    ids = [row[0] for row in await pool.fetch("SELECT request_id::text FROM usage WHERE key_id = 'erased'")]
+    assert len(set(ids)) == count
+    for each in ids:
+        assert (await usage.request(pool, each)).request_id == each
 
 
 async def everything(pool: Pool) -> str:
@@ -137,6 +146,7 @@ async def test_a_person_is_gone_and_totals_stay(database: Pool, tmp_path: Path) 
     assert await database.fetchval("SELECT array_agg(text) FROM note") == ["kept"]
     assert await database.fetchval("SELECT count(*) FROM person") == 1
     assert receipt.unlinked["usage"] == 3
+    await each_is_found(database, 3)
     assert receipt.erased["session"] == receipt.erased["note"] == receipt.erased["person"] == 1
     assert receipt.erased["mail"] == 2
     assert {each.what for each in receipt.kept} >= {
@@ -248,6 +258,7 @@ async def test_what_comes_late_is_unlinked_too(database: Pool, tmp_path: Path) -
         )
         == 5
     )
+    await each_is_found(database, 5)
     await assert_sums_match(database)
 
 

@@ -22,6 +22,7 @@ from luntrex_proxy.store.frames import decode_record, encode_record
 from luntrex_proxy.store.spool import Spool
 from luntrex_proxy.store.usage import micros, request, requests, totals
 from luntrex_proxy.store.usage_rows import lines_of
+from luntrex_proxy.store.usagepages import Only, one_request, requests_page
 from tests.people import make_person
 from tests.store.records import NOON_US, opening, outcome, request_id, ship
 
@@ -140,6 +141,40 @@ async def invoke(arguments: list[str], database_dsn: str, tmp_path: Path) -> Res
     return await asyncio.to_thread(CliRunner().invoke, main, ["--config", str(config), *arguments])
 
 
+@pytest.mark.parametrize(
+    "never_made",
+    [
+        "6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+        "ffffffff-ffff-7fff-bfff-ffffffffffff",
+        "00000000-0000-0000-0000-000000000000",
+    ],
+)
+async def test_an_id_that_no_gateway_makes_is_of_no_request(database: Pool, tmp_path: Path, never_made: str) -> None:
+    """It tells no moment, so each day would have to be looked through for it; not even where somebody wrote a row."""
+    await fill(database, tmp_path)
+    await database.execute("UPDATE usage SET request_id = $1", never_made)
+    with pytest.raises(RefusedError, match="no such request"):
+        await request(database, never_made)
+    assert await one_request(database, 1, str(uuid.uuid4()), never_made) is None
+
+
+async def test_older_requests_are_read_from_where_the_newer_ended(database: Pool, tmp_path: Path) -> None:
+    """Page by page each once, also several of one moment that a page ends amid."""
+    spool = Spool(tmp_path / "spool", uuid.uuid4())
+    for number in range(200):
+        spool.settle(outcome(number, started_us=NOON_US + number // 7))
+    await ship(database, tmp_path / "spool", spool)
+    read: list[str] = []
+    after = None
+    while found := await requests_page(database, 1, str(uuid.uuid4()), (SINCE, UNTIL), Only(), after, 9):
+        read += [each.request_id for each in found]
+        after = found[-1].started_at, found[-1].request_id
+    assert read == [
+        row[0]
+        for row in await database.fetch("SELECT request_id::text FROM usage ORDER BY started_at DESC, request_id DESC")
+    ]
+
+
 async def test_the_verb_prints_totals(database: Pool, database_dsn: str, tmp_path: Path) -> None:
     """`usage --json` is a list of totals; without it a table."""
     await fill(database, tmp_path / "spool")
@@ -182,7 +217,7 @@ async def test_the_verbs_show_no_members_own_request(database: Pool, database_ds
     await fill(database, tmp_path / "spool")
     bob = await make_person(database, "bob@example.org", acme="developer")
     await database.execute("UPDATE api_key SET person_id = $1", bob)
-    third = str(uuid.uuid4())  # which tells no time
+    third = new_request_id(NOON_US / 1e6)
     await database.execute("UPDATE usage SET request_id = $2 WHERE request_id = $1", request_id(3), third)
     listing = ["usage", "--requests", "--days", "3650", "--json"]
 

@@ -29,13 +29,13 @@ from luntrex_proxy.store.partitions import ensure_partitions
 from luntrex_proxy.store.sealedbox import make_pair
 from luntrex_proxy.store.usage_rows import insert_rows
 from tests.people import give_password, make_person
-from tests.store.records import outcome
+from tests.store.records import id_at, outcome
 
 ADA, BOB = "ada@example.org", "bob@example.org"
 DAYS = 64
 # Some requests an hour of each key over the last days, in all tables that have them.
-_USAGE = """
-INSERT INTO usage SELECT $1, at, gen_random_uuid(), key_id, 'chat_completions', model, upstream,
+_USAGE = f"""
+INSERT INTO usage SELECT $1, at, {id_at("at")}, key_id, 'chat_completions', model, upstream,
     CASE WHEN n % 23 = 0 THEN 502 ELSE 200 END, CASE WHEN n % 23 = 0 THEN 'upstream_failed' ELSE 'ok' END, 'complete',
     n % 3 > 0, 'reported', 400 + n % 900, n % 300, 0, 0, 0, 150 + n % 700, 0, 0, (400 + n % 900) * 2500000::bigint,
     'test', 2000, 3000, 40, 1, 900000 + n * 1000, 150000 + (n * 7919 % 900) * 1000, 300
