@@ -3,9 +3,15 @@
 import csv
 import io
 import uuid
+from typing import Any
 
-from luntrex_proxy.control import consents
+import aiohttp
+import pytest
+
+from luntrex_proxy.console.pages import requests
+from luntrex_proxy.control import consents, usage
 from luntrex_proxy.store import audit
+from luntrex_proxy.store.errors import StoreUnavailableError
 from tests.console.browser.places import ADA, BOB, fill
 from tests.console.test_pages import Open, opened, services_behind
 from tests.people import PASSWORD, give_password, make_person
@@ -97,6 +103,40 @@ async def test_owners_see_members_requests_where_the_account_agreed(opened: Open
     assert "laptop" not in seen.said
     await consents.withdraw(pool, places.account_id, consents.Purpose.MEMBER_REQUESTS)
     assert "acme : sums only" in (await browser.get("/your-data")).said
+
+
+async def test_a_file_is_sent_as_it_is_read(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Piece by piece, each request once and no more than a file has; what fails amid it breaks it off."""
+    browser = await opened()
+    services = services_behind(browser)
+    places = await fill(services, requests=200)
+    base = f"/accounts/{places.account_id}/requests"
+    await browser.get(base)
+    await browser.send("/sign-in", address=ADA, password=PASSWORD, next=base)
+    path = f"{base}.csv?since=2000-01-01&until=2199-12-31"
+    whole = list(csv.DictReader(io.StringIO((await browser.get(path)).text)))
+    assert len(whole) == 402, "of the account's and her own key"
+    none = await browser.get(f"{base}.csv?model=nothing-like-it")
+    assert none.text.startswith("request_id,started_at,")
+    assert none.text.count("\n") == 1
+    monkeypatch.setattr(requests, "_PIECE", 30)
+    monkeypatch.setattr(requests, "_WRITTEN", 20)
+    monkeypatch.setattr(requests, "_CSV_MAX", 120)
+    assert list(csv.DictReader(io.StringIO((await browser.get(path)).text))) == whole[:120]
+    read, pieces = usage.requests_seen, 0
+
+    async def failing(*given: Any) -> Any:
+        nonlocal pieces
+        pieces += 1
+        if pieces == 3:
+            raise StoreUnavailableError("The database cannot be read.")
+        return await read(*given)
+
+    monkeypatch.setattr(usage, "requests_seen", failing)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await browser.get(path)
+    pieces = 2
+    assert (await browser.get(path)).status == 503
 
 
 async def test_what_is_chosen_is_kept_and_is_a_csv(opened: Open) -> None:

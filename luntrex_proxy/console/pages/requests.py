@@ -4,11 +4,12 @@ The account's own and those of who looks. Other members' are for their own eyes,
 those that came since then (control/usage.py): then each page that shows some is a look, and recorded.
 """
 
+import asyncio
 import contextlib
 import csv
 import io
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -20,6 +21,7 @@ from luntrex_proxy.console.pages.clock import now
 from luntrex_proxy.console.pages.keys import KEY_ID
 from luntrex_proxy.console.pages.menu import ACCOUNT, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
+from luntrex_proxy.console.pages.sending import send_pieces
 from luntrex_proxy.console.pages.usage import visible_keys
 from luntrex_proxy.console.pages.wording import as_text
 from luntrex_proxy.control import consents, keys, members, spans, usage
@@ -29,6 +31,8 @@ from luntrex_proxy.core.roles import Permission
 
 _SHOWN_MAX: Final = 50
 _CSV_MAX: Final = 10_000
+_PIECE: Final = 500  # lines of a file that are read at a time, which is one look
+_WRITTEN: Final = 100  # and written; both are some milliseconds of work
 _COLUMNS: Final = (
     "request_id", "started_at", "key_id", "key_name", "member_id", "route", "status", "code", "ending", "model",
     "upstream", "streamed", "usage_source", "input_tokens", "cached_input_tokens", "cache_write_5m_tokens",
@@ -112,18 +116,37 @@ async def _list(page: Page) -> Mapping[str, Any]:
 async def _csv(page: Page) -> web.StreamResponse:
     """What is chosen, the newest of it, as far as a file goes."""
     chosen, _ = _read(page)
-    found = await usage.requests_seen(
-        page.services.pool, page.caller, page.account.account_id, _times(page, chosen), chosen.only, None, _CSV_MAX
-    )
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(_lines(found[:_CSV_MAX]))
     name = f"requests-{page.account.name}-{chosen.since}-{chosen.until}.csv"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return web.Response(text=text.getvalue(), content_type="text/csv", charset="utf-8", headers=headers)
+    headers = {
+        "Content-Type": "text/csv; charset=utf-8", "Content-Disposition": f'attachment; filename="{name}"'
+    }  # fmt: skip
+    return await send_pieces(page.request, page.services.settings, headers, _pieces(page, chosen))
+
+
+async def _pieces(page: Page, chosen: _Chosen) -> AsyncGenerator[bytes, None]:
+    """Lines as they are read: all at once would hold up what else this process does."""
+    heading: list[Sequence[Any]] = [(*_COLUMNS, "cost_usd", "labels")]
+    after, times = None, _times(page, chosen)
+    for _ in range(_CSV_MAX // _PIECE):
+        found = await usage.requests_seen(
+            page.services.pool, page.caller, page.account.account_id, times, chosen.only, after, _PIECE
+        )
+        for start in range(0, _PIECE, _WRITTEN):
+            yield _as_csv([*heading, *_lines(found[start : min(start + _WRITTEN, _PIECE)])])
+            await asyncio.sleep(0)
+            heading = []
+        if len(found) <= _PIECE:
+            return
+        after = found[_PIECE - 1].started_at, found[_PIECE - 1].request_id
+
+
+def _as_csv(lines: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(lines)
+    return text.getvalue().encode()
 
 
 def _lines(found: Sequence[UsageRequest]) -> Iterator[Sequence[Any]]:
-    yield *_COLUMNS, "cost_usd", "labels"
     for one in found:
         cells = [getattr(one, name) for name in _COLUMNS]
         labels = " ".join(f"{name}={value}" for name, value in sorted(one.labels.items()))

@@ -1,7 +1,6 @@
 """The pages about one's data for everybody: asking by form, confirming, how it stands, and fetching an export."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from aiohttp import web
 
 from luntrex_proxy.console.pages.given import Given
 from luntrex_proxy.console.pages.page import Page, Route
+from luntrex_proxy.console.pages.sending import send_pieces
 from luntrex_proxy.control import rights, rightsform, work
 from luntrex_proxy.control.acts import RefusedError, StoreError
 from luntrex_proxy.control.rights import Law, Right
@@ -65,31 +65,12 @@ async def _download(page: Page) -> web.StreamResponse:
     """The zip, as it is written; it does not begin unless the link works."""
     days = page.services.settings.retention.by_class()
     pieces = await rights.take_export(page.services.pool, page.services.dsn, page.field("token"), days)
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": "application/zip",
-            "Content-Disposition": f'attachment; filename="{_FILE}"',
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-        }
-    )
-    async with asyncio.timeout(_LONGEST_S), contextlib.aclosing(pieces):
+    headers = {"Content-Type": "application/zip", "Content-Disposition": f'attachment; filename="{_FILE}"'}
+    async with asyncio.timeout(_LONGEST_S):
         try:
-            first = await anext(pieces, b"")
+            return await send_pieces(page.request, page.services.settings, headers, pieces)
         except StoreError as error:
             raise RefusedError(str(error)) from None
-        await response.prepare(page.request)
-        try:
-            await response.write(first)
-            async for piece in pieces:
-                await response.write(piece)
-            await response.write_eof()
-        except StoreError:
-            # It has begun: that it is not whole is told by its breaking off, or the browser waits for the rest.
-            if page.request.transport is not None:
-                page.request.transport.abort()
-    return response
 
 
 def _now() -> datetime:

@@ -1,12 +1,14 @@
-"""What goes out with every page: the headers that keep it safe, and the files that pages use."""
+"""What goes out with every page: the headers that keep it safe; files that pages use; files sent as they come."""
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 
 from luntrex_proxy.console.cookies import is_behind_tls
 from luntrex_proxy.console.pages.rendering import StaticFile
+from luntrex_proxy.control.acts import StoreError
 from luntrex_proxy.settings.model import Settings
 
 # `default` is the policy of app.js, by which htmx may read the pieces of pages that this server sends; none lets text
@@ -33,6 +35,26 @@ def guard(response: web.StreamResponse, settings: Settings) -> web.StreamRespons
     headers = _HEADERS | (_HSTS if is_behind_tls(settings) else {})
     for name, value in headers.items():
         response.headers.setdefault(name, value)
+    return response
+
+
+async def send_pieces(
+    request: web.Request, settings: Settings, headers: dict[str, str], pieces: AsyncGenerator[bytes, None]
+) -> web.StreamResponse:
+    """A file as it is made. StoreError: it failed before its first piece; later the transfer breaks off."""
+    response = guard(web.StreamResponse(headers=headers), settings)
+    async with contextlib.aclosing(pieces):
+        first = await anext(pieces, b"")
+        await response.prepare(request)
+        try:
+            await response.write(first)
+            async for piece in pieces:
+                await response.write(piece)
+            await response.write_eof()
+        except StoreError:
+            # It has begun: that it is not whole is told by its breaking off, or the browser waits for the rest.
+            if request.transport is not None:
+                request.transport.abort()
     return response
 
 
