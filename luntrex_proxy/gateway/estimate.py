@@ -1,5 +1,7 @@
 """What a request may come to, before it is sent: from its size and what it names, never from reading its text."""
 
+import re
+
 import msgspec
 
 from luntrex_proxy.core.wire.fields import Fields
@@ -12,6 +14,8 @@ _OUTPUT_MEMBERS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _UNSTATED_OUTPUT = 512  # tokens, of a request that names no maximum: what answers usually have
 _SAYING = frozenset((*_OUTPUT_MEMBERS, "n", "best_of", "prompt"))
 _COUNT = msgspec.json.Decoder(int, strict=False)  # many upstreams take 1e3 and "1000" for numbers
+_LOOSE_COUNT = msgspec.json.Decoder(float | str)  # and some take 1e18 and " 1000 "
+_IS_LIST = re.compile(rb"\[[ \t\n\r]*([\"\[])")
 
 
 def estimate(route: str, fields: Fields | None, request_bytes: int) -> tuple[int, int]:
@@ -45,13 +49,15 @@ def note_longest(draft: Draft, fields: Fields) -> None:
 
 def _prompts(fields: Fields) -> int:
     """How many prompts there are, each of which is answered: by the quotes or brackets around them."""
-    raw = memoryview(fields.members.get("prompt", b""))
-    begin = bytes(raw[:64])
-    first = begin[1:].lstrip()[:1]
-    if not begin.startswith(b"[") or first not in (b'"', b"["):
+    raw = fields.members.get("prompt", b"")
+    first = _IS_LIST.match(raw)
+    if first is None:
         return 1
     prompt = bytes(raw)
-    return prompt.count(b"[") - 1 if first == b"[" else max(1, (prompt.count(b'"') - prompt.count(b'\\"')) // 2)
+    if first[1] == b"[":
+        return prompt.count(b"[") - 1
+    # A backslash that is escaped itself escapes no quote.
+    return (prompt.count(b'"') - prompt.replace(b"\\\\", b"").count(b'\\"')) // 2
 
 
 def _count(raw: msgspec.Raw) -> int:
@@ -59,4 +65,9 @@ def _count(raw: msgspec.Raw) -> int:
     try:
         return _COUNT.decode(raw)
     except UNREADABLE:
+        pass
+    try:
+        count = float(_LOOSE_COUNT.decode(raw))
+    except (*UNREADABLE, ValueError):
         return 0
+    return int(min(count, COUNT_LIMIT)) if count > 0 else 0
