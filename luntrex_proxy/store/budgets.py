@@ -74,7 +74,7 @@ CASE WHEN b.key_id IS NOT NULL THEN {0} = ANY (b.key_ids)
 # What was spent in this time before there was a budget, or before its days began when they begin now: whole hours by
 # their sums, and what is left of the first hour by its requests.
 _SEED: Final = f"""
-INSERT INTO budget_window (budget_id, account_id, begins_at, ends_at, spent_pico)
+INSERT INTO budget_window AS w (budget_id, account_id, begins_at, ends_at, spent_pico)
 SELECT b.budget_id, b.account_id, s.begins_at, s.ends_at,
     coalesce((SELECT sum(r.cost_pico) FROM usage_rollup r
         WHERE r.account_id = b.account_id AND r.hour >= h.first AND {_COVERS.format("r.key_id", "r.hour")}), 0)
@@ -86,7 +86,7 @@ CROSS JOIN LATERAL (
     SELECT date_trunc('hour', s.begins_at - interval '1 microsecond', 'UTC') + interval '1 hour' AS first) h
 WHERE b.budget_id = ANY ($1) AND b.amount_pico IS NOT NULL AND b.period <> 'total'
 ORDER BY b.budget_id, s.begins_at
-ON CONFLICT DO NOTHING
+ON CONFLICT (budget_id, begins_at) DO UPDATE SET spent_pico = greatest(w.spent_pico, excluded.spent_pico)
 """  # noqa: S608 -- constants
 _CHANGED: Final = """
 SELECT budget_id, account_id, uuid_send(person_id) AS person, period, amount_pico, is_hard, when_away,

@@ -256,6 +256,20 @@ async def test_what_was_spent_before_a_budget_was_set_counts(acme: Pool, tmp_pat
     assert (newest.act, newest.facts) == ("account.time_zone_set", {"zone": "Pacific/Kiritimati"})
 
 
+async def test_days_that_begin_as_before_again_have_forgotten_nothing(acme: Pool, tmp_path: Path) -> None:
+    """What was spent while the account was in another zone, and what was charged at prices that changed since."""
+    key_id = await make_key(acme)
+    await set_(acme, month=1)
+    await spend(acme, tmp_path, (key_id, 5))
+    await budgets.set_time_zone(acme, "acme", "Pacific/Kiritimati")
+    await spend(acme, tmp_path / "more", (key_id, 6))
+    await budgets.set_time_zone(acme, "acme", "UTC")
+    assert await spent(acme) == {("", "month"): 11}
+    await acme.execute("UPDATE usage_rollup SET cost_pico = 0")
+    await budgets.set_time_zone(acme, "acme", "Pacific/Kiritimati")
+    assert await spent(acme) == {("", "month"): 11}
+
+
 async def test_a_key_that_replaces_another_brings_no_new_money(acme: Pool, tmp_path: Path) -> None:
     """Both spend of the same budget, however often it is rotated."""
     first = await make_key(acme)
