@@ -81,8 +81,12 @@ class _Reading:
             self._read_deployment(deployment, ("model_list", index))
         settle_weights(self.result.models)
         dialects = {upstream["name"]: upstream["dialect"] for upstream in self.result.upstreams}
-        for section in (router, _mapping(self._rest.get("litellm_settings"))):
-            take_fallbacks(self.result.models, dialects, section)
+        for word, section in (
+            ("router_settings", router),
+            ("litellm_settings", _mapping(self._rest.get("litellm_settings"))),
+        ):
+            for key in take_fallbacks(self.result.models, dialects, section):
+                self._leave((word, key), "a model has one price here: what its fallbacks serve costs that too")
         self._read_aliases(router)
         for loc in _leaves(self._rest, ()):
             self._leave(loc, _why(loc))
@@ -232,8 +236,9 @@ class _Reading:
             if model["name"] == entry["name"]:
                 model["targets"] += entry["targets"]
                 model["choice"] = self._strategy
-                if entry.get("price", model.get("price")) != model.get("price"):
-                    self._leave((*loc, "litellm_params"), "a model has one price here: that of its first deployment")
+                if entry.get("price") != model.get("price"):
+                    whose = "that of its first deployment" if "price" in model else "state it in `price`"
+                    self._leave((*loc, "litellm_params"), f"a model has one price here: {whose}")
                 return
         self.result.models.append(entry)
 

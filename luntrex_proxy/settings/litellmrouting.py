@@ -30,17 +30,27 @@ def settle_weights(models: Models) -> None:
                 target["weight"] = whole
 
 
-def take_fallbacks(models: Models, dialects: Mapping[str, str], settings: dict[str, Any]) -> None:
+def take_fallbacks(models: Models, dialects: Mapping[str, str], settings: dict[str, Any]) -> list[str]:
     """`fallbacks` and `default_fallbacks`: targets that are asked only when a model's own have failed.
 
-    `dialects`: of the upstreams. One that only speaks another dialect than the model's could never be asked.
+    `dialects`: of the upstreams. One that only speaks another dialect than the model's could never be asked. Returned:
+    those of both that give a model targets of another one, which has another price.
     """
     left = []
+    prices = {model["name"]: model.get("price") for model in models}
+    differing: dict[str, None] = {}
+
+    def add(key: str, name: Any, others: Any) -> bool:
+        is_added = _add(models, dialects, name, others)
+        if is_added and any(prices[other] != prices[name] for other in others):
+            differing[key] = None
+        return is_added
+
     listed = settings.get("fallbacks")
     for entry in listed if isinstance(listed, list) else []:
         kept = entry
         if isinstance(entry, dict):
-            kept = {name: others for name, others in entry.items() if not _add(models, dialects, name, others)}
+            kept = {name: others for name, others in entry.items() if not add("fallbacks", name, others)}
         if kept:
             left.append(kept)
     if isinstance(listed, list):
@@ -48,8 +58,9 @@ def take_fallbacks(models: Models, dialects: Mapping[str, str], settings: dict[s
     everyones = settings.get("default_fallbacks")
     if isinstance(everyones, list):
         names = [model["name"] for model in models if model["name"] not in everyones]
-        if all([_add(models, dialects, name, everyones) for name in names]):  # noqa: C419 -- to all, also after one failed
+        if all([add("default_fallbacks", name, everyones) for name in names]):  # noqa: C419 -- to all, also after one failed
             del settings["default_fallbacks"]
+    return [*differing]
 
 
 def _keep(settings: dict[str, Any], key: str, left: list[Any]) -> None:

@@ -84,16 +84,17 @@ def test_what_it_prints_loads_and_does_the_same(tmp_path: Path) -> None:
 
 def test_what_has_no_equivalent_is_listed_without_a_value(tmp_path: Path) -> None:
     ran = _run(tmp_path, WHOLE, "--json")
-    left = {one["key"]: one["why"] for one in json.loads(ran.stdout)["left"]}
-    assert list(left) == [
-        "model_list[3].litellm_params.api_key", "model_list[3].litellm_params.rpm", "model_list[5]",
-        "router_settings.model_group_alias.nobody", "router_settings.fallbacks", "litellm_settings.success_callback",
-        "litellm_settings.drop_params", "general_settings.master_key", "general_settings.database_url",
-        "environment_variables",
+    left = json.loads(ran.stdout)["left"]
+    keys = [one["key"] for one in left]
+    assert keys == [
+        "model_list[3].litellm_params.api_key", "model_list[3].litellm_params.rpm", "model_list[4].litellm_params",
+        "model_list[5]", "router_settings.fallbacks", "router_settings.model_group_alias.nobody",
+        "router_settings.fallbacks", "litellm_settings.success_callback", "litellm_settings.drop_params",
+        "general_settings.master_key", "general_settings.database_url", "environment_variables",
     ]  # fmt: skip
-    assert "IMPORTED_API_KEY_1" in left["model_list[3].litellm_params.api_key"]
+    assert "IMPORTED_API_KEY_1" in left[0]["why"]
     plain = _run(tmp_path, WHOLE)
-    assert [line.split(":")[0].strip() for line in plain.stderr.splitlines()[1:]] == list(left)
+    assert [line.split(":")[0].strip() for line in plain.stderr.splitlines()[1:]] == keys
     assert SECRET not in ran.stdout + ran.stderr + plain.stdout + plain.stderr
 
 
@@ -142,6 +143,26 @@ def test_weights_fallbacks_and_parallel_requests() -> None:
     ]  # fmt: skip
     assert "limits set" in found.left[0].why
     assert "budgets" in found.left[2].why
+
+
+def test_prices_that_differ_are_listed() -> None:
+    """Here a model has one, there each deployment: whoever is charged another one than there reads of it."""
+    own = {"input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06}
+    params = [("m", own), ("m", {}), ("n", {}), ("n", own), ("o", {}), ("same", {}), ("own", own), ("alike", own)]
+    data = {
+        "model_list": [
+            {"model_name": name, "litellm_params": {"model": f"openai/{name}{place}", **more}}
+            for place, (name, more) in enumerate(params)
+        ],
+        "router_settings": {"fallbacks": [{"o": ["same"]}, {"own": ["alike"]}]},
+        "litellm_settings": {"fallbacks": [{"o": ["own"]}]},
+    }
+    found = import_litellm(data)
+    assert [one.key for one in found.left if "one price" in one.why] == [
+        "model_list[1].litellm_params", "model_list[3].litellm_params", "litellm_settings.fallbacks"
+    ]  # fmt: skip
+    assert len(found.left) == 3
+    assert len(import_litellm({**data, "litellm_settings": {"default_fallbacks": ["own"]}}).left) == 3
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
