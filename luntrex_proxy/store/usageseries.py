@@ -173,7 +173,7 @@ def _statement(where: Where, asked: Asked, odd: Sequence[datetime]) -> str:
     if asked.step == "hour" or asked.zone != "UTC":
         source = by_hour(where, *span, odd, keys=telling, models=models)
     else:
-        source = by_day(where, *span, keys=telling, models=models)
+        source = by_day(where, *span, "day" if labelled else asked.step, keys=telling, models=models)  # labels change
     narrowed = [("model", asked.model), ("upstream", asked.upstream), ("u.key_id", asked.key_id)]
     narrowed += [("l.value", asked.value)] if labelled else []
     return _SERIES.format(

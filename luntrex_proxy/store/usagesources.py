@@ -19,6 +19,7 @@ _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 SUMMED: Final = ("requests", "errors", "input_tokens", "output_tokens", "cost_pico")
 _NAMES: Final = ", ".join(SUMMED)
+_ADDED: Final = ", ".join(f"sum({name}){'' if name == 'cost_pico' else '::bigint'} AS {name}" for name in SUMMED)
 _OF_SOME: Final = (
     "count(*) AS requests, count(*) FILTER (WHERE NOT (ending = 'complete' AND status < 400)) AS errors,"
     " sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,"
@@ -39,13 +40,22 @@ async def odd_hours(pool: Pool, since: datetime, until: datetime, zone: str) -> 
     return found
 
 
-def by_day(where: Where, account_id: int, since: datetime, until: datetime, *, keys: bool, models: bool) -> str:
-    """Rows of (at, key_id, model, upstream, sums) of whole UTC days; without `keys` or `models` those are empty."""
+def by_day(
+    where: Where, account_id: int, since: datetime, until: datetime, step: str, *, keys: bool, models: bool
+) -> str:
+    """Rows of (at, key_id, model, upstream, sums) of whole UTC days, already together by `step` where that is longer.
+
+    Without `keys` or `models` those are empty.
+    """
     table, columns = _whose(keys=keys, models=models)
     begin, end = (where.value(each.astimezone(UTC).date()) for each in (since, until))
+    within = f"account_id = {where.value(account_id)} AND day >= {begin}::date AND day < {end}::date"
+    if step == "day":
+        return f"SELECT day::timestamp AT TIME ZONE 'UTC' AS at, {columns}, {_NAMES} FROM {table}_daily WHERE {within}"
+    # Of a year these are a tenth of the rows, or less.
     return (
-        f"SELECT day::timestamp AT TIME ZONE 'UTC' AS at, {columns}, {_NAMES} FROM {table}_daily"
-        f" WHERE account_id = {where.value(account_id)} AND day >= {begin}::date AND day < {end}::date"
+        f"SELECT date_trunc({where.value(step)}, day::timestamp) AT TIME ZONE 'UTC' AS at, {columns}, {_ADDED}"
+        f" FROM {table}_daily WHERE {within} GROUP BY 1, 2, 3, 4"
     )
 
 

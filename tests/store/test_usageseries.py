@@ -23,6 +23,7 @@ from luntrex_proxy.store.repricing import Selection, reprice_day
 from luntrex_proxy.store.retention import Dropped, Periods, drop_old
 from luntrex_proxy.store.usage_rows import insert_rows
 from luntrex_proxy.store.usageseries import Asked, Sums
+from luntrex_proxy.store.usagesources import odd_hours
 from tests.people import make_person
 from tests.store.months import rates_of
 from tests.store.records import assert_sums_match, assert_totals_match, outcome
@@ -110,7 +111,7 @@ class World:
         for zone in ("UTC", *ZONES):
             begins = datetime.datetime.combine(since + DAY, datetime.time(), ZoneInfo(zone)).astimezone(UTC)
             ends = datetime.datetime.combine(since + 3 * DAY, datetime.time(), ZoneInfo(zone)).astimezone(UTC)
-            for step in ("hour", "day", "week"):
+            for step in ("hour", "day", "week", "month"):
                 for group in self.random.sample(sorted(PLACES), 3):
                     label = "project" if group == "label" else None
                     some = Asked(1, str(self.ada), begins, ends, zone, step, group, label=label, groups_max=100)
@@ -136,6 +137,8 @@ def begin(at: datetime.datetime, asked: Asked) -> datetime.datetime:
     local = at.astimezone(ZoneInfo(asked.zone)).date()
     if asked.step == "week":
         local -= timedelta(days=local.weekday())
+    if asked.step == "month":
+        local = local.replace(day=1)
     return datetime.datetime.combine(local, datetime.time(), ZoneInfo(asked.zone)).astimezone(UTC)
 
 
@@ -177,6 +180,17 @@ async def test_pictures_are_what_the_records_say(database: Pool, tmp_path: Path,
         line = world.today - 4 * DAY
         assert await database.fetchval(f"SELECT min(hour) FROM {table}") >= line
         assert await database.fetchval(f"SELECT min(day) FROM {table}_daily") >= line.date()
+
+
+@pytest.mark.parametrize(("zone", "shared"), [*zip(ZONES, (0, 4, 4, 2), strict=True), ("UTC", 0), ("Asia/Tokyo", 0)])
+async def test_hours_that_two_days_share(database: Pool, zone: str, shared: int) -> None:
+    """On all days or none, or from a change within the year on: Lord Howe goes back by half an hour on 5 April."""
+    since = datetime.datetime(2026, 4, 3, tzinfo=UTC)
+    hours = [since + n * HOUR for n in range(4 * 24)]
+    last = HOUR - timedelta(microseconds=1)
+    wanted = [hour for hour in hours if len({at.astimezone(ZoneInfo(zone)).date() for at in (hour, hour + last)}) > 1]
+    assert await odd_hours(database, since, hours[-1], zone) == wanted
+    assert len(wanted) == shared
 
 
 async def test_the_smaller_groups_come_together(database: Pool) -> None:
