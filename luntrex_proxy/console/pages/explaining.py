@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from luntrex_proxy.console.pages.keys import KEY_ID
 from luntrex_proxy.console.pages.page import Access, Page, Route
+from luntrex_proxy.console.pages.refusals import sentence_of
 from luntrex_proxy.control import keys, routes
 from luntrex_proxy.control.access import NotFoundError
 from luntrex_proxy.control.acts import RefusedError
@@ -27,7 +28,7 @@ async def _explain(page: Page) -> Mapping[str, Any]:
         try:
             found = await _found(page, asked)
         except RefusedError as refused:
-            page.error = str(refused)
+            page.error = sentence_of(refused)
     known = await keys.list_page(page.services.pool, page.caller, page.account.account_id, None, _KEYS_MAX)
     return {
         "asked": asked,

@@ -50,6 +50,7 @@ from luntrex_proxy.console.pages.page import (
     services_of,
 )
 from luntrex_proxy.console.pages.reading import read_form
+from luntrex_proxy.console.pages.refusals import sentence_of
 from luntrex_proxy.console.pages.rendering import static_files
 from luntrex_proxy.console.pages.sending import answer_with, guard
 from luntrex_proxy.control import access, accounts, acts, incidents, sessions, signin
@@ -188,8 +189,8 @@ class _Shown:
     async def _refused(self, page: Page, refused: RefusedError) -> web.StreamResponse:
         status, headers = 422, {}
         if not isinstance(refused, WrongFieldsError) and refused.code in _BESIDE:
-            refused = WrongFieldsError(**{_BESIDE[refused.code]: str(refused)})
-        page.error = str(refused)
+            refused = WrongFieldsError(**{_BESIDE[refused.code]: sentence_of(refused)})
+        page.error = sentence_of(refused)
         if isinstance(refused, WrongFieldsError):
             page.errors = refused.sentences
         if isinstance(refused, ThrottledError):

@@ -13,6 +13,7 @@ from luntrex_proxy.console import cookies
 from luntrex_proxy.console.keys import SERVICES
 from luntrex_proxy.console.networks import network_of_client
 from luntrex_proxy.console.pages.menu import Menu, Section, sections
+from luntrex_proxy.console.pages.refusals import sentence_of
 from luntrex_proxy.console.pages.rendering import template_of
 from luntrex_proxy.control.access import DeniedError, Person
 from luntrex_proxy.control.accounts import Account
@@ -121,7 +122,7 @@ class Page:
             raise
         except RefusedError as refused:
             if refused.code in fields:
-                raise WrongFieldsError(**{fields[refused.code]: str(refused)}) from None
+                raise WrongFieldsError(**{fields[refused.code]: sentence_of(refused)}) from None
             raise
 
     def go(self, path: str) -> web.Response:
