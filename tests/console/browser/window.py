@@ -15,8 +15,8 @@ _OF_SIZES = ["target-size", "scrollable-region-focusable"]
 _RULES = {
     ("light", 1280): [],
     ("light", 390): _OF_COLOURS + _OF_SIZES,
-    ("dark", 1280): _OF_COLOURS,
-    ("dark", 390): _OF_COLOURS,
+    ("dark", 1280): _OF_COLOURS + _OF_SIZES,
+    ("dark", 390): _OF_COLOURS + _OF_SIZES,
 }
 # Where somebody wants to look at the pages: LUNTREX_SCREENSHOTS=directory.
 SHOTS = os.environ.get("LUNTREX_SCREENSHOTS")
