@@ -31,6 +31,7 @@ __all__ = [
     "Handover",
     "LastOwnerError",
     "PersonInfo",
+    "addresses",
     "create",
     "find",
     "get",
@@ -39,7 +40,8 @@ __all__ = [
     "resume",
     "suspend",
 ]
-find, list_page, resume, suspend = table.find, table.list_page, table.resume, table.suspend
+addresses, find, list_page = table.addresses, table.find, table.list_page
+resume, suspend = table.resume, table.suspend
 
 
 class AgeError(RefusedError):

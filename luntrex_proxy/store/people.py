@@ -4,6 +4,7 @@ What people are in accounts is in members.py, how they sign in in sessions.py, l
 """
 
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -138,6 +139,13 @@ async def list_page(
             after, limit, part, status,
         )  # fmt: skip
     return [_info(row) for row in rows]
+
+
+async def addresses(pool: Pool, person_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """The addresses of these people, by id; of who is not here, none."""
+    with store_errors("find the people"):
+        rows = await pool.fetch("SELECT person_id, email FROM person WHERE person_id = ANY($1)", list(person_ids))
+    return {row["person_id"]: row["email"] for row in rows}
 
 
 async def list_all(pool: Pool) -> list[PersonInfo]:

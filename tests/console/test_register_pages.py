@@ -28,7 +28,7 @@ async def test_requests_by_right(opened: Open, database: Pool, monkeypatch: pyte
     await rights.correct_name(database, ada, "Ada")
     seen = await runs.get("/rights-requests")
     assert f"1 in time The next answer is due {made.clock.due:%Y-%m-%d}" in seen.said
-    assert f"{made.reference} erase GDPR (a month) {ADA}" in seen.said
+    assert f"Erasure , {made.reference} GDPR (a month) {made.reference} {ADA}" in seen.said
     assert "due in" in seen.said
     assert "corrected" not in seen.said
     assert "done: corrected" in (await runs.get("/rights-requests?state=done")).said

@@ -36,7 +36,7 @@ async def test_the_form_and_its_way(database: Pool, opened: Open) -> None:
     for _ in range(2):
         assert "It was me" in (await browser.get(path)).said
     done = await browser.send("/rights/confirm", token=link.partition("token=")[2])
-    assert ("waiting" in done.said, "second factor" in done.said) == (True, False)
+    assert ("waits to be carried out" in done.said, "second factor" in done.said) == (True, False)
     await database.execute("INSERT INTO totp (person_id, seed, confirmed_at) SELECT person_id, '', now() FROM person")
     await browser.send("/rights", address="ada@example.org", right="export", law="gdpr")
     newest = await database.fetchval("SELECT request_id FROM rights_request ORDER BY received_at DESC LIMIT 1")
@@ -44,7 +44,7 @@ async def test_the_form_and_its_way(database: Pool, opened: Open) -> None:
     assert another is not None
     told = await browser.send("/rights/confirm", token=another.partition("token=")[2])
     assert ("second factor" in told.said, "Fetch the data" in told.said) == (True, False)
-    assert "waiting" in (await browser.get(f"/rights/status?reference={reference}")).said
+    assert "waits to be" in (await browser.get(f"/rights/status?reference={reference}")).said
     assert (await browser.send("/rights/confirm", token="x")).status == 404
     assert "no request of this reference" in (await browser.get("/rights/status?reference=AAAA")).said
 

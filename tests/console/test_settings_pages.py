@@ -24,7 +24,7 @@ async def test_an_owner_narrows_the_policy(opened: Open, database: Pool) -> None
     """Never wider than the installation's, nor over what somebody else changed meanwhile; a viewer not at all."""
     browser, ada = await ada_in(opened)
     seen = await browser.get("/accounts/1/settings")
-    assert "The installation's policy: retention=abuse_monitoring:30; training=never" in seen.said
+    assert "policy: kept for abuse monitoring, 30 days at most; never trained on (" in seen.said
     path = "/accounts/1/settings/policy"
     version = (await browser.get(path)).hidden("version")
     for field, value, said in (

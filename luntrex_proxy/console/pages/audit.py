@@ -1,6 +1,8 @@
 """The audit log: all of it for who runs the installation, an account's part for who may see that."""
 
+import contextlib
 import re
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -9,13 +11,14 @@ from urllib.parse import urlencode
 from luntrex_proxy.console.pages.menu import ACCOUNT, OPERATOR, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
 from luntrex_proxy.console.pages.paging import number_in
-from luntrex_proxy.control import acts, audit, spans
+from luntrex_proxy.control import acts, audit, people, spans
 from luntrex_proxy.control.audit import Only
 from luntrex_proxy.core.roles import Permission
 
 _SHOWN: Final = 50
 _ACT: Final = re.compile(r"[a-z_]{1,40}[.][a-z_]{1,40}")
 _WHO: Final = re.compile(r"[\x21-\x7e ]{1,254}")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^Z]*[+-]\d\d:\d\d")
 _WRONG: Final = {
     "act": "An act is written such as key.revoked.",
     "who": "Give a mail address, the id of a person, or a way such as command line.",
@@ -28,7 +31,13 @@ async def _all(page: Page) -> Mapping[str, Any]:
     if not page.query("before"):
         with acts.acting_as(page.caller.way):
             await acts.record_read(page.services.pool, "audit.list")
-    return await _entries(page, None, "UTC")
+    values = await _entries(page, None, "UTC")
+    ids = set()
+    for entry in values["found"]:
+        with contextlib.suppress(ValueError):
+            ids.add(uuid.UUID(entry.actor.partition(":")[2]))
+    found = await people.addresses(page.services.pool, ids)
+    return {**values, "names": {str(person_id): address for person_id, address in found.items()}}
 
 
 async def _of_account(page: Page) -> Mapping[str, Any]:
@@ -50,7 +59,18 @@ async def _entries(page: Page, account_id: int | None, zone: str) -> Mapping[str
         "filters": urlencode(good),
         "wrong": {name: _WRONG[name] for name in asked if asked[name] and name not in good},
         "is_later": before is not None,
+        "names": {},  # of an account's part: only what its entries say
+        "time_in": _time_in,
     }
+
+
+def _time_in(value: Any) -> datetime | None:
+    """The moment that a fact is."""
+    if not isinstance(value, str) or not _TIME.match(value):
+        return None
+    with contextlib.suppress(ValueError):
+        return datetime.fromisoformat(value)
+    return None
 
 
 def _midnight(text: str, zone: str, days: int = 0) -> datetime | None:

@@ -11,7 +11,7 @@ import jinja2
 import segno
 from markupsafe import Markup
 
-from luntrex_proxy.console.pages import wording
+from luntrex_proxy.console.pages import phrases, wording
 
 _HERE: Final = Path(__file__).parents[1]
 _TYPES: Final = {".css": "text/css", ".svg": "image/svg+xml", ".js": "text/javascript"}
@@ -60,7 +60,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters |= wording.FILTERS
+    environment.filters |= wording.FILTERS | phrases.FILTERS
     environment.globals["pairs"] = lambda words: [(word, word) for word in sorted(words)]
     versions = {name: file.version for name, file in static_files().items()}
     environment.globals["static"] = lambda name: f"/static/{name}?v={versions[name]}"

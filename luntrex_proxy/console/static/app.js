@@ -43,6 +43,16 @@ const UNITS = {
   ms: (v) => (v >= 1000 ? (v / 1000).toPrecision(3) + " s" : Math.round(v) + " ms"),
 };
 
+// Along an axis each amount is told from the next one, and there are no parts of a request or a token.
+function told(name, unit) {
+  if (name !== "money") return (_, at) => at.map(unit);
+  return (_, at) => {
+    const digits = at.length < 2 ? 2 : Math.min(6, Math.max(2, Math.ceil(-Math.log10(at[1] - at[0]))));
+    return at.map((v) => (v >= 1000 ? unit(v) : "$" + v.toFixed(digits)));
+  };
+}
+const WHOLE = [1, 2, 5].flatMap((n) => Array.from({ length: 15 }, (_, zeros) => n * 10 ** zeros)).sort((a, b) => a - b);
+
 function compact(value, unit) {
   return new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }).format(value) + unit;
 }
@@ -94,7 +104,7 @@ function draw(figure) {
     },
     axes: [
       { ...axis, size: 32, grid: { show: false }, splits: () => spread(x, place.clientWidth), values: (_, at) => at.map((v) => labels[x.indexOf(v)] ?? "") },
-      { ...axis, size: 64, values: (_, at) => at.map(unit) },
+      { ...axis, size: 64, values: told(figure.dataset.unit, unit), ...(unit === UNITS.count ? { incrs: WHOLE } : {}) },
     ],
     series: [{ label: first, value: (_, v) => (v == null ? "" : labels[x.indexOf(v)] ?? "") }, ...lines],
   }, [x, ...order.map((n) => tops[n])], place);
