@@ -30,6 +30,9 @@ def test_other_words() -> None:
     assert [phrases.right("erase"), phrases.standing("waiting"), phrases.standing("done")] == [
         "erasure", "waits to be carried out", "done",
     ]  # fmt: skip
+    assert [phrases.kept_for(words) for words in ("2192 days", "1 day", "as long as you are here")] == [
+        "2,192 days (6 years)", "1 day", "as long as you are here",
+    ]  # fmt: skip
     assert [phrases.period(days) for days in (1, 396, 730, 3_653)] == [
         "1 day", "396 days", "730 days (2 years)", "3,653 days (10 years)",
     ]  # fmt: skip

@@ -11,11 +11,12 @@ from urllib.parse import urlencode
 from luntrex_proxy.console.pages.menu import ACCOUNT, OPERATOR, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
 from luntrex_proxy.console.pages.paging import number_in
-from luntrex_proxy.control import acts, audit, people, spans
+from luntrex_proxy.control import acts, audit, members, people, spans
 from luntrex_proxy.control.audit import Only
 from luntrex_proxy.core.roles import Permission
 
 _SHOWN: Final = 50
+_MEMBERS_MAX: Final = 1_000
 _ACT: Final = re.compile(r"[a-z_]{1,40}[.][a-z_]{1,40}")
 _WHO: Final = re.compile(r"[\x21-\x7e ]{1,254}")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^Z]*[+-]\d\d:\d\d")
@@ -41,7 +42,11 @@ async def _all(page: Page) -> Mapping[str, Any]:
 
 
 async def _of_account(page: Page) -> Mapping[str, Any]:
-    return await _entries(page, page.account.account_id, page.account.time_zone)
+    values = await _entries(page, page.account.account_id, page.account.time_zone)
+    if not page.may(Permission.MEMBERS_READ):
+        return values
+    found = await members.list_page(page.services.pool, page.account.account_id, None, _MEMBERS_MAX)
+    return {**values, "names": {str(each.person_id): each.email for each in found}}
 
 
 async def _entries(page: Page, account_id: int | None, zone: str) -> Mapping[str, Any]:
@@ -59,7 +64,7 @@ async def _entries(page: Page, account_id: int | None, zone: str) -> Mapping[str
         "filters": urlencode(good),
         "wrong": {name: _WRONG[name] for name in asked if asked[name] and name not in good},
         "is_later": before is not None,
-        "names": {},  # of an account's part: only what its entries say
+        "names": {},
         "time_in": _time_in,
     }
 

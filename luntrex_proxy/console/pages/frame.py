@@ -62,6 +62,7 @@ from luntrex_proxy.control.links import DeadLinkError
 from luntrex_proxy.control.sessions import is_form_token, signed_in
 
 PROOF: Final = "proof"  # the field that fields.proof() makes
+_PROOF_MISSING: Final = "Nothing was done yet: your password is needed first. What you typed is still here."
 _ACCOUNT_ID_DIGITS_MAX: Final = 18
 _HEADINGS: Final = {400: "Not understood", 403: "Not allowed", 404: "Nothing is here", 503: "Not just now"}
 # Which field a refusal is about, by its code, where a page does not say otherwise: those of fields.html.
@@ -193,6 +194,7 @@ class _Shown:
         page.error = sentence_of(refused)
         if isinstance(refused, WrongFieldsError):
             page.errors = refused.sentences
+            page.error = _PROOF_MISSING if set(page.errors) == {PROOF} else page.error
         if isinstance(refused, ThrottledError):
             status, headers = 429, {"Retry-After": str(refused.retry_after_s)}
         response = await self._shown(page, status)

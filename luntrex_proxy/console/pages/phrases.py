@@ -75,8 +75,15 @@ def period(days: int) -> str:
     return f"{words} ({years} years)" if years > 1 else words
 
 
+def kept_for(words: str) -> str:
+    """How long something is kept: a number of days as such."""
+    number, _, rest = words.partition(" ")
+    return period(int(number)) if number.isdigit() and rest in ("day", "days") else words
+
+
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "kept": kept,
+    "kept_for": kept_for,
     "training": training,
     "policy": policy,
     "right": right,

@@ -48,6 +48,7 @@ async def _list(page: Page) -> Mapping[str, Any]:
         "found": found[:_SHOWN],
         "more": found[_SHOWN - 1].token_id if len(found) > _SHOWN else "",
         "now": now(),
+        "words": WORDS,
     }
 
 
@@ -65,7 +66,8 @@ async def _create(page: Page) -> web.StreamResponse:
         given.wrong["scopes"] = "Choose what it may do: one thing at least."
     given.check()
     made = await tokens.create(page.services.pool, page.caller, name, scopes, now() + timedelta(days=int(days)))
-    return page.show("token_made.html", {"made": made, "url": links.console_url(page.services.settings)})
+    values = {"made": made, "url": links.console_url(page.services.settings), "words": WORDS}
+    return page.show("token_made.html", values)
 
 
 async def _revoke(page: Page) -> web.StreamResponse:
