@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from uuid import UUID
 
 import structlog
@@ -18,10 +18,8 @@ from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.leasing import Lessee
 from luntrex_proxy.store.limiting import LimitBook
-from luntrex_proxy.store.newest import Seen
 from luntrex_proxy.store.telling import Telling
 
-_FOLLOW_EVERY_S = 0.25
 _ALERTS_EVERY_S = 2.0
 
 log = structlog.get_logger()
@@ -53,6 +51,11 @@ class Allowances:
         """Whether nobody can say what is left: each limit and budget goes by its declared direction."""
         return self.lessee.away or self.telling.away
 
+    @property
+    def books(self) -> tuple[Book, ...]:
+        """What the key ring keeps current, so that no key is used before its limits are known."""
+        return self._limit_book, self._budget_book
+
     async def begin(self) -> None:
         """Read what is allowed. Raises StoreError."""
         await self._limit_book.refresh()
@@ -74,11 +77,7 @@ class Allowances:
         metrics.watch("luntrex_budget_unpriced_total", lambda: self.budgets.unpriced)
         metrics.watch("luntrex_budget_alerts_total", lambda: self._alerts_raised)
 
-    def loops(self, changes: Callable[[], Seen]) -> tuple[Coroutine[None, None, None], ...]:
-        """What runs beside the requests until the end."""
-        return follow(self._limit_book, changes), follow(self._budget_book, changes), self._raise_alerts()
-
-    async def _raise_alerts(self) -> None:
+    async def raise_alerts(self) -> None:
         """Tell when a budget has reached a part of its amount: once, whichever process sees it first."""
         while True:
             await asyncio.sleep(_ALERTS_EVERY_S)
@@ -92,15 +91,3 @@ class Allowances:
                         period=one.period,
                         percent=one.percent,
                     )
-
-
-async def follow(book: Book, changes: Callable[[], Seen]) -> None:
-    """Keep to what was changed meanwhile. While the database is away what was read last holds."""
-    seen: Seen | None = None
-    while True:
-        if changes() != seen:
-            now = changes()
-            with contextlib.suppress(StoreError):
-                await book.refresh(now.readings)
-                seen = now
-        await asyncio.sleep(_FOLLOW_EVERY_S)

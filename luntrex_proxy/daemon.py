@@ -243,7 +243,7 @@ class _Daemon:
                 lambda: self._pipeline.routing,
                 lambda: self._changeable.current or self._settings,
             ),
-            *self._allowances.loops(lambda: self._keys.seen),
+            self._allowances.raise_alerts(),
             chores.follow_captures(self._captures, direct, lambda: self._keys.seen, self._pipeline),
             chores.remove_check_leftovers(direct, self._plan.state_directory),
             chores.keep_attempts(self._attempts, direct, self._settings.alerts, by_mail=by_mail),
@@ -288,7 +288,11 @@ class _Daemon:
             self._shipper.retry()
 
         self._keys = KeyRing(
-            lookup, self._cut_keys, self._keys_in_use, max_staleness_s=self._settings.keys.max_staleness_s
+            lookup,
+            self._cut_keys,
+            self._keys_in_use,
+            books=self._allowances.books,
+            max_staleness_s=self._settings.keys.max_staleness_s,
         )
         await self._keys.load(self._pools.direct)
         self._upkeep = KeyUpkeep(self._keys, self._pools.pool)

@@ -1,7 +1,7 @@
 """What a process knows of a table that follows `change_version`: read before READY, and kept as the table says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 from luntrex_proxy.store.database import Connection, Pool, store_errors
@@ -31,13 +31,17 @@ class Book:
         with store_errors(f"read the {self.what}"):
             async with self._pool.acquire(timeout=_ANSWER_WAIT_S) as connection:
                 with Silence(connection, _ANSWER_WAIT_S) as silence:
-                    version = await connection.fetchval("SELECT version FROM change_version")
-                    silence.broken()
-                    if version < self._version or readings != self._readings:
-                        await self._read_all(connection, silence)
-                    else:
-                        await self._read(connection, self._version, silence)
-                self._version, self._readings = max(version, 0), readings
+                    await self.catch_up(connection, silence.broken, readings)
+
+    async def catch_up(self, connection: Connection, on_answer: Callable[[], None], readings: int) -> None:
+        """The same on a connection that is there; `on_answer` hears of each answer. One at a time."""
+        version = await connection.fetchval("SELECT version FROM change_version")
+        on_answer()
+        if version < self._version or readings != self._readings:
+            await self._read_all(connection, on_answer)
+        elif version > self._version:
+            await self._read(connection, self._version, on_answer)
+        self._version, self._readings = max(version, 0), readings
 
     def changed(self, connection: Connection, since: int) -> AsyncIterator[Sequence[Any]]:
         """The rows that changed after a version, in batches; after -1: all."""
@@ -55,10 +59,10 @@ class Book:
         """There is no row of it any more."""
         raise NotImplementedError
 
-    async def _read(self, connection: Connection, since: int, silence: Silence) -> set[Hashable]:
+    async def _read(self, connection: Connection, since: int, on_answer: Callable[[], None]) -> set[Hashable]:
         said: set[Hashable] = set()
         async for rows in self.changed(connection, since):
-            silence.broken()
+            on_answer()
             for number, row in enumerate(rows, 1):
                 said.add(self.say(row))
                 if not number % _AT_ONCE:
@@ -66,8 +70,8 @@ class Book:
             await asyncio.sleep(0)
         return said
 
-    async def _read_all(self, connection: Connection, silence: Silence) -> None:
-        said = await self._read(connection, -1, silence)
+    async def _read_all(self, connection: Connection, on_answer: Callable[[], None]) -> None:
+        said = await self._read(connection, -1, on_answer)
         gone = []
         for number, ident in enumerate(self.known()):  # nobody but us changes which there are
             if not number % _AT_ONCE:

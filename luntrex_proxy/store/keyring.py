@@ -10,12 +10,13 @@ import asyncio
 import gc
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.apikeys import KEY_LENGTH, lookup_hash
 from luntrex_proxy.store import keyselect
+from luntrex_proxy.store.book import Book
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.livekeys import LiveKeys
 from luntrex_proxy.store.newest import Newest, Seen
@@ -34,7 +35,7 @@ class KeyRing:
     """Live keys as `lookup hash -> Caller`.
 
     `on_gone` hears the ids of keys that stopped being live; where all are read anew, or an account is suspended, of
-    those in use only. `in_use` gives these: key id -> account id.
+    those in use only. `in_use` gives these: key id -> account id. `books` are read before new keys are live.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class KeyRing:
         on_gone: Callable[[set[str]], None] = lambda _: None,
         in_use: Callable[[], dict[str, int]] = dict,
         *,
+        books: Sequence[Book] = (),
         max_staleness_s: float = 3600.0,
     ) -> None:
         self.lookup = lookup
@@ -52,6 +54,8 @@ class KeyRing:
         self._old = lookup.old
         self._on_gone = on_gone
         self._in_use = in_use
+        self._books = books
+        self._books_behind = False  # one of them could not be read
         self._max_staleness_s = max_staleness_s
         self._live = LiveKeys(time.time())
         self._packer = Packer()
@@ -146,12 +150,14 @@ class KeyRing:
                 on_answer()
                 await asyncio.sleep(0)
         else:
-            self._sure = self.version
-            if version > self.version:
+            self._sure = seen = self.version
+            if version > seen:
                 await self._read_changes(connection, version, heard)
                 # At once: somebody who is being erased now goes in a moment.
                 if await connection.fetchval(keyselect.REMOVED) <= self._sure:
                     self._sure = version
+            if version > seen or self._books_behind:  # also where no key has changed
+                await self.read_books(connection, heard)
             self.history = sequence, hashed  # acts that changed no key as well: retention may drop those before
         self.contact, self._given_up = asked_at, False
         for _ in range(_SWEEPS_MAX):
@@ -211,6 +217,7 @@ class KeyRing:
             # After the keys, so that no key is known longer than what its account says; and what was said meanwhile.
             await live.standings.read(connection, on_answer, keyselect.ACCOUNTS, between=newest.read)
             await live.standings.read(connection, on_answer, keyselect.NEWEST_ACCOUNTS, version, newest.accounts)
+        await self.read_books(connection, on_answer, self._readings + 1)
         before = self._live, self.unproven, self._moved
         self._live, self.unproven, self._moved = live, unproven, moved
         self.renewed, self._ended_at, self._peppers = {}, float("-inf"), peppers
@@ -257,6 +264,19 @@ class KeyRing:
         self.generation += 1
         if suspended:
             self._tell(self._live.standings.of_suspended(self._in_use()))
+
+    async def read_books(
+        self, connection: Connection, on_answer: Callable[[], None], readings: int | None = None
+    ) -> None:
+        """Know what limits and budgets say now."""
+        self._books_behind = False
+        for book in self._books:
+            try:
+                await book.catch_up(connection, on_answer, self._readings if readings is None else readings)
+            except Exception:  # whatever cannot be read: who followed no keys would honour revoked ones
+                self._books_behind = True
+                if connection.is_closed():
+                    raise
 
     def change(self, rows: list[Any]) -> None:
         """Bring these keys up to their rows, and tell of those that are not live."""

@@ -27,6 +27,9 @@ class Ring(Protocol):
     async def hear(self, connection: Connection, on_answer: Callable[[], None], accounts: str, *values: object) -> None:
         """Know what these accounts say."""
 
+    async def read_books(self, connection: Connection, on_answer: Callable[[], None]) -> None:
+        """Know what limits and budgets say."""
+
     def change(self, rows: list[Any]) -> None:
         """Bring keys up to their rows."""
 
@@ -48,11 +51,18 @@ class Newest:
         return [row["account_id"] for row in self.rows.values()]
 
     async def take(self, connection: Connection, on_answer: Callable[[], None], rows: list[Any]) -> None:
-        """Have the ring change these keys. Their accounts first: one just made has no change to be read by."""
+        """Have the ring change these keys. Their accounts first: one just made has no change to be read by.
+
+        Then what they may cost, which a new one would not be held to else; keys that have ended wait for none of it.
+        """
+        self._ring.change([row for row in rows if not row["live"]])
+        rows = [row for row in rows if row["live"]]
         accounts = {row["account_id"] for row in rows} - self._heard
         if accounts:
             await self._ring.hear(connection, on_answer, THESE_ACCOUNTS, list(accounts))
             self._heard |= accounts
+        if rows:
+            await self._ring.read_books(connection, on_answer)
         self._ring.change(rows)
 
     async def read(self, connection: Connection, on_answer: Callable[[], None]) -> None:

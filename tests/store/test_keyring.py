@@ -16,7 +16,8 @@ from luntrex_proxy.gateway import ports
 from luntrex_proxy.store import accounts, apikeys, keyring, newest
 from luntrex_proxy.store import following as following_module
 from luntrex_proxy.store.apikeys import NewKey
-from luntrex_proxy.store.database import Pool, close_pool, open_pool
+from luntrex_proxy.store.book import Book
+from luntrex_proxy.store.database import Connection, Pool, close_pool, open_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.following import follow
 from luntrex_proxy.store.keyring import KeyRing
@@ -25,7 +26,7 @@ from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.packedkeys import PackedKey
 from luntrex_proxy.store.pepper import Lookup
 from tests.postgres import LOOKUP
-from tests.store.keys import in_use, loaded
+from tests.store.keys import catch_up, find, in_use, loaded
 
 
 async def make(pool: Pool, name: str = "main") -> NewKey:
@@ -337,6 +338,44 @@ async def test_while_many_keys_are_read_a_stop_does_not_wait(
             await accounts.resume(acme, "acme")
             await ring.catch_up(connection)
             assert ring.at(ring.hash_of(key)) is not None
+
+
+class _Unreadable(Book):
+    """A book of which nothing can be read at first; then it notes what is so when it is read."""
+
+    what, readable = "nothing", False
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self.looks: Callable[[], bool] = lambda: True
+        self.seen: list[bool] = []
+
+    async def catch_up(self, connection: Connection, on_answer: Callable[[], None], readings: int) -> None:
+        if not self.readable:
+            await connection.execute("SELECT 1/0")
+        self.seen.append(self.looks())
+
+
+async def test_limits_that_cannot_be_read_keep_no_revocation_up(acme: Pool) -> None:
+    """They are read again with each heartbeat, until they can be; and else before new keys are live."""
+    book = _Unreadable(acme)
+    ring = KeyRing(LOOKUP, books=[book])
+    made = await make(acme)
+    await ring.load(acme)
+    await apikeys.revoke(acme, made.info.key_id)
+    await catch_up(ring, acme)
+    assert find(ring, made) is None
+    made = await make(acme, "other")
+    await catch_up(ring, acme)
+    assert find(ring, made) is not None
+    book.readable = True
+    await catch_up(ring, acme)
+    assert book.seen == [True]
+    third = await make(acme, "third")
+    book.looks = lambda: find(ring, third) is not None
+    await catch_up(ring, acme)
+    assert book.seen[1] is False
+    assert find(ring, third) is not None
 
 
 async def test_while_many_keys_are_read_the_database_is_not_said_to_be_away(acme: Pool) -> None:

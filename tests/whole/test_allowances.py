@@ -10,7 +10,7 @@ import anthropic
 import openai
 import pytest
 
-from luntrex_proxy.store import budgets, limits
+from luntrex_proxy.store import apikeys, budgets, limits
 from luntrex_proxy.store.apikeys import NewKey
 from luntrex_proxy.store.budgets import Terms
 from tests.upstreams import bodies
@@ -112,6 +112,31 @@ def dies(fleet: Fleet, servers: LoopThread, account: str, made: NewKey) -> None:
         time.sleep(0.1)
     assert statuses(fleet, made.key, 2) == [429] * 8
     wait_until(lambda: sum(spent(fleet, account)) == 60, 10, "all is stored")
+
+
+def test_a_new_key_is_held_to_what_counts_from_its_first_request_on(fleet: Fleet, servers: LoopThread) -> None:
+    """One that replaces another brings no new money and no new requests, not even for a moment."""
+    for of in ("budget", "limit"):
+        _, made = fleet.make_key()
+        key_id = made.info.key_id
+
+        async def change(of: str = of, key_id: str = key_id) -> None:
+            if of == "limit":
+                await limits.of_key(fleet.pool, key_id, "", {"requests/day": 1})
+            else:
+                whose = await budgets.whose_key(fleet.pool, key_id)
+                await budgets.change(fleet.pool, whose, {"total": COST}, Terms())
+
+        servers.run(change())
+        time.sleep(1.0)
+        daemon = fleet.daemons[0]
+        assert [ask(daemon, request(daemon, made.key)).status for _ in range(2)] == [200, 429]
+        for _ in range(3):
+            made = servers.run(apikeys.rotate(fleet.pool, fleet.lookup, made.info.key_id, overlap_s=60, bcrypt_cost=4))
+            status = 401
+            while status == 401:
+                status = ask(daemon, request(daemon, made.key)).status
+            assert status == 429, of
 
 
 def test_a_limit_is_shared_and_outlives_its_processes(fleet: Fleet, servers: LoopThread) -> None:
