@@ -22,6 +22,7 @@ from luntrex_proxy.control import consents, work
 from luntrex_proxy.core.consents import Purpose
 from luntrex_proxy.core.rights import Law, Right, State
 from luntrex_proxy.core.roles import Permission, Role
+from luntrex_proxy.gateway.request_id import new_request_id
 from luntrex_proxy.store import apikeys, billing, childreports, incidents, labels, members, registry, rights
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.frames import encode_record
@@ -273,7 +274,7 @@ async def a_used_request(world: World, account: int, caller: Caller) -> dict[str
     pool, owner = world.api.pool, uuid.UUID(caller.person_id or await world.api.person())
     key_id, record = (await a_key(world, account, caller))["key_id"], outcome(next(_numbers))
     await pool.execute("UPDATE api_key SET person_id = $2 WHERE key_id = $1", key_id, owner)
-    used = replace(record, request_id=str(uuid.uuid4()), account_id=account, key_id=key_id)
+    used = replace(record, request_id=new_request_id(record.started_us / 1e6), account_id=account, key_id=key_id)
     await ensure_partitions(pool, datetime.datetime.fromtimestamp(record.started_us / 1e6, datetime.UTC).date())
     async with pool.acquire() as connection, connection.transaction():
         await insert_rows(connection, [encode_record(used)])
