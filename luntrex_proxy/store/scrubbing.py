@@ -24,6 +24,7 @@ from luntrex_proxy.store.unlinking import ERASED, NO_ACCOUNT
 
 _KEY_ID: Final = re.compile(rb"(?<![0-9A-Za-z])[0-9A-Za-z]{12}(?![0-9A-Za-z])")
 _HOUR_US: Final = 3_600_000_000
+_BELOW_VERSION: Final = (1 << 76) - 1  # of the bits of an id
 _IsErased = Callable[[str, str], bool]  # kind, id
 
 
@@ -66,10 +67,14 @@ def _scrubbed(data: bytes, is_erased: _IsErased) -> bytes:
 def _unlinked(record: Record, is_erased: _IsErased) -> Record:
     if not is_erased("key", record.key_id):
         return record
+    hour_us = record.started_us - record.started_us % _HOUR_US
+    random = uuid.uuid4().int & _BELOW_VERSION
     return replace(
         record,
         key_id=ERASED,
-        request_id=str(uuid.uuid4()),
+        request_id=str(
+            uuid.UUID(int=hour_us // 1_000 << 80 | 7 << 76 | random)
+        ),  # of version 7, as unlinking.py has it
         account_id=NO_ACCOUNT if is_erased("account", str(record.account_id)) else record.account_id,
-        started_us=record.started_us - record.started_us % _HOUR_US,
+        started_us=hour_us,
     )

@@ -472,6 +472,11 @@ async def test_the_quarantine_forgets_too(database: Pool, tmp_path: Path) -> Non
     assert isinstance(first, Outcome)
     assert (first.account_id, first.key_id, first.cost_pico) == (0, "erased", theirs.cost_pico)
     assert first.request_id != theirs.request_id
+    came = usage.moment_of(uuid.UUID(first.request_id))
+    hour = datetime.datetime.fromtimestamp(first.started_us / 1e6, datetime.UTC)
+    assert came is not None, "its page would not be found"
+    assert came[0] < hour < came[1]
+    assert hour.minute == 0
     assert await scrubbing.scrub_quarantine(database, tmp_path / "spool") == 0
 
 
