@@ -90,11 +90,11 @@ def _each(few: dict[str, int], many: dict[str, int], more: int) -> dict[str, flo
     return {name: (count - few.get(name, 0)) / more for name, count in many.items()}
 
 
-def _under_valgrind(place: Place) -> Counted:
+def _under_valgrind(place: Place, limited: bool) -> Counted:
     """Instructions of the loop's thread."""
     dump = place.directory / "callgrind"
     options = ["--tool=callgrind", "--instr-atstart=no", f"--toggle-collect={_ON_READ}", f"--callgrind-out-file={dump}"]
-    proxy = start_ours(place, under=["valgrind", *options])
+    proxy = start_ours(place, limited=limited, under=["valgrind", *options])
     pid = str(proxy.process.pid)
     subprocess.run(["callgrind_control", "--instr=on", pid], check=True, capture_output=True)
     counted = 0
@@ -110,11 +110,11 @@ def _under_valgrind(place: Place) -> Counted:
     return Counted(proxy, read)
 
 
-def _with_profile(place: Place) -> Counted:
+def _with_profile(place: Place, limited: bool) -> Counted:
     """Python calls of the loop's thread, by function."""
     told = place.directory / "calls"
     os.environ["BENCH_CALLS"] = str(told)
-    proxy = start_ours(place, program="benchmarks.counted")
+    proxy = start_ours(place, limited=limited, program="benchmarks.counted")
 
     def read() -> dict[str, int]:
         told.unlink(missing_ok=True)
@@ -129,7 +129,7 @@ def _with_profile(place: Place) -> Counted:
     return Counted(proxy, read)
 
 
-def measure() -> dict[str, dict[str, dict[str, float]]]:
+def measure(*, limited: bool) -> dict[str, dict[str, dict[str, float]]]:
     """Per request and per event: instructions, and calls by function. Raises NotInstalledError."""
     if not (shutil.which("valgrind") and shutil.which("callgrind_control")):
         raise NotInstalledError("valgrind is not installed: apt install valgrind")
@@ -139,7 +139,7 @@ def measure() -> dict[str, dict[str, dict[str, float]]]:
         cores = Cores.of_this_machine()
         place = Place(stack, directory, cores, directory, start_upstream(stack, cores))
         for name, start in (("instructions", _under_valgrind), ("calls", _with_profile)):
-            counted = start(place)
+            counted = start(place, limited)
             found["request"][name], found["event"][name] = counted.requests(), counted.events()
     return found
 
@@ -148,10 +148,11 @@ def main() -> None:
     """Count, and say it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--limited", action="store_true", help="account and key have limits and budgets")
     parser.add_argument("--functions", action="store_true", help="name the Python functions that are called")
     options = parser.parse_args()
     try:
-        found = measure()
+        found = measure(limited=options.limited)
     except NotInstalledError as error:
         sys.exit(f"Not measured: {error}.")
     print(PythonBuild.of_this_process().said())

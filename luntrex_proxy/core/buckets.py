@@ -17,10 +17,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from luntrex_proxy.core.limits import WHATS, Terms, What
 
 _REMEMBERED_MAX: Final = 100_000  # of account, key and model
 _BLOCKS: Final = 16  # of an amount
+_NS_PER_MS: Final = 10**6
 _SUBJECTS_MAX: Final = 100_000  # accounts and keys whose buckets are held, beyond those with something to tell
 _LOOKED_AT: Final = 4  # for one to forget, each time another one comes
 
@@ -29,8 +32,8 @@ class Bucket:
     """One limit's state. `level` is what was used and did not fill up again, in units times `period_ns`."""
 
     __slots__ = (
-        "amount", "at_ns", "block", "heard_ns", "held", "ident", "is_known", "is_open", "level", "model", "news",
-        "others", "period_ns", "unit", "untold", "what", "whose",
+        "amount", "amount_ms", "at_ns", "block", "half_block", "heard_ns", "held", "ident", "is_known", "is_open",
+        "level", "model", "news", "others", "period_ns", "unit", "untold", "what", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -51,12 +54,11 @@ class Bucket:
         self.others = 0  # streams of other processes, as far as is known
         self.is_known = False  # whether something was heard of what others let in, or a process before this one
         self.heard_ns = 0  # when that was last
-        self.block = max(1, amount // _BLOCKS)
         self.what = what
         self.whose = whose  # of what this is a limit, in fixed words
         self.unit = what.unit
         self.period_ns = what.period_ns
-        self.amount = amount
+        self._allow(amount)
         self.held = 0  # units taken whose truth is not known yet; more than the amount, when an estimate was larger
         self.level = 0
         self.at_ns = now_ns  # of `level`
@@ -90,8 +92,13 @@ class Bucket:
     def change(self, amount: int, now_ns: int) -> None:
         """Another amount; what was used stays used."""
         self.fill(now_ns)
+        self._allow(amount)
+
+    def _allow(self, amount: int) -> None:
         self.amount = amount
+        self.amount_ms = amount * _NS_PER_MS  # of what is missing, as much as fills up in a ms
         self.block = max(1, amount // _BLOCKS)
+        self.half_block = (self.block + 1) // 2
 
     def hear(self, told: int, level_units: float, others: int, now_ns: int) -> None:
         """So much of what was untold is known now; how full it is for all of them, and how many streams others have."""
@@ -119,61 +126,48 @@ class AheadError(Exception):
     """So much was let in that others do not know of that it has to be told first."""
 
 
-class Room:
+class Room(msgspec.Struct, eq=False):
     """What one request took; it is given back or charged by `settle`, once.
 
     For its answer: of the limits on requests, and of those on tokens, the one of which the least is left, and how much.
     """
 
-    __slots__ = (
-        "_buckets", "_held", "_streamed", "is_much_untold", "requests", "requests_left", "tokens", "tokens_left",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        buckets: Sequence[Bucket],
-        held: int,
-        streamed: bool,
-        is_much_untold: bool,
-        requests: Bucket | None,
-        requests_left: int,
-        tokens: Bucket | None,
-        tokens_left: int,
-    ) -> None:
-        self._buckets = buckets
-        self._held = held  # tokens
-        self._streamed = streamed
-        self.is_much_untold = is_much_untold  # half a block: others should hear of it soon
-        self.requests = requests
-        self.requests_left = requests_left
-        self.tokens = tokens
-        self.tokens_left = tokens_left
+    buckets: Sequence[Bucket]
+    held: int  # tokens
+    streamed: bool
+    is_much_untold: bool  # half a block: others should hear of it soon
+    requests: Bucket | None
+    requests_left: int
+    tokens: Bucket | None
+    tokens_left: int
 
     def settle(self, tokens: int, now_ns: int) -> None:
         """The request is over and has used so many tokens."""
-        buckets, self._buckets = self._buckets, ()
-        held = self._held
+        buckets, self.buckets = self.buckets, ()
+        held, streamed = self.held, self.streamed
         for bucket in buckets:
             unit = bucket.unit
+            if unit == "requests":
+                continue
             if unit == "tokens":
-                amount, level = bucket.amount, bucket.level
+                level = bucket.level
                 if level:  # as in `fill`: a call would cost as much as all of this
-                    elapsed_ns = now_ns - bucket.at_ns
-                    if elapsed_ns > 0:
-                        level -= elapsed_ns * amount
-                        level = level if level > 0 else 0
+                    filled = (now_ns - bucket.at_ns) * bucket.amount
+                    if filled > 0:
+                        level = level - filled if filled < level else 0
                 bucket.at_ns = now_ns
                 bucket.level = level + tokens * bucket.period_ns
                 bucket.held -= held
                 units = tokens - held
-            elif unit == "streams" and self._streamed:
+            elif streamed:
                 bucket.held -= 1
                 units = -1
             else:
                 continue
-            if not bucket.untold:
+            before = bucket.untold
+            if not before:
                 bucket.news.add(bucket)
-            bucket.untold += units
+            bucket.untold = before + units
 
 
 class _Subject:
@@ -271,7 +265,7 @@ class Limits:
             self._subjects[ident] = subject
 
 
-def take(  # noqa: C901 -- one loop for each request: a call in it costs as much as a bucket
+def take(  # noqa: C901, PLR0912 -- one loop for each request: a call in it costs as much as a bucket
     buckets: Sequence[Bucket], tokens: int, *, streamed: bool, now_ns: int, alone: bool = True
 ) -> Room:
     """Take a request from all these buckets, or from none: LimitedError of the one that takes longest to fill up.
@@ -285,30 +279,25 @@ def take(  # noqa: C901 -- one loop for each request: a call in it costs as much
     is_much_untold = is_ahead = False
     for bucket in buckets:
         unit = bucket.unit
-        units = tokens if unit == "tokens" else 1
-        if unit == "streams" and not streamed:
-            continue
         amount, level = bucket.amount, bucket.level
-        left = amount - bucket.held - bucket.others
+        if unit == "requests":
+            units, left = 1, amount - 1
+        elif unit == "tokens":
+            units, left = tokens, amount - bucket.held - tokens
+        elif streamed:
+            units, left = 1, amount - bucket.held - bucket.others - 1
+        else:
+            continue
         if level:
-            elapsed_ns = now_ns - bucket.at_ns
-            if elapsed_ns > 0:  # as in `fill`
-                level -= elapsed_ns * amount
-                bucket.level = level = level if level > 0 else 0
-            left += -level // bucket.period_ns
+            filled = (now_ns - bucket.at_ns) * amount
+            if filled > 0:  # as in `fill`
+                bucket.level = level = level - filled if filled < level else 0
+            if level:
+                left += -level // bucket.period_ns
         bucket.at_ns = now_ns
-        if units:
-            if left < units and left < amount:
-                _give_back(buckets, bucket, tokens, streamed)
-                raise _limited(buckets, tokens, streamed, now_ns)
-            left -= units
-            before = bucket.untold
-            bucket.untold = untold = before + units
-            if not before:
-                bucket.news.add(bucket)
-            if untold << 1 >= bucket.block or not bucket.is_known:
-                is_much_untold = True
-                is_ahead = is_ahead or not bucket.is_known or (before > 0 and untold > bucket.block)
+        if left < 0 and units and left + units < amount:
+            _give_back(buckets, bucket, tokens, streamed)
+            raise _limited(buckets, tokens, streamed, now_ns)
         if unit == "requests":
             bucket.level = level + bucket.period_ns
             if requests is None or left < requests_left:
@@ -317,6 +306,14 @@ def take(  # noqa: C901 -- one loop for each request: a call in it costs as much
             bucket.held += units
             if unit == "tokens" and (spent is None or left < tokens_left):
                 spent, tokens_left = bucket, left if left > 0 else 0
+        before = bucket.untold
+        if units:
+            bucket.untold = untold = before + units
+            if not before:
+                bucket.news.add(bucket)
+            if untold >= bucket.half_block or not bucket.is_known:
+                is_much_untold = True
+                is_ahead = is_ahead or not bucket.is_known or (before > 0 and untold > bucket.block)
     if is_ahead and not alone:
         _give_back(buckets, None, tokens, streamed)
         raise AheadError

@@ -13,6 +13,9 @@ class Dialect(enum.Enum):
     ANTHROPIC = "anthropic"
 
 
+OPENAI = Dialect.OPENAI  # a member read through its class takes twenty times as long
+
+
 class Grammar(enum.Enum):
     """How an SSE stream of a route is framed and how it ends (wire formats 1.2, 1.4, 2.3)."""
 
@@ -22,7 +25,7 @@ class Grammar(enum.Enum):
     NONE = "none"  # never streams
 
 
-# A member read through its class takes twenty times as long: these are for what every request asks.
+# As above: these are for what every request asks.
 CHAT, RESPONSES, MESSAGES, UNSTREAMED = Grammar.CHAT, Grammar.RESPONSES, Grammar.MESSAGES, Grammar.NONE
 
 

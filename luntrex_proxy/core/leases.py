@@ -11,6 +11,8 @@ the port `Lender`.
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+import msgspec
+
 from luntrex_proxy.core.budgets import Budget
 
 _REMEMBERED_MAX: Final = 4_096  # keys of one account
@@ -22,7 +24,8 @@ class Lease:
     """What may be spent of one budget in one window, and what was. `used` is charged or held."""
 
     __slots__ = (
-        "_saying", "_told", "begins_us", "block", "ends_us", "granted", "held", "idle", "owed", "seen", "used",
+        "_saying", "_told", "begins_us", "block", "ends_us", "granted", "held", "idle", "owed", "seen", "trusted",
+        "used",
     )  # fmt: skip
 
     def __init__(self, begins_us: int, ends_us: int) -> None:
@@ -33,6 +36,7 @@ class Lease:
         self.held = 0  # of `used`: for requests under way
         self.owed = 0  # told with the question under way: what was used beyond what was lent
         self.block = 0  # what was free when more was lent last
+        self.trusted = -1  # as long as no more is used, half a block is free and the lease is its purse's; -1: look
         self.seen = 0  # what was used when it was looked at last
         self.idle = 0  # how often that was the same
         self._told: int | None = None  # what we have by the last answer; None: nobody may know
@@ -60,6 +64,7 @@ class Lease:
         if more:
             self.granted += self.owed + more
             self.block = max(0, self.free)
+            self.trusted = -1
             self.idle = 0
         self.owed = 0
 
@@ -67,6 +72,7 @@ class Lease:
         """Keep only what is used; the rest can be lent to others as soon as it is told."""
         self.granted = min(self.granted, self.used)
         self.block = 0
+        self.trusted = -1
         self._told = None
 
 
@@ -120,6 +126,7 @@ class Purse:
 
     def open(self, begins_us: int, ends_us: int) -> Lease:
         """The lease of a window that there is now."""
+        self._look_again()
         lease = self.of(begins_us)
         if lease is None:
             lease = Lease(begins_us, ends_us)
@@ -143,9 +150,15 @@ class Purse:
 
     def forget(self, lease: Lease) -> None:
         """It is over and told."""
+        self._look_again()
         self.older = [each for each in self.older if each is not lease]
         if self.lease is lease:
             self.lease = None
+
+    def _look_again(self) -> None:
+        """Another lease may be that of a moment from now on."""
+        for lease in self.leases():
+            lease.trusted = -1
 
     def follow(self, budget: Budget) -> None:
         """Another amount, or windows that begin at other times: nothing more is spent before somebody has asked."""
@@ -162,47 +175,51 @@ class Purse:
         self.known_s = NEVER_ASKED_S
 
 
-class Hold:
+class Hold(msgspec.Struct, eq=False):
     """What is held for one request; it is charged or given back by `settle`, once."""
 
-    __slots__ = ("_leases", "pico")
-
-    def __init__(self, leases: list[Lease], pico: int) -> None:
-        self._leases = leases
-        self.pico = pico
+    leases: tuple[Lease, ...]
+    pico: int
 
     def settle(self, cost_pico: int) -> None:
         """The request is over and has cost so much."""
-        leases, self._leases = self._leases, []
+        leases, self.leases = self.leases, ()
         pico = self.pico
+        more = cost_pico - pico
         for lease in leases:
             lease.held -= pico
-            lease.used += cost_pico - pico
+            lease.used += more
+
+
+class _Last(NamedTuple):
+    """Of which leases the last request of the same purses was taken, and when those are the right ones."""
+
+    begins_us: int
+    ends_us: int
+    leases: tuple[Lease, ...]
 
 
 class _Account:
     """The budgets in one account: its own, those of keys and of members."""
 
-    __slots__ = ("_by_key", "_whose", "purses")
+    __slots__ = ("_whose", "by_key", "purses")
 
     def __init__(self) -> None:
         self.purses: dict[int, Purse] = {}
         # By key id and member, and "" for all: with a budget for each key nobody looks through those of all others.
         self._whose: dict[str | bytes, tuple[Purse, ...]] = {}
-        self._by_key: dict[str, tuple[Purse, ...]] = {}
+        self.by_key: dict[str, tuple[Purse, ...]] = {}  # of those in use, as far as it is remembered
 
     def of(self, key_id: str, person: bytes) -> tuple[Purse, ...]:
-        found = self._by_key.get(key_id)
-        if found is None:
-            whose = self._whose
-            found = whose.get("", ()) + whose.get(key_id, ()) + (whose.get(person, ()) if person else ())
-            if len(self._by_key) >= _REMEMBERED_MAX:
-                self._by_key.clear()
-            self._by_key[key_id] = found
+        whose = self._whose
+        found = whose.get("", ()) + whose.get(key_id, ()) + (whose.get(person, ()) if person else ())
+        if len(self.by_key) >= _REMEMBERED_MAX:
+            self.by_key.clear()
+        self.by_key[key_id] = found
         return found
 
     def say(self, budget_id: int, budget: Budget | None) -> None:
-        self._by_key.clear()
+        self.by_key.clear()
         purse = self.purses.get(budget_id)
         if purse is not None:
             for each in purse.budget.whose:
@@ -228,16 +245,21 @@ class Budgets:
     def __init__(self) -> None:
         self.accounts: dict[int, _Account] = {}
         self.low: set[Purse] = set()  # those of which more than half of what was lent last is used
+        self._last: dict[tuple[Purse, ...], _Last] = {}
         self.unpriced = 0  # requests under a budget whose price nobody knows: they cost nothing
         self.unchecked = 0  # requests let in while nobody could say what is left
 
     def applying(self, account_id: int, key_id: str, person: bytes) -> tuple[Purse, ...]:
         """Those that count for a request of this key (of this member)."""
         account = self.accounts.get(account_id)
-        return () if account is None else account.of(key_id, person)
+        if account is None:
+            return ()
+        found = account.by_key.get(key_id)
+        return account.of(key_id, person) if found is None else found
 
     def say(self, account_id: int, budget_id: int, budget: Budget | None) -> None:
         """What a budget is from now on; None: there is none."""
+        self._last.clear()
         account = self.accounts.get(account_id)
         if account is None:
             if budget is None:
@@ -259,34 +281,45 @@ class Budgets:
 
     def take(self, purses: tuple[Purse, ...], pico: int, at_us: int) -> Hold | None:
         """Hold what a request may cost of all these budgets, or of none: None, when one has not so much at hand."""
-        # One pass: it takes at once, and gives back in the rare case that a later one has not enough.
-        leases = []
-        for purse in purses:
-            lease = purse.lease
-            if lease is None or not lease.begins_us <= at_us < lease.ends_us:
-                lease = purse.lease_at(at_us)
-                if lease is None:
-                    break
+        last = self._last.get(purses)
+        if last is None or not last.begins_us <= at_us < last.ends_us:
+            return self._take_of_any(purses, pico, at_us)
+        # One pass without calls over the leases of the request before, as long as nothing is to be looked at.
+        for lease in last.leases:
             used = lease.used + pico
-            free = lease.granted - used
-            if free < 0:
-                break
+            if used > lease.trusted:
+                for other in last.leases[: last.leases.index(lease)]:
+                    other.used -= pico
+                    other.held -= pico
+                return self._take_of_any(purses, pico, at_us)
             lease.used = used
             lease.held += pico
-            leases.append(lease)
-            if free < lease.block >> 1:
+        return Hold(last.leases, pico)
+
+    def _take_of_any(self, purses: tuple[Purse, ...], pico: int, at_us: int) -> Hold | None:
+        """The same, whichever leases it is and however little is left in them."""
+        leases = tuple(lease for purse in purses if (lease := purse.lease_at(at_us)) is not None)
+        if len(leases) < len(purses) or any(lease.free < pico for lease in leases):
+            return None
+        for purse, lease in zip(purses, leases, strict=True):
+            lease.used += pico
+            lease.held += pico
+            low_at = lease.granted - (lease.block >> 1)
+            if lease.used > low_at:
                 self.low.add(purse)
-        else:
-            return Hold(leases, pico)
-        for lease in leases:
-            lease.used -= pico
-            lease.held -= pico
-        return None
+            if lease is purse.lease:  # of an older one nobody says when it is no more the one of its moment
+                lease.trusted = low_at
+        if len(self._last) >= _REMEMBERED_MAX:
+            self._last.clear()
+        begins_us = max((lease.begins_us for lease in leases), default=NEVER_US)
+        ends_us = min((lease.ends_us for lease in leases), default=0)
+        self._last[purses] = _Last(begins_us, ends_us, leases)
+        return Hold(leases, pico)
 
     def take_anyway(self, purses: tuple[Purse, ...], pico: int, at_us: int) -> Hold:
         """The same while nobody can say what is left, of budgets that let requests in then."""
         self.unchecked += 1
-        leases = [lease for purse in purses if (lease := purse.lease_at(at_us)) is not None]
+        leases = tuple(lease for purse in purses if (lease := purse.lease_at(at_us)) is not None)
         for lease in leases:
             lease.held += pico
             lease.used += pico

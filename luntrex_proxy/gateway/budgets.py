@@ -7,7 +7,7 @@ waits but who is the first to spend of a budget, or faster than more can be borr
 from collections.abc import Awaitable, Sequence
 
 from luntrex_proxy.core.budgets import dollars
-from luntrex_proxy.core.leases import NEVER_US, Budgets, Hold, Purse
+from luntrex_proxy.core.leases import NEVER_US, Budgets, Purse
 from luntrex_proxy.core.outcome import Tokens
 from luntrex_proxy.core.pricing import COST_LIMIT_PICO, Price, Rates
 from luntrex_proxy.core.refusals import Refusal
@@ -34,7 +34,10 @@ def hold_money(
     purses = budgets.applying(caller.account_id, caller.key_id, caller.person)
     if not purses:
         return None
-    pico = _dearest(permit, targets, routing, draft.request_bytes)
+    tokens = draft.estimate
+    if tokens is None:
+        tokens = estimate(permit.call.route.name, permit.fields, draft.request_bytes)
+    pico = _dearest(permit, targets, routing, *tokens)
     if pico is None:
         budgets.unpriced += 1
     if not pico:
@@ -46,11 +49,6 @@ def hold_money(
     if budgets.low:
         lender.wake()
     return None
-
-
-def settle_money(hold: Hold, draft: Draft) -> None:
-    """Charge what is on record, nothing else, and give back the rest of what was held."""
-    hold.settle(draft.cost_pico)
 
 
 async def _borrow(budgets: Budgets, lender: Lender, purses: tuple[Purse, ...], pico: int, draft: Draft) -> None:
@@ -84,17 +82,19 @@ async def _borrow(budgets: Budgets, lender: Lender, purses: tuple[Purse, ...], p
     draft.hold = budgets.take_anyway(purses, pico, at_us)
 
 
-def _dearest(permit: Permit, targets: Sequence[Target], routing: Routing, request_bytes: int) -> int | None:
+def _dearest(
+    permit: Permit, targets: Sequence[Target], routing: Routing, input_tokens: int, output_tokens: int
+) -> int | None:
     """In pico-dollars; None: nobody knows the price at any of the targets."""
-    input_tokens, output_tokens = estimate(permit.call.route.name, permit.fields, request_bytes)
     if not input_tokens and not output_tokens:
         return 0
     asks_service = permit.fields is not None and not _SERVICE_MEMBERS.isdisjoint(permit.fields.members)
     dearest = None
     for target in targets:
-        price = routing.prices.price(permit.resolution, target.candidate, permit.model)
-        if price.rates is not None:
-            cost = _may_cost(price, price.rates, input_tokens, output_tokens, asks_service)
+        price = target.price or routing.prices.price(permit.resolution, target.candidate, permit.model)
+        rates = price.rates
+        if rates is not None:
+            cost = _may_cost(price, rates, input_tokens, output_tokens, asks_service)
             dearest = cost if dearest is None or cost > dearest else dearest
     return dearest
 
@@ -102,8 +102,10 @@ def _dearest(permit: Permit, targets: Sequence[Target], routing: Routing, reques
 def _may_cost(price: Price, rates: Rates, input_tokens: int, output_tokens: int, asks_service: bool) -> int:
     """Pico-dollars, at the dearest that its tokens may be: written to a cache, reasoning, of another service tier."""
     if not rates.tiers:  # nearly all prices: a sum, without what would have to be made for counted tokens
-        input_rate, output_rate = max(rates.input, rates.cache_write_1h), max(rates.output, rates.reasoning)
-        cost = min(input_tokens * input_rate + output_tokens * output_rate, COST_LIMIT_PICO)
+        into, written, out, thought = rates.input, rates.cache_write_1h, rates.output, rates.reasoning
+        into, out = into if into > written else written, out if out > thought else thought
+        cost = input_tokens * into + output_tokens * out
+        cost = cost if cost < COST_LIMIT_PICO else COST_LIMIT_PICO
     else:
         dear = Tokens(input=input_tokens, cache_write_1h=input_tokens, output=output_tokens, reasoning=output_tokens)
         cost = max(price.cost_pico(Tokens(input=input_tokens, output=output_tokens)), price.cost_pico(dear))

@@ -154,7 +154,7 @@ def _send(
 ) -> Answer:
     upstream = target.upstream
     try:
-        draft.price = routing.prices.price(permit.resolution, target.candidate, permit.model)
+        draft.price = target.price or routing.prices.price(permit.resolution, target.candidate, permit.model)
         draft.model = draft.price.model
         request = target.request(permit, body)
         if draft.answer is None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable
 
 from luntrex_proxy.core.buckets import AheadError, Bucket, LimitedError, Limits, Room, take
+from luntrex_proxy.core.call import OPENAI
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.ratelimits import rate_limit_headers, room_headers
 from luntrex_proxy.gateway.authorise import Permit
@@ -29,7 +30,7 @@ def take_room(limits: Limits, teller: Teller, permit: Permit, draft: Draft) -> A
     if not buckets:
         return None
     route = permit.call.route
-    input_tokens, output_tokens = estimate(route.name, permit.fields, draft.request_bytes)
+    draft.estimate = input_tokens, output_tokens = estimate(route.name, permit.fields, draft.request_bytes)
     tokens = input_tokens + output_tokens
     try:
         room = take(buckets, tokens, streamed=draft.streamed, now_ns=now_ns, alone=False)
@@ -38,7 +39,8 @@ def take_room(limits: Limits, teller: Teller, permit: Permit, draft: Draft) -> A
     if room.is_much_untold:
         teller.wake()
     draft.room = room
-    draft.limit_headers += room_headers(route.dialect, room, time.time())
+    dialect = route.dialect
+    draft.limit_headers += room_headers(dialect, room, 0.0 if dialect is OPENAI else time.time())
     return None
 
 
@@ -84,9 +86,3 @@ async def _take_when_told(teller: Teller, buckets: tuple[Bucket, ...], tokens: i
             continue
         draft.note_wait("limits", begun_us)
         return room
-
-
-def settle_room(room: Room, draft: Draft) -> None:
-    """Give back or charge what was taken, once the meter has said what was used."""
-    tokens = draft.tokens
-    room.settle(tokens.input + tokens.output, time.perf_counter_ns())

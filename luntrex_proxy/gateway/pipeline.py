@@ -17,14 +17,14 @@ from luntrex_proxy.gateway.accept import Call, accept, guess_dialect, speaks
 from luntrex_proxy.gateway.authenticate import Door, known_caller
 from luntrex_proxy.gateway.authorise import authorise
 from luntrex_proxy.gateway.body import HeldBodies, decode
-from luntrex_proxy.gateway.budgets import hold_money, settle_money
+from luntrex_proxy.gateway.budgets import hold_money
 from luntrex_proxy.gateway.capture import begin_capture
 from luntrex_proxy.gateway.estimate import note_longest
 from luntrex_proxy.gateway.forward import conclude, forward
 from luntrex_proxy.gateway.http.addresses import Addresses, Clients
 from luntrex_proxy.gateway.http.client import ClientConnection
 from luntrex_proxy.gateway.http.exchange import Exchange
-from luntrex_proxy.gateway.limits import settle_room, take_room
+from luntrex_proxy.gateway.limits import take_room
 from luntrex_proxy.gateway.meter import meter
 from luntrex_proxy.gateway.models import ANY_MODEL, local_models
 from luntrex_proxy.gateway.openpaths import PATHS as OPEN_PATHS
@@ -104,9 +104,10 @@ class Pipeline:
             if not draft.recorded:
                 self._record_anyway(exchange, draft)
             if draft.room is not None:
-                settle_room(draft.room, draft)  # in the same turn of the loop as the last bytes went out
+                # In the same turn of the loop as the last bytes went out: given back or charged, as the meter said.
+                draft.room.settle(draft.tokens.input + draft.tokens.output, perf_counter_ns())
             if draft.hold is not None:
-                settle_money(draft.hold, draft)
+                draft.hold.settle(draft.cost_pico)  # what is on record, nothing else
             conclude(draft)
             exchange.connection.answered()
 

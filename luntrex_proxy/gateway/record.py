@@ -22,10 +22,10 @@ class Draft:
     """The outcome in the making: what each station has found out so far, and what is not recorded itself."""
 
     __slots__ = (
-        "_arrived_ns", "_outside", "account_id", "answer", "attempts", "code", "cost_pico", "ending", "events",
-        "first_byte_us", "health", "hold", "key_id", "limit_headers", "longest", "model", "notes", "overhead_us",
-        "price", "recorded", "request_bytes", "request_id", "response_bytes", "room", "route", "started_us", "status",
-        "streamed", "tokens", "upstream", "usage_source",
+        "_arrived_ns", "_outside", "account_id", "answer", "attempts", "code", "cost_pico", "ending", "estimate",
+        "events", "first_byte_us", "health", "hold", "key_id", "limit_headers", "longest", "model", "notes",
+        "overhead_us", "price", "recorded", "request_bytes", "request_id", "response_bytes", "room", "route",
+        "started_us", "status", "streamed", "tokens", "upstream", "usage_source",
     )  # fmt: skip
 
     def __init__(self, now: float, arrived_ns: int, outside: Outside) -> None:
@@ -40,6 +40,7 @@ class Draft:
         self.limit_headers = b""  # what is left of them
         self.notes: list[str] | None = None  # what was unusual on the way: entries of core/trail.py
         self.price = NO_PRICE
+        self.estimate: tuple[int, int] | None = None  # tokens of input and output, once somebody asked (estimate.py)
         self.longest = 0  # tokens its answer may have, of one that is left before its end
         self.cost_pico = 0
         self.tokens = NO_TOKENS

@@ -11,6 +11,7 @@ from luntrex_proxy.core.call import CHAT, RESPONSES, Dialect, Route
 from luntrex_proxy.core.catalogue import Candidate, Catalogue, Choice, Names, Resolution, choose_order
 from luntrex_proxy.core.health import STANDING_WORDS, Condition, Health, HealthRules, Speed, Standing
 from luntrex_proxy.core.policy import NO_TRAINING, Policy, Traits, name_exclusion
+from luntrex_proxy.core.pricing import Price
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.registry import Closed
 from luntrex_proxy.core.retrying import Retries
@@ -106,13 +107,18 @@ class Upstream:
 class Target:
     """One upstream that may serve a model. An exact name has the same targets for all its requests."""
 
-    __slots__ = ("_changes", "_changes_for_usage", "_keeps", "admitted_by", "candidate", "speed", "upstream", "weight")
+    __slots__ = (
+        "_changes", "_changes_for_usage", "_keeps", "admitted_by", "candidate", "price", "speed", "upstream", "weight",
+    )  # fmt: skip
 
-    def __init__(self, upstream: Upstream, candidate: Candidate, speed: Speed | None = None) -> None:
+    def __init__(
+        self, upstream: Upstream, candidate: Candidate, speed: Speed | None = None, price: Price | None = None
+    ) -> None:
         self.upstream = upstream
         self.candidate = candidate
         self.weight = candidate.weight
         self.speed = speed  # None: nobody wants to know
+        self.price = price  # of an exact name, where the configuration says it; None: ask the price book each time
         self.admitted_by: Policy | None = None  # the last one that did, or nobody asked
         self._keeps = candidate.model is None and not upstream.store_false  # what names nothing that may change
         self._changes = Changes(candidate.model, False, upstream.store_false, upstream.end_users)
@@ -194,7 +200,12 @@ class Routing:
         targets = self._targets.get(resolution)
         if targets is None:
             targets = tuple(
-                Target(self.upstreams[candidate.upstream], candidate, self._speed(resolution, candidate))
+                Target(
+                    self.upstreams[candidate.upstream],
+                    candidate,
+                    self._speed(resolution, candidate),
+                    self._price(resolution, candidate),
+                )
                 for candidate in resolution.candidates
                 if candidate.upstream in self.upstreams
             )
@@ -208,6 +219,11 @@ class Routing:
         # A name that a wildcard matched has no place to remember its own.
         model = "" if resolution.name is None else candidate.model or resolution.name
         return self.upstreams[candidate.upstream].speeds.setdefault(model, Speed())
+
+    def _price(self, resolution: Resolution, candidate: Candidate) -> Price | None:
+        if resolution.name is None or resolution.rates is None:
+            return None  # prices of the table can begin and end
+        return self.prices.price(resolution, candidate, resolution.name)
 
     def take_over(self) -> None:
         """From now on this configuration is in force: change what it shares with the one before."""

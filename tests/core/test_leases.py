@@ -102,6 +102,31 @@ def test_a_request_counts_where_it_began() -> None:
     assert purse.lacks(0, 5)
 
 
+def test_whose_lease_was_taken_of_last_is_forgotten_when_windows_change() -> None:
+    """What is remembered of the request before never outlives a window, its end, or what was lent."""
+    budgets = Budgets()
+    budgets.say(7, 1, budget())
+    purse = purse_of(budgets)
+    old = lent(purse, 100, 0, 10)
+    assert [budgets.take((purse,), 1, at_us) is not None for at_us in (5, 5, 9, 10)] == [True, True, True, False]
+    new = lent(purse, 100, 5, 20)
+    assert [budgets.take((purse,), 1, at_us) is not None for at_us in (5, 4, 4, 5, 19)] == [True] * 5
+    assert (old.used, new.used) == (5, 3)
+    purse.open(0, 3)
+    assert budgets.take((purse,), 1, 4) is None, "its window is over sooner"
+    purse.forget(new)
+    assert budgets.take((purse,), 1, 6) is None
+    last = lent(purse, 100, 5, 20)
+    assert [budgets.take((purse,), 50, 6) is not None for _ in range(3)] == [True, True, False]
+    last.tell()
+    last.receive(7)
+    assert [budgets.take((purse,), 7, 6) is not None for _ in range(2)] == [True, False]
+    last.give_back()
+    assert budgets.take((purse,), 1, 6) is None
+    purse.ask_anew()
+    assert budgets.take((purse,), 0, 6) is not None, "what it began with is there still, with nothing free"
+
+
 def test_a_changed_budget_is_asked_for_anew() -> None:
     """Nothing that was lent before is spent; what runs is charged where it was held."""
     budgets = Budgets()
