@@ -22,6 +22,7 @@ from luntrex_proxy.core.policy import BadPolicyError, Traits, read_policy
 NOTICE: Final = datetime.timedelta(days=30)
 REVIEW_DAYS_MAX: Final = 366
 SUBPROCESSOR: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # the name of an entry
+_HOST: Final = re.compile(r"[.]?[a-z0-9:][a-z0-9.:_-]{0,252}")
 WARN_BEFORE: Final = datetime.timedelta(days=30)  # a review is due
 _FIELDS: Final = {  # attribute -> what people call it
     "purpose": "purpose", "region": "region", "kept": "retention", "training": "training", "agreement": "agreement",
@@ -151,7 +152,7 @@ def checked(changes: Mapping[str, Any], today: datetime.date) -> dict[str, Any]:
 
 
 def _is_host(host: str) -> bool:
-    return bool(host) and (host.count(":") > 1 or not set(host) & set("/: "))
+    return _HOST.fullmatch(host) is not None and host.count(":") != 1
 
 
 def in_force(versions: Sequence[Entry], now: datetime.datetime) -> Entry | None:

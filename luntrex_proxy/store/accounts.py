@@ -112,6 +112,8 @@ async def by_ids(pool: Pool, account_ids: Collection[int]) -> list[Account]:
 
 async def find(pool: Pool, name: str) -> Account | None:
     """The account of this name."""
+    if not name.isprintable():  # nobody's, and PostgreSQL takes no NUL
+        return None
     with store_errors("find the account"):
         row = await pool.fetchrow("SELECT * FROM account WHERE name = $1", name)
     return None if row is None else _account(row)

@@ -211,7 +211,7 @@ async def set_time_zone(pool: Pool, account: str, zone: str) -> None:
             account_id = await connection.fetchval("SELECT account_id FROM account WHERE name = $1", account)
             if account_id is None:
                 raise accounts.unknown(account)
-            if await connection.fetchval(_IS_ZONE, zone) is None:
+            if not zone.isprintable() or await connection.fetchval(_IS_ZONE, zone) is None:
                 raise RefusedError(
                     "There is no such time zone; give a name of the IANA list, such as Europe/Berlin.", "bad_time_zone"
                 )

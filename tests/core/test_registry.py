@@ -6,7 +6,16 @@ from dataclasses import replace
 import pytest
 
 from luntrex_proxy.core.policy import RetentionKind, Training, Traits
-from luntrex_proxy.core.registry import Entry, Register, Shipped, State, is_due_soon, needs_notice
+from luntrex_proxy.core.registry import (
+    BadEntryError,
+    Entry,
+    Register,
+    Shipped,
+    State,
+    checked,
+    is_due_soon,
+    needs_notice,
+)
 
 NOW = datetime.datetime(2026, 11, 29, 12, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(1)
@@ -117,3 +126,18 @@ def test_only_what_is_wider_is_announced(changes: dict[str, object], notice: boo
     assert needs_notice(ENTRY, replace(ENTRY, **changes)) is notice  # type: ignore[arg-type]  # of any kind
     assert needs_notice(None, ENTRY)
     assert needs_notice(replace(ENTRY, retired=True), ENTRY)
+
+
+@pytest.mark.parametrize("host", ["", "a b.example", "https://a.example", "a.example:443", "x" * 254, "é.example"])
+def test_what_is_no_host_is_not_entered(host: str) -> None:
+    """By whatever way it comes: the API and the page say it in their own words."""
+    with pytest.raises(BadEntryError) as refused:
+        checked({"hosts": [host]}, datetime.date(2026, 1, 1))
+    assert refused.value.field == "hosts"
+
+
+def test_hosts_are_entered_in_one_form() -> None:
+    """Names, what is below one, and addresses of both kinds."""
+    hosts = ["API.acme.example", ".acme.example", "192.0.2.1", "2001:db8::1"]
+    found = checked({"hosts": hosts}, datetime.date(2026, 1, 1))["hosts"]
+    assert found == tuple(sorted(host.lower() for host in hosts))

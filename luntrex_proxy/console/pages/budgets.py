@@ -23,6 +23,7 @@ from luntrex_proxy.core.budgets import (
 from luntrex_proxy.core.roles import Permission
 
 DONE: Final = {"budgets_set": "The budgets are changed; they hold everywhere within a second."}
+_HARD: Final = ("yes", "no")
 _HEADINGS: Final = {"day": "Each day", "month": "Each month", "total": "In total"}
 
 
@@ -62,6 +63,9 @@ def _wanted(page: Page) -> Wanted:
     wrong: dict[str, str] = {}
     for period in PERIODS:
         given = page.field(f"{period}_dollars").strip()
+        for name, words in ((f"{period}_hard", _HARD), (f"{period}_away", (OPEN, CLOSED))):
+            if page.field(name) not in (*words, ""):
+                wrong[name] = "Choose one of them."
         if not given:
             continue
         amount_pico, is_hard = 0, page.field(f"{period}_hard") == "yes"

@@ -23,7 +23,8 @@ async def _sign_in(page: Page) -> web.StreamResponse:
 async def _give_code(page: Page) -> web.StreamResponse:
     if page.half is None:
         return page.go("/sign-in")
-    cookie = await signin.give_code(page.services, page.half, page.field("code"), page.network)
+    with page.beside(wrong="code"):
+        cookie = await signin.give_code(page.services, page.half, page.field("code"), page.network)
     return _entered(page, Begun(cookie, awaits_code=False), page.next_path())
 
 
@@ -39,7 +40,8 @@ async def _sign_out(page: Page) -> web.StreamResponse:
 
 
 async def _confirm(page: Page) -> web.StreamResponse:
-    cookie = await signin.confirm(page.services, page.person, page.field("password"), page.network)
+    with page.beside(wrong="password"):
+        cookie = await signin.confirm(page.services, page.person, page.field("password"), page.network)
     response = page.go(page.next_path())
     set_cookie(response, page.services.settings, cookie)
     return response

@@ -103,7 +103,8 @@ async def _begin_factor(page: Page) -> web.StreamResponse:
 
 
 async def _confirm_factor(page: Page) -> web.StreamResponse:
-    codes = await secondfactor.confirm(page.services, page.person, page.field("code"))
+    with page.beside(wrong="code"):
+        codes = await secondfactor.confirm(page.services, page.person, page.field("code"))
     return page.show("recovery_codes.html", {"codes": codes})
 
 
@@ -112,7 +113,8 @@ async def _renew_codes(page: Page) -> web.StreamResponse:
 
 
 async def _remove_factor(page: Page) -> web.StreamResponse:
-    cookie = await signin.remove_second_factor(page.services, page.person, page.field("password"), page.network)
+    with page.beside(wrong="password"):
+        cookie = await signin.remove_second_factor(page.services, page.person, page.field("password"), page.network)
     response = page.go("/second-factor?done=removed")
     set_cookie(response, page.services.settings, cookie)
     return response
