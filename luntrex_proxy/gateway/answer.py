@@ -154,7 +154,7 @@ class Answer(Signal):
             self.is_stream = True
             self._grace = asyncio.get_running_loop().call_later(FIRST_EVENT_GRACE_S, self._decide)
 
-    def body_arrived(self, data: bytes) -> None:
+    def body_arrived(self, data: bytes, chunk: bytes = b"") -> None:
         """Push, or gather until a decision can be made."""
         reader = self.reader
         if reader is None or not self.is_stream:
@@ -165,7 +165,10 @@ class Answer(Signal):
             exchange = self._exchange
             if exchange is not None:
                 self._sent_at = self._connection.heard_at
-                exchange.send(out)
+                if out is data and chunk:
+                    exchange.send_chunk(chunk, len(out))
+                else:
+                    exchange.send(out)
             else:
                 self._gather(out)
         if reader.ended:

@@ -22,7 +22,8 @@ class Sink:
     def head_arrived(self, head: AnswerHead) -> None:
         assert head.is_stream
 
-    def body_arrived(self, data: bytes) -> None:
+    def body_arrived(self, data: bytes, chunk: bytes = b"") -> None:
+        assert chunk in (b"", b"%x\r\n%b\r\n" % (len(data), data)), "not as we would frame it"
         self.body += data
 
     def ended(self) -> None:

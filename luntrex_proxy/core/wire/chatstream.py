@@ -66,41 +66,43 @@ class ChatReader(StreamReader):
         self._told_after = b""  # what the client gets instead of `_after`, if not the same
         self._layouts_left = _LAYOUTS
 
-    def feed(self, data: bytes) -> bytes:
-        """The bytes of whole events that may go to the client now."""
-        if not self._plain:
+    def feed(self, data: bytes, is_event: bool = False) -> bytes:
+        """The bytes of whole events that may go to the client now. `is_event`: it is cut out of a read, one of several.
+
+        The usual read is one event like the last dull one but for its text: it is looked through here, without a call.
+        """
+        if not self._plain and not is_event:
             return self._split(data)
-        return self._alike(data) or (self._read(data) if _is_one_line(data) else self._split(data))
-
-    def _take(self, event: bytes) -> bytes:
-        return self._alike(event) or (self._read(event) if _is_one_line(event) else self._take_odd(event))
-
-    def _alike(self, event: bytes) -> bytes:
-        """What the client gets of an event that is like the last dull one but for its text; empty: it is none."""
-        rest = event.removeprefix(self._before)
-        if rest is event:
-            return b""
+        rest = data.removeprefix(self._before)
+        if rest is data:
+            return self._unlike(data, is_event)
         text, _, end = rest.partition(b'"')
         tail = end.removeprefix(self._after)
         if tail is end and 92 in text:  # the text holds quotes itself
             text, _, tail = rest.partition(b'"' + self._after)
         padding = tail.removesuffix(_PADDED)
         if not (padding.isalnum() if padding is not tail else tail == _CLOSED):
-            return b""
+            return self._unlike(data, is_event)
         if (92 in text or 10 in text or 13 in text) and not _is_text(text):
-            return b""
-        if self._told_after:
-            event = b"".join((self._before, text, self._told_after, tail))
+            return self._unlike(data, is_event)
         self.events += 1
         self.text_bytes += len(text)
-        return event
+        if self._told_after:
+            return b"".join((self._before, text, self._told_after, tail))
+        return data
 
-    def _read(self, event: bytes) -> bytes:
-        try:
-            chunk = _decode_chunk(event[5:])
-        except UNREADABLE:
-            return self._take_odd(event)
-        return self._judge(event, chunk)
+    def _take(self, event: bytes) -> bytes:
+        return self.feed(event, True)
+
+    def _unlike(self, data: bytes, is_event: bool) -> bytes:
+        """The same for what is not like the last dull event."""
+        if _is_one_line(data):
+            try:
+                chunk = _decode_chunk(data[5:])
+            except UNREADABLE:
+                return self._take_odd(data)
+            return self._judge(data, chunk)
+        return self._take_odd(data) if is_event else self._split(data)
 
     def _take_odd(self, event: bytes) -> bytes:
         name, data = parse_event(event)

@@ -21,6 +21,7 @@ from luntrex_proxy.gateway.overload import Overload
 KEEP_ALIVE = b": keep-alive\n\n"  # a comment: every SSE reader skips it, and proxies see that the stream lives
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SMALL_BYTES = 4096  # most events, and many bodies, are smaller: how their sizes are written is made once
+_CHUNK_END = b"\r\n"
 _SIZE_LINES = [b"%x\r\n" % size for size in range(SMALL_BYTES)]
 LENGTH_LINES = [b"Content-Length: %d\r\n\r\n" % size for size in range(SMALL_BYTES)]
 _SMALL_PART_BYTES = 1024  # reads of a body below this are gathered
@@ -234,6 +235,14 @@ class Exchange(Running):
                 self._write(b"%x\r\n%b\r\n" % (size, data))
         elif self.head.method != b"HEAD":
             self._write(data)
+
+    def send_chunk(self, chunk: bytes, size: int) -> None:
+        """The same of a piece of so many bytes that its sender has framed as we would: it goes as it came."""
+        if self._chunked:
+            self.response_bytes += size
+            self._write(chunk)
+        else:
+            self.send(chunk[-size - len(_CHUNK_END) : -len(_CHUNK_END)])
 
     def keep_alive(self, heard_at: Callable[[], float]) -> None:
         """From now on comments fill the stream's silence; `heard_at` is NEVER where one would stand in an event."""

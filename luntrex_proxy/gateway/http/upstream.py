@@ -36,8 +36,8 @@ class AnswerSink(Protocol):
     def head_arrived(self, head: AnswerHead) -> None:
         """The final head (informational ones are skipped)."""
 
-    def body_arrived(self, data: bytes) -> None:
-        """All body bytes of one read."""
+    def body_arrived(self, data: bytes, chunk: bytes = b"") -> None:
+        """All body bytes of one read. `chunk`: the read, if it was exactly one chunk, with its size in few digits."""
 
     def ended(self) -> None:
         """The message is complete."""
@@ -204,7 +204,7 @@ class UpstreamConnection(asyncio.Protocol):
             body = rest.removesuffix(LINE_END)
             if SMALL_SIZES.get(size_line) == len(body) != len(rest):
                 self.heard_at = self._ticker.now
-                sink.body_arrived(body)
+                sink.body_arrived(body, data)
                 return
         try:
             body, complete = chunks.feed(data)
