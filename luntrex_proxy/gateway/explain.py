@@ -156,11 +156,16 @@ class _Asking:
         words = [f"{bucket.amount} {bucket.what.words} of {bucket.whose}" for bucket in applying]
         self._say("limits", f"count: {', '.join(words)}" if words else "none counts")
         used = self._question.budgets_used
-        words = [
-            f"{purse.budget.words} (${dollars(used.get(purse.budget.budget_id, 0))} spent or lent)"
+        budgets = [
+            (purse.budget, used.get(purse.budget.budget_id, 0))
             for purse in self._budgets.applying(caller.account_id, caller.key_id, caller.person)
         ]
-        self._say("budgets", f"count: {', '.join(words)}" if words else "none counts")
+        words = [
+            f"{budget.words} ({'nothing is left' if pico >= budget.amount_pico else f'${dollars(pico)} spent or lent'})"
+            for budget, pico in budgets
+        ]
+        is_left = all(pico < budget.amount_pico for budget, pico in budgets)
+        self._say("budgets", f"count: {', '.join(words)}" if words else "none counts", good=is_left)
 
     def choose(self, layers: list[_Layer]) -> None:
         permit, routing = layers[-1].permit, self._routing

@@ -7,8 +7,7 @@ from typing import Any, ClassVar, Final
 from luntrex_proxy.store.database import Connection, Pool, store_errors
 from luntrex_proxy.store.silence import Silence
 
-# Less than the ring waits for a silent connection and another one (following.py): this comes no later than keys.
-_ANSWER_WAIT_S: Final = 2.0
+_ANSWER_WAIT_S: Final = 2.0  # at the start, and of verbs; what changes then is read by the ring that is given it
 _AT_ONCE: Final = 100  # rows, while requests wait
 
 

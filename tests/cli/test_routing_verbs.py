@@ -108,6 +108,9 @@ async def test_explain_names_who_decided_what(database: Pool, key_id: str) -> No
     assert "limits: count: 5 requests per minute of the account" in steps
     assert "budgets: count: $2.50 per day of the key ($0 spent or lent)" in steps
     assert (said["code"], said["endpoint"], said["key_id"]) == ("", "chat.completions", key_id)
+    await database.execute("UPDATE budget_window SET spent_pico = 2500000000000")
+    spent = json.loads((await run("routes", "explain", "--key", key_id, "--model", "m", "--json")).stdout)["steps"]
+    assert {"station": "budgets", "good": False, "says": "count: $2.50 per day of the key (nothing is left)"} in spent
     of_account = json.loads((await run("routes", "explain", "--account", "acme", "--model", "m", "--json")).stdout)
     assert [(each["upstream"], each["share"]) for each in of_account["targets"]] == [
         ("eu-one", 0.75), ("us-one", 0.25), ("loud", 0.0)
