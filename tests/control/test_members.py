@@ -160,12 +160,12 @@ async def test_who_is_here_takes_it_up_signed_in(scene: Scene) -> None:
     with pytest.raises(RefusedError, match="address already"):
         await people.come_invited(services, made.link.partition("token=")[2], "", PASSWORD, HERE, affirmed_16=True)
     with pytest.raises(NotFoundError):
-        await members.turn_down(services, await scene.signed_in(mallory), invitation.invitation_id)
+        await members.turn_down(services, "mallory@example.org", invitation.invitation_id)
     who = await scene.signed_in(eve)
-    assert await members.invitations_for(services, who) == [invitation]
+    assert await members.invitations_for(services, "eve@example.org") == [invitation]
     token = made.link.partition("token=")[2]
     with pytest.raises(RefusedError, match="Open the link that you were given"):
-        await members.accept(services, who, invitation.invitation_id)
+        await members.accept(services, eve, invitation.invitation_id)
     with pytest.raises(RefusedError, match="is over"):
         await members.accept_by_link(services, await scene.signed_in(mallory), token)
     await members.accept_by_link(services, who, token)
@@ -173,7 +173,7 @@ async def test_who_is_here_takes_it_up_signed_in(scene: Scene) -> None:
         await members.accept_by_link(services, who, token)
     assert (await scene.signed_in(eve)).role_in("acme") is Role.OWNER
     again, _ = await members.invite(services, scene.who("owner"), account, "mallory@example.org", Role.ADMIN)
-    await members.turn_down(services, await scene.signed_in(mallory), again.invitation_id)
+    await members.turn_down(services, "mallory@example.org", again.invitation_id)
     third, _ = await members.invite(services, scene.who("owner"), account, "mallory@example.org", Role.ADMIN)
     with pytest.raises(NotFoundError):
         await members.withdraw(services, account + 1, third.invitation_id)
@@ -197,12 +197,10 @@ async def test_with_mail_the_letter_takes_it(database: Pool, tmp_path: Path) -> 
     assert tuple(row) == ("invitation", NEW, None)
     friend = await make_person(database, "friend@example.org")
     invitation, _ = await members.invite(services, who, account, "friend@example.org", Role.VIEWER)
-    theirs = await sessions.signed_in(services, await sessions.begin(services, friend, HERE))
-    assert theirs is not None
     with pytest.raises(RefusedError, match="Prove first that this address is yours"):
-        await members.accept(services, theirs, invitation.invitation_id)
+        await members.accept(services, friend, invitation.invitation_id)
     await database.execute("UPDATE person SET email_verified_at = now()")
-    await members.accept(services, theirs, invitation.invitation_id)
+    await members.accept(services, friend, invitation.invitation_id)
     closed = services_of(database, tmp_path, console={"sign_up": "closed"})
     with pytest.raises(RefusedError, match="Only the operator adds"):
         await members.invite(closed, who, account, "stranger@example.org", Role.VIEWER)
