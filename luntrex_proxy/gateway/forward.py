@@ -33,46 +33,72 @@ _ERROR_BYTES = 8192  # a longer body with status 200 is not searched for an erro
 _LOOK_AGAIN_S = 0.25  # at a stream whose head came long before its first event
 
 
-async def forward(permit: Permit, targets: Sequence[Target], body: bytes, draft: Draft, routing: Routing) -> Answer:
+def send_first(permit: Permit, targets: Sequence[Target], body: bytes, draft: Draft, routing: Routing) -> Answer | None:
+    """Send a request to its first target, if nothing speaks against that: nearly always. Its answer is yet to come.
+
+    None: nothing was sent, `forward` does all of it. Takes a `Permit`: nothing is forwarded that `authorise` has not
+    let through. Raises Refusal.
+    """
+    target = targets[0]
+    upstream = target.upstream
+    if upstream.health.troubled or target.speed is not None:
+        return None
+    connection = upstream.origin.take()
+    if connection is None:
+        return None
+    draft.ending = UPSTREAM_FAILED
+    routing.retries.requests += 1
+    draft.attempts = 1
+    draft.upstream = upstream.name
+    return _send(permit, target, connection, body, draft, routing)
+
+
+def is_good(answer: Answer) -> bool:
+    """Whether an answer that can be decided on is one for the client."""
+    _read_whole(answer)
+    return answer.status < 400 and not answer.failure
+
+
+async def forward(
+    permit: Permit,
+    targets: Sequence[Target],
+    body: bytes,
+    draft: Draft,
+    routing: Routing,
+    first: Answer | None = None,
+) -> Answer:
     """The first willing target's answer, as far as it takes to decide on it. Raises Refusal.
 
-    Takes a `Permit`: nothing is forwarded that `authorise` has not let through.
+    `first` is what came of `send_first` and is not good.
     """
-    draft.ending = UPSTREAM_FAILED
     retries = routing.retries
-    retries.requests += 1
+    if first is None:
+        draft.ending = UPSTREAM_FAILED
+        retries.requests += 1
     refused: tuple[Target, Answer] | None = None
     full = False
     for target in targets:
-        upstream = target.upstream
-        health, origin = upstream.health, upstream.origin
-        if draft.attempts >= retries.tries or (health.troubled and not health.admit(origin.now, draft.request_id)):
-            continue
-        draft.attempts += 1
-        draft.upstream = upstream.name
-        connection = origin.take()
-        if connection is None:
-            begun_us = draft.elapsed_us()
-            connection, is_full = await _connect(target, targets, draft.request_id)
+        upstream, sent_us = target.upstream, 0
+        if first is not None:
+            answer, first = first, None
+        else:
+            connection, is_full = await _connection_to(target, targets, draft, retries)
             full = full or is_full
             if connection is None:
-                code = "overloaded" if is_full else "upstream_unreachable"
-                draft.note(asked(upstream.name, begun_us, draft.elapsed_us(), code))
                 continue
-            draft.note_wait("connect", begun_us)
-        sent_us = draft.elapsed_us() if draft.attempts > 1 else 0
-        answer = _send(permit, target, connection, body, draft, routing)
-        if target.speed is None:
-            await answer.decided()
-            _read_whole(answer)
-        else:
-            await _measured(answer, target, targets)
-        if answer.status < 400 and not answer.failure:
-            if health.troubled and not answer.done:
-                health.answers(draft.request_id)
-            if draft.attempts > 1:
-                draft.note(asked_last(upstream.name, sent_us))
-            return answer
+            sent_us = draft.elapsed_us() if draft.attempts > 1 else 0
+            answer = _send(permit, target, connection, body, draft, routing)
+            if target.speed is None:
+                await answer.decided()
+                _read_whole(answer)
+            else:
+                await _measured(answer, target, targets)
+            if answer.status < 400 and not answer.failure:
+                if upstream.health.troubled and not answer.done:
+                    upstream.health.answers(draft.request_id)
+                if draft.attempts > 1:
+                    draft.note(asked_last(upstream.name, sent_us))
+                return answer
         _heed_wish(answer, target, permit)
         if target is targets[-1] or not _was_refused_whole(answer) or not _may_go_on(permit.call, draft, retries):
             if draft.attempts > 1:
@@ -82,6 +108,29 @@ async def forward(permit: Permit, targets: Sequence[Target], body: bytes, draft:
         draft.note(asked(upstream.name, sent_us or draft.overhead_us, draft.elapsed_us(), f"http_{_status(answer)}"))
         conclude(draft)
     return _what_was_said(draft, refused, full)
+
+
+async def _connection_to(
+    target: Target, targets: Sequence[Target], draft: Draft, retries: Retries
+) -> tuple[UpstreamConnection | None, bool]:
+    """A connection to a target, pooled or new; None when it is not asked. And whether it has as many as it may have."""
+    upstream = target.upstream
+    health, origin = upstream.health, upstream.origin
+    if draft.attempts >= retries.tries or (health.troubled and not health.admit(origin.now, draft.request_id)):
+        return None, False
+    draft.attempts += 1
+    draft.upstream = upstream.name
+    connection = origin.take()
+    if connection is not None:
+        return connection, False
+    begun_us = draft.elapsed_us()
+    connection, is_full = await _connect(target, targets, draft.request_id)
+    if connection is None:
+        code = "overloaded" if is_full else "upstream_unreachable"
+        draft.note(asked(upstream.name, begun_us, draft.elapsed_us(), code))
+    else:
+        draft.note_wait("connect", begun_us)
+    return connection, is_full
 
 
 def _what_was_said(draft: Draft, refused: tuple[Target, Answer] | None, full: bool) -> Answer:

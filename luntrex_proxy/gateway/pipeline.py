@@ -20,7 +20,7 @@ from luntrex_proxy.gateway.body import HeldBodies, decode
 from luntrex_proxy.gateway.budgets import hold_money
 from luntrex_proxy.gateway.capture import begin_capture
 from luntrex_proxy.gateway.estimate import note_longest
-from luntrex_proxy.gateway.forward import conclude, forward
+from luntrex_proxy.gateway.forward import conclude, forward, is_good, send_first
 from luntrex_proxy.gateway.http.addresses import Addresses, Clients
 from luntrex_proxy.gateway.http.client import ClientConnection
 from luntrex_proxy.gateway.http.exchange import Exchange
@@ -120,7 +120,9 @@ class Pipeline:
         exchange.close()
         return True
 
-    async def _travel(self, exchange: Exchange, draft: Draft, now: float) -> None:
+    async def _travel(  # noqa: C901 -- the stations in their order, on one screen
+        self, exchange: Exchange, draft: Draft, now: float
+    ) -> None:
         # 1 accept: the head alone decides, nothing is read for a path that does not exist.
         call = accept(exchange.head)
         draft.route = call.route.name
@@ -159,7 +161,11 @@ class Pipeline:
                 if waits is not None:
                     await waits
             # 6 forward: recorded as open, sent, and awaited until there is something to decide on.
-            answer = await forward(permit, targets, body, draft, routing)
+            answer = send_first(permit, targets, body, draft, routing)
+            if answer is not None:
+                await answer.decided()
+            if answer is None or not is_good(answer):
+                answer = await forward(permit, targets, body, draft, routing, answer)
         finally:
             exchange.leave_room()
             if draft.answer is not None and not draft.answer.done:  # who leaves it pays for what it may have been
