@@ -11,7 +11,7 @@ from luntrex_proxy.core.call import ROUTES
 from luntrex_proxy.core.explanation import ACTIVE, Question
 from luntrex_proxy.core.scope import ENDPOINTS
 from luntrex_proxy.store import accountroutes as table
-from luntrex_proxy.store import accounts, apikeys, budgets, callers
+from luntrex_proxy.store import accounts, apikeys, budgets, callers, limitlevels
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.errors import RefusedError
 
@@ -61,6 +61,7 @@ async def question(pool: Pool, asked: Asked) -> Question:
         address=asked.address,
         key_state=state,
         budgets_used=used,
+        limits_used=await limitlevels.used(pool, caller.account_id),
     )
 
 

@@ -20,6 +20,8 @@ class Question:
     address: str | None = None  # the client's; None: whoever may use the key
     key_state: str = ACTIVE
     budgets_used: Mapping[int, int] = field(default_factory=dict)  # by budget id: pico-dollars spent or lent
+    # By (account id or key id, model, word of the limit): units that are used and did not fill up again.
+    limits_used: Mapping[tuple[int | str, str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

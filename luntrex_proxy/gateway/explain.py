@@ -6,6 +6,7 @@ No rule is written down here a second time. Nothing is sent, counted or remember
 import time
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import ceil
 
 import msgspec
 
@@ -153,11 +154,15 @@ class _Asking:
     def _say_limits(self, permit: Permit) -> None:
         caller = permit.caller
         applying = self._limits.applying(caller.account_id, caller.key_id, permit.model, time.perf_counter_ns())
-        words = [f"{bucket.amount} {bucket.what.words} of {bucket.whose}" for bucket in applying]
-        self._say("limits", f"count: {', '.join(words)}" if words else "none counts")
-        used = self._question.budgets_used
+        words, is_room = [], True
+        for bucket in applying:
+            used = ceil(self._question.limits_used.get((bucket.ident, bucket.model, bucket.what.word), 0))
+            is_room = is_room and used < bucket.amount
+            words.append(f"{bucket.amount} {bucket.what.words} of {bucket.whose} ({used or 'none'} used)")
+        self._say("limits", f"count: {', '.join(words)}" if words else "none counts", good=is_room)
+        spent = self._question.budgets_used
         budgets = [
-            (purse.budget, used.get(purse.budget.budget_id, 0))
+            (purse.budget, spent.get(purse.budget.budget_id, 0))
             for purse in self._budgets.applying(caller.account_id, caller.key_id, caller.person)
         ]
         words = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from luntrex_proxy.store.database import Connection
+from luntrex_proxy.store.database import Connection, Pool, store_errors
 
 STREAMS_LAST_S: Final = 30  # without being told of; a process tells each second
 _APART_S: Final = 5  # of two that tell at once; what is further ahead was told before the clock was put back
@@ -52,6 +52,17 @@ SELECT p.number, coalesce((
 FROM placed p
 """  # noqa: S608 -- constants
 
+# A level falls all the time; streams are those that processes have told of lately.
+_USED: Final = f"""
+SELECT u.account_id, u.key_id, l.model, l.word,
+    greatest(0, l.level - l.rate * greatest(0, extract(epoch FROM clock_timestamp() - l.last_at))) AS used
+FROM limit_level l JOIN usage_limit u USING (limit_id) WHERE l.account_id = $1
+UNION ALL
+SELECT u.account_id, u.key_id, s.model, 'streams', sum(s.count) FROM limit_streams s JOIN usage_limit u USING (limit_id)
+WHERE s.account_id = $1 AND s.last_at > now() - interval '{STREAMS_LAST_S} seconds'
+GROUP BY u.account_id, u.key_id, s.model
+"""  # noqa: S608 -- constants
+
 
 class Told(NamedTuple):
     """What a process let in of one limit. `ident`: account id or key id."""
@@ -76,6 +87,13 @@ async def tell_streams(connection: Connection, boot_id: UUID, told: Sequence[Tol
     """How many streams of other processes there are, likewise."""
     rows = await connection.fetch(_TELL_STREAMS, *_columns(told), [each.units for each in told], boot_id)
     return {row["number"]: row["others"] for row in rows}
+
+
+async def used(pool: Pool, account_id: int) -> dict[tuple[int | str, str, str], float]:
+    """How full the limits of an account and its keys are, in units, by (account id or key id, model, word)."""
+    with store_errors("read what is used of limits"):
+        rows = await pool.fetch(_USED, account_id)
+    return {(row["key_id"] or row["account_id"], row["model"], row["word"]): row["used"] for row in rows}
 
 
 def _columns(told: Sequence[Told]) -> list[list[Any]]:

@@ -9,9 +9,10 @@ from click.testing import CliRunner, Result
 
 from luntrex_proxy.cli import main
 from luntrex_proxy.core.scope import read_scope
-from luntrex_proxy.store import accountroutes, accounts, apikeys, audit, budgets, limits, maintenance
+from luntrex_proxy.store import accountroutes, accounts, apikeys, audit, budgets, limitlevels, limits, maintenance
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.keyrows import Terms
+from luntrex_proxy.store.limitlevels import Told
 from tests.postgres import LOOKUP, database, database_dsn, postgres_dsn
 
 __all__ = ["database", "database_dsn", "postgres_dsn"]
@@ -105,12 +106,17 @@ async def test_explain_names_who_decided_what(database: Pool, key_id: str) -> No
     assert targets["us-one"]["says"] == "excluded by the key's regions: region"
     assert targets["loud"]["says"].startswith("excluded by the installation's default policy: region, retention, train")
     steps = [f"{step['station']}: {step['says']}" for step in said["steps"]]
-    assert "limits: count: 5 requests per minute of the account" in steps
+    assert "limits: count: 5 requests per minute of the account (none used)" in steps
     assert "budgets: count: $2.50 per day of the key ($0 spent or lent)" in steps
     assert (said["code"], said["endpoint"], said["key_id"]) == ("", "chat.completions", key_id)
     await database.execute("UPDATE budget_window SET spent_pico = 2500000000000")
+    account_id = (await accounts.get(database, "acme")).account_id
+    async with database.acquire() as connection:
+        await limitlevels.tell(connection, [Told(account_id, "", "requests/minute", 5, 0.0)])
     spent = json.loads((await run("routes", "explain", "--key", key_id, "--model", "m", "--json")).stdout)["steps"]
     assert {"station": "budgets", "good": False, "says": "count: $2.50 per day of the key (nothing is left)"} in spent
+    full = "count: 5 requests per minute of the account (5 used)"
+    assert {"station": "limits", "good": False, "says": full} in spent
     of_account = json.loads((await run("routes", "explain", "--account", "acme", "--model", "m", "--json")).stdout)
     assert [(each["upstream"], each["share"]) for each in of_account["targets"]] == [
         ("eu-one", 0.75), ("us-one", 0.25), ("loud", 0.0)
