@@ -1,9 +1,15 @@
-"""Every form of every page, as it stands there, filled with what nobody types: refused beside the field, no harm."""
+"""Every form of every page, as it stands there, filled with what nobody types: refused beside the field, no harm.
 
+And every page at addresses that no page leads to.
+"""
+
+import re
 from dataclasses import dataclass, field
 from html import escape
 from html.parser import HTMLParser
+from pathlib import Path
 
+from luntrex_proxy.console import pages as pages_of
 from luntrex_proxy.console.application import PAGES
 from luntrex_proxy.console.pages.page import Access
 from luntrex_proxy.store.database import Pool
@@ -17,6 +23,13 @@ from tests.people import PASSWORD, give_password, make_person
 __all__ = ["opened"]
 WRONG = ("x" * 10_000, "a\x01\x7f\x00b")
 LOOKS = {"audit_entry", "audit_head", "audit_personal", "sign_in_failure"}  # what looking and guessing write
+
+_ID = "8381ed97-c7c8-49fe-a5e3-18b214975910"
+# What nobody follows a link to: bytes that are no text, moments that no calendar has, of every list's kind of place.
+QUERIES = (
+    *("%00", "%FF", "9" * 18, "label:project=a%00", "2026-01-01T00:00:00~%00", f"0001-01-01T00:00:00%2B14:00~{_ID}"),
+    *("9999-12-31T23:59:59-14:00~abcdefghijkl", "0001-01-01T00:00:00%2B14:00~abcdefghijkl~10.0.0.0/24~key_wrong"),
+)
 
 
 @dataclass
@@ -101,6 +114,20 @@ async def test_what_nobody_types_is_refused_beside_the_field(opened: Open, datab
     assert faults == []
     after = await contents(database)
     assert {table for table in before if before[table] != after[table]} <= LOOKS
+
+
+async def test_addresses_that_no_page_leads_to(opened: Open) -> None:
+    """A word of the address that cannot be counts as none, or there is no such page; nowhere does anything fail."""
+    browser, places = await entered(opened, requests=5)
+    pages = "".join(file.read_text() for file in Path(pages_of.__path__[0]).glob("*.py"))
+    names = set(re.findall(r'query\("(\w+)"', pages))
+    assert {"after", "before", "since", "reference"} <= names
+    faults = []
+    for path in {each.values: concrete(places.path(each.path)).partition("?")[0] for each in PAGES}.values():
+        for value in QUERIES:
+            status = (await browser.get(f"{path}?{'&'.join(f'{name}={value}' for name in names)}")).status
+            faults += [(path, value, status)] if status not in (200, 404) else []
+    assert faults == []
 
 
 def _is_lost(form: Form, name: str, value: str, text: str) -> bool:

@@ -513,3 +513,12 @@ async def test_without_the_database_a_page_says_so(opened: Open) -> None:
         assert "Retry-After" in seen.headers
         assert "postgres" not in seen.said.lower()
     assert (await browser.send("/sign-in", address=ADA, password=PASSWORD)).status == 503
+
+
+async def test_a_database_without_its_tables_is_told_on_a_page(opened: Open, database: Pool) -> None:
+    """As one that is away; once it was answered as if this program had a fault."""
+    browser, _ = await ada_in(opened)
+    await database.execute("ALTER TABLE session RENAME TO elsewhere")
+    seen = await browser.get("/sessions")
+    assert seen.status == 503
+    assert "has no tables yet" in seen.said

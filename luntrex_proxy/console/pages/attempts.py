@@ -1,12 +1,11 @@
 """Security events: requests that were refused for their key, counted; of an account, or all. No address is kept."""
 
-import contextlib
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from luntrex_proxy.console.pages.menu import ACCOUNT, OPERATOR, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
+from luntrex_proxy.console.pages.paging import moment_in
 from luntrex_proxy.console.pages.usage import visible_keys
 from luntrex_proxy.control import acts, attempts
 from luntrex_proxy.core.roles import Permission
@@ -39,9 +38,8 @@ async def _found(page: Page, account_id: int | None) -> Mapping[str, Any]:
 
 def _after(word: str) -> tuple[str, str, str, str] | None:
     parts = word.split("~")
-    with contextlib.suppress(ValueError):
-        if len(parts) == _PARTS and word.isprintable() and datetime.fromisoformat(parts[0]).tzinfo:
-            return parts[0], parts[1], parts[2], parts[3]
+    if len(parts) == _PARTS and word.isprintable() and moment_in(parts[0]) is not None:
+        return parts[0], parts[1], parts[2], parts[3]
     return None
 
 

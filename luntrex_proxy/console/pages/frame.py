@@ -55,7 +55,7 @@ from luntrex_proxy.console.pages.rendering import static_files
 from luntrex_proxy.console.pages.sending import answer_with, guard
 from luntrex_proxy.control import access, accounts, acts, incidents, sessions, signin
 from luntrex_proxy.control.access import DeniedError, NotFoundError
-from luntrex_proxy.control.acts import RefusedError, StoreUnavailableError
+from luntrex_proxy.control.acts import RefusedError, StoreError
 from luntrex_proxy.control.guessing import ThrottledError
 from luntrex_proxy.control.lane import RETRY_AFTER_S
 from luntrex_proxy.control.links import DeadLinkError
@@ -104,7 +104,7 @@ class _Shown:
     async def _answer(self, request: web.Request, answer: Answer) -> web.StreamResponse:
         try:
             page = await _page_of(request)
-        except StoreUnavailableError as error:
+        except StoreError as error:
             return _unavailable(Page(request, services_of(request), None, None), error)
         cookie = request.cookies.get(cookies.ACCOUNT)
         try:
@@ -116,7 +116,9 @@ class _Shown:
             response = _error(page, 404, sentence)
         except DeniedError:
             response = _error(page, 403, "Your role does not allow this.")
-        except StoreUnavailableError as error:
+        except RefusedError as refused:  # by what the address says: what a form says is answered beside its fields
+            response = _error(page, 400, sentence_of(refused))
+        except StoreError as error:
             return _unavailable(page, error)
         if page.of_account is not None and len(page.person.members) > 1 and cookie != str(page.account.account_id):
             cookies.set_taste(response, page.services.settings, cookies.ACCOUNT, str(page.account.account_id))
@@ -266,7 +268,7 @@ async def _nowhere(request: web.Request, handler: Handler) -> web.StreamResponse
     return guard(_error(page, 404, "There is no page at this address."), page.services.settings)
 
 
-def _unavailable(page: Page, error: StoreUnavailableError) -> web.StreamResponse:
+def _unavailable(page: Page, error: StoreError) -> web.StreamResponse:
     response = _error(page, 503, str(error))
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return guard(response, page.services.settings)

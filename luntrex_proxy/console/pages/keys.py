@@ -7,7 +7,7 @@ page when it is left.
 import contextlib
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any, Final
 
 from aiohttp import web
@@ -15,6 +15,7 @@ from aiohttp import web
 from luntrex_proxy.console.pages.clock import now
 from luntrex_proxy.console.pages.menu import ACCOUNT, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route, WrongFieldsError
+from luntrex_proxy.console.pages.paging import moment_in
 from luntrex_proxy.control import clients, keys, labels, limits, overview, spans
 from luntrex_proxy.control.access import DeniedError, NotFoundError
 from luntrex_proxy.control.keys import NewKey, Terms
@@ -246,11 +247,9 @@ async def _declared_names(page: Page) -> Iterable[str]:
 
 
 def _after(word: str) -> tuple[datetime, str] | None:
-    at, _, key_id = word.partition("~")
-    with contextlib.suppress(ValueError):
-        found = datetime.fromisoformat(at)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)), key_id[:12]
-    return None
+    text, _, key_id = word.partition("~")
+    at = moment_in(text)
+    return (at, key_id) if at is not None and KEY_ID.fullmatch(key_id) else None
 
 
 _KEYS: Final = "/accounts/{account_id}/keys"

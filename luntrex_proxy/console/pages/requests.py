@@ -21,6 +21,7 @@ from luntrex_proxy.console.pages.clock import now
 from luntrex_proxy.console.pages.keys import KEY_ID
 from luntrex_proxy.console.pages.menu import ACCOUNT, Menu
 from luntrex_proxy.console.pages.page import Access, Page, Route
+from luntrex_proxy.console.pages.paging import place_in
 from luntrex_proxy.console.pages.sending import send_pieces
 from luntrex_proxy.console.pages.usage import visible_keys
 from luntrex_proxy.console.pages.wording import as_text
@@ -234,11 +235,8 @@ def _word(text: str) -> str:
 
 
 def _after(word: str) -> tuple[datetime, str] | None:
-    at, _, request_id = word.partition("~")
-    with contextlib.suppress(ValueError):
-        moment = datetime.fromisoformat(at)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)), str(uuid.UUID(request_id))
-    return None
+    place = place_in(word)
+    return None if place is None else (place[0], str(place[1]))
 
 
 _REQUESTS: Final = "/accounts/{account_id}/requests"
