@@ -1,10 +1,13 @@
 """Made PostgreSQL data directories, copied: initdb takes seconds of a core, and tests do not test it.
 
-They work without fsync: no test cuts the power of the machine, and what a killed server wrote the kernel keeps.
+They lie in memory where there is room: to make a test's database is to make six hundred files, which took 0.26 s of a
+core on a disk and takes 0.04 s there. They work without fsync: no test cuts the power of the machine, and what a killed
+server wrote the kernel keeps.
 """
 
 import contextlib
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -12,8 +15,16 @@ from pathlib import Path
 from luntrex_proxy.store import embedded
 
 PLACE = "LUNTREX_TEST_CLUSTERS"
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 4 * 1024**3  # a worker's server takes some hundred MiB
 _SETTINGS = "fsync = off\nfull_page_writes = off\n"
 _run = embedded.run
+
+
+def make_place() -> str:
+    """Where the servers of one run of tests live; whoever makes it removes it."""
+    has_room = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    return tempfile.mkdtemp(prefix="lx-", dir=_MEMORY if has_room else None)
 
 
 def copy_clusters() -> None:

@@ -4,12 +4,11 @@ process of a test reached outside this machine: nothing, but for what a daemon's
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 
 import pytest
 
-from tests.clusters import PLACE
+from tests.clusters import PLACE, make_place
 from tests.spying import outside, sitecustomize
 
 _made: list[str] = []
@@ -19,7 +18,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """The controller makes the place, its workers inherit it; each of them is spied on."""
     sitecustomize.install(outside.noted.append)
     if PLACE not in os.environ:
-        os.environ[PLACE] = tempfile.mkdtemp(prefix="lx-clusters-")
+        os.environ[PLACE] = make_place()
         _made.append(os.environ[PLACE])
 
 

@@ -6,7 +6,10 @@ A conftest takes them with `from tests.postgres import database, database_dsn, p
 import asyncio
 import contextlib
 import itertools
+import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -15,7 +18,7 @@ from luntrex_proxy.store.database import Pool, close_pool, open_pool
 from luntrex_proxy.store.embedded import EmbeddedPostgres
 from luntrex_proxy.store.migrate import migrate
 from luntrex_proxy.store.pepper import Lookup
-from tests.clusters import copy_clusters
+from tests.clusters import PLACE, copy_clusters
 
 # Stands for a derived lookup key where the derivation (0.26 s) is not what is tested.
 LOOKUP = Lookup(key=bytes(range(32)), fingerprint=b"f" * 16)
@@ -29,10 +32,10 @@ def dsn_of(dsn: str, database: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_dsn() -> Iterator[str]:
     """The DSN of a running server whose database `migrated` is the template of each test's own."""
     copy_clusters()
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("pg"))
+    server = EmbeddedPostgres(Path(tempfile.mkdtemp(prefix="pg-", dir=os.environ[PLACE])))
     dsn = server.start()
     try:
         asyncio.run(_make_template(dsn))
