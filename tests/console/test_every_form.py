@@ -197,3 +197,30 @@ async def test_what_is_another_accounts_is_not_there_in_ones_own(opened: Open, d
     assert key not in (await browser.get(f"{own}/usage?key={key}&group=key")).text.replace(f"key={key}", "")
     after = await contents(database)
     assert {table for table in before if before[table] != after[table]} <= LOOKS
+
+
+async def test_ids_of_nothing(opened: Open, database: Pool) -> None:
+    """Numbers too large or negative, signs, the id of another thing, fields that are there twice: no page breaks."""
+    browser, places = await entered(opened, requests=5)
+    token = (await browser.get("/profile")).hidden("form_token")
+    before, broken = await contents(database), []
+    for route in PAGES:
+        for part in re.findall(r"{(\w+)}", route.path):
+            other = places.key_id if part != "key_id" else str(places.request_id)
+            for wrong in ("9" * 30, "-1", "%00", other):
+                path = concrete(places.path(route.path.replace(f"{{{part}}}", wrong)))
+                seen = await browser.get(path)  # at a button's address: the page that such a button is on
+                broken += [(path, seen.status)] * (seen.status not in (200, 404))
+                if route.submit is not None:
+                    seen = await browser.send(path, form_token=token, follow=False)
+                    broken += [(path, seen.status, "sent")] * (seen.status not in (404, 422))
+    headers = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/x-www-form-urlencoded"}
+    headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in browser.jar.items())
+    for body in (b"name=a&name=b", b"name=a&name=&name=%00", b"name[]=a&name.x=1&=&&&"):
+        data = body + f"&form_token={token}".encode()
+        for path in ("/installation/accounts/1/suspend", "/people/new", "/incidents/new", "/registry/new"):
+            async with browser.client.post(browser.url + path, data=data, headers=headers) as answer:
+                broken += [(path, answer.status, body)] * (answer.status != 422)
+    assert broken == []
+    after = await contents(database)
+    assert {table for table in before if before[table] != after[table]} <= LOOKS
