@@ -188,7 +188,8 @@ async def _attempts(services: Services, queued: Queued) -> Letter | None:
         (
             f"In {int(queued.facts['minutes'])} minutes so many requests were refused for their key:",
             "\n".join(map(str, queued.facts["alerts"])) + (f"\nand {more} more" if more else ""),
-            "They were all blocked. `luntrex-proxy attempts list` shows them by the minute.",
+            "They were all blocked. By the minute:",
+            f"{links.console_url(services.settings)}/attempts",
         ),
     )  # fmt: skip
 
@@ -261,7 +262,10 @@ async def _child_report(services: Services, queued: Queued) -> Letter | None:
         return None
     return Letter(
         person.email, "A report that somebody here is under 16",
-        ("It waits for a decision: luntrex-proxy children list. A confirmed one is erased within 72 hours.",),
+        (
+            "It waits for a decision. Of a confirmed one the person is erased a day later, within 72 hours at most.",
+            f"{links.console_url(services.settings)}/child-reports",
+        ),
     )  # fmt: skip
 
 

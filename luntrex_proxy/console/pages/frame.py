@@ -14,7 +14,8 @@ To add a page, make three new files and touch no other:
    `values(page)` returns what the template needs. `submit(page)` does what a form asks (`page.field("name")`) and
    returns an answer, mostly `page.go("/profile?done=name")`. A RefusedError in it shows the page again with its
    sentence and what was typed, but for passwords; `with page.beside(name_taken="name"):` puts the sentence of a code
-   beside a field, `raise WrongFieldsError(name="Give a name.")` says it for several. `?done=WORD` shows the sentence
+   beside a field, `raise WrongFieldsError(name="Give a name.")` says it for several. Where the sentence names a verb
+   of the command line, refusals.py says it for pages. `?done=WORD` shows the sentence
    of `DONE`. Acts inside `submit` are recorded as the person's.
 3. A test in tests/console. The tests of all pages (test_pages.py without a script, browser/ in Chromium: axe, policy,
    both widths, light and dark) take it up by themselves; what stands in braces in its path gets its value from
@@ -26,7 +27,9 @@ Access.FRESH    signed in and proved within ten minutes, for dangerous acts, els
 Access.MEMBER   of the account in the path, with one of the permissions `needs`; or who runs the installation, recorded.
                 `page.account` is the account, `page.caller` who asks, for control
 Access.PROVEN   the same; its form has `{{ fields.proof() }}`, which asks for the password in the form itself when the
-                last time is ten minutes ago, so that nothing that was typed is lost. Elsewhere `proves=True` says it
+                last time is ten minutes ago, so that nothing that was typed is lost. Elsewhere `proves=True` says it.
+                Of several forms on a page each says where it is sent, `{{ fields.proof("/your-data/name") }}`: then
+                only the one that was sent asks
 Access.OPERATOR who runs the installation; to everybody else there is no such page
 """
 
