@@ -2,11 +2,15 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 
 import pytest
 
+from luntrex_proxy.core.catalogue import Catalogue
 from luntrex_proxy.core.outcome import Outcome
-from tests.fakes import Gateway, both_dialects, serving
+from luntrex_proxy.core.pricing import fill_rates
+from luntrex_proxy.gateway.route import Routing
+from tests.fakes import Gateway, both_dialects, entry, serving
 from tests.gateway.test_budgets import lease, say
 from tests.gateway.wire import (
     CLOSE,
@@ -221,3 +225,30 @@ async def test_a_request_costs_its_input_once_it_is_sent(path: str, billed: bool
         input_tokens = size(body) if billed else 0
         assert (opening.input_tokens, opening.cost_pico) == (input_tokens, input_tokens * 3)
         assert opening.price_version == (await gateway.outcome()).price_version != ""
+
+
+async def test_a_price_holds_from_the_request_that_comes_after_it() -> None:
+    """One of the configuration with the configuration that says it, one of the table whenever it begins."""
+    answer = b'{"object":"chat.completion","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":1}}'
+    cheap, dear = fill_rates({"input": 3, "output": 5}), fill_rates({"input": 30, "output": 50})
+    listed, own = entry("m", ("a", "m")), replace(entry("own", ("a", "own")), rates=cheap)
+    bodies = [b'{"model":"m","messages":[]}', b'{"model":"own","messages":[]}']
+    async with (
+        upstream_server([reply(200, answer)]) as up,
+        serving(both_dialects(up.url), (listed, own)) as gateway,
+    ):
+        say(gateway, 10**9)
+
+        async def costs() -> list[int]:
+            del gateway.outcomes[:], gateway.ledger.settled[:]
+            for body in bodies:
+                assert (await ask(gateway.port, post(body))).status == 200
+            await gateway.outcome(2)
+            return [outcome.cost_pico for outcome in gateway.outcomes]
+
+        assert await costs() == [35, 35]
+        gateway.prices.rates = dear
+        assert await costs() == [350, 35]
+        old = gateway.pipeline.routing
+        gateway.pipeline.routing = Routing(Catalogue((listed, own)), gateway.prices, old.upstreams, old.policy)
+        assert await costs() == [350, 350]
