@@ -9,7 +9,7 @@ written here.
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from luntrex_proxy.store.database import Pool, store_errors
@@ -145,7 +145,10 @@ async def series(pool: Pool, asked: Asked) -> list[Group]:
     """The groups, largest first, and last the rest."""
     with store_errors("read the usage"):
         where = Where()
-        statement = _statement(where, asked, await odd_hours(pool, asked.since, asked.until, asked.zone))
+        odd = await odd_hours(pool, asked.since, asked.until, asked.zone)
+        if asked.step == "hour":  # one within the span is a step, whose day nobody asks for
+            odd = [hour for hour in odd if hour < asked.since or hour + timedelta(hours=1) > asked.until]
+        statement = _statement(where, asked, odd)
         rows = await pool.fetch(statement, *where.arguments)
         names = {}
         if asked.group in ("key", "member"):
