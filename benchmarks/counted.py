@@ -1,7 +1,7 @@
 """The daemon with its Python calls counted: `python -m benchmarks.counted serve ...`, for `instructions.py`.
 
-Counted is what is called for what sockets bring. With each SIGUSR1 it writes how often every function was called so far
-to the file named by `BENCH_CALLS`.
+Counted is what is called for what sockets bring, from the first SIGUSR1 on: Python 3.11.2 crashes when the start is
+looked at. With each it writes how often every function was called so far to the file named by `BENCH_CALLS`.
 """
 
 import collections
@@ -34,7 +34,8 @@ class _Count:
             self._outermost = None
 
     def tell(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- as a signal calls it
-        """Write them to the file."""
+        """Write them to the file; count from now on."""
+        sys.setprofile(self)
         told: collections.Counter[str] = collections.Counter()
         for code, count in list(self.calls.items()):  # a signal may come amid a read: then these calls count as well
             file = Path(code.co_filename)
@@ -47,5 +48,4 @@ class _Count:
 if __name__ == "__main__":
     count = _Count()
     signal.signal(signal.SIGUSR1, count.tell)
-    sys.setprofile(count)
     main()
