@@ -6,9 +6,12 @@ from typing import Final
 
 NAME_CHARACTERS_MAX: Final = 200
 ADDRESS_RULE: Final = "Give a mail address such as ada@example.org, in ASCII."
-NAME_RULE: Final = f"A name has at most {NAME_CHARACTERS_MAX} characters, on one line."
+NAME_RULE: Final = f"A name has at most {NAME_CHARACTERS_MAX} characters that can be seen, on one line."
 # What SMTP takes without quoting; a domain in another script has its xn-- form.
 _ADDRESS: Final = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?")
+_NO_LETTERS: Final = ("Cc", "Cs", "Zl")
+# What turns around words that stand beside it; letters that are written from the right need none of them.
+_TURNS: Final = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def read_address(text: str) -> str | None:
@@ -26,7 +29,7 @@ def read_name(text: str) -> str | None:
     """What a person is called, as it is stored; None: it is no name. Nothing is one."""
     name = " ".join(unicodedata.normalize("NFC", text).split())
     if len(name) > NAME_CHARACTERS_MAX or any(
-        unicodedata.category(character) in ("Cc", "Cs", "Zl") for character in name
+        unicodedata.category(each) in _NO_LETTERS or unicodedata.bidirectional(each) in _TURNS for each in name
     ):
         return None
-    return name
+    return None if name and all(unicodedata.category(each)[0] in "CMZ" for each in name) else name

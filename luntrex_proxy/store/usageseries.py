@@ -212,7 +212,8 @@ async def choices(pool: Pool, account_id: int, since: datetime, until: datetime)
     """Models and upstreams that were used in a span of time."""
     with store_errors("read the usage"):
         (row,) = await pool.fetch(_CHOICES, account_id, since, until)
-    return sorted(row["models"] or ()), sorted(row["upstreams"] or ())
+    # What reached none has "" as its upstream, which nobody can ask for.
+    return sorted(row["models"] or ()), sorted(filter(None, row["upstreams"] or ()))
 
 
 async def began_at(pool: Pool, account_id: int) -> datetime | None:

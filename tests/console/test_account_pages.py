@@ -122,6 +122,20 @@ async def test_the_explorer_reads_any_address(opened: Open) -> None:
     assert (await browser.get(f"{base}?label=project%3Dsearch&group=label:project")).status == 200
 
 
+async def test_requests_that_reached_no_upstream_are_no_choice(opened: Open, database: Pool) -> None:
+    """A choice without a name would stand in the filter instead of "all"."""
+    browser, places = await entered(opened, requests=1)
+    await database.execute(
+        "INSERT INTO usage_rollup_daily SELECT $1, (now() AT TIME ZONE 'UTC')::date, $2, 'other', '',"
+        " 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0",
+        places.account_id, places.key_id,
+    )  # fmt: skip
+    for of in ("usage", "requests"):
+        text = (await browser.get(f"/accounts/{places.account_id}/{of}")).text
+        offered = text.partition('name="upstream"')[2].partition("</select>")[0]
+        assert re.findall(r'<option value="" selected>([^<]*)</option>', offered) == ["all"]
+
+
 async def test_forms_of_keys_keep_what_was_typed(opened: Open, database: Pool) -> None:
     """And say beside the field what is wrong; nothing is made."""
     browser, places = await entered(opened, requests=1)

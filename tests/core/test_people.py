@@ -42,5 +42,12 @@ def test_a_name_is_one_line() -> None:
     assert read_name("  Ada \u00a0 Lovelace ") == "Ada Lovelace"
     assert read_name("") == ""
     assert read_name("x" * 200) == "x" * 200
+    assert read_name("\u05e9\u05dc\u05d5\u05dd \u06cc\u200c\u0627") == "\u05e9\u05dc\u05d5\u05dd \u06cc\u200c\u0627"
     for wrong in ("x" * 201, "a\x00b", "a\x1bb", "\udcff"):
         assert read_name(wrong) is None
+
+
+@pytest.mark.parametrize("name", ["\u202egro.elpmaxe@ada", "Ada\u2066", "\u200b", "\u200d\ufe0f"])
+def test_a_name_can_be_seen_as_it_is(name: str) -> None:
+    """Nothing that turns what stands beside it around, and something of it shows."""
+    assert read_name(name) is None

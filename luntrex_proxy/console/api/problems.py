@@ -132,7 +132,7 @@ PROBLEMS: Final = {
     ),
     "bad_text": Row(422, "The text is too long", "A title has 1 to 200 characters, what is stated at most 4,000 each."),
     "bad_note": Row(422, "The note is not valid", "A note has 1 to 500 characters, on one line."),
-    "bad_name": Row(422, "The name is not valid", "A name has at most 200 characters, on one line."),
+    "bad_name": Row(422, "The name is not valid", "A name has at most 200 characters that can be seen, on one line."),
     "no_account": Row(422, "There is no such account", "Give the name of an account that is there."),
     "not_affirmed_16": Row(
         422, "This is for people of 16 and older", "Affirm that the person is; else nothing of them is kept here."
