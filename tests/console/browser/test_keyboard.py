@@ -144,3 +144,26 @@ async def test_work_that_goes_on_takes_no_focus(chromium: Any, services: Service
         assert await page.text_content("#work [role=status]") == "done"
         assert await page.get_attribute("#work", "hx-get") is None
         assert window.faults == [], "\n".join(window.faults)
+
+
+async def test_a_piece_that_cannot_be_had_leaves_the_page_as_it_is(chromium: Any, services: Services) -> None:
+    """While the database is away a page that asks again keeps what it shows, and goes on asking."""
+    pool = services.pool
+    await give_password(services, await make_person(pool, ADA, operator=True))
+    work_id = await work.begin(pool, "export", {})
+    async with served(services) as url:
+        window = await new_window(chromium, url)
+        page = window.page
+        await window.sign_in(ADA)
+        await page.clock.install()
+        await window.open(f"/work/{work_id}")
+        await pool.execute("ALTER TABLE session RENAME TO elsewhere")
+        async with page.expect_response(f"**/work/{work_id}") as asked:
+            await asked_again(window)
+        assert (await asked.value).status == 503
+        await pool.execute("ALTER TABLE elsewhere RENAME TO session")
+        await work.tell(pool, work_id, 3, 10)
+        await asked_again(window)
+        await page.get_by_text("3 of 10 rows").wait_for()
+        assert await page.locator("main").count() == 1
+        assert window.faults == [], "\n".join(window.faults)
