@@ -10,6 +10,7 @@ from luntrex_proxy.control.services import Services
 from tests.console.browser.conftest import served
 from tests.console.browser.places import ADA, fill
 from tests.console.browser.window import new_window
+from tests.people import PASSWORD
 
 # One route of each page: forms are sent to addresses of their own, which show the same. The first page leads elsewhere.
 _PAGES = list(
@@ -54,3 +55,39 @@ async def test_the_first_load_is_light(chromium: Any, services: Services) -> Non
         assert len(sizes) >= 6, sent
         assert all(sizes.values()), f"from a cache: {sent}"
         assert sum(sizes.values()) <= 150_000, sent
+
+
+async def test_a_statement_fits_on_paper(chromium: Any, services: Services) -> None:
+    """On A4 between its margins, whatever long name a model has; without the shadow that tells of more to scroll to."""
+    places = await fill(services)
+    await services.pool.execute("UPDATE usage_rollup_daily SET model = $1 WHERE model = 'gpt-5-mini'", "M" * 128)
+    async with served(services) as url:
+        window = await new_window(chromium, url, 658)  # 174 mm
+        await window.sign_in(ADA)
+        await window.page.emulate_media(media="print")
+        await window.open(places.path("/accounts/{account_id}/billing/{month}"))
+        assert "M" * 128 in await window.page.inner_text("table")
+        width, background = await window.page.evaluate(
+            "[document.documentElement.scrollWidth, getComputedStyle(document.querySelector('.scroll')).backgroundImage]"
+        )
+        assert width <= 658
+        assert background == "none"
+        assert window.faults == [], "\n".join(window.faults)
+
+
+async def test_without_a_script_no_button_does_nothing(chromium: Any, services: Services) -> None:
+    """What copies needs one; the key can be selected by one click."""
+    await fill(services, requests=1)
+    async with served(services) as url:
+        window = await new_window(chromium, url, java_script_enabled=False)
+        page = window.page
+        await window.open("/sign-in")
+        await page.fill("#address", ADA)
+        await page.fill("#password", PASSWORD)
+        await page.click("main button")
+        await window.open("/tokens/new")
+        await page.fill("#name", "laptop")
+        await page.check("[name='scope-usage:read']")
+        await page.click("main form button")
+        assert await page.inner_text("#new-token")
+        assert not await page.is_visible("[data-copy]")
