@@ -27,12 +27,21 @@ def charted(
     """The chart of these groups, each step there whether something was used or not."""
     shown = [group for group in groups if not group.is_hidden]
     times = set(spans.steps(since, until, step, zone)).union(*(group.steps for group in shown))
-    local, form = spans.zone_of(zone), _FORMS[step]
+    form = _form(step, [at.astimezone(spans.zone_of(zone)) for at in times])
     rows = []
     for at in sorted(times):
         values = [group.steps[at].of(metric) if at in group.steps else 0 for group in shown]
-        rows.append((int(at.timestamp()), at.astimezone(local).strftime(form), values))
+        rows.append((int(at.timestamp()), at.astimezone(spans.zone_of(zone)).strftime(form), values))
     return Charted([name_of(group, nobody) for group in shown], rows, UNITS.get(metric, "count"))
+
+
+def _form(step: str, times: Sequence[datetime]) -> str:
+    """How steps are written: with the year where there are two, with the zone where a day has an hour twice."""
+    if step == "hour" and len({at.utcoffset() for at in times}) > 1:
+        return f"{_FORMS[step]} %Z"
+    if step in ("day", "week") and len({at.year for at in times}) > 1:
+        return f"{_FORMS[step]} %Y"
+    return _FORMS[step]
 
 
 def name_of(group: Group, nobody: str) -> str:

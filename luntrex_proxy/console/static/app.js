@@ -116,7 +116,7 @@ function stack(series) {
 }
 
 function spread(x, width) {
-  const step = Math.max(1, Math.ceil(x.length / Math.max(2, Math.floor(width / 110))));
+  const step = Math.max(1, Math.ceil(x.length / Math.max(2, Math.floor(width / 130))));
   return x.filter((_, at) => at % step === 0);
 }
 
