@@ -1,8 +1,9 @@
 """Who is signed in: from a session's cookie to the person, and what a signed-in person may do. Cookies themselves are
 the console's matter.
 
-The cookie is a random number of 256 bits of which the database has only the hash. Form tokens are made from it, so a
-form works in its own session only.
+The cookie is a random number of 256 bits of which the database has only the hash. Form tokens are made from the
+session's id by a secret key, so a form works in its own session only, and there to its end: proving it again renews the
+cookie, and forms that are open in other windows keep what was typed.
 """
 
 import hashlib
@@ -80,7 +81,7 @@ async def signed_in(services: Services, token: str | None) -> SignedIn | None:
         row.has_totp,
         row.awaits_code,
         row.authenticated_age_s,
-        form_token(token),
+        _form_token(services, row.session_id),
         tuple(Member(one.account_id, one.account, Role(one.role)) for one in row.memberships),
     )
 
@@ -132,9 +133,9 @@ def token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode(errors="replace")).digest()
 
 
-def form_token(token: str) -> str:
+def _form_token(services: Services, session_id: uuid.UUID) -> str:
     """What forms of a session carry, so that no other page can send them."""
-    return hmac.digest(token.encode(errors="replace"), b"form", "sha256").hex()
+    return hmac.digest(services.lookup.key, b"form\0" + session_id.bytes, "sha256").hex()
 
 
 def is_form_token(who: SignedIn, sent: str) -> bool:

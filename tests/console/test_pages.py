@@ -163,6 +163,17 @@ async def test_a_form_from_elsewhere_does_nothing(opened: Open) -> None:
     assert sign_in.status == 403  # signing somebody in as another is a trick as well
 
 
+async def test_a_form_that_is_open_beside_another_keeps_working(opened: Open) -> None:
+    """Proving it again in one tab renews the cookie, not the forms in others, where somebody may have typed much."""
+    browser, _ = await ada_in(opened)
+    token, cookie = (await browser.get("/profile")).hidden("form_token"), browser.jar["luntrex"]
+    await browser.send("/confirm", password=PASSWORD)
+    assert browser.jar["luntrex"] != cookie
+    assert (await browser.send("/profile/name", form_token=token, name="Ada", follow=False)).status == 303
+    await browser.send("/sign-in", address=ADA, password=PASSWORD)
+    assert (await browser.send("/profile/name", form_token=token, name="Eve", follow=False)).status == 403
+
+
 async def test_strange_forms_are_refused(opened: Open) -> None:
     """Too large, of another type, not text: a page that says so, and no more."""
     browser = await opened()

@@ -56,7 +56,7 @@ from luntrex_proxy.console.pages.reading import read_form
 from luntrex_proxy.console.pages.refusals import sentence_of
 from luntrex_proxy.console.pages.rendering import static_files
 from luntrex_proxy.console.pages.sending import answer_with, guard
-from luntrex_proxy.control import access, accounts, acts, incidents, sessions, signin
+from luntrex_proxy.control import access, accounts, acts, incidents, signin
 from luntrex_proxy.control.access import DeniedError, NotFoundError
 from luntrex_proxy.control.acts import RefusedError, StoreError
 from luntrex_proxy.control.guessing import ThrottledError
@@ -217,9 +217,7 @@ async def _proved(page: Page) -> str:
         raise
     except RefusedError as refused:
         raise WrongFieldsError(**{PROOF: str(refused)}) from None
-    page.who = dataclasses.replace(
-        page.person, authenticated_age_s=0.0, form_token=sessions.form_token(cookie)
-    )  # fmt: skip
+    page.who = dataclasses.replace(page.person, authenticated_age_s=0.0)
     return cookie
 
 
