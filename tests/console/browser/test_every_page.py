@@ -1,5 +1,6 @@
 """Every page in Chromium: no violation of its policy, no request to another origin, nothing that axe finds."""
 
+import time
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from luntrex_proxy.console.application import PAGES
 from luntrex_proxy.console.pages.page import Access
 from luntrex_proxy.control.services import Services
+from luntrex_proxy.core.totp import STEP_S, code_at, from_text
 from tests.console.browser.conftest import served
 from tests.console.browser.places import ADA, fill
 from tests.console.browser.window import new_window
@@ -91,3 +93,25 @@ async def test_without_a_script_no_button_does_nothing(chromium: Any, services: 
         await page.click("main form button")
         assert await page.inner_text("#new-token")
         assert not await page.is_visible("[data-copy]")
+
+
+async def test_a_page_that_is_left_keeps_no_second_factor(chromium: Any, services: Services) -> None:
+    """Neither its key, nor the picture of that, nor recovery codes: the browser may keep the page as it was."""
+    leave = "dispatchEvent(new PageTransitionEvent('pagehide'))"
+    await fill(services, requests=1)
+    async with served(services) as url:
+        window = await new_window(chromium, url)
+        page = window.page
+        await window.sign_in(ADA)
+        await window.open("/second-factor")
+        await page.click("main form button")
+        seed = await page.text_content(".key")
+        code = code_at(from_text(seed.replace(" ", "")), int(time.time() // STEP_S))
+        await page.evaluate(leave)
+        assert seed not in await page.content()
+        assert await page.locator("svg.qr").count() == 0
+        await page.fill("#code", code)
+        await page.click("main .steps form button")
+        first = await page.text_content(".codes li")
+        await page.evaluate(leave)
+        assert first not in await page.content()
