@@ -83,13 +83,14 @@ def _tell(started: "Started", *, demo: bool, state: Path) -> None:
     if started.control_url:
         lines.append(f"Control      {started.control_url}   (/readyz, /metrics)")
     lines.append(f"State        {state}")
+    where = f"LUNTREX_STATE__DIRECTORY={shlex.quote(str(state))} " if demo else ""
     if started.first_link:
         lines += [
             f"First person {started.first_link}",
             "             It lets one person in within 15 minutes, who then runs this installation.",
         ]
     elif started.nobody:
-        lines.append(f"First person {_program()} people create ADDRESS --operator --affirm-16")
+        lines.append(f"First person {where}{_program()} people create ADDRESS --operator --affirm-16")
     if started.key:
         lines += [
             f"Key          {started.key}",
@@ -99,7 +100,6 @@ def _tell(started: "Started", *, demo: bool, state: Path) -> None:
             *_curl(started),
         ]
     elif started.key_id:
-        where = f"LUNTREX_STATE__DIRECTORY={shlex.quote(str(state))} " if demo else ""
         lines += [
             f"Key id       {started.key_id}   (the key itself was shown once)",
             f"New key      {where}{_program()} keys rotate {started.key_id}",

@@ -179,6 +179,20 @@ def test_the_rotate_command_it_prints_works(demo: Serve) -> None:
     assert calls.openai_client(demo.url, KEY.findall(done.stdout)[0]).models.list().data
 
 
+def test_the_command_for_a_first_person_that_it_prints_works(demo: Serve) -> None:
+    """Pasted with an address, it gives a link that the demo knows."""
+    demo.start()
+    command = re.findall(r"First person +(.*)", demo.printed)[0].replace("ADDRESS", "ada@example.org")
+    environment = clean_environment() | {"HOME": str(demo.out.parent)}
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=60, env=environment, cwd=demo.out.parent
+    )
+    assert done.returncode == 0, done.stderr
+    status, page = get(demo.control_port, "/link?token=" + re.findall(r"token=([\w-]{43})", done.stdout)[0])
+    assert status == 200
+    assert b"ada@example.org" in page
+
+
 def test_kill_leaves_nothing_of_the_demo(demo: Serve) -> None:
     """After kill -9 the database ends by itself, and the next start works."""
     demo.start()
