@@ -28,6 +28,7 @@ GRACE = "grace@example.org"
 _BELIEVABLE = (
     "DELETE FROM usage WHERE extract(isodow FROM started_at) > 5 AND get_byte(uuid_send(request_id), 0) < 170",
     "UPDATE usage SET model = 'gpt-5-mini', upstream = 'openai' WHERE get_byte(uuid_send(request_id), 1) < 90",
+    "UPDATE usage SET upstream = 'anthropic' WHERE trail LIKE '%;anthropic@%'",
     "UPDATE usage SET status = 200, code = 'ok' WHERE get_byte(uuid_send(request_id), 2) < 200",
     "UPDATE usage SET cost_pico = cost_pico * (8 + get_byte(uuid_send(request_id), 3) % 40)",
 )
