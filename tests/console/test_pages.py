@@ -407,7 +407,7 @@ async def test_a_second_factor_is_set_up_used_and_removed(opened: Open) -> None:
     await browser.get("/second-factor")
     seen = await browser.send("/second-factor/begin")
     assert "<svg" in seen.text
-    found = re.search(r'class="key">([A-Z2-7 ]+)<', seen.text)
+    found = re.search(r'class="key" data-secret>([A-Z2-7 ]+)<', seen.text)
     assert found
     seed = from_text(found[1].replace(" ", ""))
     assert "not right" in (await browser.send("/second-factor/confirm", code="000000")).said

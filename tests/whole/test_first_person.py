@@ -127,7 +127,7 @@ def second_factor(visitor: Visitor) -> tuple[str, list[str]]:
     visitor.ask("GET", "/second-factor")
     visitor.ask("POST", "/second-factor/begin")
     visitor.ask("GET", "/second-factor")
-    found = re.search(r'class="key">([A-Z2-7 ]+)<', visitor.page)
+    found = re.search(r'class="key" data-secret>([A-Z2-7 ]+)<', visitor.page)
     assert found
     seed = found[1].replace(" ", "")
     code = code_at(from_text(seed), int(time.time()) // STEP_S)
