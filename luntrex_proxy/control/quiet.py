@@ -6,8 +6,9 @@ text, and logs the message of a handler's exception.
 
 import asyncio
 import time
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -34,6 +35,8 @@ _SENTENCES = {
     500: "The server failed to handle the request.",
 }
 _API = "/api/"
+# Of an application: how people are told on a page that a handler failed. It may ask nobody anything.
+BROKEN_PAGE: Final[web.AppKey[Callable[[web.Request], web.StreamResponse]]] = web.AppKey("broken_page")
 _SERVER_OPTIONS: dict[str, Any] = {
     "access_log": None,  # it would keep the query string, Referer and User-Agent
     "keepalive_timeout": 15.0,  # aiohttp's 3,630 s is also its only limit on a head that never ends
@@ -49,14 +52,15 @@ class QuietRunner(web.AppRunner):
         super().__init__(app, shutdown_timeout=shutdown_timeout_s, **_SERVER_OPTIONS)
 
     async def _make_server(self) -> web.Server:
-        return _QuietServer(await super()._make_server())
+        return _QuietServer(await super()._make_server(), self.app.get(BROKEN_PAGE))
 
 
 class _QuietServer(web.Server):
     """Makes quiet protocols, and stands around the whole application: router, Expect, middlewares and handlers."""
 
-    def __init__(self, inner: web.Server) -> None:
+    def __init__(self, inner: web.Server, broken_page: Callable[[web.Request], web.StreamResponse] | None) -> None:
         super().__init__(self._answer, request_factory=inner.request_factory, **_SERVER_OPTIONS)
+        self._broken_page = broken_page
         self._application = inner.request_handler
         self._burst = Burst(per_second=10)
 
@@ -80,11 +84,20 @@ class _QuietServer(web.Server):
             raise
         except Exception as error:  # noqa: BLE001 -- the last stop: anything further up would print the message
             self.tell(error)
-            response = _fixed(500, request)
+            response = self._broken(request)
         if not response.prepared:
             for name, value in _HEADERS.items():
                 response.headers.setdefault(name, value)
         return response
+
+    def _broken(self, request: web.BaseRequest) -> web.StreamResponse:
+        accepted = request.headers.get("Accept", "")
+        if self._broken_page is not None and isinstance(request, web.Request) and "text/html" in accepted:
+            try:
+                return self._broken_page(request)
+            except Exception as error:  # noqa: BLE001 -- see above: whatever broke may have broken this as well
+                self.tell(error)
+        return _fixed(500, request)
 
 
 class _QuietHandler(web.RequestHandler):

@@ -17,9 +17,7 @@ from luntrex_proxy.console.pages.charting import charted
         ("week", "2020-11-30T00:00", "2026-12-01T00:00", "UTC", "week of 30 Nov 2020", "week of 30 Nov 2026"),
     ],
 )
-def test_no_two_steps_are_called_the_same(
-    step: str, since: str, until: str, zone: str, first: str, last: str
-) -> None:
+def test_no_two_steps_are_called_the_same(step: str, since: str, until: str, zone: str, first: str, last: str) -> None:
     """An hour that a day has twice says in which zone it is, a day or week of several years its year."""
     begin, end = (datetime.fromisoformat(at).replace(tzinfo=UTC) for at in (since, until))
     labels = [label for _, label, _ in charted([], "cost", begin, end, step, zone).rows]

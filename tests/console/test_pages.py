@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from luntrex_proxy.console.application import PAGES, add_console
+from luntrex_proxy.console.pages import frame
 from luntrex_proxy.console.pages.page import local_path
 from luntrex_proxy.control import links, members, people
 from luntrex_proxy.control.access import Person
@@ -490,6 +491,26 @@ async def test_an_unknown_address_is_a_page_for_people(opened: Open) -> None:
     assert "script-src 'self'" in seen.headers["Content-Security-Policy"]
     browser.headers = {}
     assert (await browser.get("/nowhere")).text == "There is no page at this address.\n"
+
+
+async def test_a_fault_of_ours_is_a_page_for_people(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing of what went wrong, and a line of text when the page itself fails; programs get that always."""
+    browser = await opened()
+    monkeypatch.setattr(frame, "_page_of", _fails)
+    browser.headers = {"Accept": "text/html,*/*;q=0.8"}
+    seen = await browser.get("/sign-in")
+    assert (seen.status, "To the first page" in seen.said, "canary" in seen.text) == (500, True, False)
+    assert "script-src 'self'" in seen.headers["Content-Security-Policy"]
+    monkeypatch.setattr(frame, "_error", _fails)
+    assert (await browser.get("/sign-in")).text == "The server failed to handle the request.\n"
+    browser.headers = {}
+    monkeypatch.undo()
+    monkeypatch.setattr(frame, "_page_of", _fails)
+    assert (await browser.get("/sign-in")).text == "The server failed to handle the request.\n"
+
+
+def _fails(*_: object) -> Any:
+    raise ValueError("canary")
 
 
 async def test_guessing_is_told_to_wait(opened: Open) -> None:

@@ -62,12 +62,19 @@ from luntrex_proxy.control.acts import RefusedError, StoreError
 from luntrex_proxy.control.guessing import ThrottledError
 from luntrex_proxy.control.lane import RETRY_AFTER_S
 from luntrex_proxy.control.links import DeadLinkError
+from luntrex_proxy.control.quiet import BROKEN_PAGE
 from luntrex_proxy.control.sessions import is_form_token, signed_in
 
 PROOF: Final = "proof"  # the field that fields.proof() makes
 _PROOF_MISSING: Final = "Nothing was done yet: your password is needed first. What you typed is still here."
 _ACCOUNT_ID_DIGITS_MAX: Final = 18
-_HEADINGS: Final = {400: "Not understood", 403: "Not allowed", 404: "Nothing is here", 503: "Not just now"}
+_HEADINGS: Final = {
+    400: "Not understood",
+    403: "Not allowed",
+    404: "Nothing is here",
+    500: "This failed",
+    503: "Not just now",
+}
 # Which field a refusal is about, by its code, where a page does not say otherwise: those of fields.html.
 _BESIDE: Final = {
     "bad_address": "address",
@@ -86,6 +93,7 @@ def add_pages(app: web.Application, routes: Sequence[Route], said: Mapping[str, 
         if route.submit is not None:
             app.router.add_post(route.path, _Shown(route).post)
     app.middlewares.append(_nowhere)
+    app[BROKEN_PAGE] = _broken
     for name, file in static_files().items():
         app.router.add_get(f"/static/{name}", answer_with(file))
 
@@ -267,6 +275,15 @@ async def _nowhere(request: web.Request, handler: Handler) -> web.StreamResponse
             raise
     page = Page(request, services_of(request), None, None)
     return guard(_error(page, 404, "There is no page at this address."), page.services.settings)
+
+
+def _broken(request: web.Request) -> web.StreamResponse:
+    """The same of what is our fault; what was done so far nobody knows."""
+    page = Page(request, services_of(request), None, None)
+    sentence = (
+        "Something went wrong here; the log of who runs this says what. Look at what was done before you try again."
+    )
+    return guard(_error(page, 500, sentence), page.services.settings)
 
 
 def _unavailable(page: Page, error: StoreError) -> web.StreamResponse:

@@ -70,7 +70,8 @@ async def test_a_statement_fits_on_paper(chromium: Any, services: Services) -> N
         await window.open(places.path("/accounts/{account_id}/billing/{month}"))
         assert "M" * 128 in await window.page.inner_text("table")
         width, background = await window.page.evaluate(
-            "[document.documentElement.scrollWidth, getComputedStyle(document.querySelector('.scroll')).backgroundImage]"
+            "[document.documentElement.scrollWidth,"
+            " getComputedStyle(document.querySelector('.scroll')).backgroundImage]"
         )
         assert width <= 658
         assert background == "none"
