@@ -233,6 +233,16 @@ def _connect_errors(dsn: str) -> Iterator[None]:
         ) from None
 
 
+def is_cancelled() -> bool:
+    """Whether the task that asks was cancelled, whatever became of that.
+
+    The driver keeps a cancellation to itself now and then, and the error of a rollback that fails takes its place: who
+    asks again after each error would never end.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 @contextlib.contextmanager
 def store_errors(doing: str) -> Iterator[None]:
     """Turn driver errors inside the block into a StoreError: "The database could not <doing> ...".

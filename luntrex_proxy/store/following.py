@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from luntrex_proxy.store.changes import CHANNEL
-from luntrex_proxy.store.database import Pool, connect_directly, store_errors
+from luntrex_proxy.store.database import Pool, connect_directly, is_cancelled, store_errors
 from luntrex_proxy.store.errors import StoreError
 from luntrex_proxy.store.keyring import KeyRing
 from luntrex_proxy.store.silence import Silence
@@ -76,6 +76,8 @@ async def follow(ring: KeyRing, dsn: str, on_connected: Callable[[], Awaitable[N
         # Whatever it is: a ring that ceased to follow would honour revoked keys until the next start.
         with contextlib.suppress(Exception):
             await _follow_one_connection(ring, dsn, on_connected, patience)
+        if is_cancelled():
+            raise asyncio.CancelledError
         ring.give_up_when_too_old()
         patience = 1 if ring.contact > contact else min(patience * 2, _PATIENCE_MAX)
         if time.monotonic() - connected_at > _LONGEST_BACKOFF_S:
@@ -100,7 +102,7 @@ async def _follow_one_connection(
             await ring.catch_up(connection, silence.broken)
         silence.longest_s = _ANSWER_WAIT_S
         await on_connected()
-        while True:
+        while not is_cancelled():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_HEARTBEAT_S):
                     await woken.wait()

@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from luntrex_proxy.store.database import Pool
+from luntrex_proxy.store.database import Pool, is_cancelled
 
 WAIT_S: Final = 2.0  # the longest that a request waits
 ANSWER_S: Final = 1.5  # that an answer may take: who waits for it hears then that there is no database, and is not late
@@ -89,7 +89,7 @@ class Rounds:
         return pool
 
     async def _run(self) -> None:
-        while True:
+        while not is_cancelled():
             if self.away:
                 await asyncio.sleep(_AGAIN_S)
             else:

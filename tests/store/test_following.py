@@ -44,6 +44,27 @@ def test_the_waits_add_up_to_less_than_is_promised() -> None:
     assert following._HEARTBEAT_S + following._ANSWER_WAIT_S + following._CONNECT_WAIT_S <= PROMISED_S - 1
 
 
+@pytest.mark.parametrize("error", [ConnectionError, None])
+async def test_an_end_that_the_driver_keeps_to_itself_is_an_end(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception] | None
+) -> None:
+    """A rollback that fails takes a cancellation's place, or it is lost: whoever waited for the end waited for ever."""
+
+    async def keeps_it(*_: object) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if error is not None:
+                raise error from None
+
+    monkeypatch.setattr(following, "_follow_one_connection", keeps_it)
+    running = asyncio.create_task(follow(KeyRing(LOOKUP), "postgresql://nowhere"))
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running}, timeout=5)
+    assert running.cancelled()
+
+
 async def test_silence_after_any_answer(acme: Pool, database_dsn: str, servers: LoopThread) -> None:
     """After the first, the second ... of the answers to the questions that a change leads to: it is known in time."""
 

@@ -43,6 +43,25 @@ async def test_late_is_not_away(monkeypatch: pytest.MonkeyPatch) -> None:
     await questions.stop()
 
 
+async def test_an_end_that_the_driver_keeps_to_itself_is_an_end() -> None:
+    """A rollback that fails takes a cancellation's place: whoever waited for the end waited for ever."""
+
+    class Failing(Questions):
+        async def ask(self) -> None:
+            try:
+                await super().ask()
+            except asyncio.CancelledError:
+                raise ConnectionError from None
+
+    questions = Failing()
+    questions.start()
+    questions.wake()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await questions.stop()
+
+
 def test_an_answer_is_awaited_for_less_time_than_a_request_waits() -> None:
     """Else the first to find the database away would be refused as if they had come too many at once."""
     assert rounds.ANSWER_S < rounds.WAIT_S
