@@ -175,7 +175,13 @@ class Shipper(Shipping):
             return
         self._adopt_at = time.monotonic() + self._adopt_every_s
         own = None if self._spool is None else self._spool.directory.boot_id
-        adopted, self.unreadable_directories = await on_files(adopt_dead, self._root, own)
+        adopting = asyncio.ensure_future(on_files(adopt_dead, self._root, own))
+        try:
+            adopted, self.unreadable_directories = await asyncio.shield(adopting)
+        except asyncio.CancelledError:
+            for one in (await adopting)[0]:  # the thread goes on: what it locks the next would find locked
+                one.directory.unlock()
+            raise
         for one in adopted:
             source = Source(one.directory, None, one.byte_count, one.written_s)
             self.adopted_bytes += source.byte_count

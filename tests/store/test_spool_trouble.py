@@ -3,17 +3,20 @@
 import asyncio
 import errno
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from luntrex_proxy.store import quarantine
+from luntrex_proxy.store import quarantine, shipper
 from luntrex_proxy.store.database import Pool
 from luntrex_proxy.store.failures import Failure
 from luntrex_proxy.store.frames import encode_frame, parse_frames
 from luntrex_proxy.store.quarantine import retry_quarantined
+from luntrex_proxy.store.recovery import adopt_dead
 from luntrex_proxy.store.segments import directories
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
@@ -178,6 +181,24 @@ async def test_a_drain_that_gives_up_leaves_nobody_at_work(database: Pool, root:
         assert [task for task in asyncio.all_tasks() if task.get_name() == "ledger-shipper"] == []
     disk.full = False
     await ship(database, root)
+    assert await stored_numbers(database) == [0, 1, 2, 3, 4]
+
+
+async def test_what_is_adopted_while_a_drain_gives_up_is_let_go(
+    database: Pool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are looked at in a thread, which goes on: the next drain found them locked, and took that for none."""
+    leave_dead(root, range(5))
+
+    def slowly(*arguments: Any) -> Any:
+        adopted = adopt_dead(*arguments)
+        time.sleep(0.3)
+        return adopted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shipper, "adopt_dead", slowly)
+        assert not await Shipper(lambda: database, root, None).drain(0.05)
+    assert await Shipper(lambda: database, root, None).drain(20)
     assert await stored_numbers(database) == [0, 1, 2, 3, 4]
 
 
