@@ -4,7 +4,7 @@ Absent and null counts are 0, an explicit zero stays zero. An implausible count 
 the whole object useless, so that the request is estimated. In the details, which only divide, it is taken as absent.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec.structs import asdict
@@ -36,34 +36,47 @@ class Details(msgspec.Struct, gc=False):
     reasoning_tokens: int | None = None
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_LIMIT)]
+
+
 class ChatUsage(msgspec.Struct, gc=False):
     """The usage object of chats, completions and embeddings as nearly all are; others are read by `read_tokens`."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
     prompt_tokens_details: Details | None = None
     completion_tokens_details: Details | None = None
 
     def tokens(self) -> Tokens | None:
         """The counts, as `read_tokens` reads them."""
         all_input, all_output = self.prompt_tokens, self.completion_tokens
-        if all_input is None and all_output is None:
-            return None
-        all_input, all_output = all_input or 0, all_output or 0
-        if not (0 <= all_input <= COUNT_LIMIT and 0 <= all_output <= COUNT_LIMIT):
-            return None
+        if all_input is None or all_output is None:
+            if all_input is all_output:
+                return None
+            all_input, all_output = all_input or 0, all_output or 0
         into, out = self.prompt_tokens_details, self.completion_tokens_details
-        if into is None and out is None:
-            return Tokens(all_input, 0, 0, 0, 0, all_output)
-        cached = written = input_audio = reasoning = output_audio = 0
         if into is not None and (into.cached_tokens or into.cache_write_tokens or into.audio_tokens):
-            cached = _at_most(all_input, into.cached_tokens)
-            written = _at_most(all_input - cached, into.cache_write_tokens)
-            input_audio = _at_most(all_input, into.audio_tokens)
+            return _divided(all_input, into, all_output, out or _UNDIVIDED)
         if out is not None and (out.reasoning_tokens or out.audio_tokens):
-            reasoning = _at_most(all_output, out.reasoning_tokens)
-            output_audio = _at_most(all_output, out.audio_tokens)
-        return Tokens(all_input, cached, written, 0, input_audio, all_output, reasoning, output_audio)
+            return _divided(all_input, into or _UNDIVIDED, all_output, out)
+        return Tokens(all_input, 0, 0, 0, 0, all_output)
+
+
+_UNDIVIDED = Details()
+
+
+def _divided(all_input: int, into: Details, all_output: int, out: Details) -> Tokens:
+    cached = _at_most(all_input, into.cached_tokens)
+    return Tokens(
+        all_input,
+        cached,
+        _at_most(all_input - cached, into.cache_write_tokens),
+        0,
+        _at_most(all_input, into.audio_tokens),
+        all_output,
+        _at_most(all_output, out.reasoning_tokens),
+        _at_most(all_output, out.audio_tokens),
+    )
 
 
 def at_service(tokens: Tokens | None, said: Any) -> Tokens | None:
