@@ -135,11 +135,13 @@ class FakeLender:
         self.away = False
         self.is_late = False
         self.asked = 0
+        self.most = 0  # what was asked for at most
         self.others = 0  # what requests that came meanwhile take of each loan
 
     async def lend(self, purses: Iterable[Purse], pico: int, at_us: int) -> bool:
         """Exactly what is needed."""
         self.asked += 1
+        self.most = max(self.most, pico)
         await _a_turn()
         if self.is_late:
             raise TimeoutError
@@ -151,7 +153,7 @@ class FakeLender:
                 left -= more
             self.left[purse.budget.budget_id] = purse.left = left
             purse.known_s = 0.0
-            lease.used += min(more, self.others)
+            lease.taken += min(more, self.others)
         return not self.away
 
     def wake(self) -> None:

@@ -1,11 +1,15 @@
 """Money that this process may spend of budgets: borrowed before it is spent, held while a request runs, then charged.
 
-Budgets.applying(account, key, member) -> purses; take(purses, pico, at) -> Hold, or None: ask for more; Hold.settle
+Budgets.wallet(account, key, member) -> Wallet; take(wallet, pico, at) -> Hold, or None: ask for more; Hold.settle
 
 A request is let in only when what it may cost is borrowed already, so all processes together spend no more than they
 were lent, which is no more than the budget has: beyond it goes only what requests under way cost more than was held for
 them. Money is integer pico-dollars; times are unix microseconds of when a request came, as in its record. Who borrows:
 the port `Lender`.
+
+A budget (Purse) has a Lease for each window. The purses that count for a key are its Wallet, in whose Till some money
+of all their leases is set aside: a request takes of the till alone. What is set aside is free still, for everybody who
+looks: a lease that has not enough without it has it given back first.
 """
 
 from collections.abc import Iterator
@@ -21,26 +25,34 @@ NEVER_ASKED_S: Final = float("-inf")
 
 
 class Lease:
-    """What may be spent of one budget in one window, and what was. `used` is charged or held."""
+    """What may be spent of one budget in one window, and what was."""
 
     __slots__ = (
-        "_saying", "_told", "begins_us", "block", "ends_us", "granted", "held", "idle", "owed", "seen", "trusted",
-        "used",
+        "_saying", "_told", "begins_us", "block", "ends_us", "granted", "idle", "owed", "seen", "taken", "tills",
     )  # fmt: skip
 
     def __init__(self, begins_us: int, ends_us: int) -> None:
         self.begins_us = begins_us
         self.ends_us = ends_us
         self.granted = 0
-        self.used = 0
-        self.held = 0  # of `used`: for requests under way
+        self.taken = 0  # used, or set aside
+        self.tills: set[Till] = set()  # in which something of it is set aside or held
         self.owed = 0  # told with the question under way: what was used beyond what was lent
         self.block = 0  # what was free when more was lent last
-        self.trusted = -1  # as long as no more is used, half a block is free and the lease is its purse's; -1: look
         self.seen = 0  # what was used when it was looked at last
         self.idle = 0  # how often that was the same
         self._told: int | None = None  # what we have by the last answer; None: nobody may know
         self._saying = 0  # the same by the question under way
+
+    @property
+    def used(self) -> int:
+        """What is charged or held."""
+        return self.taken - sum(till.free for till in self.tills)
+
+    @property
+    def held(self) -> int:
+        """Of that, for requests under way."""
+        return sum(till.held for till in self.tills)
 
     @property
     def is_told(self) -> bool:
@@ -52,6 +64,17 @@ class Lease:
         """What can be held; negative when requests cost more than was held for them."""
         return self.granted - self.used
 
+    @property
+    def room(self) -> int:
+        """What can be taken until half a block is left, without looking at what is set aside; it may be negative."""
+        return self.granted - (self.block >> 1) - self.taken
+
+    def gather(self) -> None:
+        """Have back all that is set aside of it; nothing is taken of a till before somebody has looked here again."""
+        for till in self.tills:
+            till.empty()
+        self.tills = {till for till in self.tills if till.held}
+
     def tell(self) -> int:
         """What a question says that we have: what was lent, and what is used beyond that."""
         self.owed = max(0, self.used - self.granted)
@@ -62,18 +85,54 @@ class Lease:
         """The answer: so much beyond what was told, which then is ours as well."""
         self._told = self._saying + more
         if more:
+            self.gather()
             self.granted += self.owed + more
             self.block = max(0, self.free)
-            self.trusted = -1
             self.idle = 0
         self.owed = 0
 
     def give_back(self) -> None:
         """Keep only what is used; the rest can be lent to others as soon as it is told."""
+        self.gather()
         self.granted = min(self.granted, self.used)
         self.block = 0
-        self.trusted = -1
         self._told = None
+
+
+class Till:
+    """Money that is set aside of some leases, the same of each, so that a request looks at one number."""
+
+    __slots__ = ("begins_us", "ends_us", "free", "held", "leases")
+
+    def __init__(self, leases: tuple[Lease, ...]) -> None:
+        self.leases = leases
+        self.free = 0  # taken of each lease, and not used
+        self.held = 0  # for requests under way
+        self.begins_us = self.ends_us = 0  # for requests of when it is; of no others are these the leases for sure
+
+    def fill(self, pico: int, more: int) -> None:
+        """Take so much of each lease for a request, and set aside so much more."""
+        for lease in self.leases:
+            lease.taken += pico + more
+            lease.tills.add(self)
+        self.held += pico
+        self.free += more
+        if more:
+            self.begins_us = max(lease.begins_us for lease in self.leases)
+            self.ends_us = min(lease.ends_us for lease in self.leases)
+
+    def empty(self) -> None:
+        """Give back what is set aside, or charge what is lacking."""
+        free, self.free = self.free, 0
+        self.ends_us = 0
+        for lease in self.leases:
+            lease.taken -= free
+
+    def overdraw(self) -> None:
+        """More is used than was set aside: what is left of the leases nobody takes before somebody has looked."""
+        self.empty()
+        for lease in self.leases:
+            lease.gather()
 
 
 class Want(NamedTuple):
@@ -158,7 +217,7 @@ class Purse:
     def _look_again(self) -> None:
         """Another lease may be that of a moment from now on."""
         for lease in self.leases():
-            lease.trusted = -1
+            lease.gather()
 
     def follow(self, budget: Budget) -> None:
         """Another amount, or windows that begin at other times: nothing more is spent before somebody has asked."""
@@ -175,51 +234,75 @@ class Purse:
         self.known_s = NEVER_ASKED_S
 
 
-class Hold(msgspec.Struct, eq=False):
+class Wallet:
+    """The budgets that count for a request, and of which till it is taken."""
+
+    __slots__ = ("purses", "till")
+
+    def __init__(self, purses: tuple[Purse, ...]) -> None:
+        self.purses = purses
+        self.till = Till(())
+
+    def leases_at(self, at_us: int) -> tuple[Lease, ...]:
+        """The windows of a moment, of those that have one."""
+        return tuple(lease for purse in self.purses if (lease := purse.lease_at(at_us)) is not None)
+
+    def till_of(self, leases: tuple[Lease, ...]) -> Till:
+        """Its till, empty; another one, if what is taken from now on is taken of other leases."""
+        self.till.empty()
+        if self.till.leases != leases:
+            self.till = Till(leases)
+        return self.till
+
+
+_EMPTY: Final = Wallet(())
+
+
+class Hold(msgspec.Struct, eq=False, gc=False):
     """What is held for one request; it is charged or given back by `settle`, once."""
 
-    leases: tuple[Lease, ...]
+    till: Till | None
     pico: int
 
     def settle(self, cost_pico: int) -> None:
         """The request is over and has cost so much."""
-        leases, self.leases = self.leases, ()
+        till = self.till
+        if till is None:
+            return
+        self.till = None
         pico = self.pico
-        more = cost_pico - pico
-        for lease in leases:
-            lease.held -= pico
-            lease.used += more
-
-
-class _Last(NamedTuple):
-    """Of which leases the last request of the same purses was taken, and when those are the right ones."""
-
-    begins_us: int
-    ends_us: int
-    leases: tuple[Lease, ...]
+        till.held -= pico
+        till.free = free = till.free + pico - cost_pico
+        if free < 0:
+            till.overdraw()
 
 
 class _Account:
     """The budgets in one account: its own, those of keys and of members."""
 
-    __slots__ = ("_whose", "by_key", "purses")
+    __slots__ = ("_wallets", "_whose", "by_key", "purses")
 
     def __init__(self) -> None:
         self.purses: dict[int, Purse] = {}
         # By key id and member, and "" for all: with a budget for each key nobody looks through those of all others.
         self._whose: dict[str | bytes, tuple[Purse, ...]] = {}
-        self.by_key: dict[str, tuple[Purse, ...]] = {}  # of those in use, as far as it is remembered
+        self._wallets: dict[tuple[Purse, ...], Wallet] = {}  # whose budgets are the same, have one together
+        self.by_key: dict[str, Wallet] = {}  # of those in use, as far as it is remembered
 
-    def of(self, key_id: str, person: bytes) -> tuple[Purse, ...]:
+    def of(self, key_id: str, person: bytes) -> Wallet:
         whose = self._whose
         found = whose.get("", ()) + whose.get(key_id, ()) + (whose.get(person, ()) if person else ())
         if len(self.by_key) >= _REMEMBERED_MAX:
-            self.by_key.clear()
-        self.by_key[key_id] = found
-        return found
+            self._forget()
+        wallet = self.by_key[key_id] = self._wallets.setdefault(found, Wallet(found))
+        return wallet
+
+    def _forget(self) -> None:
+        self.by_key.clear()
+        self._wallets.clear()
 
     def say(self, budget_id: int, budget: Budget | None) -> None:
-        self.by_key.clear()
+        self._forget()
         purse = self.purses.get(budget_id)
         if purse is not None:
             for each in purse.budget.whose:
@@ -245,21 +328,23 @@ class Budgets:
     def __init__(self) -> None:
         self.accounts: dict[int, _Account] = {}
         self.low: set[Purse] = set()  # those of which more than half of what was lent last is used
-        self._last: dict[tuple[Purse, ...], _Last] = {}
         self.unpriced = 0  # requests under a budget whose price nobody knows: they cost nothing
         self.unchecked = 0  # requests let in while nobody could say what is left
 
+    def wallet(self, account_id: int, key_id: str, person: bytes) -> Wallet:
+        """Those that count for a request of this key (of this member), together."""
+        try:
+            return self.accounts[account_id].by_key[key_id]
+        except KeyError:
+            account = self.accounts.get(account_id)
+            return _EMPTY if account is None else account.of(key_id, person)
+
     def applying(self, account_id: int, key_id: str, person: bytes) -> tuple[Purse, ...]:
-        """Those that count for a request of this key (of this member)."""
-        account = self.accounts.get(account_id)
-        if account is None:
-            return ()
-        found = account.by_key.get(key_id)
-        return account.of(key_id, person) if found is None else found
+        """The same, one by one."""
+        return self.wallet(account_id, key_id, person).purses
 
     def say(self, account_id: int, budget_id: int, budget: Budget | None) -> None:
         """What a budget is from now on; None: there is none."""
-        self._last.clear()
         account = self.accounts.get(account_id)
         if account is None:
             if budget is None:
@@ -279,48 +364,41 @@ class Budgets:
         for account in self.accounts.values():
             yield from account.purses.values()
 
-    def take(self, purses: tuple[Purse, ...], pico: int, at_us: int) -> Hold | None:
+    def take(self, wallet: Wallet, pico: int, at_us: int) -> Hold | None:
         """Hold what a request may cost of all these budgets, or of none: None, when one has not so much at hand."""
-        last = self._last.get(purses)
-        if last is None or not last.begins_us <= at_us < last.ends_us:
-            return self._take_of_any(purses, pico, at_us)
-        # One pass without calls over the leases of the request before, as long as nothing is to be looked at.
-        for lease in last.leases:
-            used = lease.used + pico
-            if used > lease.trusted:
-                for other in last.leases[: last.leases.index(lease)]:
-                    other.used -= pico
-                    other.held -= pico
-                return self._take_of_any(purses, pico, at_us)
-            lease.used = used
-            lease.held += pico
-        return Hold(last.leases, pico)
+        till = wallet.till
+        free = till.free - pico
+        if free < 0 or not till.begins_us <= at_us < till.ends_us:
+            return self._take_of_leases(wallet, pico, at_us)
+        till.free = free
+        till.held += pico
+        return Hold(till, pico)
 
-    def _take_of_any(self, purses: tuple[Purse, ...], pico: int, at_us: int) -> Hold | None:
-        """The same, whichever leases it is and however little is left in them."""
-        leases = tuple(lease for purse in purses if (lease := purse.lease_at(at_us)) is not None)
-        if len(leases) < len(purses) or any(lease.free < pico for lease in leases):
+    def _take_of_leases(self, wallet: Wallet, pico: int, at_us: int) -> Hold | None:
+        """The same, whichever leases it is and however little is left in them; and set something aside."""
+        purses, leases = wallet.purses, wallet.leases_at(at_us)
+        if len(leases) < len(purses):
             return None
-        for purse, lease in zip(purses, leases, strict=True):
-            lease.used += pico
-            lease.held += pico
-            low_at = lease.granted - (lease.block >> 1)
-            if lease.used > low_at:
-                self.low.add(purse)
-            if lease is purse.lease:  # of an older one nobody says when it is no more the one of its moment
-                lease.trusted = low_at
-        if len(self._last) >= _REMEMBERED_MAX:
-            self._last.clear()
-        begins_us = max((lease.begins_us for lease in leases), default=NEVER_US)
-        ends_us = min((lease.ends_us for lease in leases), default=0)
-        self._last[purses] = _Last(begins_us, ends_us, leases)
-        return Hold(leases, pico)
+        till = wallet.till_of(leases)
+        if any(lease.room < pico for lease in leases):
+            for lease in leases:
+                lease.gather()
+            if any(lease.free < pico for lease in leases):
+                return None
+            self.low.update(purse for purse, lease in zip(purses, leases, strict=True) if lease.room < pico)
+        more = 0
+        # Of an older one nobody says when it is no more the one of its moment.
+        if all(lease is purse.lease for purse, lease in zip(purses, leases, strict=True)):
+            # The more tills have something of a lease, the less is set aside, so that all get some.
+            shares = ((lease.room - pico) // (2 + 2 * len(lease.tills)) for lease in leases)
+            more = max(0, min(shares, default=0))
+        till.fill(pico, more)
+        return Hold(till, pico)
 
-    def take_anyway(self, purses: tuple[Purse, ...], pico: int, at_us: int) -> Hold:
+    def take_anyway(self, wallet: Wallet, pico: int, at_us: int) -> Hold:
         """The same while nobody can say what is left, of budgets that let requests in then."""
         self.unchecked += 1
-        leases = tuple(lease for purse in purses if (lease := purse.lease_at(at_us)) is not None)
-        for lease in leases:
-            lease.held += pico
-            lease.used += pico
-        return Hold(leases, pico)
+        till = wallet.till_of(wallet.leases_at(at_us))
+        till.fill(pico, 0)
+        till.overdraw()
+        return Hold(till, pico)

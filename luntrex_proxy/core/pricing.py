@@ -49,6 +49,19 @@ class Rates(msgspec.Struct, frozen=True):
     services: Services = ()
     audio_listed: bool = True  # False: nobody says what audio costs, and it costs more than text where it is priced
 
+    def at(self, input_tokens: int) -> "Rates":
+        """Those of a request with so much input."""
+        return next((tier.rates for tier in reversed(self.tiers) if input_tokens > tier.above_input_tokens), self)
+
+    def dearest(self, input_tokens: int) -> tuple[int, int, int]:
+        """The most that a token of such a request may cost before it is counted: written to a cache, or reasoning.
+
+        Of input, of output, and in percent of these what the dearest service tier costs.
+        """
+        rates = self.at(input_tokens)
+        percent = max((100, *(percent for _, percent in self.services)))
+        return max(rates.input, rates.cache_write_1h), max(rates.output, rates.reasoning), percent
+
     def served(self, percent: int) -> "Rates":
         """In percent of these, rounded to the nearest pico-dollar, tiers included."""
         scaled = {name: (getattr(self, name) * percent + 50) // 100 for name in CLASSES}
@@ -125,7 +138,8 @@ class Price(msgspec.Struct, frozen=True):
             return 0
         if rates.tiers:
             return cost_pico(rates, Tokens(tokens))
-        return min(tokens * rates.input, COST_LIMIT_PICO)
+        cost = tokens * rates.input
+        return cost if cost < COST_LIMIT_PICO else COST_LIMIT_PICO
 
 
 def is_in_doubt(version: str) -> bool:
@@ -153,7 +167,7 @@ def cost_pico(rates: Rates, tokens: Tokens) -> int:
     At most COST_LIMIT_PICO.
     """
     if rates.tiers:
-        rates = next((tier.rates for tier in reversed(rates.tiers) if tokens.input > tier.above_input_tokens), rates)
+        rates = rates.at(tokens.input)
     cost = _split(
         tokens.input,
         rates.input,

@@ -7,9 +7,8 @@ waits but who is the first to spend of a budget, or faster than more can be borr
 from collections.abc import Awaitable, Sequence
 
 from luntrex_proxy.core.budgets import dollars
-from luntrex_proxy.core.leases import NEVER_US, Budgets, Purse
-from luntrex_proxy.core.outcome import Tokens
-from luntrex_proxy.core.pricing import COST_LIMIT_PICO, Price, Rates
+from luntrex_proxy.core.leases import NEVER_US, Budgets, Purse, Wallet
+from luntrex_proxy.core.pricing import COST_LIMIT_PICO
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.ratelimits import rfc3339
 from luntrex_proxy.gateway.authorise import Permit
@@ -31,35 +30,34 @@ def hold_money(
     Nearly always at once: only when something is returned it must be awaited.
     """
     caller = permit.caller
-    purses = budgets.applying(caller.account_id, caller.key_id, caller.person)
-    if not purses:
+    wallet = budgets.wallet(caller.account_id, caller.key_id, caller.person)
+    if not wallet.purses:
         return None
-    tokens = draft.estimate
-    if tokens is None:
-        tokens = estimate(permit.call.route.name, permit.fields, draft.request_bytes)
-    pico = _dearest(permit, targets, routing, *tokens)
-    if pico is None:
-        budgets.unpriced += 1
+    tokens = draft.estimate or estimate(draft.route, permit.fields, draft.request_bytes)
+    pico = _dearest(permit, targets, routing, tokens)
     if not pico:
+        if pico is None and any(tokens):
+            budgets.unpriced += 1
         return None
-    hold = budgets.take(purses, pico, draft.started_us)
+    hold = budgets.take(wallet, pico, draft.started_us)
     if hold is None:
-        return _borrow(budgets, lender, purses, pico, draft)
+        return _borrow(budgets, lender, wallet, pico, draft)
     draft.hold = hold
     if budgets.low:
         lender.wake()
     return None
 
 
-async def _borrow(budgets: Budgets, lender: Lender, purses: tuple[Purse, ...], pico: int, draft: Draft) -> None:
-    at_us, begun_us = draft.started_us, draft.elapsed_us()
+async def _borrow(budgets: Budgets, lender: Lender, wallet: Wallet, pico: int, draft: Draft) -> None:
+    purses, at_us, begun_us = wallet.purses, draft.started_us, draft.elapsed_us()
+    pico = min(pico, COST_LIMIT_PICO)  # nobody has as much at hand
     for _ in range(_TRIES):
         try:
             is_known = await lender.lend(purses, pico, at_us)
         except TimeoutError:  # a burst that keeps this process from hearing is no outage: an open budget holds
             draft.note_wait("budget", begun_us)
             raise Refusal("budget_unknown") from None
-        hold = budgets.take(purses, pico, at_us)
+        hold = budgets.take(wallet, pico, at_us)
         if hold is not None:
             draft.note_wait("budget", begun_us)
             draft.hold = hold
@@ -79,39 +77,31 @@ async def _borrow(budgets: Budgets, lender: Lender, purses: tuple[Purse, ...], p
     draft.limit_headers += b"x-luntrex-allowance: %b\r\n" % (b"open" if is_open else b"closed")
     if not is_open:
         raise Refusal("budget_unknown")
-    draft.hold = budgets.take_anyway(purses, pico, at_us)
+    draft.hold = budgets.take_anyway(wallet, pico, at_us)
 
 
-def _dearest(
-    permit: Permit, targets: Sequence[Target], routing: Routing, input_tokens: int, output_tokens: int
-) -> int | None:
-    """In pico-dollars; None: nobody knows the price at any of the targets."""
-    if not input_tokens and not output_tokens:
-        return 0
-    asks_service = permit.fields is not None and not _SERVICE_MEMBERS.isdisjoint(permit.fields.members)
+def _dearest(permit: Permit, targets: Sequence[Target], routing: Routing, tokens: tuple[int, int]) -> int | None:
+    """In pico-dollars, at the dearest that its tokens may be; None: nobody knows the price at any of the targets."""
+    input_tokens, output_tokens = tokens
     dearest = None
     for target in targets:
         price = target.price or routing.prices.price(permit.resolution, target.candidate, permit.model)
         rates = price.rates
-        if rates is not None:
-            cost = _may_cost(price, rates, input_tokens, output_tokens, asks_service)
-            dearest = cost if dearest is None or cost > dearest else dearest
+        if rates is None:
+            continue
+        if rates is not target.rates:  # another one as soon as anything of the price changes
+            target.rates, target.dearest = rates, None if rates.tiers else rates.dearest(0)
+        into, out, percent = target.dearest or rates.dearest(input_tokens)
+        cost = input_tokens * into + output_tokens * out
+        if percent > 100 and _asks_service(permit):
+            cost = cost * percent // 100
+        if dearest is None or cost > dearest:
+            dearest = cost
     return dearest
 
 
-def _may_cost(price: Price, rates: Rates, input_tokens: int, output_tokens: int, asks_service: bool) -> int:
-    """Pico-dollars, at the dearest that its tokens may be: written to a cache, reasoning, of another service tier."""
-    if not rates.tiers:  # nearly all prices: a sum, without what would have to be made for counted tokens
-        into, written, out, thought = rates.input, rates.cache_write_1h, rates.output, rates.reasoning
-        into, out = into if into > written else written, out if out > thought else thought
-        cost = input_tokens * into + output_tokens * out
-        cost = cost if cost < COST_LIMIT_PICO else COST_LIMIT_PICO
-    else:
-        dear = Tokens(input=input_tokens, cache_write_1h=input_tokens, output=output_tokens, reasoning=output_tokens)
-        cost = max(price.cost_pico(Tokens(input=input_tokens, output=output_tokens)), price.cost_pico(dear))
-    if asks_service:
-        cost = cost * max((100, *(percent for _, percent in rates.services))) // 100
-    return cost
+def _asks_service(permit: Permit) -> bool:
+    return permit.fields is not None and not _SERVICE_MEMBERS.isdisjoint(permit.fields.members)
 
 
 def _said(purse: Purse, pico: int, at_us: int) -> str:

@@ -12,6 +12,7 @@ from luntrex_proxy.gateway.record import Draft
 
 _OUTPUT_MEMBERS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _UNSTATED_OUTPUT = 512  # tokens, of a request that names no maximum: what answers usually have
+_UNANSWERED = UNBILLED | NO_OUTPUT
 _SAYING = frozenset((*_OUTPUT_MEMBERS, "n", "best_of", "prompt"))
 _COUNT = msgspec.json.Decoder(int, strict=False)  # many upstreams take 1e3 and "1000" for numbers
 _LOOSE_COUNT = msgspec.json.Decoder(float | str)  # and some take 1e18 and " 1000 "
@@ -20,11 +21,9 @@ _IS_LIST = re.compile(rb"\[[ \t\n\r]*([\"\[])")
 
 def estimate(route: str, fields: Fields | None, request_bytes: int) -> tuple[int, int]:
     """The tokens of input and output: a quarter of its bytes, and the longest answer it allows."""
-    if fields is None or route in UNBILLED:
-        return 0, 0
     size = -(-request_bytes // BYTES_PER_TOKEN)
-    if route in NO_OUTPUT:
-        return size, 0
+    if fields is None or route in _UNANSWERED:
+        return (size if fields is not None and route in NO_OUTPUT else 0), 0
     members = fields.members
     if _SAYING.isdisjoint(members):  # most requests: nothing to decode
         return size, _UNSTATED_OUTPUT

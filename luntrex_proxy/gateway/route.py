@@ -11,7 +11,7 @@ from luntrex_proxy.core.call import CHAT, RESPONSES, Dialect, Route
 from luntrex_proxy.core.catalogue import Candidate, Catalogue, Choice, Names, Resolution, choose_order
 from luntrex_proxy.core.health import STANDING_WORDS, Condition, Health, HealthRules, Speed, Standing
 from luntrex_proxy.core.policy import NO_TRAINING, Policy, Traits, name_exclusion
-from luntrex_proxy.core.pricing import Price
+from luntrex_proxy.core.pricing import Price, Rates
 from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.registry import Closed
 from luntrex_proxy.core.retrying import Retries
@@ -108,7 +108,8 @@ class Target:
     """One upstream that may serve a model. An exact name has the same targets for all its requests."""
 
     __slots__ = (
-        "_changes", "_changes_for_usage", "_keeps", "admitted_by", "candidate", "price", "speed", "upstream", "weight",
+        "_changes", "_changes_for_usage", "_keeps", "admitted_by", "candidate", "dearest", "price", "rates", "speed",
+        "upstream", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -119,6 +120,8 @@ class Target:
         self.weight = candidate.weight
         self.speed = speed  # None: nobody wants to know
         self.price = price  # of an exact name, where the configuration says it; None: ask the price book each time
+        self.rates: Rates | None = None  # the last that a budget went by, and
+        self.dearest: tuple[int, int, int] | None = None  # the dearest of them; None: it depends on the request
         self.admitted_by: Policy | None = None  # the last one that did, or nobody asked
         self._keeps = candidate.model is None and not upstream.store_false  # what names nothing that may change
         self._changes = Changes(candidate.model, False, upstream.store_false, upstream.end_users)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from luntrex_proxy.core.budgets import Budget
-from luntrex_proxy.core.leases import NEVER_US, Budgets, Hold, Lease, Purse
+from luntrex_proxy.core.leases import NEVER_US, Budgets, Hold, Lease, Purse, Wallet
 
 DAY_US = 1_000
 AMOUNT = 1_000
@@ -24,6 +24,11 @@ def purse_of(budgets: Budgets) -> Purse:
     """The one there is."""
     (purse,) = budgets.applying(7, "k", b"")
     return purse
+
+
+def wallet_of(budgets: Budgets, key_id: str = "k") -> Wallet:
+    """What requests of a key are taken of."""
+    return budgets.wallet(7, key_id, b"")
 
 
 def lent(purse: Purse, granted: int, begins_us: int = 0, ends_us: int = NEVER_US) -> Lease:
@@ -50,6 +55,9 @@ def test_who_counts_is_found_by_account_key_and_member() -> None:
     for number in range(10_000):
         budgets.say(7, 1, budget(1))
         assert ids(str(number), b"") == [1]
+    for number in range(10_000):
+        assert ids(str(number), b"") == [1]
+    assert len(budgets.accounts[7].by_key) < 5_000, "as many as are in use, not all that ever were"
 
 
 def test_nothing_is_held_of_any_when_one_lacks() -> None:
@@ -57,12 +65,13 @@ def test_nothing_is_held_of_any_when_one_lacks() -> None:
     budgets = Budgets()
     for budget_id in (1, 2):
         budgets.say(7, budget_id, budget(budget_id))
-    purses = budgets.applying(7, "k", b"")
-    assert budgets.take(purses, 1, 0) is None, "nothing is lent yet"
+    wallet = wallet_of(budgets)
+    purses = wallet.purses
+    assert budgets.take(wallet, 1, 0) is None, "nothing is lent yet"
     first, second = lent(purses[0], 100), lent(purses[1], 10)
-    assert budgets.take(purses, 11, 0) is None
+    assert budgets.take(wallet, 11, 0) is None
     assert (first.used, second.used) == (0, 0)
-    hold = budgets.take(purses, 10, 0)
+    hold = budgets.take(wallet, 10, 0)
     assert hold is not None
     assert (first.held, second.free) == (10, 0)
     for _ in range(2):
@@ -74,27 +83,27 @@ def test_what_is_dearer_than_held_is_charged() -> None:
     """And nobody spends what is not there any more."""
     budgets = Budgets()
     budgets.say(7, 1, budget())
-    purse = purse_of(budgets)
+    purse, wallet = purse_of(budgets), wallet_of(budgets)
     lease = lent(purse, 10)
     for cost in (5, 9):
-        hold = budgets.take((purse,), 5, 0)
+        hold = budgets.take(wallet, 5, 0)
         assert hold is not None
         hold.settle(cost)
     assert (lease.used, lease.free) == (14, -4)
-    assert budgets.take((purse,), 0, 0) is None, "more is gone than there was"
+    assert budgets.take(wallet, 0, 0) is None, "more is gone than there was"
 
 
 def test_a_request_counts_where_it_began() -> None:
     """Also when its window is over; and what is low asks for more."""
     budgets = Budgets()
     budgets.say(7, 1, budget())
-    purse = purse_of(budgets)
+    purse, wallet = purse_of(budgets), wallet_of(budgets)
     old, new = lent(purse, 10, 0, DAY_US), lent(purse, 10, DAY_US, 2 * DAY_US)
     assert purse.lease is new
-    assert budgets.take((purse,), 4, DAY_US - 1) is not None
+    assert budgets.take(wallet, 4, DAY_US - 1) is not None
     assert (old.used, new.used, purse.lacks(7, 5), purse.lacks(7, DAY_US)) == (4, 0, True, False)
     assert not budgets.low
-    assert budgets.take((purse,), 6, DAY_US) is not None
+    assert budgets.take(wallet, 6, DAY_US) is not None
     assert budgets.low == {purse}
     assert purse.open(0, DAY_US) is old
     assert purse.lease is new
@@ -106,45 +115,182 @@ def test_whose_lease_was_taken_of_last_is_forgotten_when_windows_change() -> Non
     """What is remembered of the request before never outlives a window, its end, or what was lent."""
     budgets = Budgets()
     budgets.say(7, 1, budget())
-    purse = purse_of(budgets)
+    purse, wallet = purse_of(budgets), wallet_of(budgets)
     old = lent(purse, 100, 0, 10)
-    assert [budgets.take((purse,), 1, at_us) is not None for at_us in (5, 5, 9, 10)] == [True, True, True, False]
+    assert [budgets.take(wallet, 1, at_us) is not None for at_us in (5, 5, 9, 10)] == [True, True, True, False]
     new = lent(purse, 100, 5, 20)
-    assert [budgets.take((purse,), 1, at_us) is not None for at_us in (5, 4, 4, 5, 19)] == [True] * 5
+    assert [budgets.take(wallet, 1, at_us) is not None for at_us in (5, 4, 4, 5, 19)] == [True] * 5
     assert (old.used, new.used) == (5, 3)
     purse.open(0, 3)
-    assert budgets.take((purse,), 1, 4) is None, "its window is over sooner"
+    assert budgets.take(wallet, 1, 4) is None, "its window is over sooner"
     purse.forget(new)
-    assert budgets.take((purse,), 1, 6) is None
+    assert budgets.take(wallet, 1, 6) is None
     last = lent(purse, 100, 5, 20)
-    assert [budgets.take((purse,), 50, 6) is not None for _ in range(3)] == [True, True, False]
+    assert [budgets.take(wallet, 50, 6) is not None for _ in range(3)] == [True, True, False]
     last.tell()
     last.receive(7)
-    assert [budgets.take((purse,), 7, 6) is not None for _ in range(2)] == [True, False]
+    assert [budgets.take(wallet, 7, 6) is not None for _ in range(2)] == [True, False]
     last.give_back()
-    assert budgets.take((purse,), 1, 6) is None
+    assert budgets.take(wallet, 1, 6) is None
     purse.ask_anew()
-    assert budgets.take((purse,), 0, 6) is not None, "what it began with is there still, with nothing free"
+    assert budgets.take(wallet, 0, 6) is not None, "what it began with is there still, with nothing free"
 
 
 def test_a_changed_budget_is_asked_for_anew() -> None:
     """Nothing that was lent before is spent; what runs is charged where it was held."""
     budgets = Budgets()
     budgets.say(7, 1, budget())
-    purse = purse_of(budgets)
+    purse, wallet = purse_of(budgets), wallet_of(budgets)
     lease = lent(purse, 100)
-    hold = budgets.take((purse,), 30, 0)
+    hold = budgets.take(wallet, 30, 0)
     budgets.say(7, 1, budget(amount_pico=50))
-    assert purse_of(budgets) is purse
+    wallet = wallet_of(budgets)
+    assert wallet.purses == (purse,)
     assert (purse.budget.amount_pico, purse.lacks(1, 0), lease.granted) == (50, True, 30)
     assert purse.open(0, NEVER_US) is lease
     assert hold is not None
     hold.settle(20)
-    assert budgets.take((purse,), 10, 0) is not None
-    anyway = budgets.take_anyway((purse,), 5, 0)
+    assert budgets.take(wallet, 10, 0) is not None
+    anyway = budgets.take_anyway(wallet, 5, 0)
     assert (budgets.unchecked, lease.free) == (1, -5)
     anyway.settle(0)
     assert lease.free == 0
+
+
+def two_keys() -> tuple[Budgets, Wallet, Wallet]:
+    """Budget 1 is the account's; of two keys of it, each has one of its own as well."""
+    budgets = Budgets()
+    budgets.say(7, 1, budget(1))
+    for budget_id, key_id in ((2, "k"), (3, "k2")):
+        budgets.say(7, budget_id, budget(budget_id, key_ids=frozenset({key_id})))
+    return budgets, wallet_of(budgets, "k"), wallet_of(budgets, "k2")
+
+
+def test_what_is_set_aside_is_there_for_everybody() -> None:
+    """Most requests look at no lease; but to who looks at one, only what is charged or held is used, to the last."""
+    budgets, first, second = two_keys()
+    shared = lent(first.purses[0], 1_000)
+    for wallet in (first, second):
+        lent(wallet.purses[1], 10_000)
+    holds = [budgets.take(wallet, 100, 0) for wallet in (first, second)]
+    assert all(wallet.till.free > 0 for wallet in (first, second))
+    assert (shared.used, shared.held, shared.free) == (200, 200, 800)
+    taken = shared.taken
+    holds.append(budgets.take(first, 10, 0))
+    assert (shared.taken, shared.used) == (taken, 210), "the till has had it"
+    assert not budgets.low
+    for pico, used in ((790, 1_000), (1, 1_000), (0, 1_000)):
+        holds.append(budgets.take(second, pico, 0))
+        assert (holds[-1] is not None, shared.used) == (pico != 1, used)
+    assert first.purses[0] in budgets.low
+    for hold in holds:
+        if hold is not None:
+            hold.settle(1)
+    assert (shared.used, shared.held, [wallet.purses[1].leases()[0].used for wallet in (first, second)]) == (
+        5,
+        0,
+        [2, 3],
+    )
+
+
+def test_a_half_that_is_used_is_low_whoever_has_set_it_aside() -> None:
+    """Not what is set aside counts, but what is used of it: not sooner, and not later."""
+    budgets, first, second = two_keys()
+    shared = lent(first.purses[0], 1_000)
+    for wallet in (first, second):
+        lent(wallet.purses[1], 10_000)
+    for number in range(50):
+        assert not budgets.low, number
+        assert budgets.take((first, second)[number % 2], 10, 0) is not None
+    assert (shared.used, budgets.low) == (500, set())
+    assert budgets.take(first, 1, 0) is not None
+    assert budgets.low == {first.purses[0]}
+
+
+def test_what_one_key_costs_beyond_what_was_held_others_do_not_find() -> None:
+    """Nor does anybody, of what was set aside before, when more was let in while nobody could say what is left."""
+    budgets, first, second = two_keys()
+    shared = lent(first.purses[0], 1_000)
+    for wallet in (first, second):
+        lent(wallet.purses[1], 10_000)
+    hold, other = budgets.take(first, 100, 0), budgets.take(second, 100, 0)
+    assert hold is not None
+    assert other is not None
+    assert second.till.free > 10
+    hold.settle(950)
+    assert (shared.used, shared.free) == (1_050, -50)
+    assert budgets.take(second, 1, 0) is None
+    other.settle(20)
+    assert shared.free == 30
+    assert budgets.take(second, 31, 0) is None
+    assert budgets.take(second, 30, 0) is not None
+    shared.tell()
+    shared.receive(1_000)
+    assert budgets.take(second, 100, 0) is not None
+    assert second.till.free > 10
+    anyway = budgets.take_anyway(first, 5_000, 0)
+    assert budgets.take(second, 1, 0) is None
+    anyway.settle(0)
+    assert budgets.take(second, 1, 0) is not None
+
+
+def test_what_is_given_back_is_not_set_aside() -> None:
+    """Others have it as soon as it is told."""
+    budgets, first, second = two_keys()
+    shared = lent(first.purses[0], 1_000)
+    for wallet in (first, second):
+        lent(wallet.purses[1], 10_000)
+        assert budgets.take(wallet, 10, 0) is not None
+        assert wallet.till.free > 1
+    shared.give_back()
+    assert (shared.granted, shared.used) == (20, 20)
+    assert [budgets.take(wallet, 1, 0) for wallet in (first, second)] == [None, None]
+
+
+def test_half_of_what_was_lent_last_is_used_also_when_it_was_set_aside_before() -> None:
+    """What is back since then makes half of what is free come sooner."""
+    budgets, first, _ = two_keys()
+    shared = lent(first.purses[0], 1_000)
+    lent(first.purses[1], 10_000)
+    dear = budgets.take(first, 900, 0)
+    shared.tell()
+    shared.receive(1_000)
+    budgets.low.clear()
+    assert budgets.take(first, 100, 0) is not None
+    assert dear is not None
+    dear.settle(0)
+    assert (shared.used, first.till.free > 1_000) == (100, True)
+    shared.tell()
+    shared.receive(1)
+    assert budgets.take(first, 951, 0) is not None
+    assert (shared.used, budgets.low) == (1_051, set())
+    assert budgets.take(first, 1, 0) is not None
+    assert budgets.low == {first.purses[0]}
+
+
+def test_what_costs_more_than_nothing_is_charged() -> None:
+    """Of a request for which nothing was held, also when its till has been looked at meanwhile."""
+    budgets = Budgets()
+    budgets.say(7, 1, budget())
+    lease = lent(purse_of(budgets), 100)
+    hold = budgets.take(wallet_of(budgets), 0, 0)
+    assert hold is not None
+    lease.gather()
+    hold.settle(7)
+    assert (lease.used, lease.held) == (7, 0)
+
+
+def test_keys_with_the_same_budgets_have_one_till() -> None:
+    """Nothing is set aside for each of an account's keys; and it is no more theirs once another budget counts."""
+    budgets = Budgets()
+    budgets.say(7, 1, budget(1))
+    first, second = wallet_of(budgets, "k"), wallet_of(budgets, "k2")
+    assert first is second
+    lent(first.purses[0], 1_000)
+    assert budgets.take(first, 1, 0) is not None
+    budgets.say(7, 2, budget(2, key_ids=frozenset({"k2"})))
+    assert wallet_of(budgets, "k").purses == first.purses
+    assert budgets.take(wallet_of(budgets, "k2"), 1, 0) is None, "nothing is lent of its own yet"
 
 
 @dataclass
@@ -202,6 +348,7 @@ class Process:
     number: int
     budgets: Budgets
     running: list[tuple[Hold, int]] = field(default_factory=list)
+    charged: dict[int, int] = field(default_factory=dict)  # by window
     spool: list[tuple[int, int]] = field(default_factory=list)
     alive: bool = True
 
@@ -228,6 +375,9 @@ class Machine(RuleBasedStateMachine):
         if self.started < 6:
             process = Process(self.started, Budgets())
             process.budgets.say(7, 1, budget())
+            # Another key has one of its own as well, of which there is enough: both share what is lent of the first.
+            process.budgets.say(7, 2, budget(2, key_ids=frozenset({"k2"})))
+            lent(process.budgets.applying(7, "k2", b"")[1], 10**9)
             self.started += 1
             self.processes.append(process)
 
@@ -249,12 +399,12 @@ class Machine(RuleBasedStateMachine):
         if lost != "a":
             lease.receive(given)
 
-    @rule(data=st.data(), pico=st.integers(1, 200))
-    def request(self, data: st.DataObject, pico: int) -> None:
+    @rule(data=st.data(), pico=st.one_of(st.integers(1, 9), st.integers(1, 200)), key_id=st.sampled_from(["k", "k2"]))
+    def request(self, data: st.DataObject, pico: int, key_id: str) -> None:
         """Let in when it is at hand."""
         process = self.one(data)
         if process is not None:
-            hold = process.budgets.take((purse_of(process.budgets),), pico, self.now_us)
+            hold = process.budgets.take(wallet_of(process.budgets, key_id), pico, self.now_us)
             if hold is not None:
                 begins = self.now_us // DAY_US * DAY_US
                 process.running.append((hold, begins))
@@ -270,6 +420,7 @@ class Machine(RuleBasedStateMachine):
         hold.settle(cost)
         hold.settle(cost)
         process.spool.append((begins, cost))
+        process.charged[begins] = process.charged.get(begins, 0) + cost
         self.truth[begins] = self.truth.get(begins, 0) + cost
         self.beyond[process.number, begins] += max(0, cost - hold.pico)
 
@@ -340,7 +491,9 @@ class Machine(RuleBasedStateMachine):
             purse = purse_of(process.budgets)
             for lease in purse.leases():
                 running = sum(hold.pico for hold, begins in process.running if begins == lease.begins_us)
-                assert lease.held == (running if process.alive else lease.held)
+                if process.alive:
+                    assert lease.held == running
+                    assert lease.used == process.charged.get(lease.begins_us, 0) + running
                 assert lease.used >= lease.held
         for begins in range(0, self.now_us + 1, DAY_US):
             spooled = sum(cost for each in self.processes for at, cost in each.spool if at == begins)

@@ -1,9 +1,10 @@
 """What tokens cost: arithmetic in integers, subsets, fallbacks, tiers."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from luntrex_proxy.core.call import Grammar
 from luntrex_proxy.core.outcome import Ending, Outcome, ServedTokens, Tokens, UsageSource
@@ -12,6 +13,7 @@ from luntrex_proxy.core.pricing import (
     COST_LIMIT_PICO,
     Price,
     Rates,
+    Services,
     Tier,
     cost_pico,
     fill_rates,
@@ -163,6 +165,28 @@ def test_a_uniform_price_ignores_the_split(count: int, rate: int) -> None:
     assert cost_pico(rates, Tokens(input=count, cached_input=half, output=count, reasoning=half)) == min(
         COST_LIMIT_PICO, 2 * count * rate
     )
+
+
+@given(rates=RATES, above=RATES, into=st.integers(0, 1_000), out=st.integers(0, 1_000))
+def test_the_dearest_is_what_the_dearest_split_costs(rates: Rates, above: Rates, into: int, out: int) -> None:
+    """No less, so that a budget holds; and no more than can be. Of a larger request by its own rates."""
+    rates = replace(rates, tiers=(Tier(500, above),))
+    per_input, per_output, percent = rates.dearest(into)
+    splits = [
+        Tokens(input=into, cache_write_1h=written, output=out, reasoning=thought)
+        for written in (0, into)
+        for thought in (0, out)
+    ]
+    assert min(COST_LIMIT_PICO, into * per_input + out * per_output) == max(cost_pico(rates, each) for each in splits)
+    assert percent == 100
+
+
+@pytest.mark.parametrize(
+    ("services", "percent"), [((), 100), ((("flex", 50),), 100), ((("flex", 50), ("priority", 200)), 200)]
+)
+def test_the_dearest_service_tier_counts(services: Services, percent: int) -> None:
+    """And the standard one, if it is that."""
+    assert fill_rates({"input": 1, "output": 2}, services=services).dearest(0) == (1, 2, percent)
 
 
 def test_every_token_class_has_a_rate() -> None:

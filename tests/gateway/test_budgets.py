@@ -2,19 +2,25 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
 from luntrex_proxy.core.access import Caller
 from luntrex_proxy.core.budgets import Budget
+from luntrex_proxy.core.call import Dialect
+from luntrex_proxy.core.catalogue import Candidate, Catalogue, Entry, Resolution
+from luntrex_proxy.core.catalogue import Target as Listed
 from luntrex_proxy.core.leases import Lease
-from luntrex_proxy.core.pricing import fill_rates
-from tests.fakes import KEY, Gateway, both_dialects, serving
+from luntrex_proxy.core.pricing import COST_LIMIT_PICO, Price, Rates, Tier, fill_rates
+from luntrex_proxy.gateway.route import Routing
+from tests.fakes import KEY, Gateway, both_dialects, entry, serving, upstream
 from tests.gateway.test_limits import CLAUDE, ENDS, USAGE
 from tests.gateway.wire import (
     HANG,
     MESSAGES,
     STREAM_BODY,
+    LoopUpstream,
     ask,
     connected,
     get,
@@ -88,6 +94,98 @@ async def test_what_may_be_dearer_is_held_as_such(prices: dict[str, int], servic
             await client.send(post(body))
             await up.wait()
             assert lease(gateway).held == held
+
+
+async def held_for(gateway: Gateway, up: LoopUpstream, body: bytes) -> int:
+    """What is held for one request while it runs."""
+    async with connected(gateway.port) as client:
+        await client.send(post(body))
+        await up.wait(len(gateway.outcomes) + 1)
+        held = lease(gateway).held
+    await gateway.idle()
+    assert lease(gateway).held == 0
+    return held
+
+
+async def test_what_is_held_follows_the_price_of_the_moment() -> None:
+    """One of the table whenever it begins, with its tiers or without, one of the configuration with that."""
+    own = replace(entry("m", ("a", "m")), rates=fill_rates({"input": 6, "output": 7}))
+    async with upstream_server([HANG]) as up, serving(both_dialects(up.url)) as gateway:
+        say(gateway, 10**9)
+        size = -(-len(BODY) // 4)
+        assert await held_for(gateway, up, BODY) == size * 3 + 600 * 5
+        gateway.prices.rates = fill_rates({"input": 30, "output": 50})
+        assert await held_for(gateway, up, BODY) == size * 30 + 600 * 50
+        gateway.prices.rates = fill_rates(
+            {"input": 1, "output": 2}, [Tier(size, fill_rates({"input": 8, "output": 9}))]
+        )
+        assert await held_for(gateway, up, BODY) == size * 1 + 600 * 2
+        assert await held_for(gateway, up, BODY + b"    ") == (size + 1) * 8 + 600 * 9
+        old = gateway.pipeline.routing
+        gateway.pipeline.routing = Routing(Catalogue([own]), gateway.prices, old.upstreams, old.policy)
+        gateway.prices.rates = own.rates
+        assert await held_for(gateway, up, BODY) == size * 6 + 600 * 7
+        gateway.prices.rates = None
+        gateway.pipeline.routing = old
+        assert await held_for(gateway, up, BODY) == 0
+        assert gateway.budgets.unpriced == 1
+
+
+async def test_a_budget_holds_from_the_request_that_comes_after_it() -> None:
+    """However much was lent of it before, and set aside for this key."""
+    async with upstream_server([USAGE]) as up, serving(both_dialects(up.url)) as gateway:
+        say(gateway, 10**9)
+        assert (await ask(gateway.port, post(BODY))).status == 200
+        lease(gateway).granted = lease(gateway).block = 10**6
+        assert [(await ask(gateway.port, post(BODY))).status for _ in range(2)] == [200, 200]
+        assert gateway.budgets.wallet(ACCOUNT, KEY_ID, b"").till.free > HELD
+        say(gateway, HELD - 1)
+        assert (await ask(gateway.port, post(BODY))).status == 429
+        say(gateway, 10**9)
+        assert (await ask(gateway.port, post(BODY))).status == 200
+        say(gateway, HELD - 1, budget_id=2, key=True)
+        assert (await ask(gateway.port, post(BODY))).status == 429
+        gateway.budgets.say(ACCOUNT, 2, None)
+        assert (await ask(gateway.port, post(BODY))).status == 200
+
+
+class PricesByUpstream:
+    """What each of them asks for."""
+
+    def __init__(self, rates: dict[str, Rates]) -> None:
+        self._rates = rates
+
+    def price(self, resolution: Resolution, candidate: Candidate, asked: str) -> Price:
+        """By where it is served."""
+        return Price(self._rates.get(candidate.upstream), "m", "test-1")
+
+
+@pytest.mark.parametrize(("into", "out", "held"), [(300, 1, 30 * 300 + 5), (100, 900, 3 * 100 + 50 * 900)])
+async def test_it_is_held_what_the_dearest_target_asks(into: int, out: int, held: int) -> None:
+    """Which one that is depends on the request; never what is the dearest of each of them together."""
+    body = b'{"model":"m","max_tokens":%d,"messages":[],"seed":' % out
+    body += b"1" * (4 * into - len(body) - 1) + b"}"
+    models = [Entry("m", tuple(Listed(name, Dialect.OPENAI, "m") for name in "abx"))]
+    async with (
+        upstream_server([HANG]) as up,
+        serving([upstream(name, up.url) for name in "abx"], models) as gateway,
+    ):
+        gateway.pipeline.routing.prices = PricesByUpstream(
+            {"a": fill_rates({"input": 30, "output": 5}), "b": fill_rates({"input": 3, "output": 50})}
+        )
+        say(gateway, 10**9)
+        assert await held_for(gateway, up, body) == held
+        assert gateway.budgets.unpriced == 0
+
+
+async def test_a_price_beyond_all_budgets_is_refused() -> None:
+    """With a number that a table can hold: what no budget has."""
+    body = b'{"model":"m","max_tokens":1000000000,"messages":[]}'
+    async with upstream_server() as up, serving(both_dialects(up.url)) as gateway:
+        gateway.prices.rates = fill_rates({"input": 10**12, "output": 10**12})
+        say(gateway, 10**9)
+        assert (await ask(gateway.port, post(body))).status == 429
+        assert gateway.lender.most == COST_LIMIT_PICO
 
 
 async def test_who_has_no_budget_asks_nobody() -> None:
@@ -170,6 +268,8 @@ async def test_a_price_nobody_knows_stops_nothing_and_is_counted() -> None:
     async with upstream_server([USAGE]) as up, serving(both_dialects(up.url)) as gateway:
         say(gateway, 0)
         gateway.prices.rates = None
+        assert (await ask(gateway.port, post(BODY, path="/v1/moderations"))).status == 200
+        assert gateway.budgets.unpriced == 0, "there is nothing to price"
         assert (await ask(gateway.port, post(BODY))).status == 200
         assert (gateway.budgets.unpriced, gateway.lender.asked) == (1, 0)
 

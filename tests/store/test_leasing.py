@@ -42,11 +42,11 @@ class Process:
 
     async def request(self, key_id: str, pico: int, cost: int, pause_s: float = 0.0) -> bool:
         """One request; whether it was let in."""
-        at_us, purses = now_us(), self.purses(key_id)
-        hold = self.book.budgets.take(purses, pico, at_us)
+        at_us, wallet = now_us(), self.book.budgets.wallet(1, key_id, b"")
+        hold = self.book.budgets.take(wallet, pico, at_us)
         if hold is None:
-            await self.lessee.lend(purses, pico, at_us)
-            hold = self.book.budgets.take(purses, pico, at_us)
+            await self.lessee.lend(wallet.purses, pico, at_us)
+            hold = self.book.budgets.take(wallet, pico, at_us)
         if hold is None:
             return False
         if self.book.budgets.low:
