@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any
 
+_END: Any = object()
+
 
 class Signal:
     """Something one coroutine waits for. `fire` runs it on from there, before it returns."""
@@ -22,8 +24,8 @@ class Signal:
         self.waiting: Running | None = None  # who waits, if somebody does
 
     def __await__(self) -> Generator["Signal", None, None]:
-        if not self.fired:
-            yield self
+        # `await` takes any iterator. A generator of our own would take longer to make than all that this does.
+        return iter(() if self.fired else (self,))  # type: ignore[return-value]  # typeshed asks for a generator
 
     def fire(self) -> None:
         """What was waited for is there. Firing again does nothing."""
@@ -37,9 +39,9 @@ class Signal:
 class Running:
     """What runs one coroutine. That must not raise, and may await nothing but signals and futures."""
 
-    __slots__ = ("_cancelled", "_coroutine", "_waits_for", "running")
+    __slots__ = ("_cancelled", "_steps", "_waits_for", "running")
 
-    _coroutine: Coroutine[Any, Any, None]
+    _steps: Generator[Any, None, None]
     _waits_for: "Signal | asyncio.Future[Any] | None"  # None: it is running
 
     def __init__(self) -> None:
@@ -48,7 +50,7 @@ class Running:
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Begin, and run to the first wait."""
-        self._coroutine = coroutine
+        self._steps = coroutine.__await__()
         self.running = True
         self.step()
 
@@ -67,16 +69,19 @@ class Running:
 
     def step(self, error: BaseException | None = None) -> None:
         """Run to the next wait, or to the end."""
-        coroutine = self._coroutine
+        steps = self._steps
         self._waits_for = None
         try:
-            waits_for = coroutine.send(None) if error is None else coroutine.throw(error)
+            # Its end is no exception here, as `send` would raise one: that would take as long as ten steps.
+            waits_for = next(steps, _END) if error is None else steps.throw(error)
         except StopIteration:
-            self.running = False
-            return
+            waits_for = _END
         except BaseException:
             self.running = False
             raise
+        if waits_for is _END:
+            self.running = False
+            return
         self._waits_for = waits_for
         if isinstance(waits_for, Signal):
             waits_for.waiting = self
