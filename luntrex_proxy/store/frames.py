@@ -25,7 +25,9 @@ OPENING = b'["open",'  # how the JSON of every opening begins
 _BEGINNINGS = (OPENING, b'["settle",')
 _NO_TRAIL = b',""]'  # how an outcome's JSON ends that nothing unusual is said in
 _NO_TRAIL_BYTES = len(_NO_TRAIL)
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+_encode, _encode_into = _encoder.encode, _encoder.encode_into
+_payload = bytearray()  # of the last frame: as large as records are, while one that grew with each would be moved often
 _pack = HEADER.pack
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
@@ -82,10 +84,11 @@ def decode_record(payload: bytes) -> Record | None:
 
 
 def encode_frame(record: Record) -> bytes:
-    """The bytes of one record, to be written in one piece."""
-    payload = _encode(record)
-    if payload[-_NO_TRAIL_BYTES:] == _NO_TRAIL:  # here once more, because each request comes by: a call costs as much
-        payload = payload[:-_NO_TRAIL_BYTES] + b"]"
+    """The bytes of one record, to be written in one piece. On the loop's thread only: others take `frame_bytes`."""
+    payload = _payload
+    _encode_into(record, payload)
+    if payload.endswith(_NO_TRAIL):  # here once more, because each request comes by: a call costs as much
+        del payload[-_NO_TRAIL_BYTES:-1]
     size = len(payload)
     if size > PAYLOAD_BYTES_MAX:
         raise ValueError("a ledger record exceeds the frame limit: a configured name is too long")
@@ -93,7 +96,7 @@ def encode_frame(record: Record) -> bytes:
 
 
 def frame_bytes(payload: bytes) -> bytes:
-    """The bytes of a frame that was read, as they were."""
+    """The frame of a payload: of one that was read, as it was."""
     return _pack(len(payload), crc32(payload)) + payload
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from luntrex_proxy.store.frames import Frame, encode_frame, frame_bytes, parse_frames
+from luntrex_proxy.store.frames import Frame, encode_record, frame_bytes, parse_frames
 from luntrex_proxy.store.segments import SUFFIX, Position, SpoolDirectory, sync_directory
 from luntrex_proxy.store.state import make_private_directory, open_private
 
@@ -85,7 +85,9 @@ def _moved_in_time(path: Path, frames: list[Frame], now_us: int) -> Path:
     """The file with other times and, in the same step, another name: it is moved once, however often this is tried."""
     first_us = now_us - len(frames)
     moved = [
-        frame_bytes(frame.payload) if (record := frame.record) is None else encode_frame(replace(record, started_us=us))
+        frame_bytes(
+            frame.payload if (record := frame.record) is None else encode_record(replace(record, started_us=us))
+        )
         for us, frame in enumerate(frames, first_us)
     ]
     target = path.with_name(path.name.removesuffix(WRONG_CLOCK + SUFFIX) + SUFFIX)

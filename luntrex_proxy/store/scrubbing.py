@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from luntrex_proxy.core.outcome import Record
 from luntrex_proxy.store.database import Pool, store_errors
-from luntrex_proxy.store.frames import encode_frame, frame_bytes, parse_frames
+from luntrex_proxy.store.frames import encode_record, frame_bytes, parse_frames
 from luntrex_proxy.store.quarantine import QUARANTINE, replace_whole
 from luntrex_proxy.store.segments import SUFFIX
 from luntrex_proxy.store.state import file_errors
@@ -58,7 +58,7 @@ def _scrubbed(data: bytes, is_erased: _IsErased) -> bytes:
     sound = []
     for frame in frames:
         record = frame.record
-        sound.append(frame_bytes(frame.payload) if record is None else encode_frame(_unlinked(record, is_erased)))
+        sound.append(frame_bytes(frame.payload if record is None else encode_record(_unlinked(record, is_erased))))
     return b"".join(sound) + _KEY_ID.sub(
         lambda found: b"x" * 12 if is_erased("key", found[0].decode()) else found[0], data[after:]
     )

@@ -7,7 +7,15 @@ import pytest
 
 from luntrex_proxy.core.outcome import Record
 from luntrex_proxy.store.database import Pool
-from luntrex_proxy.store.frames import HEADER, Problem, encode_frame, find_frame, parse_frames
+from luntrex_proxy.store.frames import (
+    HEADER,
+    Problem,
+    encode_frame,
+    encode_record,
+    find_frame,
+    frame_bytes,
+    parse_frames,
+)
 from luntrex_proxy.store.segments import directories
 from tests.store.power_cut import read_back
 from tests.store.records import assert_sums_match, opening, outcome, ship, stored_numbers
@@ -23,6 +31,15 @@ def kept(path: Path, data: bytes) -> tuple[list[Record], int]:
     (path / "00000001.seg").write_bytes(data)
     found, damaged = read_back(path)
     return sorted(found, key=RECORDS.index), damaged
+
+
+def test_both_ways_to_a_frame_make_the_same_one() -> None:
+    """The quick one of the loop writes over its last record: longer, shorter, with a trail or without."""
+    records = [*RECORDS, outcome(4, trail="ejected:a"), opening(5), outcome(6, model="m" * 2000), outcome(7, model="")]
+    for record in (*records, *reversed(records)):
+        frame = encode_frame(record)
+        assert frame == frame_bytes(encode_record(record))
+        assert [each.record for each in parse_frames(frame).frames] == [record]
 
 
 @pytest.mark.parametrize("flipped", [0x01, 0x80, 0xFF], ids=hex)
