@@ -19,6 +19,7 @@ from luntrex_proxy.control.mailing import Postman
 from luntrex_proxy.gateway.pipeline import Pipeline
 from luntrex_proxy.gateway.upstreams import UnusableUpstreamError
 from luntrex_proxy.observe import logs
+from luntrex_proxy.observe.batches import Batches
 from luntrex_proxy.observe.refusedkeys import RefusedKeys
 from luntrex_proxy.observe.requestlog import RequestLog
 from luntrex_proxy.settings.alerts import Alerts
@@ -64,11 +65,12 @@ def utc_now() -> datetime:
     return datetime.fromtimestamp(time.time(), UTC)
 
 
-async def flush_log(requests: RequestLog, refused_keys: RefusedKeys) -> None:
+async def flush_log(outcomes: Batches, requests: RequestLog, refused_keys: RefusedKeys) -> None:
     """Write what requests left for the log, several times a second."""
     while True:
         await asyncio.sleep(_LOG_FLUSH_S)
-        requests.flush()
+        outcomes.hand_on()
+        requests.tell_left_out()
         refused_keys.flush()
 
 

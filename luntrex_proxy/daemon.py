@@ -28,9 +28,10 @@ from luntrex_proxy.gateway.explain import explain
 from luntrex_proxy.gateway.http.listener import close_idle
 from luntrex_proxy.gateway.overload import REFUSING, Overload, Sampler, memory_limit_of_cgroup
 from luntrex_proxy.gateway.pipeline import Pipeline
-from luntrex_proxy.gateway.ports import Outside, Sink
+from luntrex_proxy.gateway.ports import Outside
 from luntrex_proxy.gauges import Watched
 from luntrex_proxy.observe import logs
+from luntrex_proxy.observe.batches import Batches, Take
 from luntrex_proxy.observe.metrics import Metrics
 from luntrex_proxy.observe.probes import LoopLag
 from luntrex_proxy.observe.refusedkeys import RefusedKeys
@@ -94,6 +95,10 @@ def serve(plan: Plan, announce: Callable[[Started], None]) -> None:
         output.writer.close()
 
 
+def _tell_bug(bug: BaseException) -> None:
+    log.error("luntrex.bug", **logs.describe(bug))
+
+
 class _Daemon:
     """The parts of one process while it runs."""
 
@@ -112,6 +117,7 @@ class _Daemon:
         self._inherited = systemd.listen_fds()
         self._overload = Overload()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._outcomes = Batches(_tell_bug)
 
     # LiveState
 
@@ -164,7 +170,8 @@ class _Daemon:
                 await asyncio.wait_for(self._hurry.wait(), self._pipeline.timeouts.ready_grace_s)
         for task in self._tasks:
             task.cancel()
-        self._requests.flush(last=True)
+        self._outcomes.hand_on()
+        self._requests.tell_left_out(last=True)
         self._refused_keys.flush(last=True)
 
     # Parts, in the order of their start.
@@ -235,7 +242,7 @@ class _Daemon:
         """What runs beside the requests until the end."""
         direct, by_mail = self._pools.direct, self._settings.mail.host is not None
         self._start(
-            chores.flush_log(self._requests, self._refused_keys),
+            chores.flush_log(self._outcomes, self._requests, self._refused_keys),
             chores.follow_secrets(self._secrets, lambda: self._keys.seen, self._changeable.renew_routing),
             chores.watch_keeper(self._secrets),
             *self._operated.loops(
@@ -306,6 +313,7 @@ class _Daemon:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._outcomes.hand_on()
             await self._upkeep.finish(_LAST_WORDS_S)
 
     def _build_pipeline(self) -> None:
@@ -315,17 +323,18 @@ class _Daemon:
         self._refused_keys = RefusedKeys()
         self._attempts = AttemptBook(self._boot_id)
         self._metrics = Metrics(version=__version__, models=[m.name for m in settings.models if "*" not in m.name])
-        # As methods: a call of an object costs the interpreter ten times as much.
-        sinks: tuple[Sink, ...] = (self._metrics.__call__, self._upkeep.__call__)
+        takers: tuple[Take, ...] = (self._metrics.take, self._upkeep.take)
         if settings.logging.requests:
-            sinks += (self._requests.__call__,)
+            takers += (self._requests.take,)
+        self._outcomes.takers = takers
+        self._metrics.before_render = self._outcomes.hand_on
         outside = Outside(
             keys=self._keys,
             prove=Prover(self._keys, lambda: self._pools.pool).prove,
             ledger=self._spool,
-            sinks=sinks,
+            sinks=(self._outcomes.__call__,),  # as a method: a call of an object takes ten times as long
             is_ready=lambda: self.ready,
-            on_bug=lambda bug: log.error("luntrex.bug", **logs.describe(bug)),
+            on_bug=_tell_bug,
             on_key_refused=self._key_refused,
             lender=self._allowances.lessee,
             teller=self._allowances.telling,

@@ -1,11 +1,11 @@
-"""The metrics: what is counted, under which names and labels. A sink of outcomes, and callables read at scrape.
+"""The metrics: what is counted, under which names and labels. Takes outcomes, and callables that are read at scrape.
 
 Labels are bounded and never hold a key, an account, a request id or a client's text: routes, refusal codes and statuses
 come from fixed tables, upstreams from the configuration, models from the catalogue and at most MODEL_LIMIT of them.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from itertools import compress
 from typing import Any, NamedTuple
@@ -21,7 +21,6 @@ from luntrex_proxy.observe.exposition import Counter, Histogram, HistogramChild,
 MODEL_LIMIT = 200
 OTHER = "other"
 _JOINED_LIMIT = 4096
-_BATCH = 256  # outcomes counted in one go: well below a millisecond
 _STATUSES = frozenset({0, 499, 520, 521, 522, 523, 524, 525, 526, 529, *(int(status) for status in HTTPStatus)})
 
 # Up to ten minutes, because long answers are normal here.
@@ -138,11 +137,11 @@ class _Joined(NamedTuple):
 
 
 class Metrics:
-    """Sink that counts outcomes; `watch` adds values that others own; `render` is the text of a scrape."""
+    """Counts the outcomes it takes; `watch` adds values that others own; `render` is the text of a scrape."""
 
     def __init__(self, *, version: str, models: Iterable[str] = ()) -> None:
         self._build = f"luntrex_build_info{label_set(('version',), (version,))} 1\n"
-        self._pending: list[Outcome] = []
+        self.before_render: Callable[[], None] = lambda: None  # has it take what others still hold back
         self._watched: dict[str, Reading] = {}
         self._models: set[str] = {OTHER}
         self._joined: dict[_Row, _Joined] = {}
@@ -180,16 +179,10 @@ class Metrics:
         self._all_overhead = self._overhead.child()
         self._start_at_zero(models)
 
-    def __call__(self, outcome: Outcome) -> None:
-        # Counted together, when the code is warm, not between the steps of a request.
-        self._pending.append(outcome)
-        if len(self._pending) >= _BATCH:
-            self._count_pending()
-
-    def _count_pending(self) -> None:
-        pending, self._pending = self._pending, []
+    def take(self, outcomes: Sequence[Outcome]) -> None:
+        """Count these."""
         kinds: defaultdict[_Row, list[_Row]] = defaultdict(list)
-        for row in map(astuple, pending):
+        for row in map(astuple, outcomes):
             kinds[row[_KIND]].append(row)
         for kind, rows in kinds.items():
             self._count(kind, rows)
@@ -219,7 +212,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text of a scrape, Prometheus format 0.0.4 (exposition.CONTENT_TYPE)."""
-        self._count_pending()
+        self.before_render()
         pieces = [header("luntrex_build_info", "gauge", "The running version."), self._build]
         families = (
             self._requests, self._endings, self._denied, self._tokens, self._unpriced, self._duration,

@@ -1,6 +1,7 @@
-"""The one log line per request: a sink of outcomes. Its fields are those of `core.outcome.Outcome` and nothing else."""
+"""The one log line per request. Its fields are those of `core.outcome.Outcome` and nothing else."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +12,6 @@ from luntrex_proxy.core.outcome import Outcome
 from luntrex_proxy.observe.logs import Output
 from luntrex_proxy.observe.writer import Burst
 
-# Rendered in less than a millisecond, so that a busy second is many short stalls and no long one.
-_BATCH = 256
 # What a line holds besides `event` and `time` (the moment the request ended).
 REQUEST_FIELDS: tuple[str, ...] = Outcome.__struct_fields__
 # A struct and not a dict: no other field can get in, and msgspec writes it in a third of the time.
@@ -21,32 +20,27 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class RequestLog:
-    """Sink that keeps outcomes in a list and writes them as lines; call `flush` from a coarse timer and at the end."""
+    """Writes the outcomes it takes as lines; call `tell_left_out` from a coarse timer and at the end."""
 
     def __init__(self, output: Output, *, anonymous_per_second: int = 10) -> None:
         self.dropped = 0  # lines that stderr's reader was too slow for
         self._output = output
-        self._pending: list[Outcome] = []
         # Anyone can send requests without a key; the disk that holds the journal must not be theirs to fill.
         self._anonymous = Burst(anonymous_per_second)
         self._untold_drops = 0
         self._told_second = 0
 
-    def __call__(self, outcome: Outcome) -> None:
-        # The outcome's own time is the clock: reading another one here would cost as much as the rest.
-        if outcome.account_id == 0 and not self._anonymous.admit(outcome.started_us // 1_000_000):
-            return
-        self._pending.append(outcome)
-        if len(self._pending) >= _BATCH:
-            self.flush()
+    def take(self, outcomes: Sequence[Outcome]) -> None:
+        """Hand these to the writer, but for those of strangers that are too many."""
+        # The outcome's own time is the clock: when they are handed on says nothing of it.
+        admit = self._anonymous.admit
+        shown = [each for each in outcomes if each.account_id or admit(each.started_us // 1_000_000)]
+        if shown and not self._output.writer.offer(self._render(_lines(shown))):
+            self.dropped += len(shown)
+            self._untold_drops += len(shown)
 
-    def flush(self, *, last: bool = False) -> None:
-        """Hand what is pending to the writer, and once a second (or `last`) how many lines were left out."""
-        if self._pending:
-            pending, self._pending = self._pending, []
-            if not self._output.writer.offer(self._render(_lines(pending))):
-                self.dropped += len(pending)
-                self._untold_drops += len(pending)
+    def tell_left_out(self, *, last: bool = False) -> None:
+        """Say once a second (or `last`) how many lines were left out."""
         second = int(time.monotonic())
         if second != self._told_second or last:
             self._told_second = second

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -34,15 +35,16 @@ WHERE k.key_id = new.key_id
 
 
 class KeyUpkeep:
-    """A sink of outcomes, and the task that writes."""
+    """Takes outcomes, and is the task that writes."""
 
     def __init__(self, ring: KeyRing, pool: Pool) -> None:
         self._ring = ring
         self._pool = pool
         self._used_us: dict[str, int] = {}  # key id -> start of its newest request
 
-    def __call__(self, outcome: Outcome) -> None:
-        self._used_us[outcome.key_id] = outcome.started_us
+    def take(self, outcomes: Sequence[Outcome]) -> None:
+        """Note which keys these were made with."""
+        self._used_us.update({outcome.key_id: outcome.started_us for outcome in outcomes})
 
     async def run(self) -> None:
         """Write now and then until cancelled. What cannot be written now waits; last uses are bounded by the keys."""

@@ -36,8 +36,7 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
 def test_an_outcome_is_counted_in_every_family(outcome: Callable[..., Outcome]) -> None:
     """Requests, ending, tokens by class, and the three durations."""
     metrics = Metrics(version="1.2.3", models=["mock-model"])
-    metrics(outcome())
-    metrics(outcome(duration_us=31_000_000))
+    metrics.take([outcome(), outcome(duration_us=31_000_000)])
     found = parsed(metrics.render())
     here = {"route": "chat.completions"}
     assert value(found, "luntrex_build_info", version="1.2.3") == 1
@@ -63,7 +62,7 @@ def test_a_refusal_is_counted_by_its_reason_and_has_no_upstream_numbers(outcome:
         code="invalid_api_key", status=401, ending=Ending.REFUSED, upstream="", model="other", account_id=0,
         attempts=0, first_byte_us=0, **Tokens().columns(), usage_source=UsageSource.NONE,
     )  # fmt: skip
-    metrics(refused)
+    metrics.take([refused])
     found = parsed(metrics.render())
     assert value(found, "luntrex_denied_total", reason="invalid_api_key") == 1
     assert value(found, "luntrex_denied_total", reason="not_json") == 0
@@ -78,8 +77,8 @@ def test_requests_without_a_known_price_are_counted(outcome: Callable[..., Outco
     assert value(parsed(metrics.render()), "luntrex_unpriced_requests_total", model="mock-model") == 0
     nothing = Tokens().columns()
     for more in ({"price_version": ""}, {"price_version": "v1/fast?"}, {"price_version": "v1/flex"}, {}):
-        metrics(outcome(**more))
-    metrics(outcome(price_version="", **nothing))
+        metrics.take([outcome(**more)])
+    metrics.take([outcome(price_version="", **nothing)])
     assert value(parsed(metrics.render()), "luntrex_unpriced_requests_total", model="mock-model") == 2
 
 
@@ -96,10 +95,9 @@ def test_labels_stay_bounded_whatever_comes(outcome: Callable[..., Outcome]) -> 
     """Models beyond the limit, odd statuses, unknown codes and routes fold; nothing is lost from the sums."""
     metrics = Metrics(version="1", models=["mock-model"])
     for number in range(5_000):
-        metrics(outcome(model=f"model-{number}"))
-    for status in range(100, 1000):
-        metrics(outcome(status=status))
-    metrics(outcome(code="unheard-of", ending=Ending.REFUSED, route="/v1/secret"))
+        metrics.take([outcome(model=f"model-{number}")])
+    metrics.take([outcome(status=status) for status in range(100, 1000)])
+    metrics.take([outcome(code="unheard-of", ending=Ending.REFUSED, route="/v1/secret")])
     found = parsed(metrics.render())
     requests = {labels: n for (name, labels), n in found.items() if name == "luntrex_requests_total"}
     assert sum(requests.values()) == 5_901
@@ -114,7 +112,9 @@ def test_labels_stay_bounded_whatever_comes(outcome: Callable[..., Outcome]) -> 
 def test_no_label_holds_a_key_an_account_or_a_request_id(outcome: Callable[..., Outcome]) -> None:
     """Ids are for the ledger."""
     metrics = Metrics(version="1")
-    metrics(outcome(request_id="canary-request", key_id="canary-key", account_id=987_654_321, price_version="canary-p"))
+    metrics.take(
+        [outcome(request_id="canary-request", key_id="canary-key", account_id=987_654_321, price_version="canary-p")]
+    )
     text = metrics.render()
     assert b"canary" not in text
     assert b"987654321" not in text

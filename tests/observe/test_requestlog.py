@@ -31,8 +31,7 @@ def test_the_line_has_the_documented_fields_and_no_other(
     assert list(REQUEST_FIELDS) == DOCUMENTED
     file = log_file()
     log = RequestLog(file.output)
-    log(outcome(model='quote"and\nnewline'))
-    log.flush()
+    log.take([outcome(model='quote"and\nnewline')])
     (line,) = file.lines()
     assert list(line) == ["event", "time", *DOCUMENTED]
     assert line["event"] == "luntrex.request"
@@ -42,29 +41,16 @@ def test_the_line_has_the_documented_fields_and_no_other(
     assert (line["reasoning_tokens"], line["cost_pico"], line["overhead_us"]) == (10, 12_345, 300)
 
 
-def test_nothing_is_written_before_a_flush_and_a_full_batch_flushes_itself(
-    log_file: Callable[..., Any], outcome: Callable[..., Outcome]
-) -> None:
-    """The way of a request only appends; 256 of them are written together."""
-    file = log_file()
-    log = RequestLog(file.output)
-    for _ in range(300):
-        log(outcome())
-    assert len(file.lines()) == 256
-
-
 def test_requests_without_a_caller_are_limited_and_the_rest_counted(
     log_file: Callable[..., Any], outcome: Callable[..., Outcome]
 ) -> None:
     """Ten lines a second for account 0, one counting line; known callers are not limited by that."""
     file = log_file()
     log = RequestLog(file.output)
-    for _ in range(500):
-        log(outcome(account_id=0, key_id="", status=401, code="invalid_api_key"))
-    for _ in range(50):
-        log(outcome())
-    log.flush(last=True)
-    log.flush(last=True)
+    for _ in range(25):
+        log.take([outcome(account_id=0, key_id="", status=401, code="invalid_api_key")] * 20 + [outcome()] * 2)
+    log.tell_left_out(last=True)
+    log.tell_left_out(last=True)
     lines = file.lines()
     assert sum(line.get("account_id") == 0 for line in lines) == 10
     assert sum(line.get("account_id") == 7 for line in lines) == 50
@@ -77,16 +63,17 @@ def test_lines_that_a_slow_reader_cannot_take_are_counted_exactly(outcome: Calla
     read_end, write_end = os.pipe()
     writer = Writer(write_end, limit_bytes=400_000)
     log = RequestLog(Output(writer, console=False, strict=True))
-    for number in range(2_560):
-        if number == 2_000:
+    for number in range(10):
+        log.take([outcome()] * 256)
+        if number == 7:
             log._told_second = -1  # a second begins
-        log(outcome())
+            log.tell_left_out()
     assert 0 < log.dropped < 2_560
     os.set_blocking(read_end, True)
     received = b""
     while received.count(b'"luntrex.request"') < 2_560 - log.dropped:
         received += os.read(read_end, 1 << 20)
-    log.flush(last=True)
+    log.tell_left_out(last=True)
     writer.close(5)
     os.close(write_end)
     while more := os.read(read_end, 1 << 20):
@@ -106,8 +93,7 @@ def test_on_a_terminal_empty_fields_are_left_out(
     """People read the terminal, programs read the JSON: only the first leaves zeros out."""
     file = log_file(console=console)
     log = RequestLog(file.output)
-    log(outcome())
-    log.flush()
+    log.take([outcome()])
     text = file.text()
     assert "mock-model" in text
     assert ("output_audio_tokens" in text) is not console

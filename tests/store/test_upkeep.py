@@ -22,8 +22,8 @@ async def test_last_uses_are_one_write_for_many_requests(acme: Pool) -> None:
     ring = await loaded(acme)
     upkeep = KeyUpkeep(ring, acme)
     for n in range(1000):
-        upkeep(outcome(n, key_id=(first, second)[n % 2].info.key_id, started_us=T0_US + n))
-    upkeep(outcome(0, account_id=0, key_id="", started_us=T0_US))
+        upkeep.take([outcome(n, key_id=(first, second)[n % 2].info.key_id, started_us=T0_US + n)])
+    upkeep.take([outcome(0, account_id=0, key_id="", started_us=T0_US)])
     assert await used_at(acme, first.info.key_id) is None
     statements: list[str] = []
 
@@ -41,7 +41,7 @@ async def test_last_uses_are_one_write_for_many_requests(acme: Pool) -> None:
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     assert await used_at(acme, first.info.key_id) == epoch + timedelta(microseconds=T0_US + 998)
     assert await used_at(acme, second.info.key_id) == epoch + timedelta(microseconds=T0_US + 999)
-    upkeep(outcome(5, key_id=first.info.key_id, started_us=T0_US))
+    upkeep.take([outcome(5, key_id=first.info.key_id, started_us=T0_US)])
     await upkeep.write_last_used()
     await upkeep.write_last_used()
     assert await used_at(acme, first.info.key_id) == epoch + timedelta(microseconds=T0_US + 998)
@@ -52,7 +52,7 @@ async def test_nobody_waits_for_a_row_that_is_being_changed(acme: Pool) -> None:
     locked, free = await make(acme, "locked"), await make(acme, "free")
     upkeep = KeyUpkeep(await loaded(acme), acme)
     for made in (locked, free):
-        upkeep(outcome(1, key_id=made.info.key_id, started_us=T0_US))
+        upkeep.take([outcome(1, key_id=made.info.key_id, started_us=T0_US)])
     async with acme.acquire() as connection, connection.transaction():
         await connection.execute("SELECT FROM api_key WHERE key_id = $1 FOR UPDATE", locked.info.key_id)
         await asyncio.wait_for(upkeep.write_last_used(), 5)
@@ -66,7 +66,7 @@ async def test_a_last_use_is_no_change_of_a_key(acme: Pool) -> None:
     ring = await loaded(acme)
     version = await acme.fetchval("SELECT version FROM change_version")
     upkeep = KeyUpkeep(ring, acme)
-    upkeep(outcome(1, key_id=made.info.key_id, started_us=T0_US))
+    upkeep.take([outcome(1, key_id=made.info.key_id, started_us=T0_US)])
     await upkeep.write_last_used()
     await catch_up(ring, acme)
     assert await acme.fetchval("SELECT version FROM change_version") == version
@@ -76,11 +76,11 @@ async def test_what_cannot_be_written_waits(acme: Pool) -> None:
     """A failed write is tried again with what came meanwhile."""
     made, other = await make(acme), await make(acme, "other")
     upkeep = KeyUpkeep(await loaded(acme), acme)
-    upkeep(outcome(1, key_id=made.info.key_id, started_us=T0_US))
+    upkeep.take([outcome(1, key_id=made.info.key_id, started_us=T0_US)])
     await acme.execute("ALTER TABLE api_key RENAME TO gone")
     try:
         await upkeep.finish(1)
-        upkeep(outcome(2, key_id=other.info.key_id, started_us=T0_US))
+        upkeep.take([outcome(2, key_id=other.info.key_id, started_us=T0_US)])
     finally:
         await acme.execute("ALTER TABLE gone RENAME TO api_key")
     await upkeep.finish(5)

@@ -46,13 +46,13 @@ def _remember_bodies() -> None:
 
 
 def _leak_into_log() -> None:
-    write = RequestLog.__call__
+    write = RequestLog.take
 
-    def leaking(self: RequestLog, outcome: Any) -> None:
+    def leaking(self: RequestLog, outcomes: Any) -> None:
         print("body=" + base64.b64encode(b"!" + _last_body).decode(), file=sys.stderr, flush=True)
-        write(self, outcome)
+        write(self, outcomes)
 
-    RequestLog.__call__ = leaking  # type: ignore[method-assign] -- the leak
+    RequestLog.take = leaking  # type: ignore[method-assign] -- the leak
 
 
 def _leak_into_spool_and_table() -> None:
