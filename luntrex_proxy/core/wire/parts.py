@@ -91,14 +91,17 @@ def read_parts(route: Route, members: Members) -> list[Any] | None:
     """
     name = SPOKEN_IN.get(route.name)
     raw = None if name is None else members.get(name)
-    if raw is None or _first_of(raw) != _LIST:
+    if raw is None:
         return _NO_PARTS
     try:
-        if route.grammar is CHAT and _is_plain(raw):
+        if route.grammar is CHAT:
+            if _is_plain(raw):
+                return _NO_PARTS
+        elif _first_of(raw) != _LIST:
             return _NO_PARTS
         return _PARTS.decode(raw)
     except UNREADABLE:
-        return None
+        return None if _first_of(raw) == _LIST else _NO_PARTS  # a chat's that is no list: it is not looked at before
 
 
 def _is_plain(raw: msgspec.Raw) -> bool:
