@@ -43,8 +43,31 @@ def begin_relay(
 
     Raises Refusal while nothing has been sent.
     """
-    if answer.status == 200 and answer.reader is None and answer.head.is_json:  # nearly all that are no stream
-        return _begin_body(own_headers, answer, exchange)
+    if answer.status != 200 or answer.reader is not None or not answer.head.is_json:
+        return _begin_other(route, request_id, own_headers, answer, exchange)
+    if answer.failure:
+        raise Refusal(answer.failure)
+    body = answer.gathered()
+    headers = own_headers + (answer.head.passed or _passed(answer.head))
+    if answer.done:
+        if answer.verdict:
+            raise Refusal(answer.verdict)  # both SDKs would take an error with status 200 for an answer
+        return Relayed("ok", body, 200, headers)
+    if not begins_as_object(body):
+        raise Refusal("upstream_invalid")  # nothing has been sent: it can still have a real status
+    if answer.head.length >= 0:
+        exchange.start_sized(200, headers, answer.head.length)
+    else:
+        exchange.start_stream(200, headers, b"")
+    answer.push_to(exchange)
+    answer.body_arrived(body)  # through the same door as what follows
+    return None
+
+
+def _begin_other(
+    route: Route, request_id: str, own_headers: bytes, answer: Answer, exchange: Exchange
+) -> Relayed | None:
+    """The same of a stream, and of what is no answer of a model."""
     if answer.status >= 400:
         body = answer.gathered() if answer.complete else b""
         return _relay_refusal(route, request_id, own_headers, answer, answer.status, body)
@@ -112,23 +135,3 @@ def _begin_stream(
 def broken_end(route: Route, reader: StreamReader, code: str, request_id: str) -> bytes:
     """The error event that ends a stream after what `reader` has let go."""
     return error_event(route.grammar, code, REFUSALS[code].sentence, request_id, sequence_number=reader.events)
-
-
-def _begin_body(own_headers: bytes, answer: Answer, exchange: Exchange) -> Relayed | None:
-    if answer.failure:
-        raise Refusal(answer.failure)
-    body = answer.gathered()
-    headers = own_headers + (answer.head.passed or _passed(answer.head))
-    if answer.done:
-        if answer.verdict:
-            raise Refusal(answer.verdict)  # both SDKs would take an error with status 200 for an answer
-        return Relayed("ok", body, 200, headers)
-    if not begins_as_object(body):
-        raise Refusal("upstream_invalid")  # nothing has been sent: it can still have a real status
-    if answer.head.length >= 0:
-        exchange.start_sized(200, headers, answer.head.length)
-    else:
-        exchange.start_stream(200, headers, b"")
-    answer.push_to(exchange)
-    answer.body_arrived(body)  # through the same door as what follows
-    return None

@@ -29,6 +29,7 @@ from luntrex_proxy.gateway.probe import Probe
 from luntrex_proxy.gateway.record import Draft
 
 _JSON = b"Content-Type: application/json\r\n"
+_changes_nothing = CHANGEABLE.isdisjoint  # of what is imported, each look at an attribute makes an object
 _UNMEASURED_S = 0.001  # what is expected of targets while none of a model's was measured
 _MAINTENANCE_RETRY_S = 30
 _NOBODYS: Final[frozenset[str]] = frozenset()
@@ -142,7 +143,7 @@ class Target:
             return self.upstream.get(call, (self.candidate.model or call.model_id) if call.model_id else "")
         if fields.stream and self.injects_usage(call.route, fields):
             body = rewrite(call.route, body, fields, self._changes_for_usage, permit.caller.account_id)
-        elif not self._keeps or call.route.grammar is RESPONSES or not CHANGEABLE.isdisjoint(fields.members):
+        elif not self._keeps or call.route.grammar is RESPONSES or not _changes_nothing(fields.members):
             body = rewrite(call.route, body, fields, self._changes, permit.caller.account_id)
         return self.upstream.post(call, body)
 
@@ -284,11 +285,12 @@ def choose(permit: Permit, routing: Routing, draft: Draft) -> Sequence[Target]:
     policy, closed = permit.policy, routing.closed
     careful = closed.everyone or closed.objections or routing.only_priced
     for target in targets:
-        if target.admitted_by is not policy and policy.admits(target.upstream.traits):
-            target.admitted_by = policy  # most callers have the same one
-        if target.admitted_by is not policy or target.upstream.health.troubled:
-            return _choose_among(judge(targets, permit, routing), permit, draft)
-        if careful and not _judge_one(target, permit, routing).is_willing:
+        upstream = target.upstream
+        if target.admitted_by is not policy:  # most callers have the same one
+            if not policy.admits(upstream.traits):
+                return _choose_among(judge(targets, permit, routing), permit, draft)
+            target.admitted_by = policy
+        if upstream.health.troubled or (careful and not _judge_one(target, permit, routing).is_willing):
             return _choose_among(judge(targets, permit, routing), permit, draft)
     return targets if len(targets) == 1 else _ordered(targets, permit.resolution.choice)
 

@@ -37,7 +37,7 @@ class AnswerHead(msgspec.Struct, eq=False):
     status: int
     headers: dict[bytes, bytes]
     length: int  # bytes of the body, UNTIL_CLOSE or CHUNKED
-    keep_alive: bool
+    keep_alive: bool  # another answer may follow on the connection
     is_json: bool = False
     is_stream: bool = False
     passed: bytes | None = None  # of the headers: what a client gets to see, once somebody asked
@@ -115,11 +115,12 @@ def read_answer_head(data: bytes) -> AnswerHead:
         if any(names.count(name) > 1 for name in _FRAMING):
             raise BadAnswerError
     kind = headers.get(b"content-type", b"").lower()
+    length = _body_length(minor, status, headers)
     return AnswerHead(
         status,
         headers,
-        _body_length(minor, status, headers),
-        _keeps_alive(minor, headers),
+        length,
+        length != UNTIL_CLOSE and _keeps_alive(minor, headers),
         kind[:16] == b"application/json",
         kind[:17] == b"text/event-stream",
     )

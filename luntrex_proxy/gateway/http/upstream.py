@@ -27,6 +27,7 @@ MAX_UNWANTED_BYTES = 65536  # after the sink has all it wants
 _WHOLE_BYTES = 65536  # of a body that may be handed on together with its head
 _SWITCHING_PROTOCOLS = 101
 _PROTOCOL = b"HTTP/1."
+_small_size = SMALL_SIZES.get  # for every event: of what is imported, each look at an attribute makes an object
 _DRAIN_S = 2.0  # how long the end of an answer whose terminal event was seen may take before the connection is closed
 
 
@@ -202,7 +203,7 @@ class UpstreamConnection(asyncio.Protocol):
             # The usual read of a stream is one whole chunk. For every event: no call more than it takes.
             size_line, _, rest = data.partition(LINE_END)
             body = rest.removesuffix(LINE_END)
-            if SMALL_SIZES.get(size_line) == len(body) != len(rest):
+            if _small_size(size_line) == len(body) != len(rest):
                 self.heard_at = self._ticker.now
                 sink.body_arrived(body, data)
                 return
@@ -236,7 +237,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.abandon()  # bytes nobody asked for: this connection can't be trusted with another request
             return
         if self._held is not None:
-            usual = self._origin.usual_answer if self._takes_whole else self._origin.usual_stream
+            takes_whole = self._takes_whole
+            usual = self._origin.usual_answer if takes_whole else self._origin.usual_stream
             found = None if self._held or usual is None else usual.read(data)
             if found is None:
                 try:
@@ -247,9 +249,9 @@ class UpstreamConnection(asyncio.Protocol):
                 if found is None:
                     return
             head, data = found
-            self._reusable = head.keep_alive and head.length != UNTIL_CLOSE
+            self._reusable = head.keep_alive
             sink = self._sink
-            if self._takes_whole and head.length == len(data) <= _WHOLE_BYTES and sink is not None:
+            if takes_whole and head.length == len(data) <= _WHOLE_BYTES and sink is not None:
                 self._sink = None
                 self._finish(b"")
                 sink.arrived_whole(head, data)
