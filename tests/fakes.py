@@ -5,6 +5,7 @@ Nothing of the gateway itself is replaced: pipeline, listener, sockets and upstr
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,7 +174,9 @@ class FakeTeller:
         if self.is_late:
             raise TimeoutError
         for bucket in () if self.away else buckets:
-            bucket.untold, bucket.is_known = min(0, bucket.untold), True
+            bucket.count(now_ns := time.perf_counter_ns())
+            told = max(0, bucket.untold)
+            bucket.hear(told, bucket.level / bucket.period_ns + bucket.held - bucket.untold + told, 0, now_ns)
         return not self.away
 
     def wake(self) -> None:

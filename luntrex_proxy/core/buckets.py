@@ -1,11 +1,15 @@
 """Buckets that keep limits: each holds as much as its limit allows, and fills up again evenly within its period.
 
-Limits.applying(account, key, model, now) -> buckets; take(buckets, ...) -> Room, or LimitedError; Room.settle(tokens)
+Limits.applying(account, key, model, now) -> Group; take(group, ...) -> Room, or LimitedError; Room.settle(tokens)
 
 So in a span of time t no more than amount * (1 + t / period) is let in: never more than the amount at once, and twice
 the amount in a whole period at most. Tokens are taken as an estimate that is held, without filling up, until the truth
 is known; only the truth is charged. What is let in beyond the bound is what estimates were too low by. All is integers;
-time is nanoseconds of any clock.
+time is nanoseconds of any clock that does not go back.
+
+What is left is counted exactly from time to time; in between it is only counted down and up, which errs on the safe
+side: nothing fills up, and what was charged begins to fill up FRESH_NS too late at most. Who would be refused by that
+is counted exactly first.
 
 Several processes fill one bucket: each has it here as it knew it last, and tells what it lets in. None begins before it
 has heard of the bucket once, or is ahead of what is told by more than a block, a sixteenth of the amount, or by one
@@ -14,26 +18,34 @@ amount * (1 + t / period) + processes * block.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
 
 import msgspec
 
 from luntrex_proxy.core.limits import WHATS, Terms, What
 
+FRESH_NS: Final = 50_000_000  # for so long what is left is only counted down and up
 _REMEMBERED_MAX: Final = 100_000  # of account, key and model
 _BLOCKS: Final = 16  # of an amount
-_NS_PER_MS: Final = 10**6
 _SUBJECTS_MAX: Final = 100_000  # accounts and keys whose buckets are held, beyond those with something to tell
 _LOOKED_AT: Final = 4  # for one to forget, each time another one comes
+_ABOVE_ALL: Final = 2**63 - 1  # no bucket has so much room
+_LONG_AGO_NS: Final = -(2**63)
+_ROOM: Final = attrgetter("room")
 
 
 class Bucket:
-    """One limit's state. `level` is what was used and did not fill up again, in units times `period_ns`."""
+    """One limit's state, exact as of `at_ns`, and in `room` and `charged` what happened since.
+
+    `level` is what was used and did not fill up again, in units times `period_ns`. `room` is how many units fit, at
+    least; what would leave less than `floor` needs a look at the exact state.
+    """
 
     __slots__ = (
-        "amount", "amount_ms", "at_ns", "block", "half_block", "heard_ns", "held", "ident", "is_known", "is_open",
-        "level", "model", "news", "others", "period_ns", "unit", "untold", "what", "whose",
+        "_counted", "_held", "_untold", "amount", "at_ns", "block", "charged", "floor", "half_block", "heard_ns",
+        "ident", "is_known", "is_open", "level", "model", "news", "others", "period_ns", "room", "since_ns", "unit",
+        "what", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -50,7 +62,6 @@ class Bucket:
         self.model = model
         self.is_open = True  # whether requests are let in while nobody can say what others have let in
         self.news: set[Bucket] = set() if news is None else news  # those that have something to tell
-        self.untold = 0  # units taken, or given back, that the other processes cannot know of
         self.others = 0  # streams of other processes, as far as is known
         self.is_known = False  # whether something was heard of what others let in, or a process before this one
         self.heard_ns = 0  # when that was last
@@ -58,59 +69,138 @@ class Bucket:
         self.whose = whose  # of what this is a limit, in fixed words
         self.unit = what.unit
         self.period_ns = what.period_ns
-        self._allow(amount)
-        self.held = 0  # units taken whose truth is not known yet; more than the amount, when an estimate was larger
         self.level = 0
-        self.at_ns = now_ns  # of `level`
-
-    def fill(self, now_ns: int) -> int:
-        """Have it filled up to now; the level then."""
-        elapsed_ns = now_ns - self.at_ns
         self.at_ns = now_ns
+        self.charged = 0  # tokens, since `at_ns`: all of it within FRESH_NS
+        self.since_ns = now_ns  # after this
+        self._held = 0  # at `at_ns`, as the next one
+        self._untold = 0
+        self._allow(amount)  # and `_counted`, which is what `room` was at `at_ns`
+
+    @property
+    def held(self) -> int:
+        """Units taken whose truth is not known yet, or (requests) that were not counted yet.
+
+        More than the amount, when an estimate was larger.
+        """
+        return self._held + self._counted - self.room - self.charged
+
+    @property
+    def untold(self) -> int:
+        """Units taken, or given back, that the other processes cannot know of."""
+        return self._untold + self._counted - self.room
+
+    def count(self, now_ns: int) -> None:
+        """Have the exact state as of now."""
+        taken = self._counted - self.room
+        if self.unit == "requests":
+            charged = taken
+        else:
+            charged, self.charged = self.charged, 0
+            self._held += taken - charged
+        level, amount = self.level, self.amount
+        if level or charged:
+            elapsed_ns = now_ns - self.at_ns
+            if elapsed_ns > 0:  # a clock that goes back fills nothing up, and takes nothing away
+                level -= elapsed_ns * amount
+            # As if all was charged at the end of FRESH_NS, or now: it never fills up too soon.
+            late_ns = now_ns - self.since_ns - FRESH_NS
+            filled = -late_ns * amount if late_ns > 0 else 0
+            level = (level if level > filled else filled) + charged * self.period_ns
+            self.level = level if level > 0 else 0
+        self.at_ns = self.since_ns = now_ns
+        self._untold += taken
+        self._set_room()
+
+    def _set_room(self) -> None:
+        """By the exact state; the floor: nothing is left, others should hear of it, or it is not on the way to them."""
         level = self.level
-        if level and elapsed_ns > 0:  # a clock that goes back fills nothing up, and takes nothing away
-            level -= elapsed_ns * self.amount
-            self.level = level = level if level > 0 else 0
-        return level
+        left = self.amount - self._held - self.others
+        self.room = self._counted = left = left - -(-level // self.period_ns) if level else left
+        if self.is_known and self in self.news:
+            floor = left + self._untold - self.half_block + 1
+            self.floor = floor if floor > 0 else 0
+        else:
+            self.floor = _ABOVE_ALL
 
     def wait_ns(self, units: int, now_ns: int) -> int:
         """How long until so many units fit, if nothing else happens; 0: they do. As many as the amount always will."""
+        self.count(now_ns)
         amount = self.amount
-        taken = self.held + self.others + (units if units < amount else amount)
-        excess = self.fill(now_ns) + (taken - amount) * self.period_ns
+        taken = self._held + self.others + min(units, amount)
+        excess = self.level + (taken - amount) * self.period_ns
         return -(-excess // amount) if excess > 0 else 0
 
     def remaining(self, now_ns: int) -> int:
         """How many units fit."""
-        left = self.amount - self.held - self.others - -(-self.fill(now_ns) // self.period_ns)
-        return left if left > 0 else 0
+        self.count(now_ns)
+        return max(0, self.room)
 
-    def reset_ns(self, now_ns: int) -> int:
-        """How long until it is full again, if nothing else happens and what is held turns out to be used."""
-        return -(-(self.fill(now_ns) + min(self.held, self.amount) * self.period_ns) // self.amount)
+    def reset_ns(self) -> int:
+        """How long after `at_ns` it is full again, if nothing else happens and what is held turns out to be used."""
+        charged_or_held = min(self._held + self._counted - self.room, self.charged + self.amount)
+        return -(-(self.level + charged_or_held * self.period_ns) // self.amount)
 
     def change(self, amount: int, now_ns: int) -> None:
         """Another amount; what was used stays used."""
-        self.fill(now_ns)
+        self.count(now_ns)
         self._allow(amount)
 
     def _allow(self, amount: int) -> None:
         self.amount = amount
-        self.amount_ms = amount * _NS_PER_MS  # of what is missing, as much as fills up in a ms
         self.block = max(1, amount // _BLOCKS)
         self.half_block = (self.block + 1) // 2
+        self._set_room()
 
     def hear(self, told: int, level_units: float, others: int, now_ns: int) -> None:
         """So much of what was untold is known now; how full it is for all of them, and how many streams others have."""
-        self.untold -= told
+        self.count(now_ns)
+        self._untold -= told
         self.others = others
         self.heard_ns, self.is_known = now_ns, True
         if self.unit != "streams":
-            self.fill(now_ns)
             known = int(level_units * self.period_ns)
             # What is held here was told as used.
-            level = known + (self.untold - self.held) * self.period_ns
-            self.level = level if level > 0 else 0
+            self.level = max(0, known + (self._untold - self._held) * self.period_ns)
+        if not self._untold:
+            self.news.discard(self)
+        self._set_room()
+
+
+class Group:
+    """Buckets that count for the same requests, by how much of each a request takes."""
+
+    __slots__ = (
+        "buckets", "by_one", "by_one_streamed", "by_tokens", "fresh_ns", "news", "requests", "said",
+        "streams", "tokens",
+    )  # fmt: skip
+
+    def __init__(self, buckets: tuple[Bucket, ...], news: set[Bucket]) -> None:
+        self.buckets = buckets
+        self.news = news
+        self.by_tokens = tuple(bucket for bucket in buckets if bucket.unit == "tokens")
+        self.streams = tuple(bucket for bucket in buckets if bucket.unit == "streams")
+        self.by_one = tuple(bucket for bucket in buckets if bucket.unit == "requests")
+        self.by_one_streamed = self.by_one + self.streams
+        self.fresh_ns = _LONG_AGO_NS  # from then on all has to be counted
+        # Those of which the least was left when all was counted, and what was said of them since (wire/ratelimits.py).
+        self.requests: Bucket | None = None
+        self.tokens: Bucket | None = None
+        self.said: Any = None
+
+    def count(self, by_one: tuple[Bucket, ...], now_ns: int) -> None:
+        """Before a request takes one of these, and tokens: have the state of all as it was lately, exactly."""
+        buckets, oldest_ns = by_one + self.by_tokens, now_ns
+        self.news.update(buckets)
+        for bucket in buckets:
+            if 0 <= now_ns - bucket.at_ns < FRESH_NS // 2:
+                oldest_ns = min(oldest_ns, bucket.at_ns)
+            else:
+                bucket.count(now_ns)
+        self.fresh_ns = oldest_ns + FRESH_NS
+        self.requests = min(self.by_one, key=_ROOM, default=None)
+        self.tokens = min(self.by_tokens, key=_ROOM, default=None)
+        self.said = None
 
 
 class LimitedError(Exception):
@@ -127,47 +217,34 @@ class AheadError(Exception):
 
 
 class Room(msgspec.Struct, eq=False):
-    """What one request took; it is given back or charged by `settle`, once.
+    """What one request took; it is given back or charged by `settle`, once."""
 
-    For its answer: of the limits on requests, and of those on tokens, the one of which the least is left, and how much.
-    """
-
-    buckets: Sequence[Bucket]
+    group: Group | None
     held: int  # tokens
     streamed: bool
-    is_much_untold: bool  # half a block: others should hear of it soon
-    requests: Bucket | None
-    requests_left: int
-    tokens: Bucket | None
-    tokens_left: int
+    is_much_untold: bool = False  # half a block: others should hear of it soon
 
     def settle(self, tokens: int, now_ns: int) -> None:
         """The request is over and has used so many tokens."""
-        buckets, self.buckets = self.buckets, ()
-        held, streamed = self.held, self.streamed
-        for bucket in buckets:
-            unit = bucket.unit
-            if unit == "requests":
-                continue
-            if unit == "tokens":
-                level = bucket.level
-                if level:  # as in `fill`: a call would cost as much as all of this
-                    filled = (now_ns - bucket.at_ns) * bucket.amount
-                    if filled > 0:
-                        level = level - filled if filled < level else 0
-                bucket.at_ns = now_ns
-                bucket.level = level + tokens * bucket.period_ns
-                bucket.held -= held
-                units = tokens - held
-            elif streamed:
-                bucket.held -= 1
-                units = -1
-            else:
-                continue
-            before = bucket.untold
-            if not before:
-                bucket.news.add(bucket)
-            bucket.untold = before + units
+        group, self.group = self.group, None
+        if group is None:
+            return
+        if now_ns >= group.fresh_ns:
+            for bucket in group.by_tokens:
+                if now_ns - bucket.since_ns < FRESH_NS:
+                    continue
+                if bucket.charged:
+                    bucket.count(now_ns)
+                bucket.since_ns = now_ns
+        given_back, by_tokens = self.held - tokens, group.by_tokens
+        for bucket in by_tokens:
+            bucket.room += given_back
+            bucket.charged += tokens
+        group.news.update(by_tokens)
+        if self.streamed:
+            for bucket in group.streams:
+                bucket.room += 1
+            group.news.update(group.streams)
 
 
 class _Subject:
@@ -213,20 +290,20 @@ class Limits:
         self.news: set[Bucket] = set()  # buckets with something to tell to other processes
         self._subjects: OrderedDict[int | str, _Subject] = OrderedDict()
         # What counts for whom, until a limit is changed or a bucket forgotten: else two would be used for one limit.
-        self._applying: dict[tuple[int, str, str], tuple[Bucket, ...]] = {}
+        self._applying: dict[tuple[int, str, str], Group] = {}
 
-    def applying(self, account_id: int, key_id: str, model: str, now_ns: int) -> tuple[Bucket, ...]:
+    def applying(self, account_id: int, key_id: str, model: str, now_ns: int) -> Group:
         """Those that count for a request."""
         asked = account_id, key_id, model
         found = self._applying.get(asked)
         if found is None:
-            found = ()
+            buckets: tuple[Bucket, ...] = ()
             for ident in (account_id, key_id):
                 if ident in self.terms:
-                    found += self._subject(ident, now_ns).of(model)
+                    buckets += self._subject(ident, now_ns).of(model)
             if len(self._applying) >= _REMEMBERED_MAX:
                 self._applying.clear()
-            self._applying[asked] = found
+            found = self._applying[asked] = Group(buckets, self.news)
         return found
 
     def say(self, ident: int | str, terms: Terms, now_ns: int, *, is_open: bool = True) -> None:
@@ -265,82 +342,62 @@ class Limits:
             self._subjects[ident] = subject
 
 
-def take(  # noqa: C901, PLR0912 -- one loop for each request: a call in it costs as much as a bucket
-    buckets: Sequence[Bucket], tokens: int, *, streamed: bool, now_ns: int, alone: bool = True
-) -> Room:
-    """Take a request from all these buckets, or from none: LimitedError of the one that takes longest to fill up.
+def take(group: Group, tokens: int, streamed: bool, now_ns: int, alone: bool = True) -> Room:
+    """Take a request from all buckets of a group, or from none: LimitedError of the one that takes longest to fill up.
 
     No estimate makes a request impossible: one larger than a limit passes alone, and what follows waits longer. Not
     `alone`: AheadError, when others have to know of what was let in before.
     """
-    # One pass without calls: it takes at once, and gives back in the rare case that a later one has not enough.
-    requests = spent = None
-    requests_left = tokens_left = 0
-    is_much_untold = is_ahead = False
-    for bucket in buckets:
-        unit = bucket.unit
-        amount, level = bucket.amount, bucket.level
-        if unit == "requests":
-            units, left = 1, amount - 1
-        elif unit == "tokens":
-            units, left = tokens, amount - bucket.held - tokens
-        elif streamed:
-            units, left = 1, amount - bucket.held - bucket.others - 1
-        else:
-            continue
-        if level:
-            filled = (now_ns - bucket.at_ns) * amount
-            if filled > 0:  # as in `fill`
-                bucket.level = level = level - filled if filled < level else 0
-            if level:
-                left += -level // bucket.period_ns
-        bucket.at_ns = now_ns
-        if left < 0 and units and left + units < amount:
-            _give_back(buckets, bucket, tokens, streamed)
-            raise _limited(buckets, tokens, streamed, now_ns)
-        if unit == "requests":
-            bucket.level = level + bucket.period_ns
-            if requests is None or left < requests_left:
-                requests, requests_left = bucket, left
-        else:
-            bucket.held += units
-            if unit == "tokens" and (spent is None or left < tokens_left):
-                spent, tokens_left = bucket, left if left > 0 else 0
-        before = bucket.untold
-        if units:
-            bucket.untold = untold = before + units
-            if not before:
-                bucket.news.add(bucket)
-            if untold >= bucket.half_block or not bucket.is_known:
-                is_much_untold = True
-                is_ahead = is_ahead or not bucket.is_known or (before > 0 and untold > bucket.block)
-    if is_ahead and not alone:
-        _give_back(buckets, None, tokens, streamed)
-        raise AheadError
-    return Room(buckets, tokens, streamed, is_much_untold, requests, requests_left, spent, tokens_left)
-
-
-def _give_back(buckets: Sequence[Bucket], end: Bucket | None, tokens: int, streamed: bool) -> None:
-    """Nothing was taken of the buckets before one, or of all."""
-    for bucket in buckets:
-        if bucket is end:
+    by_one = group.by_one_streamed if streamed else group.by_one
+    if now_ns >= group.fresh_ns:
+        group.count(by_one, now_ns)
+    # One pass without calls: it takes at once, and gives back in the rare case that one has to be looked at.
+    for bucket in by_one:
+        left = bucket.room - 1
+        if left < bucket.floor:
             break
-        unit = bucket.unit
-        units = 1 if unit == "requests" else tokens if unit == "tokens" else int(streamed)
-        bucket.untold -= units
-        if unit == "requests":
-            bucket.level -= bucket.period_ns
+        bucket.room = left
+    else:
+        for bucket in group.by_tokens:
+            left = bucket.room - tokens
+            if left < bucket.floor:
+                break
+            bucket.room = left
         else:
-            bucket.held -= units
+            return Room(group, tokens, streamed)
+    wanted = [(each, 1) for each in by_one]
+    if tokens:
+        wanted += [(each, tokens) for each in group.by_tokens]
+    for each, units in wanted:
+        if each is bucket:
+            break
+        each.room += units
+    return _take_exactly(Room(group, tokens, streamed), wanted, now_ns, alone)
 
 
-def _limited(buckets: Sequence[Bucket], tokens: int, streamed: bool, now_ns: int) -> LimitedError:
+def _take_exactly(room: Room, wanted: list[tuple[Bucket, int]], now_ns: int, alone: bool) -> Room:
+    """The same by the exact state as of now."""
+    is_ahead = False
+    for bucket, units in wanted:
+        bucket.news.add(bucket)
+        bucket.count(now_ns)
+        if bucket.room < units and bucket.room < bucket.amount:
+            raise _limited(wanted, now_ns)
+        untold = bucket.untold
+        if untold + units >= bucket.half_block or not bucket.is_known:
+            room.is_much_untold = True
+            is_ahead = is_ahead or not bucket.is_known or (untold > 0 and untold + units > bucket.block)
+    if is_ahead and not alone:
+        raise AheadError
+    for bucket, units in wanted:
+        bucket.room -= units
+    return room
+
+
+def _limited(wanted: list[tuple[Bucket, int]], now_ns: int) -> LimitedError:
     """With the one that takes longest."""
-    units = {"requests": 1, "tokens": tokens, "streams": int(streamed)}
-    return max(
-        (LimitedError(bucket, bucket.wait_ns(units[bucket.unit], now_ns)) for bucket in buckets if units[bucket.unit]),
-        key=lambda each: each.wait_ns,
-    )
+    errors = (LimitedError(bucket, bucket.wait_ns(units, now_ns)) for bucket, units in wanted)
+    return max(errors, key=attrgetter("wait_ns"))
 
 
 def _covers(name: str, model: str) -> bool:

@@ -153,9 +153,9 @@ class _Asking:
 
     def _say_limits(self, permit: Permit) -> None:
         caller = permit.caller
-        applying = self._limits.applying(caller.account_id, caller.key_id, permit.model, time.perf_counter_ns())
+        group = self._limits.applying(caller.account_id, caller.key_id, permit.model, time.perf_counter_ns())
         words, is_room = [], True
-        for bucket in applying:
+        for bucket in group.buckets:
             used = ceil(self._question.limits_used.get((bucket.ident, bucket.model, bucket.what.word), 0))
             is_room = is_room and used < bucket.amount
             words.append(f"{bucket.amount} {bucket.what.words} of {bucket.whose} ({used or 'none'} used)")

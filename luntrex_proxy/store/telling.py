@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -64,9 +63,9 @@ class Telling(Rounds):
         is_nothing = not (asked or news)
         for start in range(0, len(asked), _BATCH):
             await self._tell_all(asked[start : start + _BATCH])
-        # Some at a time: after an outage there can be very many. What comes meanwhile may be among them.
-        for _ in range(-(-len(news) // _BATCH)):
-            await self._tell_all(list(islice(news, _BATCH)))
+        untold = list(news)  # some at a time: after an outage there can be very many
+        for start in range(0, len(untold), _BATCH):
+            await self._tell_all(untold[start : start + _BATCH])
         if time.monotonic() - self._streams_at_s >= _STREAMS_EVERY_S:
             self._streams_at_s = time.monotonic()
             running = list(self._running)
@@ -77,20 +76,14 @@ class Telling(Rounds):
             await self._tell_all([])
 
     async def _tell_all(self, buckets: Sequence[Bucket]) -> None:
-        self._limits.news.difference_update(buckets)
         levels = _newest(bucket for bucket in buckets if bucket.unit != "streams")
         streams = _newest(bucket for bucket in buckets if bucket.unit == "streams")
         self._running.update(streams)
-        try:
-            async with self.pool().acquire(timeout=ANSWER_S) as connection:
-                if levels or not streams:
-                    await self.ask_past_deadlocks(partial(self._tell, connection, levels))
-                if streams:
-                    await self.ask_past_deadlocks(partial(self._tell_streams, connection, streams))
-        except BaseException:
-            self._limits.news.update(buckets)  # it is told with the next question
-            raise
-        self._limits.news.update(bucket for bucket in buckets if bucket.untold)  # what came meanwhile
+        async with self.pool().acquire(timeout=ANSWER_S) as connection:
+            if levels or not streams:
+                await self.ask_past_deadlocks(partial(self._tell, connection, levels))
+            if streams:
+                await self.ask_past_deadlocks(partial(self._tell_streams, connection, streams))
 
     async def _tell(self, connection: Connection, levels: Sequence[Bucket]) -> None:
         # What is untold now is on its way; what comes meanwhile is for the next question.

@@ -44,7 +44,7 @@ def limit(gateway: Gateway, terms: Terms, whose: int | str = KEY_ID) -> None:
 
 def bucket(gateway: Gateway, model: str = "m") -> Bucket:
     """The one bucket there is."""
-    (found,) = gateway.limits.applying(ACCOUNT, KEY_ID, model, 0)
+    (found,) = gateway.limits.applying(ACCOUNT, KEY_ID, model, 0).buckets
     return found
 
 
@@ -157,7 +157,7 @@ async def test_every_end_gives_back_what_it_took(end: str) -> None:
         limit(gateway, {"": {"streams": 1, "tokens/day": 10**6, "requests/minute": 5}})
         await ask(gateway.port, post(STREAM_BODY))
         await gateway.idle()
-        streams, tokens, requests = gateway.limits.applying(ACCOUNT, KEY_ID, "m", 0)
+        streams, tokens, requests = gateway.limits.applying(ACCOUNT, KEY_ID, "m", 0).buckets
         assert (streams.held, tokens.held, requests.remaining(0)) == (0, 0, 4)
         assert tokens.remaining(0) >= 10**6 - 600
 
@@ -174,7 +174,7 @@ async def test_who_leaves_gives_back_what_it_took(seen: bytes) -> None:
             if seen:
                 await client.read_until(seen)
         await gateway.idle()
-        streams, tokens = gateway.limits.applying(ACCOUNT, KEY_ID, "m", 0)
+        streams, tokens = gateway.limits.applying(ACCOUNT, KEY_ID, "m", 0).buckets
         used = 10**6 - tokens.remaining(0)
         assert (streams.held, tokens.held) == (0, 0)
         assert used == -(-len(STREAM_BODY) // 4) + bool(seen)
@@ -191,7 +191,7 @@ async def test_our_own_failures_give_back_what_was_taken() -> None:
         assert (await ask(gateway.port, post(STREAM_BODY))).status == 500
         assert (await ask(gateway.port, post(b'{"model":"nowhere","stream":true}'))).status == 503
         await gateway.idle()
-        streams, tokens = gateway.limits.applying(ACCOUNT, KEY_ID, "m", 0)
+        streams, tokens = gateway.limits.applying(ACCOUNT, KEY_ID, "m", 0).buckets
         assert (streams.held, tokens.held, tokens.remaining(0)) == (0, 0, 10**6)
 
 

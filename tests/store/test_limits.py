@@ -109,7 +109,7 @@ async def test_a_process_follows_changes(acme: Pool) -> None:
     await limits.of_key(acme, key_id, "", {"requests/day": 3})
     await book.refresh()
     now = time.perf_counter_ns()
-    assert [each.remaining(now) for each in book.limits.applying(ACCOUNT, key_id, "m", now)] == [7, 1]
+    assert [each.remaining(now) for each in book.limits.applying(ACCOUNT, key_id, "m", now).buckets] == [7, 1]
     await limits.of_key(acme, key_id, "", {}, cleared=None)
     await book.refresh()
     assert set(book.limits.terms) == {ACCOUNT}

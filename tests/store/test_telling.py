@@ -4,16 +4,18 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
-from luntrex_proxy.core.buckets import AheadError, Bucket, LimitedError, Limits, Room, take
+from luntrex_proxy.core.buckets import AheadError, Bucket, Group, LimitedError, Limits, Room, take
 from luntrex_proxy.core.limits import Terms
 from luntrex_proxy.store import limits, rounds, telling
-from luntrex_proxy.store.database import Pool, opened_pool
+from luntrex_proxy.store.database import Connection, Pool, opened_pool
 from luntrex_proxy.store.limiting import LimitBook
+from luntrex_proxy.store.limitlevels import Told
 from luntrex_proxy.store.telling import Telling
 from tests.store.silent import proxied
 from tests.upstreams.loop_thread import LoopThread
@@ -27,16 +29,20 @@ class Process:
         self.telling = Telling(lambda: pool, uuid.uuid4(), made)
         self.telling.start()
 
-    def buckets(self, model: str = "m") -> Sequence[Bucket]:
+    def group(self) -> Group:
+        """What counts for a request of the account."""
+        return self.limits.applying(1, "k", "m", time.perf_counter_ns())
+
+    def buckets(self) -> Sequence[Bucket]:
         """Those of the account."""
-        return self.limits.applying(1, "k", model, time.perf_counter_ns())
+        return self.group().buckets
 
     async def request(self, tokens: int = 0, *, streamed: bool = False) -> Room | None:
         """As the gateway asks; None: the limit is met."""
         while True:
             try:
                 now_ns = time.perf_counter_ns()
-                return take(self.buckets(), tokens, streamed=streamed, now_ns=now_ns, alone=False)
+                return take(self.group(), tokens, streamed=streamed, now_ns=now_ns, alone=False)
             except AheadError:
                 assert await self.telling.tell(self.buckets())
             except LimitedError:
@@ -130,7 +136,7 @@ async def test_what_comes_while_others_are_told_is_told_next(acme: Pool, monkeyp
             told = await tell(*arguments)
             if late:
                 late.pop()
-                take(one.buckets(), 0, streamed=False, now_ns=time.perf_counter_ns())
+                take(one.group(), 0, streamed=False, now_ns=time.perf_counter_ns())
             return told
 
         monkeypatch.setattr(telling.table, "tell", tell_late)
@@ -138,6 +144,37 @@ async def test_what_comes_while_others_are_told_is_told_next(acme: Pool, monkeyp
             assert await one.telling.next_answer()
         assert not late
         assert [bucket.untold for bucket in one.buckets()] == [0]
+
+
+async def test_what_is_taken_while_others_are_told_is_told_once(acme: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever begins and ends between question and answer: all that was told adds up to what was used."""
+    told, tell = Counter[str](), telling.table.tell
+
+    async def tell_and_count(connection: Connection, asked: Sequence[Told]) -> dict[int, float]:
+        answer = await tell(connection, asked)
+        for each in asked:
+            told[each.word] += each.units
+        await asyncio.sleep(0.001)
+        return answer
+
+    monkeypatch.setattr(telling.table, "tell", tell_and_count)
+    terms = {"requests/day": 10**5, "tokens/day": 10**7, "streams": 10**4}
+    async with processes(acme, 2, {"": terms}) as made:
+        used = 0
+        for turn in range(60):
+            rooms = [await made[number % 2].request(1_000, streamed=number % 3 == 0) for number in range(20)]
+            made[turn % 2].telling.wake()
+            await asyncio.sleep(0.002 * (turn % 4))
+            for number, room in enumerate(rooms):
+                assert room is not None
+                room.settle(number * turn, time.perf_counter_ns())
+                used += number * turn
+                await asyncio.sleep(0)
+        for each in made:
+            await each.left()
+        assert told == {"requests/day": 60 * 20, "tokens/day": used}
+        assert all(not bucket.untold and not bucket.held for each in made for bucket in each.buckets())
+        assert await acme.fetchval("SELECT sum(count) FROM limit_streams") == 0
 
 
 async def test_a_level_fills_up_as_time_passes(acme: Pool) -> None:
@@ -199,7 +236,7 @@ async def test_while_the_database_is_away_nobody_waits(
         proxy.refuse()
         proxy.cut()
         for _ in range(50):
-            take(one.buckets(), 0, streamed=False, now_ns=time.perf_counter_ns())
+            take(one.group(), 0, streamed=False, now_ns=time.perf_counter_ns())
         while not one.telling.away:
             await asyncio.sleep(0.01)
         assert not await one.telling.tell(one.buckets())

@@ -7,44 +7,65 @@ least is left.
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Final
 
-from luntrex_proxy.core.buckets import Bucket, Room
+import msgspec
+
+from luntrex_proxy.core.buckets import FRESH_NS, Bucket, Group
 from luntrex_proxy.core.call import OPENAI, Dialect
 
-_FORMS = {
-    (Dialect.OPENAI, unit): (
-        b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n" % ((unit,) * 3)
-    )
-    for unit in (b"requests", b"tokens")
-} | {
-    (Dialect.ANTHROPIC, unit): (
-        b"anthropic-ratelimit-%b-limit: %%d\r\nanthropic-ratelimit-%b-remaining: %%d\r\n"
-        b"anthropic-ratelimit-%b-reset: %%b\r\n" % ((unit,) * 3)
-    )
-    for unit in (b"requests", b"tokens")
+_LINES: Final = ("limit", "remaining", "reset")
+_OPENAI: Final = {unit: tuple(f"x-ratelimit-{line}-{unit}: " for line in _LINES) for unit in ("requests", "tokens")}
+_ANTHROPIC: Final = {
+    unit: tuple(f"anthropic-ratelimit-{unit}-{line}: " for line in _LINES) for unit in ("requests", "tokens")
 }
-_END_S = datetime.max.replace(tzinfo=UTC).timestamp() - 1
-_BOTH = {dialect: _FORMS[dialect, b"requests"] + _FORMS[dialect, b"tokens"] for dialect in Dialect}
+_END_S: Final = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 
 
-def room_headers(dialect: Dialect, room: Room, now_s: float) -> bytes:
-    """Of a request that was just let in, at unix time `now_s` (which OpenAI's do not name): complete header lines."""
-    requests, tokens = room.requests, room.tokens
-    if dialect is OPENAI and requests is not None and tokens is not None:
-        # Of text: it takes half the time that it takes of bytes.
-        return (
-            f"x-ratelimit-limit-requests: {requests.amount}\r\nx-ratelimit-remaining-requests: {room.requests_left}\r\n"
-            f"x-ratelimit-reset-requests: {_wait(requests)}\r\nx-ratelimit-limit-tokens: {tokens.amount}\r\n"
-            f"x-ratelimit-remaining-tokens: {room.tokens_left}\r\nx-ratelimit-reset-tokens: {_wait(tokens)}\r\n"
-        ).encode()
-    if requests is None:
-        return b"" if tokens is None else _lines(dialect, b"tokens", tokens, room.tokens_left, now_s)
-    if tokens is None:
-        return _lines(dialect, b"requests", requests, room.requests_left, now_s)
-    return _BOTH[dialect] % (
-        requests.amount, room.requests_left, _reset(dialect, requests, now_s),
-        tokens.amount, room.tokens_left, _reset(dialect, tokens, now_s),
-    )  # fmt: skip
+class _Said(msgspec.Struct):
+    """What stands around the numbers of what is left, for as long as no less is left than these floors."""
+
+    dialect: Dialect
+    requests_floor: int
+    tokens_floor: int
+    before: str
+    between: str
+    after: str
+
+
+def room_headers(dialect: Dialect, group: Group, now_s: float) -> bytes:
+    """Of a request that was just let in, at unix time `now_s` (which OpenAI's do not name): complete header lines.
+
+    What is left is what this request leaves; when it is full again is true to FRESH_NS.
+    """
+    requests, tokens = group.requests, group.tokens
+    if requests is None or tokens is None:
+        one = tokens if requests is None else requests
+        return b"" if one is None else _lines(dialect, one, one.room, now_s)
+    requests_left, tokens_left = requests.room, tokens.room
+    said = group.said
+    if (
+        said is None
+        or requests_left < said.requests_floor
+        or tokens_left < said.tokens_floor
+        or said.dialect is not dialect
+    ):
+        said = group.said = _say(dialect, requests, tokens, now_s)
+    if tokens_left < 0:  # noqa: PLR1730 -- a call costs as much as all of this
+        tokens_left = 0
+    # Of text: it takes half the time that it takes of bytes.
+    return f"{said.before}{requests_left}{said.between}{tokens_left}{said.after}".encode()
+
+
+def _say(dialect: Dialect, requests: Bucket, tokens: Bucket, now_s: float) -> _Said:
+    before, between = _around(dialect, requests, now_s)
+    more, after = _around(dialect, tokens, now_s)
+    return _Said(dialect, _floor(requests), _floor(tokens), before, between + more, after)
+
+
+def _floor(bucket: Bucket) -> int:
+    """From there on it is full again FRESH_NS later."""
+    return bucket.room - bucket.amount * FRESH_NS // bucket.period_ns
 
 
 def rate_limit_headers(
@@ -58,32 +79,23 @@ def rate_limit_headers(
             remaining = bucket.remaining(now_ns)
             if unit not in least or bucket is met or (least[unit][1] is not met and remaining < least[unit][0]):
                 least[unit] = remaining, bucket
-    return b"".join(_lines(dialect, unit.encode(), bucket, left, now_s) for unit, (left, bucket) in least.items())
+    return b"".join(_lines(dialect, bucket, left, now_s) for left, bucket in least.values())
 
 
-def _lines(dialect: Dialect, unit: bytes, bucket: Bucket, left: int, now_s: float) -> bytes:
-    return _FORMS[dialect, unit] % (bucket.amount, left, _reset(dialect, bucket, now_s))
+def _lines(dialect: Dialect, bucket: Bucket, left: int, now_s: float) -> bytes:
+    before, after = _around(dialect, bucket, now_s)
+    return f"{before}{max(0, left)}{after}".encode()
 
 
-def _reset(dialect: Dialect, bucket: Bucket, now_s: float) -> bytes:
-    """When a bucket is full again that is filled up to now, if what is held turns out to be used."""
+def _around(dialect: Dialect, bucket: Bucket, now_s: float) -> tuple[str, str]:
+    """The lines of one limit, before and after the number of what is left."""
+    reset_ns = bucket.reset_ns()
     if dialect is OPENAI:
-        return _wait(bucket).encode()
-    return rfc3339(now_s + -(-_missing(bucket) // bucket.amount) / 1e9).encode()
-
-
-def _wait(bucket: Bucket) -> str:
-    """The same as a duration."""
-    missing = _missing(bucket) if bucket.held else bucket.level
-    if missing <= bucket.amount_ms:
-        return "1ms" if missing else "0s"
-    return go_duration(-(-missing // bucket.amount))
-
-
-def _missing(bucket: Bucket) -> int:
-    """What has to fill up, in units times its period."""
-    held, amount = bucket.held, bucket.amount
-    return bucket.level + (held if held < amount else amount) * bucket.period_ns
+        names, full = _OPENAI, go_duration(reset_ns)
+    else:
+        names, full = _ANTHROPIC, rfc3339(now_s + reset_ns / 1e9)
+    limit, remaining, reset = names[bucket.unit]
+    return f"{limit}{bucket.amount}\r\n{remaining}", f"\r\n{reset}{full}\r\n"
 
 
 def go_duration(duration_ns: int) -> str:
