@@ -73,9 +73,10 @@ class Bucket:
         self.at_ns = now_ns
         self.charged = 0  # tokens, since `at_ns`: all of it within FRESH_NS
         self.since_ns = now_ns  # after this
-        self._held = 0  # at `at_ns`, as the next one
-        self._untold = 0
-        self._allow(amount)  # and `_counted`, which is what `room` was at `at_ns`
+        self._held = self._untold = 0  # at `at_ns`
+        self.room = self._counted = amount  # now, and at `at_ns`
+        self.floor = _ABOVE_ALL
+        self._allow(amount)
 
     @property
     def held(self) -> int:
@@ -92,33 +93,32 @@ class Bucket:
 
     def count(self, now_ns: int) -> None:
         """Have the exact state as of now."""
+        amount, level = self.amount, self.level
         taken = self._counted - self.room
+        self._untold = untold = self._untold + taken
         if self.unit == "requests":
-            charged = taken
+            charged, left = taken, amount
         else:
             charged, self.charged = self.charged, 0
-            self._held += taken - charged
-        level, amount = self.level, self.amount
+            self._held = held = self._held + taken - charged
+            left = amount - held - self.others
         if level or charged:
-            elapsed_ns = now_ns - self.at_ns
-            if elapsed_ns > 0:  # a clock that goes back fills nothing up, and takes nothing away
-                level -= elapsed_ns * amount
+            filled = (now_ns - self.at_ns) * amount
+            if filled > 0:  # a clock that goes back fills nothing up, and takes nothing away
+                level -= filled
             # As if all was charged at the end of FRESH_NS, or now: it never fills up too soon.
             late_ns = now_ns - self.since_ns - FRESH_NS
-            filled = -late_ns * amount if late_ns > 0 else 0
-            level = (level if level > filled else filled) + charged * self.period_ns
-            self.level = level if level > 0 else 0
+            least = -late_ns * amount if late_ns > 0 else 0
+            level = (level if level > least else least) + charged * self.period_ns
+            if level < 0:  # noqa: PLR1730 -- a call costs as much as two of these lines
+                level = 0
+            self.level = level
+            left += -level // self.period_ns
         self.at_ns = self.since_ns = now_ns
-        self._untold += taken
-        self._set_room()
-
-    def _set_room(self) -> None:
-        """By the exact state; the floor: nothing is left, others should hear of it, or it is not on the way to them."""
-        level = self.level
-        left = self.amount - self._held - self.others
-        self.room = self._counted = left = left - -(-level // self.period_ns) if level else left
+        self.room = self._counted = left
+        # Where to look again: nothing is left, others should hear of it, or it is not on the way to them.
         if self.is_known and self in self.news:
-            floor = left + self._untold - self.half_block + 1
+            floor = left + untold - self.half_block + 1
             self.floor = floor if floor > 0 else 0
         else:
             self.floor = _ABOVE_ALL
@@ -145,12 +145,12 @@ class Bucket:
         """Another amount; what was used stays used."""
         self.count(now_ns)
         self._allow(amount)
+        self.count(now_ns)
 
     def _allow(self, amount: int) -> None:
         self.amount = amount
         self.block = max(1, amount // _BLOCKS)
         self.half_block = (self.block + 1) // 2
-        self._set_room()
 
     def hear(self, told: int, level_units: float, others: int, now_ns: int) -> None:
         """So much of what was untold is known now; how full it is for all of them, and how many streams others have."""
@@ -164,7 +164,7 @@ class Bucket:
             self.level = max(0, known + (self._untold - self._held) * self.period_ns)
         if not self._untold:
             self.news.discard(self)
-        self._set_room()
+        self.count(now_ns)
 
 
 class Group:

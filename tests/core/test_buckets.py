@@ -492,6 +492,34 @@ def test_of_many_requests_few_look_at_the_exact_state(monkeypatch: pytest.Monkey
     assert len(ours) <= 3 * len(asks.buckets)
 
 
+def test_what_a_long_request_has_used_fills_up_from_its_end_on() -> None:
+    """Not from when it began, and not from when somebody looks; each of several from its own."""
+    asks = heard({"tokens/minute": 6_000})
+    rooms = [take(asks, 500, False, 0) for _ in range(3)]
+    left = []
+    for second, room in enumerate(rooms, start=1):
+        room.settle(150, second * 10**9)
+        left.append(copy.copy(asks.buckets[0]).remaining(second * 10**9))
+    late = 5  # that fill up in FRESH_NS
+    assert left == [5_000 - 150, 5_500 - 200 - late, 6_000 - 250 - late]
+    assert copy.copy(asks.buckets[0]).remaining(4 * 10**9) == 6_000 - 150 - late
+
+
+def test_keys_that_share_a_limit_look_at_it_for_each_other() -> None:
+    """But none relies for longer than FRESH_NS on what was seen when another one came."""
+    limits, ms = Limits(), 10**6
+    limits.say(1, {"": {"requests/minute": 60_000}}, 0)
+    first, second = (limits.applying(1, key, "m", 0) for key in "jk")
+    (bucket,) = first.buckets
+    bucket.hear(0, 0.0, 0, 0)
+    take(first, 0, False, 0, False)
+    take(second, 0, False, 20 * ms, False)
+    assert bucket.at_ns == 0
+    for _ in range(10):
+        take(second, 0, False, 60 * ms, False)
+    assert 60_000 - 10 <= copy.copy(bucket).remaining(65 * ms) <= 60_000 - 5
+
+
 def test_who_fits_by_the_exact_state_is_let_in() -> None:
     """Also when what is counted down says that nothing is left: it filled up meanwhile."""
     asks = heard({"requests/minute": 60_000})
@@ -576,6 +604,18 @@ def test_what_is_held_was_told_as_used() -> None:
     assert (bucket.held, bucket.remaining(0)) == (60, 30)
     room.settle(10, 0)
     assert (bucket.untold, bucket.remaining(0)) == (-50, 80)
+
+
+def test_what_is_given_back_is_told() -> None:
+    """Also when all that was taken is told already."""
+    asks = heard({"tokens/minute": 6_000, "streams": 99})
+    room = take(asks, 100, True, 0)
+    for bucket in asks.buckets:
+        bucket.hear(bucket.untold, 0.0, 0, 0)
+    assert not asks.news
+    room.settle(40, 0)
+    assert asks.news == set(asks.buckets)
+    assert sorted(bucket.untold for bucket in asks.buckets) == [-60, -60, -1, -1]
 
 
 def test_streams_of_others_count() -> None:
