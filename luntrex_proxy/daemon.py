@@ -276,7 +276,8 @@ class _Daemon:
         """Spool and shipper."""
         ledger = self._settings.ledger
         root = self._plan.state_directory / "spool"
-        self._spool = Spool(root, self._boot_id, ledger.segment_bytes, ledger.max_bytes)
+        soon = asyncio.get_running_loop().call_soon
+        self._spool = Spool(root, self._boot_id, ledger.segment_bytes, ledger.max_bytes, soon)
         self._shipper = Shipper(lambda: self._pools.pool, root, self._spool)
         self._shipper.start()
         try:

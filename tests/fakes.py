@@ -89,7 +89,7 @@ class FakeLedger:
         self.settle_raises: Exception | None = None
         self._timeline = timeline
 
-    def open(self, opening: Opening) -> None:
+    def open(self, opening: Opening, then: Callable[[bool], None] | None = None) -> None:
         """Append an opening."""
         if self.full:
             raise LedgerFullError
@@ -97,13 +97,17 @@ class FakeLedger:
             raise self.open_raises
         self._timeline.append("open")
         self.opened.append(opening)
+        if then is not None:
+            asyncio.get_running_loop().call_soon(then, True)
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, outcome: Outcome, then: Callable[[bool], None] | None = None) -> None:
         """Append an outcome."""
         if self.settle_raises is not None:
             raise self.settle_raises
         self._timeline.append("settle")
         self.settled.append(outcome)
+        if then is not None:
+            asyncio.get_running_loop().call_soon(then, True)
 
 
 class FakePrices:

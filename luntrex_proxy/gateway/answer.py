@@ -25,13 +25,18 @@ class Answer(Signal):
     """Sink of an upstream connection; `decided` and `finished` are awaited by the pipeline, nothing else waits."""
 
     __slots__ = (
-        "_connection", "_exchange", "_grace", "_parts", "_ready", "_sent_at",
-        "complete", "done", "failure", "gathered_bytes", "head", "is_stream", "json", "last", "reader", "route",
-        "status", "usage", "verdict",
+        "_connection", "_exchange", "_grace", "_parts", "_ready", "_request", "_sent_at",
+        "complete", "done", "failure", "gathered_bytes", "head", "is_recorded", "is_sent", "is_stream", "json", "last",
+        "reader", "route", "status", "usage", "verdict",
     )  # fmt: skip
 
-    def __init__(self, connection: UpstreamConnection, reader: StreamReader | None, route: Route) -> None:
+    def __init__(
+        self, connection: UpstreamConnection, request: bytes, reader: StreamReader | None, route: Route
+    ) -> None:
         self.fired, self.waiting = False, None  # as in Signal, without the call
+        self._request = request
+        self.is_sent = False  # the request was
+        self.is_recorded = False  # how it ended is
         self._connection = connection
         self._exchange: Exchange | None = None  # set while pushing
         self._grace: asyncio.TimerHandle | None = None
@@ -63,6 +68,33 @@ class Answer(Signal):
         """Until everything but `last` has been pushed."""
         self.fired = self.done
         return self
+
+    def recorded(self) -> Signal:
+        """Until the request is on record as it ended."""
+        self.fired = self.is_recorded
+        return self
+
+    # What the ledger tells.
+
+    def begin(self, is_written: bool) -> None:
+        """Send the request, which is on record now; unless the disk refused that, or nobody waits any more."""
+        request, self._request = self._request, b""
+        connection = self._connection
+        if self.done:
+            return
+        if not is_written:
+            connection.unused()
+            self.failed("ledger_full")
+        elif connection.usable():
+            self.is_sent = True
+            connection.send(request, self, takes_whole=self.reader is None)
+        else:
+            self.failed("upstream_closed")
+
+    def end(self, is_written: bool) -> None:  # noqa: ARG002 -- what the disk refuses is kept in memory until it is written
+        """The request is on record as it ended."""
+        self.is_recorded = True
+        self.fire()
 
     # What the pipeline decides.
 
@@ -133,7 +165,10 @@ class Answer(Signal):
         self._exchange = None
         if not self.done:
             self._finish()
-            self._connection.abandon()
+            if self.is_sent:
+                self._connection.abandon()
+            else:
+                self._connection.unused()
 
     # AnswerSink
 

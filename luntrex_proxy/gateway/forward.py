@@ -206,9 +206,16 @@ def _send(
         draft.price = target.price or routing.prices.price(permit.resolution, target.candidate, permit.model)
         draft.model = draft.price.model
         request = target.request(permit, body)
+        route, fields = permit.call.route, permit.fields
+        reader = None
+        if fields is not None and fields.stream:
+            reader = stream_reader(route.grammar, withhold_usage=target.injects_usage(route, fields))
+        answer = Answer(connection, request, reader, route)
         if draft.answer is None:
             # On record before the first byte goes out: an upstream that works is never unaccounted for.
-            draft.open()
+            draft.open(answer.begin)
+        else:
+            answer.begin(True)
     except BaseException as error:
         connection.unused()
         upstream.health.note(Verdict.NOTHING, upstream.origin.now, draft.request_id)
@@ -216,13 +223,8 @@ def _send(
         if isinstance(error, LedgerFullError):
             raise Refusal("ledger_full") from None
         raise
-    route, fields = permit.call.route, permit.fields
-    reader = None
-    if fields is not None and fields.stream:
-        reader = stream_reader(route.grammar, withhold_usage=target.injects_usage(route, fields))
-    answer = draft.answer = Answer(connection, reader, route)
+    draft.answer = answer
     draft.health = upstream.health
-    connection.send(request, answer, takes_whole=reader is None)
     return answer
 
 

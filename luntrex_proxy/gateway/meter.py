@@ -23,11 +23,11 @@ NO_OUTPUT = frozenset({"embeddings"})
 def meter(
     route_name: str, answer: Answer | None, request_bytes: int, response_bytes: int, longest: int = 0
 ) -> tuple[Tokens, UsageSource]:
-    """Tokens and where they come from. `answer` is None when no upstream saw the request.
+    """Tokens and where they come from. `answer` is None when no upstream was to see the request.
 
     `longest`: how many tokens an answer may have that was left before its end.
     """
-    if answer is None or route_name in UNBILLED or answer.status not in (0, 200):
+    if answer is None or not answer.is_sent or route_name in UNBILLED or answer.status not in (0, 200):
         return Tokens(), UNUSED
     reader = answer.reader if answer.is_stream else None
     usage = answer.usage if reader is None else reader.usage

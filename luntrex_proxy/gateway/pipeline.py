@@ -5,6 +5,7 @@ Nothing on this way awaits but the client's body and the upstream's answer; all 
 
 import asyncio
 import time
+from collections.abc import Callable
 from time import perf_counter_ns
 
 from luntrex_proxy.core.access import Caller
@@ -14,6 +15,7 @@ from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.errors import error_body
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.gateway.accept import Call, accept, guess_dialect, speaks
+from luntrex_proxy.gateway.answer import Answer
 from luntrex_proxy.gateway.authenticate import Door, known_caller
 from luntrex_proxy.gateway.authorise import authorise
 from luntrex_proxy.gateway.body import HeldBodies, decode
@@ -180,7 +182,7 @@ class Pipeline:
             await answer.finished()
             relayed = end_relay(call.route, draft.request_id, answer)
         # 8 meter, 9 record: before the last piece is released, because SDKs stop reading there.
-        self._release(exchange, draft, relayed)
+        await self._release(exchange, draft, relayed, answer)
 
     def _find_room(self, exchange: Exchange) -> None:
         """Whether there is room for one more request, of all and of its address. Raises Refusal."""
@@ -256,13 +258,17 @@ class Pipeline:
         if relayed is None:
             await answer.finished()
             relayed = end_relay(call.route, draft.request_id, answer)
-        self._release(exchange, draft, relayed)
+        await self._release(exchange, draft, relayed, answer)
 
-    def _release(self, exchange: Exchange, draft: Draft, relayed: Relayed) -> None:
+    async def _release(self, exchange: Exchange, draft: Draft, relayed: Relayed, answer: Answer) -> None:
         """Put a relayed answer on record, then let the client have its end."""
         draft.status, draft.code = relayed.status or 200, relayed.code
         draft.ending = COMPLETE if relayed.status or relayed.code == "ok" else UPSTREAM_FAILED
-        self._record(exchange, draft, 0 if relayed.cut else len(relayed.body))
+        self._record(exchange, draft, 0 if relayed.cut else len(relayed.body), answer.end)
+        exchange.running = False  # no cancellation any more: it ends as it is on record
+        await answer.recorded()
+        if exchange.gone:
+            return
         if relayed.cut:
             exchange.abort()
         elif relayed.status:
@@ -270,8 +276,17 @@ class Pipeline:
         else:
             exchange.finish(relayed.body)
 
-    def _record(self, exchange: Exchange, draft: Draft, unsent_bytes: int = 0) -> None:
-        """Stations 8 and 9; only the first call counts. `unsent_bytes` follow as soon as the request is on record."""
+    def _record(
+        self,
+        exchange: Exchange,
+        draft: Draft,
+        unsent_bytes: int = 0,
+        then: Callable[[bool], None] | None = None,
+    ) -> None:
+        """Stations 8 and 9; only the first call counts. `unsent_bytes` follow as soon as the request is on record.
+
+        `then` is called when it is; without it that is when this returns.
+        """
         if draft.recorded:
             return
         answer = draft.answer
@@ -283,7 +298,7 @@ class Pipeline:
             draft.events = answer.reader.events
         elapsed_us = (perf_counter_ns() - exchange.arrived_ns) // 1000
         draft.first_byte_us = exchange.first_byte_us or (elapsed_us if unsent_bytes else 0)
-        draft.settle(elapsed_us)
+        draft.settle(elapsed_us, then)
 
     def _record_anyway(self, exchange: Exchange, draft: Draft) -> None:
         """The same where no answer depends on it any more: a bug is told, the client gets what it gets."""
@@ -309,18 +324,20 @@ class Pipeline:
         headers = refusal_headers(refusal, draft)
         if self.told and draft.upstream:
             headers += told_headers(self.told, draft)
-        if draft.answer is not None and row.code in _MAY_HAVE_RUN:
+        if draft.answer is not None and draft.answer.is_sent and row.code in _MAY_HAVE_RUN:
             headers += b"x-luntrex-upstream-sent: true\r\n"
         exchange.respond(row.status, headers, body)
 
     def _break_off(self, exchange: Exchange, draft: Draft) -> None:
         """The client left, or we cut the answer (key revoked, drain deadline passed)."""
+        answer = draft.answer
+        if answer is not None and not answer.is_sent:
+            answer.abandon()  # before the ledger says that it may be
         draft.status = 200 if exchange.head_sent else 0
         if exchange.gone:
             draft.ending, draft.code = Ending.CLIENT_GONE, "client_gone"
             return
         code = exchange.cut_code or "draining"
-        answer = draft.answer
         if not exchange.head_sent:
             self._refuse(exchange, draft, Refusal(code), cut=True)
             return

@@ -39,12 +39,17 @@ class KeyRing(Protocol):
 
 
 class Ledger(Protocol):
-    """The durable list of requests. Both calls return once the bytes are in the page cache."""
+    """The durable list of requests. `then` is called once the bytes are in the page cache, nearly always with those of
+    other requests: after the call has returned, and before the loop looks for news. Without it the call waits for that.
+    """
 
-    def open(self, opening: Opening) -> None:
-        """Append an opening. Raises LedgerFullError when there is no room: refuse the request."""
+    def open(self, opening: Opening, then: Callable[[bool], None] | None = None) -> None:
+        """Append an opening. Raises LedgerFullError when there is no room: refuse the request.
 
-    def settle(self, outcome: Outcome) -> None:
+        `then` is told whether it is there: the disk may refuse it still.
+        """
+
+    def settle(self, outcome: Outcome, then: Callable[[bool], None] | None = None) -> None:
         """Append the outcome. Room for it was reserved by `open`; never raises for lack of it."""
 
 

@@ -1,5 +1,6 @@
 """Station 9, record: one Outcome per request to every sink, exactly once. No other log or metric is on the way."""
 
+from collections.abc import Callable
 from time import perf_counter_ns
 
 from luntrex_proxy.core.buckets import Room
@@ -78,8 +79,8 @@ class Draft:
         if end_us - start_us >= WORTH_TELLING_US:
             self.note(waited(station, start_us, end_us))
 
-    def open(self) -> None:
-        """Put the request on record before an upstream sees it. Raises LedgerFullError."""
+    def open(self, then: Callable[[bool], None]) -> None:
+        """Put the request on record before an upstream sees it: `then` is told that it is. Raises LedgerFullError."""
         self.overhead_us = (perf_counter_ns() - self._arrived_ns) // 1000
         input_tokens = 0 if self.route in UNBILLED else -(-self.request_bytes // BYTES_PER_TOKEN)
         opening = Opening(
@@ -96,14 +97,14 @@ class Draft:
             self.price.input_cost_pico(input_tokens),
             self.price.version,
         )
-        self._outside.ledger.open(opening)
+        self._outside.ledger.open(opening, then)
 
     def elapsed_us(self) -> int:
         """Microseconds since the head arrived."""
         return (perf_counter_ns() - self._arrived_ns) // 1000
 
-    def settle(self, duration_us: int) -> None:
-        """Make the Outcome and give it to every sink; later calls do nothing."""
+    def settle(self, duration_us: int, then: Callable[[bool], None] | None = None) -> None:
+        """Make the Outcome and give it to every sink; later calls do nothing. `then` as the ledger's."""
         if self.recorded:
             return
         self.recorded = True
@@ -151,4 +152,4 @@ class Draft:
             except Exception as bug:  # noqa: BLE001 -- a sink that breaks must not cost the client its answer
                 outside.on_bug(bug)
         if self.account_id:
-            outside.ledger.settle(outcome)
+            outside.ledger.settle(outcome, then)

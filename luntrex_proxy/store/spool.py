@@ -1,9 +1,11 @@
 """The spool of this process: openings and outcomes, appended to segment files. The only writer; fits the Ledger port.
 
-What is promised. The death of the process loses nothing: each call returns after the bytes are in the page cache.
-A power cut loses at most the last commit window (20 ms and one fdatasync). After a failed fdatasync the kernel may
-have dropped pages of that segment, so it is never written again and the failure is counted; the shipper still stores
-what can be read of it. A settle the disk refuses stays in memory, and new requests are refused, until it is written.
+What is promised. The death of the process loses nothing: who gives a record goes on once its bytes are in the page
+cache. That is when the call returns; with a `then` it is when that is called, and all records that come with one in
+the same turn of the loop are written at once: a write for each would be a tenth of what a request costs. A power cut
+loses at most the last commit window (20 ms and one fdatasync). After a failed fdatasync the kernel may have dropped
+pages of that segment, so it is never written again and the failure is counted; the shipper still stores what can be
+read of it. A settle the disk refuses stays in memory, and new requests are refused, until it is written.
 
 The first write to each segment begins with a copy of every opening that still waits for its settle. So once that is
 synced, older segments can be deleted when they are shipped, however long a request runs; recovery needs none of them.
@@ -11,25 +13,37 @@ synced, older segments can be deleted when they are shipped, however long a requ
 
 import contextlib
 import os
-import threading
 import time
 import uuid
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.core.outcome import Opening, Outcome
 from luntrex_proxy.store.frames import encode_frame
-from luntrex_proxy.store.segments import Position, SpoolDirectory, sync_directory
+from luntrex_proxy.store.segments import Position, SpoolDirectory
 from luntrex_proxy.store.state import open_private
+from luntrex_proxy.store.syncer import Syncer
 
 _MIB = 1024 * 1024
 # Kept free for each opening: its settle, and one more copy of itself when segments change.
 _RESERVE_BYTES = 1536
-_COMMIT_WINDOW_S = 0.02
 _REFUSED_S = 5.0
+
+Then = Callable[[bool], None]  # told whether the record is written
+
+
+class _Entry(NamedTuple):
+    """A record that is written with the others of its turn."""
+
+    frame: bytes
+    request_id: str
+    is_opening: bool
+    then: Then
 
 
 class _End(NamedTuple):
@@ -43,8 +57,16 @@ class Spool:
     """Appends to `<root>/<boot id>/`. All methods run on the loop's thread; a thread of its own only syncs."""
 
     def __init__(
-        self, root: Path, boot_id: uuid.UUID, segment_bytes: int = 16 * _MIB, max_bytes: int = 4096 * _MIB
+        self,
+        root: Path,
+        boot_id: uuid.UUID,
+        segment_bytes: int = 16 * _MIB,
+        max_bytes: int = 4096 * _MIB,
+        soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
+        """`soon`: calls something once all that the loop has news of now is dealt with; None: at once."""
+        self._soon = soon
+        self._batch: list[_Entry] = []
         self.directory = SpoolDirectory.create(root, boot_id)
         self.unrecorded = 0  # refusals (nothing was forwarded, nothing is owed) that came while the ledger was full
         self.write_errors = 0
@@ -64,7 +86,7 @@ class Spool:
         self._offset = 0
         self._rotate_at = 0
         self._fd = -1
-        self._syncer = _Syncer(self.directory.path, self._sync_failed)
+        self._syncer = Syncer(self.directory.path, self._sync_failed)
 
     @property
     def size_bytes(self) -> int:
@@ -112,33 +134,85 @@ class Spool:
         """Segments below this number are needed by the shipper only, also after a power cut."""
         return self._syncer.synced_segment
 
-    def open(self, opening: Opening) -> None:
+    def open(self, opening: Opening, then: Then | None = None) -> None:
         """Append an opening. Raises LedgerFullError when there is no room: refuse the request."""
         if self._closed or (self._waiting and not self.write_waiting()):
             raise LedgerFullError
         frame = encode_frame(opening)
-        unsettled = self._unsettled
-        needed_bytes = (len(unsettled) + 1) * _RESERVE_BYTES + len(frame)  # as in _has_room, without the call
-        if self._held + self._offset + needed_bytes > self._max_bytes:
+        needed_bytes = (len(self._unsettled) + len(self._batch) + 1) * _RESERVE_BYTES + len(frame)
+        if self._held + self._offset + needed_bytes > self._max_bytes:  # as in _has_room, without the call
             raise LedgerFullError
+        if then is not None:
+            self._put_off(frame, opening.request_id, is_opening=True, then=then)
+        elif not self._write_opening(opening.request_id, frame):
+            raise LedgerFullError
+
+    def settle(self, outcome: Outcome, then: Then | None = None) -> None:
+        """Append the outcome. Room for it was reserved by `open`; never raises for lack of it."""
+        request_id = outcome.request_id
+        if outcome.account_id == 0:
+            return
+        if then is not None and request_id in self._unsettled:
+            self._put_off(encode_frame(outcome), request_id, is_opening=False, then=then)
+            return
+        self.flush()  # its opening may be among what was put off
+        frame = encode_frame(outcome)
+        if request_id not in self._unsettled and (self._closed or self._waiting or not self._has_room(len(frame))):
+            # A refusal of ours: without this a flood of refused requests would outgrow the bound.
+            self.unrecorded += 1
+        else:
+            self._write_settle(request_id, frame)
+        if then is not None:
+            then(True)
+
+    def flush(self) -> None:
+        """Write what was put off, and tell who waits for it."""
+        batch, self._batch = self._batch, []
+        if not batch:
+            return
+        count = self._write_here([frame for frame, _, _, _ in batch])
+        for frame, request_id, is_opening, _ in batch[:count]:
+            if is_opening:
+                self._unsettled[request_id] = frame
+            else:
+                self._unsettled.pop(request_id, None)
+                self._written += 1
+        failed = set()
+        for frame, request_id, is_opening, _ in batch[count:]:
+            if not is_opening:
+                self._write_settle(request_id, frame)
+            elif not self._write_opening(request_id, frame):
+                failed.add(request_id)
+        self._tell(batch, failed)
+
+    def _put_off(self, frame: bytes, request_id: str, *, is_opening: bool, then: Then) -> None:
+        self._batch.append(_Entry(frame, request_id, is_opening, then))
+        if self._soon is None:
+            self.flush()
+        elif len(self._batch) == 1:
+            self._soon(self.flush)
+
+    def _tell(self, batch: list[_Entry], failed: set[str]) -> None:
+        """A bug in one of them must not keep the others waiting."""
+        for at, (_, request_id, _, then) in enumerate(batch):
+            try:
+                then(request_id not in failed)
+            except BaseException:
+                if self._soon is not None:
+                    self._soon(partial(self._tell, batch[at + 1 :], failed))
+                raise
+
+    def _write_opening(self, request_id: str, frame: bytes) -> bool:
         try:
             self._write(frame)
         except OSError:
             self.write_errors += 1
             self._refused_until_s = time.monotonic() + _REFUSED_S
-            raise LedgerFullError from None
-        unsettled[opening.request_id] = frame
+            return False
+        self._unsettled[request_id] = frame
+        return True
 
-    def settle(self, outcome: Outcome) -> None:
-        """Append the outcome. Room for it was reserved by `open`; never raises for lack of it."""
-        if outcome.account_id == 0:
-            return
-        request_id = outcome.request_id
-        frame = encode_frame(outcome)
-        if request_id not in self._unsettled and (self._closed or self._waiting or not self._has_room(len(frame))):
-            # A refusal of ours: without this a flood of refused requests would outgrow the bound.
-            self.unrecorded += 1
-            return
+    def _write_settle(self, request_id: str, frame: bytes) -> None:
         try:
             self._write(frame)
         except OSError:
@@ -169,7 +243,7 @@ class Spool:
     def leave_segment(self) -> None:
         """Begin a new segment now, so that the present one goes as soon as it is stored: it names somebody erased."""
         self.start_segment()
-        if self._fd >= 0 and self._offset and not (self._unsettled or self._waiting or self._closed):
+        if self._fd >= 0 and self._offset and not (self._unsettled or self._batch or self._waiting or self._closed):
             with contextlib.suppress(OSError):  # the next record tries again
                 self._rotate()
                 self._syncer.begin(self._fd, self._segment)
@@ -216,6 +290,7 @@ class Spool:
         """Sync and stop. The directory stays locked: ship and remove it, or unlock it."""
         if self._closed:
             return
+        self.flush()
         self.write_waiting()
         self._closed = True
         self._retire()
@@ -224,22 +299,33 @@ class Spool:
     def _has_room(self, byte_count: int) -> bool:
         return self._held + self._offset + len(self._unsettled) * _RESERVE_BYTES + byte_count <= self._max_bytes
 
-    def _write(self, frame: bytes) -> None:
-        """Append a frame here, else in a new segment; raises OSError when neither takes it."""
+    def _write_here(self, frames: list[bytes]) -> int:
+        """Write them behind the others of the segment, all at once; how many, from the first one on, are written."""
         if not self._syncer.dirty:  # once for all that share a sync
             self.leave_cut_segment()
-        if 0 < self._offset < self._rotate_at:  # the way of nearly every record: one call, few steps
-            try:
-                if os.write(self._fd, frame) == len(frame):
-                    self._offset += len(frame)
-                    if not self._syncer.dirty:
-                        self._syncer.touch()
-                    return
-            except OSError:
-                pass
+        if not 0 < self._offset < self._rotate_at:
+            return 0
+        data, count = b"".join(frames), len(frames)
+        try:
+            written = os.write(self._fd, data)
+        except OSError:
+            written = 0
+        if written == len(data):
+            self._offset += written
+        else:  # what is whole of it stays
+            ends = [0, *accumulate(map(len, frames))]
+            count = bisect_right(ends, written) - 1
+            self._offset += ends[count]
             self._truncate()
             self._rotate_at = 0
-        self._write_slowly(frame)
+        if not self._syncer.dirty:
+            self._syncer.touch()
+        return count
+
+    def _write(self, frame: bytes) -> None:
+        """Append a frame here, else in a new segment; raises OSError when neither takes it."""
+        if not self._write_here([frame]):
+            self._write_slowly(frame)
 
     def _write_slowly(self, frame: bytes) -> None:
         """The first frame of a segment, behind the openings that wait. Tries one new segment, never a row of them."""
@@ -289,99 +375,3 @@ class Spool:
 
 def _boottime_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-class _Present(NamedTuple):
-    """The segment that is written to."""
-
-    fd: int
-    segment: int
-
-
-class _Syncer:
-    """The thread that makes written bytes durable: all that came within one window with one fdatasync."""
-
-    def __init__(self, directory: Path, on_failure: Callable[[int], None]) -> None:
-        self.errors = 0
-        self.dirty = False  # bytes came since the last sync began; `touch` need not be called again
-        self.synced_segment = 0  # the last whose first write is on disk, with its name
-        self._on_failure = on_failure
-        self._failed = -1
-        self._directory = directory
-        self._names_changed = False
-        self._retired: deque[int] = deque()
-        self._present = _Present(-1, 0)
-        self._stopping = False
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="spool-sync", daemon=True)
-        self._thread.start()
-
-    def begin(self, fd: int, segment: int) -> None:
-        """The first bytes were written to a new segment."""
-        self._names_changed = True  # before the thread can see the segment: its name is synced first
-        self._present = _Present(fd, segment)
-        self.touch()
-
-    def touch(self) -> None:
-        """Bytes were written."""
-        self.dirty = True
-        self._wake.set()
-
-    def retire(self, fd: int) -> None:
-        """No more bytes come to `fd`: sync and close it. Only the thread closes, so it never syncs a reused number."""
-        self._present = _Present(-1, 0)
-        self._retired.append(fd)
-        self.touch()
-
-    def stop(self) -> None:
-        """Sync all and end the thread."""
-        self._stopping = True
-        self._wake.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while self.dirty or not self._stopping:
-            self._wake.wait()
-            if not self._stopping:
-                time.sleep(_COMMIT_WINDOW_S)
-            self._wake.clear()
-            self.dirty = False
-            self._sync_all()
-
-    def _sync_all(self) -> None:
-        present = self._present
-        named = not self._names_changed or self._sync_names(present.fd)
-        while self._retired:
-            fd = self._retired.popleft()
-            self._sync(fd)
-            if self._failed == fd:
-                self._failed = -1
-            if present.fd == fd:
-                present = _Present(-1, 0)  # retired after the look at it
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        if present.fd >= 0 and self._sync(present.fd) and named:
-            self.synced_segment = present.segment
-
-    def _sync_names(self, fd: int) -> bool:
-        self._names_changed = False
-        try:
-            sync_directory(self._directory)
-        except OSError:
-            self.errors += 1
-            self._names_changed = True
-            self._on_failure(fd)
-            return False
-        return True
-
-    def _sync(self, fd: int) -> bool:
-        if fd == self._failed:
-            return False  # a second fdatasync would succeed without the bytes being there
-        try:
-            os.fdatasync(fd)
-        except OSError:
-            self.errors += 1
-            self._failed = fd
-            self._on_failure(fd)
-            return False
-        return True

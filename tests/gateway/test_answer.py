@@ -32,7 +32,7 @@ class Connection:
 async def test_a_stream_that_came_whole_does_not_hold_its_connection() -> None:
     """Pushed after its end, to a client that is slow: the connection may be another request's by then."""
     connection: Any = Connection()
-    answer = Answer(connection, stream_reader(Grammar.CHAT), ROUTES[0])
+    answer = Answer(connection, b"", stream_reader(Grammar.CHAT), ROUTES[0])
     answer.head_arrived(AnswerHead(200, {}, CHUNKED, keep_alive=True, is_stream=True))
     answer.body_arrived(chat_delta("x", "stop") + DONE)
     exchange: Any = SimpleNamespace(on_pause=None, client_paused=True)
@@ -43,7 +43,7 @@ async def test_a_stream_that_came_whole_does_not_hold_its_connection() -> None:
 def stream() -> Answer:
     """A chat stream whose head has come."""
     connection: Any = Connection()
-    answer = Answer(connection, stream_reader(Grammar.CHAT), ROUTES[0])
+    answer = Answer(connection, b"", stream_reader(Grammar.CHAT), ROUTES[0])
     answer.head_arrived(AnswerHead(200, {}, CHUNKED, keep_alive=True, is_stream=True))
     return answer
 

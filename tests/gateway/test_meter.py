@@ -27,7 +27,8 @@ STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 def answered(reader: StreamReader | None = None, status: int = 200, silent_s: float = 0) -> Answer:
     """An answer with this status, a stream if it has a reader."""
     connection: Any = SimpleNamespace(silent_s=silent_s)
-    answer = Answer(connection, reader, find_route(b"POST", b"/v1/messages", speaks_anthropic=True)[0])
+    answer = Answer(connection, b"", reader, find_route(b"POST", b"/v1/messages", speaks_anthropic=True)[0])
+    answer.is_sent = True
     answer.status, answer.is_stream = status, reader is not None
     return answer
 

@@ -9,6 +9,7 @@ readable, except in a segment whose sync failed; so is the opening of each such 
 the shipper deleted older segments; nothing is readable that was not written.
 """
 
+import contextlib
 import errno
 import os
 import random
@@ -17,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +28,7 @@ import pytest
 from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.core.outcome import Opening, Outcome
 from luntrex_proxy.store import spool as spool_module
+from luntrex_proxy.store import syncer as syncer_module
 from luntrex_proxy.store.frames import Problem, decode_record, encode_frame
 from luntrex_proxy.store.segments import Position, next_sound, read_chunk
 from luntrex_proxy.store.spool import Spool
@@ -101,16 +104,17 @@ class Disk:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(spool_module, "os", shim)
             patch.setattr(spool_module, "open_private", self.open_private)
-            patch.setattr(spool_module, "sync_directory", self.sync_directory)
-            patch.setattr(spool_module, "_COMMIT_WINDOW_S", 0.0003)
-            real: Callable[[Any], None] = spool_module._Syncer._sync_all
+            patch.setattr(syncer_module, "os", shim)
+            patch.setattr(syncer_module, "sync_directory", self.sync_directory)
+            patch.setattr(syncer_module, "_COMMIT_WINDOW_S", 0.0003)
+            real: Callable[[Any], None] = syncer_module.Syncer._sync_all
 
             def round_of_syncs(syncer: Any) -> None:
                 self.note("round")
                 real(syncer)
                 self.note("round over")
 
-            patch.setattr(spool_module._Syncer, "_sync_all", round_of_syncs)
+            patch.setattr(syncer_module.Syncer, "_sync_all", round_of_syncs)
             yield
 
 
@@ -118,20 +122,39 @@ def record_a_run(root: Path, dice: random.Random, steps: int, faults: float) -> 
     """Requests that open and settle, and a shipper that deletes what it may; what the disk was asked for."""
     disk = Disk(dice, faults)
     with disk.in_use():
-        spool = Spool(root, uuid.uuid4(), segment_bytes=dice.choice((600, 1500, 4000)))
+        soon: list[Callable[[], None]] = []
+        spool = Spool(root, uuid.uuid4(), segment_bytes=dice.choice((600, 1500, 4000)), soon=soon.append)
         running: list[int] = []
+        together = dice.choice((0.0, 0.8, 1.0))  # so many are written with others
+
+        def has_begun(number: int, is_written: bool) -> None:
+            disk.note("opened" if is_written else "refused", opening(number))
+            if is_written:
+                running.append(number)
+
+        def has_ended(number: int, _: bool) -> None:
+            disk.note("settled" if not spool.waiting else "waits", outcome(number))
+
         for number in range(steps):
             if dice.random() < 0.55 or not running:
-                try:
-                    spool.open(opening(number))
-                except LedgerFullError:
-                    continue
-                disk.note("opened", opening(number))
-                running.append(number)
+                with contextlib.suppress(LedgerFullError):
+                    if dice.random() < together:
+                        disk.note("given", opening(number))
+                        spool.open(opening(number), partial(has_begun, number))
+                    else:
+                        spool.open(opening(number))
+                        has_begun(number, is_written=True)
             else:
                 done = running.pop(dice.randrange(len(running)))
-                spool.settle(outcome(done))
-                disk.note("settled" if not spool.waiting else "waits", outcome(done))
+                then = partial(has_ended, done)
+                if dice.random() < together:
+                    disk.note("given", outcome(done))
+                    spool.settle(outcome(done), then)
+                else:
+                    spool.settle(outcome(done))
+                    then(True)
+            while soon and dice.random() < 0.3:
+                soon.pop(0)()
             if dice.random() < 0.1:
                 threading.Event().wait(0.001)  # the syncer comes to work
             if dice.random() < 0.1:
@@ -256,6 +279,9 @@ def _outcome_of(record: Opening) -> Outcome:
 
 def _is_under_way(record: Opening | Outcome | None, log: list[tuple[Any, ...]], moment: int) -> bool:
     """Written, and not yet noted as opened or settled when the power went."""
+    past = log[:moment]
+    if ("given", record) in past and ("refused", record) not in past:
+        return True
     following = (event[1] for event in log[moment:] if event[0] in ("opened", "settled", "waits"))
     return record is not None and record == next(following, None)
 

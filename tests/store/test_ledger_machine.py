@@ -3,7 +3,8 @@
 import asyncio
 import shutil
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from hypothesis.stateful import (
 
 from luntrex_proxy.core.ledger import LedgerFullError
 from luntrex_proxy.store import spool as spool_module
+from luntrex_proxy.store import syncer as syncer_module
 from luntrex_proxy.store.database import Pool, close_pool, open_pool
 from luntrex_proxy.store.segments import directories
 from luntrex_proxy.store.shipper import Shipper
@@ -69,7 +71,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def begin_process(self) -> None:
         """A new process: its spool and its shipper."""
-        self.spool = Spool(self.root, uuid.uuid4(), segment_bytes=900)
+        self.soon: list[Callable[[], None]] = []
+        self.ending: set[int] = set()  # their settle waits for the end of the turn
+        self.spool = Spool(self.root, uuid.uuid4(), segment_bytes=900, soon=self.soon.append)
         self.shipper = Shipper(lambda: self.pool, self.root, self.spool, adopt_every_s=0)
 
     @rule()
@@ -114,6 +118,38 @@ class LedgerMachine(RuleBasedStateMachine):
             self.spool.settle(outcome(self.number))
             self.settled.add(self.number)
 
+    @rule(count=st.integers(0, 8), ends=st.integers(0, 8))
+    def begin_turn(self, count: int, ends: int) -> None:
+        """Some come and others end, to be written together."""
+        for number in sorted(self.running)[:ends]:
+            self.running.discard(number)
+            self.ending.add(number)
+            self.spool.settle(outcome(number), partial(self.has_ended, number))
+        for _ in range(count):
+            self.number += 1
+            try:
+                self.spool.open(opening(self.number), partial(self.has_begun, self.number))
+            except LedgerFullError:
+                return
+
+    @rule()
+    def end_turn(self) -> None:
+        """They are."""
+        while self.soon:
+            self.soon.pop(0)()
+        assert not self.ending
+
+    def has_begun(self, number: int, is_written: bool) -> None:
+        """The ledger says of an opening that it is there, or that the disk refused it."""
+        if is_written:
+            self.running.add(number)
+
+    def has_ended(self, number: int, is_written: bool) -> None:
+        """The same of a settle."""
+        assert is_written
+        self.ending.remove(number)
+        self.settled.add(number)
+
     @rule()
     def rotate(self) -> None:
         """The next record begins a segment."""
@@ -138,7 +174,7 @@ class LedgerMachine(RuleBasedStateMachine):
             source.directory.unlock()
         self.spool._syncer.stop()
         self.spool.directory.unlock()
-        self.died |= self.running
+        self.died |= self.running | self.ending
         self.running.clear()
         self.disk_full.undo()
         self.begin_process()
@@ -207,6 +243,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Every request ends, everything is shipped: the tables are what the model says."""
         try:
             self.disk_full.undo()
+            self.end_turn()
             for number in sorted(self.running):
                 self.spool.settle(outcome(number))
             self.settled |= self.running
@@ -232,7 +269,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 def test_any_sequence_of_events(database_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Openings, settles, full disks, deaths, adoptions, bit rot, restores and retention in any order."""
-    monkeypatch.setattr(spool_module, "_COMMIT_WINDOW_S", 0.0)
+    monkeypatch.setattr(syncer_module, "_COMMIT_WINDOW_S", 0.0)
     with asyncio.Runner() as runner:
         pool = runner.run(open_pool(database_dsn, max_size=2))
         try:

@@ -134,9 +134,10 @@ class UpstreamConnection(asyncio.Protocol):
         return not self.closed and not self._transport.is_closing()
 
     def unused(self) -> None:
-        """Nothing was sent after all: back to the pool."""
-        self.deadline = self._ticker.now + self._origin.keep_alive_s
-        self._origin.give_back(self)
+        """Nothing was sent after all: back to the pool, if it is still open."""
+        if self.usable():
+            self.deadline = self._ticker.now + self._origin.keep_alive_s
+            self._origin.give_back(self)
 
     def detach(self) -> None:
         """The sink has all it wants (a terminal event): read the message's end, then pool the connection."""
