@@ -1,10 +1,11 @@
 """What a request and an event take in instructions and Python calls: `python -m benchmarks.instructions`.
 
 Times say little on a busy machine; counts are the same each time, but for a few hundredths. The daemon runs under
-valgrind, some fifty times slower, and is asked on one connection that stays open; the difference between many requests
-and few (or events of one paced stream) is what one of them takes. Another daemon counts its Python calls the same way.
-Both are those of user code in answer to what sockets bring, which is all of the way of a request. The kernel's are not
-seen, nor what is done beside the requests by the clock: records on their way to the database, and chores.
+valgrind, some fifty times slower, and is asked on connections that stay open, all at once; the difference between many
+requests and few (or events of one paced stream) is what one of them takes. Another daemon counts its Python calls the
+same way. Both are those of user code in answer to what sockets bring, which is all of the way of a request. The
+kernel's are not seen, nor what is done beside the requests by the clock (records on their way to the database, and
+chores): as much as that takes in the same time without requests is taken off.
 """
 
 import argparse
@@ -26,19 +27,21 @@ from benchmarks.machine import Cores, PythonBuild
 from benchmarks.questions import Question
 from benchmarks.starting import NotInstalledError, Place, Proxy, start_ours, start_upstream
 
-_WARM, _FEW, _MANY = 300, 256, 768  # in rounds of what is put off until so many have come
+_CONNECTIONS = 16
+_WARM, _FEW, _MANY = 20, 16, 48  # rounds of a request on each; in all as many as something is put off for, or twice
+_IDLE_S = 5.0
 _GAP_US = 20_000
 _FEW_EVENTS, _MANY_EVENTS = 20, 220
 _ANSWER_WAIT_S = 60.0
 _TOLD_WAIT_S = 30.0
-_ON_READ = "__pyx_f_6uvloop_4loop___uv_stream_on_read*"  # what uvloop calls with each read
+# What libuv's loop calls for sockets, for what was put off to the end of a turn, and for what is to be written.
+_PARTS = ("uv__io_poll", "uv__run_idle", "uv__run_check")
 _TOTALS = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n")
 
 
-def _ask(client: socket.socket, request: bytes) -> None:
-    """One question and its whole answer. Raises RuntimeError for one that is none."""
-    client.sendall(request)
+def _hear(client: socket.socket) -> None:
+    """A whole answer. Raises RuntimeError for one that is none."""
     data = b""
     while True:
         head, _, body = data.partition(b"\r\n\r\n")
@@ -58,42 +61,54 @@ class Counted:
 
     def __init__(self, proxy: Proxy, read: Callable[[], dict[str, int]]) -> None:
         self._target, self._read = proxy.target, read
-        self._client = socket.create_connection((proxy.target.address, proxy.target.port), _ANSWER_WAIT_S)
+        place = proxy.target.address, proxy.target.port
+        self._clients = [socket.create_connection(place, _ANSWER_WAIT_S) for _ in range(_CONNECTIONS)]
+        self._beside: dict[str, float] = {}  # counted in a second without requests
 
     def requests(self) -> dict[str, float]:
         """Of one JSON request."""
         request = Question().to(self._target)
-        self._ask_often(request, _WARM)
-        few, many = (self._count([request] * count) for count in (_FEW, _MANY))
-        return _each(few, many, _MANY - _FEW)
+        self._count([request] * _WARM, self._clients)
+        time.sleep(1)
+        self._beside = {}
+        idle = self._count([], [], _IDLE_S)
+        self._beside = {name: count / _IDLE_S for name, count in idle.items()}
+        few, many = (self._count([request] * count, self._clients) for count in (_FEW, _MANY))
+        return _each(few, many, (_MANY - _FEW) * _CONNECTIONS)
 
     def events(self) -> dict[str, float]:
         """Of one event of a paced stream."""
         few, many = (
-            self._count([Question(stream=True, events=count, gap_us=_GAP_US).to(self._target)])
+            self._count([Question(stream=True, events=count, gap_us=_GAP_US).to(self._target)], self._clients[:1])
             for count in (_FEW_EVENTS, _MANY_EVENTS)
         )
         return _each(few, many, _MANY_EVENTS - _FEW_EVENTS)
 
-    def _ask_often(self, request: bytes, times: int) -> None:
-        for _ in range(times):
-            _ask(self._client, request)
-
-    def _count(self, requests: list[bytes]) -> dict[str, int]:
-        before = self._read()
+    def _count(self, requests: list[bytes], clients: list[socket.socket], wait_s: float = 0) -> dict[str, float]:
+        before, begun_s = self._read(), time.monotonic()
+        time.sleep(wait_s)
         for request in requests:
-            _ask(self._client, request)
-        return {name: count - before.get(name, 0) for name, count in self._read().items()}
+            for client in clients:
+                client.sendall(request)
+            for client in clients:
+                _hear(client)
+        after, took_s = self._read(), time.monotonic() - begun_s
+        return {name: count - before.get(name, 0) - self._beside.get(name, 0) * took_s for name, count in after.items()}
 
 
-def _each(few: dict[str, int], many: dict[str, int], more: int) -> dict[str, float]:
+def _each(few: dict[str, float], many: dict[str, float], more: int) -> dict[str, float]:
     return {name: (count - few.get(name, 0)) / more for name, count in many.items()}
 
 
 def _under_valgrind(place: Place, limited: bool) -> Counted:
     """Instructions of the loop's thread."""
     dump = place.directory / "callgrind"
-    options = ["--tool=callgrind", "--instr-atstart=no", f"--toggle-collect={_ON_READ}", f"--callgrind-out-file={dump}"]
+    options = [
+        "--tool=callgrind",
+        "--instr-atstart=no",
+        *(f"--toggle-collect={part}" for part in _PARTS),
+        f"--callgrind-out-file={dump}",
+    ]
     proxy = start_ours(place, limited=limited, under=["valgrind", *options])
     pid = str(proxy.process.pid)
     subprocess.run(["callgrind_control", "--instr=on", pid], check=True, capture_output=True)

@@ -85,11 +85,12 @@ class FakeLedger:
         self.opened: list[Opening] = []
         self.settled: list[Outcome] = []
         self.full = False
+        self.disk_full = False  # which shows only when an opening is written
         self.open_raises: Exception | None = None
         self.settle_raises: Exception | None = None
         self._timeline = timeline
 
-    def open(self, opening: Opening, then: Callable[[bool], None] | None = None) -> None:
+    def open(self, opening: Opening, then: Callable[[], None], failed: Callable[[], None]) -> None:
         """Append an opening."""
         if self.full:
             raise LedgerFullError
@@ -97,17 +98,16 @@ class FakeLedger:
             raise self.open_raises
         self._timeline.append("open")
         self.opened.append(opening)
-        if then is not None:
-            asyncio.get_running_loop().call_soon(then, True)
+        asyncio.get_running_loop().call_soon(failed if self.disk_full else then)
 
-    def settle(self, outcome: Outcome, then: Callable[[bool], None] | None = None) -> None:
+    def settle(self, outcome: Outcome, then: Callable[[], None] | None = None) -> None:
         """Append an outcome."""
         if self.settle_raises is not None:
             raise self.settle_raises
         self._timeline.append("settle")
         self.settled.append(outcome)
         if then is not None:
-            asyncio.get_running_loop().call_soon(then, True)
+            asyncio.get_running_loop().call_soon(then)
 
 
 class FakePrices:

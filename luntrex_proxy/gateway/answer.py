@@ -26,7 +26,7 @@ class Answer(Signal):
 
     __slots__ = (
         "_connection", "_exchange", "_grace", "_parts", "_ready", "_request", "_sent_at",
-        "complete", "done", "failure", "gathered_bytes", "head", "is_recorded", "is_sent", "is_stream", "json", "last",
+        "complete", "done", "failure", "gathered_bytes", "head", "is_sent", "is_stream", "json", "last",
         "reader", "route", "status", "usage", "verdict",
     )  # fmt: skip
 
@@ -36,7 +36,6 @@ class Answer(Signal):
         self.fired, self.waiting = False, None  # as in Signal, without the call
         self._request = request
         self.is_sent = False  # the request was
-        self.is_recorded = False  # how it ended is
         self._connection = connection
         self._exchange: Exchange | None = None  # set while pushing
         self._grace: asyncio.TimerHandle | None = None
@@ -69,32 +68,25 @@ class Answer(Signal):
         self.fired = self.done
         return self
 
-    def recorded(self) -> Signal:
-        """Until the request is on record as it ended."""
-        self.fired = self.is_recorded
-        return self
-
     # What the ledger tells.
 
-    def begin(self, is_written: bool) -> None:
-        """Send the request, which is on record now; unless the disk refused that, or nobody waits any more."""
+    def begin(self) -> None:
+        """Send the request, which is on record now; unless nobody waits any more."""
         request, self._request = self._request, b""
-        connection = self._connection
         if self.done:
             return
-        if not is_written:
-            connection.unused()
-            self.failed("ledger_full")
-        elif connection.usable():
+        connection = self._connection
+        if connection.usable():
             self.is_sent = True
-            connection.send(request, self, takes_whole=self.reader is None)
+            connection.send(request, self, self.reader is None)
         else:
             self.failed("upstream_closed")
 
-    def end(self, is_written: bool) -> None:  # noqa: ARG002 -- what the disk refuses is kept in memory until it is written
-        """The request is on record as it ended."""
-        self.is_recorded = True
-        self.fire()
+    def refuse(self) -> None:
+        """The disk refused the record: nothing is sent."""
+        if not self.done:
+            self._connection.unused()
+            self.failed("ledger_full")
 
     # What the pipeline decides.
 

@@ -213,9 +213,9 @@ def _send(
         answer = Answer(connection, request, reader, route)
         if draft.answer is None:
             # On record before the first byte goes out: an upstream that works is never unaccounted for.
-            draft.open(answer.begin)
+            draft.open(answer.begin, answer.refuse)
         else:
-            answer.begin(True)
+            answer.begin()
     except BaseException as error:
         connection.unused()
         upstream.health.note(Verdict.NOTHING, upstream.origin.now, draft.request_id)

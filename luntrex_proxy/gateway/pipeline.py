@@ -6,6 +6,7 @@ Nothing on this way awaits but the client's body and the upstream's answer; all 
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter_ns
 
 from luntrex_proxy.core.access import Caller
@@ -15,7 +16,6 @@ from luntrex_proxy.core.refusals import Refusal
 from luntrex_proxy.core.wire.errors import error_body
 from luntrex_proxy.core.wire.fields import Fields
 from luntrex_proxy.gateway.accept import Call, accept, guess_dialect, speaks
-from luntrex_proxy.gateway.answer import Answer
 from luntrex_proxy.gateway.authenticate import Door, known_caller
 from luntrex_proxy.gateway.authorise import authorise
 from luntrex_proxy.gateway.body import HeldBodies, decode
@@ -111,7 +111,8 @@ class Pipeline:
             if draft.hold is not None:
                 draft.hold.settle(draft.cost_pico)  # what is on record, nothing else
             conclude(draft)
-            exchange.connection.answered()
+            if not draft.released:
+                exchange.connection.answered()
 
     def _answer_openly(self, exchange: Exchange) -> bool:
         """Probes and the front page need no key and leave no record."""
@@ -182,7 +183,7 @@ class Pipeline:
             await answer.finished()
             relayed = end_relay(call.route, draft.request_id, answer)
         # 8 meter, 9 record: before the last piece is released, because SDKs stop reading there.
-        await self._release(exchange, draft, relayed, answer)
+        self._release(exchange, draft, relayed)
 
     def _find_room(self, exchange: Exchange) -> None:
         """Whether there is room for one more request, of all and of its address. Raises Refusal."""
@@ -258,30 +259,37 @@ class Pipeline:
         if relayed is None:
             await answer.finished()
             relayed = end_relay(call.route, draft.request_id, answer)
-        await self._release(exchange, draft, relayed, answer)
+        self._release(exchange, draft, relayed)
 
-    async def _release(self, exchange: Exchange, draft: Draft, relayed: Relayed, answer: Answer) -> None:
+    def _release(self, exchange: Exchange, draft: Draft, relayed: Relayed) -> None:
         """Put a relayed answer on record, then let the client have its end."""
         draft.status, draft.code = relayed.status or 200, relayed.code
         draft.ending = COMPLETE if relayed.status or relayed.code == "ok" else UPSTREAM_FAILED
-        self._record(exchange, draft, 0 if relayed.cut else len(relayed.body), answer.end)
-        exchange.running = False  # no cancellation any more: it ends as it is on record
-        await answer.recorded()
-        if exchange.gone:
-            return
-        if relayed.cut:
-            exchange.abort()
-        elif relayed.status:
-            exchange.respond(relayed.status, relayed.headers, relayed.body)
-        else:
-            exchange.finish(relayed.body)
+        self._record(exchange, draft, 0 if relayed.cut else len(relayed.body), partial(self._let_go, exchange, relayed))
+        draft.released = True
+
+    def _let_go(self, exchange: Exchange, relayed: Relayed) -> None:
+        """The answer is on record: the client may have its end."""
+        try:
+            if exchange.gone:
+                return
+            if relayed.cut:
+                exchange.abort()
+            elif relayed.status:
+                exchange.respond(relayed.status, relayed.headers, relayed.body)
+            else:
+                exchange.finish(relayed.body)
+        except Exception as bug:  # noqa: BLE001 -- others are let go with it
+            self._on_bug(bug)
+        finally:
+            exchange.connection.answered()
 
     def _record(
         self,
         exchange: Exchange,
         draft: Draft,
         unsent_bytes: int = 0,
-        then: Callable[[bool], None] | None = None,
+        then: Callable[[], None] | None = None,
     ) -> None:
         """Stations 8 and 9; only the first call counts. `unsent_bytes` follow as soon as the request is on record.
 

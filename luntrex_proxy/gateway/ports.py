@@ -39,18 +39,21 @@ class KeyRing(Protocol):
 
 
 class Ledger(Protocol):
-    """The durable list of requests. `then` is called once the bytes are in the page cache, nearly always with those of
-    other requests: after the call has returned, and before the loop looks for news. Without it the call waits for that.
+    """The durable list of requests. `then` is called once the bytes are in the page cache, together with those of other
+    requests: nearly always after the call has returned, and before the loop looks for news.
     """
 
-    def open(self, opening: Opening, then: Callable[[bool], None] | None = None) -> None:
+    def open(self, opening: Opening, then: Callable[[], None], failed: Callable[[], None]) -> None:
         """Append an opening. Raises LedgerFullError when there is no room: refuse the request.
 
-        `then` is told whether it is there: the disk may refuse it still.
+        `failed` is called instead of `then` when the disk refuses it.
         """
 
-    def settle(self, outcome: Outcome, then: Callable[[bool], None] | None = None) -> None:
-        """Append the outcome. Room for it was reserved by `open`; never raises for lack of it."""
+    def settle(self, outcome: Outcome, then: Callable[[], None] | None = None) -> None:
+        """Append the outcome. Room for it was reserved by `open`; never raises for lack of it.
+
+        Without `then` the bytes are there when it returns.
+        """
 
 
 class Captures(Protocol):

@@ -25,8 +25,8 @@ class Draft:
     __slots__ = (
         "_arrived_ns", "_outside", "account_id", "answer", "attempts", "code", "cost_pico", "ending", "estimate",
         "events", "first_byte_us", "health", "hold", "key_id", "limit_headers", "longest", "model", "notes",
-        "overhead_us", "price", "recorded", "request_bytes", "request_id", "response_bytes", "room", "route",
-        "started_us", "status", "streamed", "tokens", "upstream", "usage_source",
+        "overhead_us", "price", "recorded", "released", "request_bytes", "request_id", "response_bytes", "room",
+        "route", "started_us", "status", "streamed", "tokens", "upstream", "usage_source",
     )  # fmt: skip
 
     def __init__(self, now: float, arrived_ns: int, outside: Outside) -> None:
@@ -34,6 +34,7 @@ class Draft:
         self._outside = outside
         self._arrived_ns = arrived_ns
         self.recorded = False
+        self.released = False  # its answer ends, and the connection is told, once it is on record
         self.health: Health | None = None  # who has to be told how the request ended
         self.answer: Answer | None = None  # where the meter reads and the pipeline closes
         self.room: Room | None = None  # what was taken of limits
@@ -79,8 +80,8 @@ class Draft:
         if end_us - start_us >= WORTH_TELLING_US:
             self.note(waited(station, start_us, end_us))
 
-    def open(self, then: Callable[[bool], None]) -> None:
-        """Put the request on record before an upstream sees it: `then` is told that it is. Raises LedgerFullError."""
+    def open(self, then: Callable[[], None], failed: Callable[[], None]) -> None:
+        """Put the request on record before an upstream sees it. Raises LedgerFullError. The rest as the ledger's."""
         self.overhead_us = (perf_counter_ns() - self._arrived_ns) // 1000
         input_tokens = 0 if self.route in UNBILLED else -(-self.request_bytes // BYTES_PER_TOKEN)
         opening = Opening(
@@ -97,13 +98,13 @@ class Draft:
             self.price.input_cost_pico(input_tokens),
             self.price.version,
         )
-        self._outside.ledger.open(opening, then)
+        self._outside.ledger.open(opening, then, failed)
 
     def elapsed_us(self) -> int:
         """Microseconds since the head arrived."""
         return (perf_counter_ns() - self._arrived_ns) // 1000
 
-    def settle(self, duration_us: int, then: Callable[[bool], None] | None = None) -> None:
+    def settle(self, duration_us: int, then: Callable[[], None] | None = None) -> None:
         """Make the Outcome and give it to every sink; later calls do nothing. `then` as the ledger's."""
         if self.recorded:
             return

@@ -34,16 +34,12 @@ _MIB = 1024 * 1024
 _RESERVE_BYTES = 1536
 _REFUSED_S = 5.0
 
-Then = Callable[[bool], None]  # told whether the record is written
+Then = Callable[[], None]
 
 
-class _Entry(NamedTuple):
-    """A record that is written with the others of its turn."""
-
-    frame: bytes
-    request_id: str
-    is_opening: bool
-    then: Then
+# A record that is written with the others of its turn: the request's id, of a settle the frame of its opening, whom to
+# tell, and whom if the disk refuses it.
+_PutOff = tuple[str, bytes, Then, Then]
 
 
 class _End(NamedTuple):
@@ -62,11 +58,13 @@ class Spool:
         boot_id: uuid.UUID,
         segment_bytes: int = 16 * _MIB,
         max_bytes: int = 4096 * _MIB,
-        soon: Callable[[Callable[[], None]], object] | None = None,
+        soon: Callable[[Then], object] | None = None,
     ) -> None:
         """`soon`: calls something once all that the loop has news of now is dealt with; None: at once."""
-        self._soon = soon
-        self._batch: list[_Entry] = []
+        self._soon = soon or (lambda then: then())
+        self._batch: list[_PutOff] = []
+        self._frames: list[bytes] = []  # of these, in their order
+        self._settling = 0  # how many of these are settles
         self.directory = SpoolDirectory.create(root, boot_id)
         self.unrecorded = 0  # refusals (nothing was forwarded, nothing is owed) that came while the ledger was full
         self.write_errors = 0
@@ -134,73 +132,88 @@ class Spool:
         """Segments below this number are needed by the shipper only, also after a power cut."""
         return self._syncer.synced_segment
 
-    def open(self, opening: Opening, then: Then | None = None) -> None:
-        """Append an opening. Raises LedgerFullError when there is no room: refuse the request."""
+    def open(self, opening: Opening, then: Then | None = None, failed: Then | None = None) -> None:
+        """Append an opening. Raises LedgerFullError when there is no room: refuse the request.
+
+        Then `then` is called, or `failed` if the disk refused it; give both or neither.
+        """
         if self._closed or (self._waiting and not self.write_waiting()):
             raise LedgerFullError
-        frame = encode_frame(opening)
-        needed_bytes = (len(self._unsettled) + len(self._batch) + 1) * _RESERVE_BYTES + len(frame)
+        frame, request_id, unsettled = encode_frame(opening), opening.request_id, self._unsettled
+        needed_bytes = (len(unsettled) + len(self._frames) + 1) * _RESERVE_BYTES + len(frame)
         if self._held + self._offset + needed_bytes > self._max_bytes:  # as in _has_room, without the call
             raise LedgerFullError
-        if then is not None:
-            self._put_off(frame, opening.request_id, is_opening=True, then=then)
-        elif not self._write_opening(opening.request_id, frame):
-            raise LedgerFullError
+        if then is None or failed is None:
+            self.flush()
+            if not self._write_opening(request_id, frame):
+                raise LedgerFullError
+            return
+        unsettled[request_id] = frame
+        self._frames.append(frame)
+        self._batch.append((request_id, b"", then, failed))
+        if len(self._batch) == 1:
+            self._soon(self.flush)
 
     def settle(self, outcome: Outcome, then: Then | None = None) -> None:
         """Append the outcome. Room for it was reserved by `open`; never raises for lack of it."""
         request_id = outcome.request_id
-        if outcome.account_id == 0:
-            return
         if then is not None and request_id in self._unsettled:
-            self._put_off(encode_frame(outcome), request_id, is_opening=False, then=then)
+            self._frames.append(encode_frame(outcome))
+            self._settling += 1
+            self._batch.append((request_id, self._unsettled.pop(request_id), then, then))
+            if len(self._batch) == 1:
+                self._soon(self.flush)
             return
-        self.flush()  # its opening may be among what was put off
-        frame = encode_frame(outcome)
-        if request_id not in self._unsettled and (self._closed or self._waiting or not self._has_room(len(frame))):
-            # A refusal of ours: without this a flood of refused requests would outgrow the bound.
-            self.unrecorded += 1
-        else:
-            self._write_settle(request_id, frame)
+        if outcome.account_id:
+            self.flush()  # its opening may be among what was put off
+            frame = encode_frame(outcome)
+            if request_id not in self._unsettled and (self._closed or self._waiting or not self._has_room(len(frame))):
+                # A refusal of ours: without this a flood of refused requests would outgrow the bound.
+                self.unrecorded += 1
+            else:
+                self._write_settle(request_id, frame)
         if then is not None:
-            then(True)
+            then()
 
     def flush(self) -> None:
         """Write what was put off, and tell who waits for it."""
         batch, self._batch = self._batch, []
+        frames, self._frames = self._frames, []
         if not batch:
             return
-        count = self._write_here([frame for frame, _, _, _ in batch])
-        for frame, request_id, is_opening, _ in batch[:count]:
-            if is_opening:
-                self._unsettled[request_id] = frame
-            else:
-                self._unsettled.pop(request_id, None)
-                self._written += 1
-        failed = set()
-        for frame, request_id, is_opening, _ in batch[count:]:
-            if not is_opening:
+        settling, self._settling = self._settling, 0
+        whole = self._write_here(frames)
+        if whole == len(batch):
+            self._written += settling
+            self._tell([then for _, _, then, _ in batch])
+        else:
+            self._tell(self._write_singly(batch, frames, whole))
+
+    def _write_singly(self, batch: list[_PutOff], frames: list[bytes], whole: int) -> list[Then]:
+        """What could not be written together, of which so many are; whom to tell what became of it."""
+        self._written += sum(bool(opened) for _, opened, _, _ in batch[:whole])
+        for request_id, opened, _, _ in batch[whole:]:  # as if they came only now
+            self._unsettled.pop(request_id, None)
+            if opened:
+                self._unsettled[request_id] = opened
+        told = [then for _, _, then, _ in batch[:whole]]
+        for (request_id, opened, then, failed), frame in zip(batch[whole:], frames[whole:], strict=True):
+            if opened:
                 self._write_settle(request_id, frame)
-            elif not self._write_opening(request_id, frame):
-                failed.add(request_id)
-        self._tell(batch, failed)
+                told.append(then)
+            else:
+                told.append(then if self._write_opening(request_id, frame) else failed)
+        return told
 
-    def _put_off(self, frame: bytes, request_id: str, *, is_opening: bool, then: Then) -> None:
-        self._batch.append(_Entry(frame, request_id, is_opening, then))
-        if self._soon is None:
-            self.flush()
-        elif len(self._batch) == 1:
-            self._soon(self.flush)
-
-    def _tell(self, batch: list[_Entry], failed: set[str]) -> None:
+    def _tell(self, told: list[Then]) -> None:
         """A bug in one of them must not keep the others waiting."""
-        for at, (_, request_id, _, then) in enumerate(batch):
-            try:
-                then(request_id not in failed)
-            except BaseException:
-                if self._soon is not None:
-                    self._soon(partial(self._tell, batch[at + 1 :], failed))
-                raise
+        left = iter(told)
+        try:
+            for then in left:
+                then()
+        except BaseException:
+            self._soon(partial(self._tell, list(left)))
+            raise
 
     def _write_opening(self, request_id: str, frame: bytes) -> bool:
         try:

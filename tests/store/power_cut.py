@@ -127,12 +127,14 @@ def record_a_run(root: Path, dice: random.Random, steps: int, faults: float) -> 
         running: list[int] = []
         together = dice.choice((0.0, 0.8, 1.0))  # so many are written with others
 
-        def has_begun(number: int, is_written: bool) -> None:
-            disk.note("opened" if is_written else "refused", opening(number))
-            if is_written:
-                running.append(number)
+        def has_begun(number: int) -> None:
+            disk.note("opened", opening(number))
+            running.append(number)
 
-        def has_ended(number: int, _: bool) -> None:
+        def was_refused(number: int) -> None:
+            disk.note("refused", opening(number))
+
+        def has_ended(number: int) -> None:
             disk.note("settled" if not spool.waiting else "waits", outcome(number))
 
         for number in range(steps):
@@ -140,10 +142,10 @@ def record_a_run(root: Path, dice: random.Random, steps: int, faults: float) -> 
                 with contextlib.suppress(LedgerFullError):
                     if dice.random() < together:
                         disk.note("given", opening(number))
-                        spool.open(opening(number), partial(has_begun, number))
+                        spool.open(opening(number), partial(has_begun, number), partial(was_refused, number))
                     else:
                         spool.open(opening(number))
-                        has_begun(number, is_written=True)
+                        has_begun(number)
             else:
                 done = running.pop(dice.randrange(len(running)))
                 then = partial(has_ended, done)
@@ -152,7 +154,7 @@ def record_a_run(root: Path, dice: random.Random, steps: int, faults: float) -> 
                     spool.settle(outcome(done), then)
                 else:
                     spool.settle(outcome(done))
-                    then(True)
+                    then()
             while soon and dice.random() < 0.3:
                 soon.pop(0)()
             if dice.random() < 0.1:

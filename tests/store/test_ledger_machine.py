@@ -128,7 +128,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for _ in range(count):
             self.number += 1
             try:
-                self.spool.open(opening(self.number), partial(self.has_begun, self.number))
+                self.spool.open(opening(self.number), partial(self.running.add, self.number), lambda: None)
             except LedgerFullError:
                 return
 
@@ -139,14 +139,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.soon.pop(0)()
         assert not self.ending
 
-    def has_begun(self, number: int, is_written: bool) -> None:
-        """The ledger says of an opening that it is there, or that the disk refused it."""
-        if is_written:
-            self.running.add(number)
-
-    def has_ended(self, number: int, is_written: bool) -> None:
-        """The same of a settle."""
-        assert is_written
+    def has_ended(self, number: int) -> None:
+        """The ledger says of a settle that it is there, or kept in memory."""
         self.ending.remove(number)
         self.settled.add(number)
 
