@@ -86,6 +86,8 @@ class FakeLedger:
         self.settled: list[Outcome] = []
         self.full = False
         self.disk_full = False  # which shows only when an opening is written
+        self.is_slow = False  # nothing is written until the test says so
+        self.unwritten: list[Callable[[], None]] = []
         self.open_raises: Exception | None = None
         self.settle_raises: Exception | None = None
         self._timeline = timeline
@@ -98,7 +100,7 @@ class FakeLedger:
             raise self.open_raises
         self._timeline.append("open")
         self.opened.append(opening)
-        asyncio.get_running_loop().call_soon(failed if self.disk_full else then)
+        self._write(failed if self.disk_full else then)
 
     def settle(self, outcome: Outcome, then: Callable[[], None] | None = None) -> None:
         """Append an outcome."""
@@ -107,7 +109,19 @@ class FakeLedger:
         self._timeline.append("settle")
         self.settled.append(outcome)
         if then is not None:
+            self._write(then)
+
+    def _write(self, then: Callable[[], None]) -> None:
+        if self.is_slow:
+            self.unwritten.append(then)
+        else:
             asyncio.get_running_loop().call_soon(then)
+
+    def write(self) -> None:
+        """Write what there is to write now."""
+        unwritten, self.unwritten = self.unwritten, []
+        for then in unwritten:
+            then()
 
 
 class FakePrices:
