@@ -58,8 +58,8 @@ def _leak_into_log() -> None:
 def _leak_into_spool_and_table() -> None:
     settle = Spool.settle
 
-    def leaking(self: Spool, outcome: Any) -> None:
-        settle(self, msgspec.structs.replace(outcome, price_version=_last_body.hex()))
+    def leaking(self: Spool, outcome: Any, *then: Any) -> None:
+        settle(self, msgspec.structs.replace(outcome, price_version=_last_body.hex()), *then)
 
     Spool.settle = leaking  # type: ignore[method-assign] -- the leak
 
