@@ -14,7 +14,7 @@ from types import CodeType, FrameType
 
 from luntrex_proxy.cli import main
 
-_ON_READ = "data_received"
+_BEGINNINGS = ("data_received", "flush")  # with what sockets bring, and with what was put off to the end of its turn
 
 
 class _Count:
@@ -26,7 +26,7 @@ class _Count:
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:  # noqa: ARG002 -- as Python calls it
         if event == "call":
-            if self._outermost is None and frame.f_code.co_name == _ON_READ:
+            if self._outermost is None and frame.f_code.co_name in _BEGINNINGS:
                 self._outermost = frame
             if self._outermost is not None:
                 self.calls[frame.f_code] += 1

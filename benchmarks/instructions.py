@@ -1,6 +1,6 @@
 """What a request and an event take in instructions and Python calls: `python -m benchmarks.instructions`.
 
-Times say little on a busy machine; counts are the same each time, but for a few hundredths. The daemon runs under
+Times say little on a busy machine; counts are the same each time, but for some hundredths. The daemon runs under
 valgrind, some fifty times slower, and is asked on connections that stay open, all at once; the difference between many
 requests and few (or events of one paced stream) is what one of them takes. Another daemon counts its Python calls the
 same way. Both are those of user code in answer to what sockets bring, which is all of the way of a request. The
@@ -68,9 +68,10 @@ class Counted:
     def requests(self) -> dict[str, float]:
         """Of one JSON request."""
         request = Question().to(self._target)
+        self._count([request], self._clients[:1])
+        time.sleep(_IDLE_S)  # so slow a daemon needs that to hear of limits for the first time
         self._count([request] * _WARM, self._clients)
         time.sleep(1)
-        self._beside = {}
         idle = self._count([], [], _IDLE_S)
         self._beside = {name: count / _IDLE_S for name, count in idle.items()}
         few, many = (self._count([request] * count, self._clients) for count in (_FEW, _MANY))
