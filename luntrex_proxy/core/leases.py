@@ -9,7 +9,8 @@ the port `Lender`.
 
 A budget (Purse) has a Lease for each window. The purses that count for a key are its Wallet, in whose Till some money
 of all their leases is set aside: a request takes of the till alone. What is set aside is free still, for everybody who
-looks: a lease that has not enough without it has it given back first.
+looks: a lease that has not enough without it has it given back first. So that this walks few tills however many keys
+have a budget of their own, a lease has TILLS_MAX of them at most; requests of other wallets take of the leases alone.
 """
 
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import msgspec
 from luntrex_proxy.core.budgets import Budget
 
 _REMEMBERED_MAX: Final = 4_096  # keys of one account
+TILLS_MAX: Final = 64  # of one lease: all of them are looked at each second, and by requests once half of it is used
 NEVER_US: Final = 2**63 - 1
 NEVER_ASKED_S: Final = float("-inf")
 
@@ -28,7 +30,8 @@ class Lease:
     """What may be spent of one budget in one window, and what was."""
 
     __slots__ = (
-        "_saying", "_told", "begins_us", "block", "ends_us", "granted", "idle", "owed", "seen", "taken", "tills",
+        "_saying", "_told", "begins_us", "block", "ends_us", "granted", "idle", "owed", "seen", "straight", "taken",
+        "tills",
     )  # fmt: skip
 
     def __init__(self, begins_us: int, ends_us: int) -> None:
@@ -37,6 +40,7 @@ class Lease:
         self.granted = 0
         self.taken = 0  # used, or set aside
         self.tills: set[Till] = set()  # in which something of it is set aside or held
+        self.straight = 0  # held for requests under way, of no till
         self.owed = 0  # told with the question under way: what was used beyond what was lent
         self.block = 0  # what was free when more was lent last
         self.seen = 0  # what was used when it was looked at last
@@ -52,7 +56,7 @@ class Lease:
     @property
     def held(self) -> int:
         """Of that, for requests under way."""
-        return sum(till.held for till in self.tills)
+        return self.straight + sum(till.held for till in self.tills)
 
     @property
     def is_told(self) -> bool:
@@ -71,9 +75,8 @@ class Lease:
 
     def gather(self) -> None:
         """Have back all that is set aside of it; nothing is taken of a till before somebody has looked here again."""
-        for till in self.tills:
+        for till in tuple(self.tills):
             till.empty()
-        self.tills = {till for till in self.tills if till.held}
 
     def tell(self) -> int:
         """What a question says that we have: what was lent, and what is used beyond that."""
@@ -110,6 +113,10 @@ class Till:
         self.held = 0  # for requests under way
         self.begins_us = self.ends_us = 0  # for requests of when it is; of no others are these the leases for sure
 
+    def has_place(self) -> bool:
+        """Whether something of each lease can be set aside or held in it."""
+        return all(self in lease.tills or len(lease.tills) < TILLS_MAX for lease in self.leases)
+
     def fill(self, pico: int, more: int) -> None:
         """Take so much of each lease for a request, and set aside so much more."""
         for lease in self.leases:
@@ -127,6 +134,8 @@ class Till:
         self.ends_us = 0
         for lease in self.leases:
             lease.taken -= free
+            if not self.held:
+                lease.tills.discard(self)
 
     def overdraw(self) -> None:
         """More is used than was set aside: what is left of the leases nobody takes before somebody has looked."""
@@ -277,6 +286,34 @@ class Hold(msgspec.Struct, eq=False, gc=False):
             till.overdraw()
 
 
+class StraightHold(Hold, eq=False, gc=False):
+    """The same, held of the till's leases and not in the till, which had no place there."""
+
+    def settle(self, cost_pico: int) -> None:
+        """The request is over and has cost so much."""
+        till = self.till
+        if till is None:
+            return
+        self.till = None
+        pico = self.pico
+        for lease in till.leases:
+            lease.straight -= pico
+            lease.taken += cost_pico - pico
+        if cost_pico > pico:
+            till.overdraw()
+
+
+def _hold(till: Till, pico: int, more: int) -> Hold:
+    """Hold so much of each lease of the till and set aside so much more, if the till has a place there."""
+    if till.has_place():
+        till.fill(pico, more)
+        return Hold(till, pico)
+    for lease in till.leases:
+        lease.straight += pico
+        lease.taken += pico
+    return StraightHold(till, pico)
+
+
 class _Account:
     """The budgets in one account: its own, those of keys and of members."""
 
@@ -392,13 +429,12 @@ class Budgets:
             # The more tills have something of a lease, the less is set aside, so that all get some.
             shares = ((lease.room - pico) // (2 + 2 * len(lease.tills)) for lease in leases)
             more = max(0, min(shares, default=0))
-        till.fill(pico, more)
-        return Hold(till, pico)
+        return _hold(till, pico, more)
 
     def take_anyway(self, wallet: Wallet, pico: int, at_us: int) -> Hold:
         """The same while nobody can say what is left, of budgets that let requests in then."""
         self.unchecked += 1
         till = wallet.till_of(wallet.leases_at(at_us))
-        till.fill(pico, 0)
+        hold = _hold(till, pico, 0)
         till.overdraw()
-        return Hold(till, pico)
+        return hold

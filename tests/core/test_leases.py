@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from luntrex_proxy.core import leases
 from luntrex_proxy.core.budgets import Budget
-from luntrex_proxy.core.leases import NEVER_US, Budgets, Hold, Lease, Purse, Wallet
+from luntrex_proxy.core.leases import NEVER_US, TILLS_MAX, Budgets, Hold, Lease, Purse, Wallet
 
 DAY_US = 1_000
 AMOUNT = 1_000
@@ -293,6 +296,83 @@ def test_keys_with_the_same_budgets_have_one_till() -> None:
     assert budgets.take(wallet_of(budgets, "k2"), 1, 0) is None, "nothing is lent of its own yet"
 
 
+def many_keys(count: int, granted: int) -> tuple[Budgets, Lease, list[Wallet]]:
+    """As many keys, each with a budget of its own of which there is enough; and what is lent of the account's."""
+    budgets = Budgets()
+    budgets.say(7, 0, budget(0))
+    for number in range(1, count + 1):
+        budgets.say(7, number, budget(number, key_ids=frozenset({str(number)})))
+    wallets = [wallet_of(budgets, str(number)) for number in range(1, count + 1)]
+    for wallet in wallets:
+        lent(wallet.purses[1], 10**9)
+    return budgets, lent(wallets[0].purses[0], granted), wallets
+
+
+@pytest.mark.parametrize("granted", [10**9, 600_000], ids=["plenty", "more than half is used"])
+def test_few_tills_are_looked_at_however_many_keys_there_are(granted: int) -> None:
+    """And nothing is lost by that: of each request what it holds is held, and then what it costs is used."""
+    budgets, shared, wallets = many_keys(3_000, granted)
+    running: list[tuple[Wallet, Hold, int]] = []
+    charged = held = most = 0
+    for number, wallet in enumerate(wallets * 2):
+        hold = budgets.take(wallet, 100, 0)
+        assert hold is not None
+        running.append((wallet, hold, (0, 30, 100, 150)[number % 4]))
+        held += 100
+        if number % 3:
+            _, hold, cost = running.pop(len(running) // 2)
+            hold.settle(cost)
+            hold.settle(cost)
+            held, charged = held - 100, charged + cost
+        most = max(most, len(shared.tills))
+        assert (shared.held, shared.used, shared.free) == (held, charged + held, granted - charged - held)
+    assert most == TILLS_MAX
+    assert (sum(wallet.purses[1].leases()[0].used for wallet in wallets), shared.held > 100 * TILLS_MAX) == (
+        shared.used,
+        True,
+    )
+    for _, hold, cost in running:
+        hold.settle(cost)
+        charged += cost
+    assert (shared.held, shared.used) == (0, charged)
+    shared.gather()
+    assert (shared.tills, shared.taken) == (set(), charged), "with nothing in it a till is not looked at any more"
+
+
+@pytest.mark.parametrize("last", [0, 2_999], ids=["has a till", "has none"])
+def test_each_of_many_keys_can_spend_the_last(last: int) -> None:
+    """What is set aside for some is there for all, and nobody gets more than there is."""
+    budgets, shared, wallets = many_keys(3_000, 100_000_000)
+    assert all(budgets.take(wallet, 100, 0) for wallet in wallets)
+    assert [wallets[number].till.free > 0 for number in (0, 2_999)] == [True, False]
+    assert budgets.take(wallets[last], shared.free - 1, 0) is not None
+    assert budgets.take(wallets[last], 2, 0) is None
+    assert budgets.take(wallets[last], 1, 0) is not None
+    assert (shared.free, [budgets.take(wallets[number], 1, 0) for number in (0, 2_999)]) == (0, [None, None])
+
+
+def test_what_a_key_without_till_costs_beyond_what_was_held_others_do_not_find() -> None:
+    """Nor what is let in for it while nobody can say what is left."""
+    budgets, shared, wallets = many_keys(TILLS_MAX + 1, 1_000_000)
+    first, last = wallets[0], wallets[-1]
+    holds = [budgets.take(wallet, 100, 0) for wallet in wallets]
+    assert [wallet.till.free > 1 for wallet in (first, last)] == [True, False]
+    hold = holds[-1]
+    assert hold is not None
+    hold.settle(1_000_000)
+    assert shared.free == -100 * TILLS_MAX
+    assert budgets.take(first, 1, 0) is None
+    shared.tell()
+    shared.receive(1_000_000)
+    assert budgets.take(first, 1, 0) is not None
+    assert first.till.free > 1
+    anyway = budgets.take_anyway(last, 1_000_000, 0)
+    assert shared.held == 1_000_000 + 100 * TILLS_MAX + 1
+    assert budgets.take(first, 1, 0) is None
+    anyway.settle(0)
+    assert budgets.take(first, 1, 0) is not None
+
+
 @dataclass
 class Row:
     """A lease in the table."""
@@ -356,9 +436,10 @@ class Process:
 class Machine(RuleBasedStateMachine):
     """Any order of requests, questions and their loss, ends, shipping, deaths, recoveries and days."""
 
-    @initialize()
-    def begin(self) -> None:
-        """Three processes."""
+    @initialize(tills_max=st.sampled_from([TILLS_MAX, 1, 0]))
+    def begin(self, tills_max: int) -> None:
+        """Three processes; in some runs not each key's requests can have a till."""
+        patch.object(leases, "TILLS_MAX", tills_max).start()
         self.bank = Bank()
         self.now_us = 0
         self.started = 0
@@ -468,6 +549,10 @@ class Machine(RuleBasedStateMachine):
     def pass_time(self, by_us: int) -> None:
         """The next day has its own amount."""
         self.now_us += by_us
+
+    def teardown(self) -> None:
+        """As many as there are."""
+        patch.stopall()
 
     @invariant()
     def nothing_beyond_the_amount(self) -> None:
