@@ -95,6 +95,11 @@ class Answer(Signal):
         """The refusal code of what went wrong so far, else ok."""
         return self.failure or "ok"
 
+    @property
+    def closed_unsent(self) -> bool:
+        """Whether the upstream had closed the connection before the request could be sent."""
+        return self.failure == "upstream_closed" and not self.is_sent
+
     # What the meter asks.
 
     def is_refusal(self) -> bool:

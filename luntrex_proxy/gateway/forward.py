@@ -72,7 +72,9 @@ async def forward(
     `first` is what came of `send_first` and is not good.
     """
     retries = routing.retries
-    if first is None:
+    if first is not None and first.closed_unsent:
+        first, draft.attempts = None, 0  # its connection was found dead before a byte was sent: it is replaced
+    elif first is None:
         draft.ending = UPSTREAM_FAILED
         retries.requests += 1
     refused: tuple[Target, Answer] | None = None

@@ -281,6 +281,7 @@ class Pipeline:
                 exchange.finish(relayed.body)
         except Exception as bug:  # noqa: BLE001 -- others are let go with it
             self._on_bug(bug)
+            exchange.abort()  # whatever came next on this connection would be taken for its answer
         finally:
             exchange.connection.answered()
 

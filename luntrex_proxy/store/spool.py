@@ -144,7 +144,7 @@ class Spool:
         if self._held + self._offset + needed_bytes > self._max_bytes:  # as in _has_room, without the call
             raise LedgerFullError
         if then is None or failed is None:
-            self.flush()
+            self._write_put_off()
             if not self._write_opening(request_id, frame):
                 raise LedgerFullError
             return
@@ -165,7 +165,7 @@ class Spool:
                 self._soon(self.flush)
             return
         if outcome.account_id:
-            self.flush()  # its opening may be among what was put off
+            self._write_put_off()  # its opening may be among it
             frame = encode_frame(outcome)
             if request_id not in self._unsettled and (self._closed or self._waiting or not self._has_room(len(frame))):
                 # A refusal of ours: without this a flood of refused requests would outgrow the bound.
@@ -177,17 +177,25 @@ class Spool:
 
     def flush(self) -> None:
         """Write what was put off, and tell who waits for it."""
+        self._tell(self._write_all())
+
+    def _write_put_off(self) -> None:
+        """Write it now, for the record that comes next; who waits for it is not told on this stack."""
+        if told := self._write_all():
+            self._soon(partial(self._tell, told))
+
+    def _write_all(self) -> list[Then]:
+        """Write what was put off; whom to tell."""
         batch, self._batch = self._batch, []
         frames, self._frames = self._frames, []
         if not batch:
-            return
+            return []
         settling, self._settling = self._settling, 0
         whole = self._write_here(frames)
         if whole == len(batch):
             self._written += settling
-            self._tell([then for _, _, then, _ in batch])
-        else:
-            self._tell(self._write_singly(batch, frames, whole))
+            return [then for _, _, then, _ in batch]
+        return self._write_singly(batch, frames, whole)
 
     def _write_singly(self, batch: list[_PutOff], frames: list[bytes], whole: int) -> list[Then]:
         """What could not be written together, of which so many are; whom to tell what became of it."""
@@ -206,14 +214,12 @@ class Spool:
         return told
 
     def _tell(self, told: list[Then]) -> None:
-        """A bug in one of them must not keep the others waiting."""
-        left = iter(told)
-        try:
-            for then in left:
+        """A bug in one of them keeps neither the others waiting nor who is on this stack: the loop gets it."""
+        for then in told:
+            try:
                 then()
-        except BaseException:
-            self._soon(partial(self._tell, list(left)))
-            raise
+            except Exception as bug:  # noqa: BLE001 -- see above
+                self._soon(partial(_raise, bug))
 
     def _write_opening(self, request_id: str, frame: bytes) -> bool:
         try:
@@ -237,6 +243,7 @@ class Spool:
 
     def write_waiting(self) -> bool:
         """Try again to write settles the disk refused; whether none is left."""
+        self._write_put_off()  # of these too the opening must be in the segment that may begin now
         while self._waiting:
             request_id, frame = next(iter(self._waiting.items()))
             try:
@@ -315,7 +322,10 @@ class Spool:
     def _write_here(self, frames: list[bytes]) -> int:
         """Write them behind the others of the segment, all at once; how many, from the first one on, are written."""
         if not self._syncer.dirty:  # once for all that share a sync
-            self.leave_cut_segment()
+            try:
+                self.leave_cut_segment()
+            except OSError:
+                return 0  # what can't be looked at can't be trusted with more: a new segment
         if not 0 < self._offset < self._rotate_at:
             return 0
         data, count = b"".join(frames), len(frames)
@@ -384,6 +394,10 @@ class Spool:
         """Called in the thread: the next record goes to a new segment."""
         if fd == self._fd:
             self._rotate_at = 0
+
+
+def _raise(bug: Exception) -> None:
+    raise bug
 
 
 def _boottime_s() -> float:

@@ -92,10 +92,11 @@ def test_one_write_and_then_everybody_is_told(turn: Turn, monkeypatch: pytest.Mo
         turn.settle(number)
     turn.spool.settle(outcome(998), lambda: turn.said.append(str(turn.written())))  # of no opening: at once, with all
     assert len(disk.writes) == 3
-    assert turn.said[5:8] == ["opened 5", "settled 3", "settled 0"]
-    assert turn.said[8] == str([*(f"open {n}" for n in range(6)), *(f"settle {n}" for n in (999, 3, 0, 998))])
+    assert turn.said[5] == str([*(f"open {n}" for n in range(6)), *(f"settle {n}" for n in (999, 3, 0, 998))])
+    assert len(turn.said) == 6, "the others are not told on its stack"
     turn.end()
-    assert (len(disk.writes), len(turn.said), turn.spool.unsettled, turn.spool.accepted) == (3, 9, 4, 4)
+    assert turn.said[6:] == ["opened 5", "settled 3", "settled 0"]
+    assert (len(disk.writes), turn.spool.unsettled, turn.spool.accepted) == (3, 4, 4)
 
 
 def test_a_disk_without_room_refuses_openings_and_keeps_settles(turn: Turn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,11 +175,40 @@ def test_who_breaks_keeps_nobody_waiting(turn: Turn) -> None:
     turn.open(1)
     turn.spool.open(opening(2), break_down, break_down)
     turn.open(3)
+    turn.spool.settle(outcome(4))
     with pytest.raises(ZeroDivisionError):
         turn.end()
     turn.end()
     assert turn.said == ["opened 1", "opened 3"]
-    assert turn.spool.unsettled == 3
+    assert (turn.spool.unsettled, turn.spool.accepted) == (3, 2)
+    turn.spool.open(opening(5), break_down, break_down)
+    turn.spool.close()
+    with pytest.raises(ZeroDivisionError):
+        turn.end()
+
+
+def test_a_segment_that_begins_amid_a_turn_has_the_openings_of_its_settles(
+    turn: Turn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A settle that waits is written to a new segment, while another one is put off and the disk fills up again."""
+    disk = Disk(monkeypatch)
+    for number in (1, 2):
+        turn.open(number)
+    turn.end()
+    disk.takes = [None, None]
+    turn.spool.settle(outcome(1))
+    assert turn.spool.waiting == 1
+    turn.settle(2)
+    assert turn.spool.write_waiting()
+    disk.takes = [None] * 9
+    turn.end()
+    assert turn.said[2:] == ["settled 2"]
+    last = turn.spool.directory.segments()[-1]
+    there = read_chunk(turn.spool.directory.path, Position(last, 0), 1000)
+    ids = {number: opening(number).request_id for number in (1, 2)}
+    ended = {frame.record.request_id for frame in there.settles if frame.record is not None}
+    began = {frame.record.request_id for frame in there.openings if frame.record is not None}
+    assert ids[2] in ended or ids[2] in began
 
 
 def test_what_is_put_off_counts_against_the_bound(tmp_path: Path) -> None:

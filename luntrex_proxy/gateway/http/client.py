@@ -161,8 +161,9 @@ class ClientConnection(asyncio.Protocol):
             exchange.break_body("request_timeout")
         elif exchange is None and self._buffer not in _NOTHING_YET:
             self._refuse("request_timeout", self._buffer)
-        else:
+        elif exchange is None or not exchange.body_complete:
             self.transport.abort()
+        # Else it has nothing to wait for but its own end, which is being put on record.
 
     # Reading
 

@@ -5,7 +5,7 @@ import random
 
 from luntrex_proxy.gateway.http.answerhead import RepeatedAnswer
 from luntrex_proxy.gateway.http.dial import Dialer
-from luntrex_proxy.gateway.http.ticker import Ticker
+from luntrex_proxy.gateway.http.ticker import NEVER, Ticker
 from luntrex_proxy.gateway.http.upstream import UpstreamConnection
 
 _AGE_SPREAD = 0.1  # connections made together must not have to be made anew together
@@ -66,6 +66,7 @@ class Origin:
             if connection.renew_at < self._ticker.now:
                 connection.abandon()  # old: DNS or a load balancer may have moved on
             elif connection.usable():
+                connection.deadline = NEVER  # idle no more, though what is to be sent may have to wait a moment
                 return connection
         return None
 
