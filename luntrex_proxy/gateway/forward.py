@@ -73,7 +73,8 @@ async def forward(
     """
     retries = routing.retries
     if first is not None and first.closed_unsent:
-        first, draft.attempts = None, 0  # its connection was found dead before a byte was sent: it is replaced
+        # Its connection was found dead before a byte was sent: it is replaced, and was no attempt.
+        first, draft.attempts, draft.health = None, 0, None
     elif first is None:
         draft.ending = UPSTREAM_FAILED
         retries.requests += 1

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from luntrex_proxy.core.outcome import Ending, UsageSource
+from luntrex_proxy.gateway.http.dial import Dialer
 from tests.fakes import Gateway, both_dialects, serving, until
 from tests.gateway.wire import BODY, CLOSE, STREAM_BODY, Step, ask, connected, post, reply, upstream_server
 from tests.upstreams.bodies import DONE, chat_body, chat_events, stream
@@ -134,6 +135,29 @@ async def test_a_connection_that_dies_before_the_opening_is_written_is_replaced(
         outcome = gateway.outcomes[-1]
         assert (outcome.ending, outcome.attempts, outcome.upstream) == (Ending.COMPLETE, 1, "a")
         assert [each.request_id for each in gateway.ledger.opened].count(outcome.request_id) == 1
+
+
+async def test_a_dead_connection_that_cannot_be_replaced_is_one_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known against the upstream is that it could not be reached; its breaker counts that once."""
+
+    async def refuse(_dialer: Dialer, _make: object) -> None:
+        raise ConnectionRefusedError
+
+    async with upstream_server([reply(200, chat_body()), 0.2, CLOSE]) as up, serving(both_dialects(up.url)) as gateway:
+        assert (await ask(gateway.port, post())).status == 200
+        gateway.ledger.is_slow = True
+        async with connected(gateway.port) as client:
+            await client.send(post())
+            await given(gateway)
+            monkeypatch.setattr(Dialer, "connect", refuse)
+            await until(lambda: not up.open)
+            await asyncio.sleep(MOMENT_S)
+            gateway.ledger.is_slow = False
+            gateway.ledger.write()
+            answer = await client.reply()
+        assert (answer.status, answer.code) == (502, "upstream_unreachable")
+        assert gateway.pipeline.routing.upstreams["a"].health.streak == 1
+        assert gateway.outcomes[-1].usage_source == "none"
 
 
 async def test_an_answer_on_record_is_not_cut_any_more() -> None:
