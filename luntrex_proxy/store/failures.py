@@ -81,8 +81,15 @@ def failure_of(error: BaseException) -> Failure:
 
 
 async def on_files(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run blocking work on spool files in a thread; its OSError is not to be taken for the network's."""
+    """Run blocking work on spool files in a thread; its OSError is not to be taken for the network's.
+
+    A thread cannot be cancelled: who is cancelled meanwhile goes only once it is done, so that nobody else is given
+    files that it is still at.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
     try:
-        return await asyncio.to_thread(function, *args, **kwargs)
+        return await asyncio.shield(work)
     except OSError:
         raise SpoolUnreadableError from None
+    finally:
+        await asyncio.wait({work})

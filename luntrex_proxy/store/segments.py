@@ -136,9 +136,9 @@ class SpoolDirectory:
 
     def unlock(self) -> None:
         """Let others adopt the directory. Does nothing the second time."""
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        fd, self._lock_fd = self._lock_fd, -1  # before the close lets other threads run
+        if fd >= 0:
+            os.close(fd)
 
 
 def segment_numbers(path: Path) -> list[int]:

@@ -54,6 +54,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.running: set[int] = set()
         self.settled: set[int] = set()
         self.died: set[int] = set()  # opened by a process that died before the settle
+        self.died_opening: set[int] = set()  # nobody was told of their opening: it may be there
+        self.died_ending: set[int] = set()  # nobody was told of their settle: that or their opening is there
         self.dropped: set[int] = set()  # by retention: may never come back
         self.hit = 0  # records that bit rot may have cost
         self.backup: list[list[tuple[Any, ...]]] | None = None
@@ -72,7 +74,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin_process(self) -> None:
         """A new process: its spool and its shipper."""
         self.soon: list[Callable[[], None]] = []
-        self.ending: set[int] = set()  # their settle waits for the end of the turn
+        self.opening: set[int] = set()  # wait for the end of the turn, or for a record that comes alone before it
+        self.ending: set[int] = set()  # their settle does
         self.spool = Spool(self.root, uuid.uuid4(), segment_bytes=900, soon=self.soon.append)
         self.shipper = Shipper(lambda: self.pool, self.root, self.spool, adopt_every_s=0)
 
@@ -127,17 +130,25 @@ class LedgerMachine(RuleBasedStateMachine):
             self.spool.settle(outcome(number), partial(self.has_ended, number))
         for _ in range(count):
             self.number += 1
+            has_come, has_not = partial(self.has_come, self.number), partial(self.opening.remove, self.number)
             try:
-                self.spool.open(opening(self.number), partial(self.running.add, self.number), lambda: None)
+                self.spool.open(opening(self.number), has_come, has_not)
             except LedgerFullError:
                 return
+            self.opening.add(self.number)
 
     @rule()
     def end_turn(self) -> None:
         """They are."""
         while self.soon:
             self.soon.pop(0)()
+        assert not self.opening
         assert not self.ending
+
+    def has_come(self, number: int) -> None:
+        """The ledger says of an opening that it is there."""
+        self.opening.remove(number)
+        self.running.add(number)
 
     def has_ended(self, number: int) -> None:
         """The ledger says of a settle that it is there, or kept in memory."""
@@ -168,7 +179,9 @@ class LedgerMachine(RuleBasedStateMachine):
             source.directory.unlock()
         self.spool._syncer.stop()
         self.spool.directory.unlock()
-        self.died |= self.running | self.ending
+        self.died |= self.running
+        self.died_opening |= self.opening
+        self.died_ending |= self.ending
         self.running.clear()
         self.disk_full.undo()
         self.begin_process()
@@ -250,11 +263,12 @@ class LedgerMachine(RuleBasedStateMachine):
             self.wait(assert_sums_match(self.pool))
             complete = {number for number, ending in found.items() if ending == "complete"}
             interrupted = set(found) - complete
-            assert complete <= self.settled
+            assert complete <= self.settled | self.died_ending
             assert len(set(found) & self.dropped) <= self.hit
-            missing = (self.settled - complete - self.dropped) | (self.died - interrupted - self.dropped)
-            assert len(missing) <= self.hit
-            assert interrupted <= self.died | (self.settled if self.hit else set())
+            missing = (self.settled - complete) | (self.died - interrupted) | (self.died_ending - set(found))
+            assert len(missing - self.dropped) <= self.hit
+            may_be_cut = self.died | self.died_opening | self.died_ending
+            assert interrupted <= may_be_cut | (self.settled if self.hit else set())
         finally:
             self.spool.close()
             self.spool.directory.unlock()

@@ -17,7 +17,7 @@ from luntrex_proxy.store.failures import Failure
 from luntrex_proxy.store.frames import encode_frame, parse_frames
 from luntrex_proxy.store.quarantine import retry_quarantined
 from luntrex_proxy.store.recovery import adopt_dead
-from luntrex_proxy.store.segments import directories
+from luntrex_proxy.store.segments import SpoolDirectory, directories
 from luntrex_proxy.store.shipper import Shipper
 from luntrex_proxy.store.spool import Spool
 from tests.store.records import assert_sums_match, opening, outcome, ship, stored_numbers
@@ -200,6 +200,48 @@ async def test_what_is_adopted_while_a_drain_gives_up_is_let_go(
         assert not await Shipper(lambda: database, root, None).drain(0.05)
     assert await Shipper(lambda: database, root, None).drain(20)
     assert await stored_numbers(database) == [0, 1, 2, 3, 4]
+
+
+async def test_what_a_thread_is_at_while_a_drain_gives_up_is_waited_for(
+    database: Pool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory was unlocked while a thread removed it: a lock closed twice may be somebody else's file by then."""
+    leave_dead(root, range(5))
+    told: list[str] = []
+    remove = SpoolDirectory.remove
+
+    def slowly(directory: SpoolDirectory) -> None:
+        told.append("begun")
+        time.sleep(0.4)
+        remove(directory)
+        told.append("done")
+
+    monkeypatch.setattr(SpoolDirectory, "remove", slowly)
+    given_up = Shipper(lambda: database, root, None)
+    given_up.start()
+    await until(lambda: "begun" in told)
+    assert not await given_up.drain(0.0)
+    assert told == ["begun", "done"]
+    assert directories(root) == []
+    assert await stored_numbers(database) == [0, 1, 2, 3, 4]
+
+
+def test_a_directory_unlocked_by_two_threads_closes_one_descriptor(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing lets other threads run: the second one closed a number that may have been given out again."""
+    directory = SpoolDirectory.create(root, uuid.uuid4())
+    closed: list[int] = []
+    close = os.close
+
+    def meanwhile(fd: int) -> None:
+        closed.append(fd)
+        if len(closed) == 1:
+            directory.unlock()
+        close(fd)
+
+    monkeypatch.setattr(os, "close", meanwhile)
+    directory.unlock()
+    monkeypatch.undo()
+    assert len(closed) == 1
 
 
 async def test_records_of_a_wrong_clock_are_kept(database: Pool, root: Path, spool: Spool) -> None:
