@@ -192,7 +192,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.backup = [
             [tuple(row) for row in self.wait(self.pool.fetch(f"SELECT * FROM {table}"))] for table in _TABLES
         ]
-        self.kept = self.spool.directory.boot_id, set(self.spool.directory.segments()), set(directories(self.root))
+        segments = set(self.spool.directory.segments()) or {self.spool.end.segment + 1}  # those after it go later
+        self.kept = self.spool.directory.boot_id, segments, set(directories(self.root))
 
     @precondition(lambda self: self.backup is not None and not self.dropped)
     @rule()
