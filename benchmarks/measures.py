@@ -10,6 +10,7 @@ import uvloop
 
 from benchmarks.client import HeldStreams, Tally, closed_loop, open_loop, percentile
 from benchmarks.questions import Question, Target
+from benchmarks.slices import Slices
 from benchmarks.starting import Proxy
 
 # What was put off (log lines, records on their way to the database) is paid within its own run.
@@ -49,14 +50,17 @@ class Cost:
         return self.user_us + self.system_us
 
 
-def cost(proxy: Proxy, questions: list[Question], *, connections: int, seconds: float) -> Cost:
+def cost(
+    proxy: Proxy, questions: list[Question], *, connections: int, seconds: float, slices: Slices | None = None
+) -> Cost:
     """Put the proxy under load in a closed loop and read its CPU time before and after.
 
     Per event when the questions are streams (their requests are paid by the events), else per request.
     """
     connections = max(1, round(connections * proxy.share))
     before, beside = proxy.cpu(), proxy.helpers_cpu()
-    tally = uvloop.run(closed_loop(proxy.target, questions, connections=connections, seconds=seconds))
+    look = None if slices is None else slices.look
+    tally = uvloop.run(closed_loop(proxy.target, questions, connections=connections, seconds=seconds, look=look))
     time.sleep(_SETTLE_S)
     used, used_beside = proxy.cpu() - before, proxy.helpers_cpu() - beside
     count = tally.events if questions[0].stream else tally.requests

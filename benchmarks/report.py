@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.comparison import Row
+from benchmarks.comparison import AGAIN, Row
 from benchmarks.measures import Stall
 from benchmarks.starting import OURS
 
@@ -55,7 +55,15 @@ def show(rows: Sequence[Row], stall: Stall | None, summary: dict[str, Any], cons
         [(f"{row.name} {row.version}", _n(row.json_us), _n(row.json_user_us), _ratio(row, "json"),
           _n(row.json_per_core_s, 0), _n(row.json_beside_us) if row.json_beside_us else "-",
           _n(row.sse_us), _n(row.sse_user_us), _ratio(row, "sse"))
-         for row in rows if not math.isnan(row.json_us)],
+         for row in rows if not (math.isnan(row.json_us) or row.name.endswith(AGAIN))],
+    ))  # fmt: skip
+    console.print(_table(
+        "The same in slices during which the core was at two thirds of its full speed or more\n"
+        f"A fixed loop took at most {summary['quiet_spin_ms']:.2f} ms before and after",
+        ("proxy", "slices", "µs/request", "x nginx", "slices", "µs/event", "x nginx"),
+        [(row.name, str(row.json_quiet_slices), _n(row.json_quiet_us), _n(row.json_quiet_ratio, 2),
+          str(row.sse_quiet_slices), _n(row.sse_quiet_us), _n(row.sse_quiet_ratio, 2))
+         for row in rows if row.json_quiet_slices or row.sse_quiet_slices],
     ))  # fmt: skip
     seen = [row for row in rows if not math.isnan(row.rate_p50_ms)]
     console.print(_table(
@@ -103,6 +111,7 @@ _PANELS = (
 
 def draw(rows: Sequence[dict[str, Any]], subtitle: str, path: Path, *, noisy: bool = False) -> None:
     """Draw one panel of bars per measure into an SVG or PNG file."""
+    rows = [row for row in rows if not row["name"].endswith(AGAIN)]
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -28,6 +28,7 @@ from benchmarks.client import percentile
 from benchmarks.comparison import AGAIN, FLOOR, Found, row
 from benchmarks.machine import Cores, OtherLoad, PythonBuild, allow_open_files, cpu_model
 from benchmarks.questions import Question, Target
+from benchmarks.slices import Slices
 from benchmarks.starting import (
     OURS,
     STARTS,
@@ -50,8 +51,9 @@ Step = tuple[str, Callable[[], None]]
 class Comparison:
     """One side-by-side run."""
 
-    def __init__(self, options: argparse.Namespace, direct: Target, proxies: list[Proxy]) -> None:
+    def __init__(self, options: argparse.Namespace, cores: Cores, direct: Target, proxies: list[Proxy]) -> None:
         self.options = options
+        self.cores = cores
         self.direct = direct
         self.proxies = proxies
         self.found = Found()
@@ -95,19 +97,22 @@ class Comparison:
         measures.watched_streams(proxy.target, max(1, round(8 * proxy.share)), events=10, gap_us=20_000)
 
     def _json(self, proxy: Proxy, name: str) -> None:
-        options = self.options
-        self._enter("json", name, measures.cost(
-            proxy, [Question()], connections=options.connections, seconds=options.seconds
+        options, slices = self.options, Slices(proxy, self.cores.proxy)
+        self._enter("json", name, slices, measures.cost(
+            proxy, [Question()], connections=options.connections, seconds=options.seconds, slices=slices
         ))  # fmt: skip
 
     def _sse(self, proxy: Proxy, name: str) -> None:
-        question = Question(stream=True, events=self.options.events)
-        self._enter("sse", name, measures.cost(proxy, [question], connections=self.options.streams, seconds=0))
+        question, slices = Question(stream=True, events=self.options.events), Slices(proxy, self.cores.proxy)
+        self._enter("sse", name, slices, measures.cost(
+            proxy, [question], connections=self.options.streams, seconds=0, slices=slices
+        ))  # fmt: skip
 
-    def _enter(self, what: str, name: str, cost: measures.Cost) -> None:
+    def _enter(self, what: str, name: str, slices: Slices, cost: measures.Cost) -> None:
         self.found.fail(name.removesuffix(AGAIN), cost.failures)
         if not cost.valid:
             return  # refusing is cheap: its cost says nothing
+        self.found.add_slices(what, name, slices, cost.cpu_us)
         self.found.add(f"{what}_us", name, cost.cpu_us)
         self.found.add(f"{what}_user_us", name, cost.user_us)
         self.found.add(f"{what}_beside_us", name, cost.beside_us)
@@ -229,7 +234,7 @@ def main() -> None:
         proxies = start_all(options, place, console)
         proxies += start_tls(place, proxies, console) if options.tls else []
         os.sched_setaffinity(0, {cores.client})
-        comparison = Comparison(options, Target("direct", upstream), proxies)
+        comparison = Comparison(options, cores, Target("direct", upstream), proxies)
         columns = (TextColumn("{task.description:40}"), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
             rounds = measure(comparison, progress, options.minutes - (time.monotonic() - began_s) / 60)
@@ -246,12 +251,14 @@ def finish(options: argparse.Namespace, comparison: Comparison, rounds: int, cor
         console.print("Stop what else runs and start again, or see the figures anyway with --allow-noise.")
         return 1
     versions = {proxy.name: proxy.version for proxy in comparison.proxies}
-    rows = [row(found, name, version) for name, version in {"direct": "", **versions}.items()]
+    again = {FLOOR + AGAIN: versions[FLOOR]} if FLOOR in versions else {}
+    rows = [row(found, name, version) for name, version in {"direct": "", **versions, **again}.items()]
     build = PythonBuild.of_this_process()
     summary: dict[str, Any] = {
         "machine": cpu_model(), "cores": cores.said(), "python": build.said(), "optimised_python": build.optimised,
         "rounds": rounds, "noise": complaints, "rate_per_s": options.rate,
         "events_per_stream": options.events,
+        "quiet_spin_ms": round(found.quiet_ms(), 3),
         "stall": asdict(comparison.stall) if comparison.stall else None,
         "rows": [each.as_json() for each in rows],
     }  # fmt: skip
