@@ -5,7 +5,8 @@ prometheus_client renders 500 histogram children in 58 ms on the loop; with line
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import repeat
+from operator import add
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -69,11 +70,12 @@ class Histogram:
 class HistogramChild:
     """One labelled histogram."""
 
-    __slots__ = ("_bounds_us", "_counts", "_prefixes", "_sum_us", "_totals")
+    __slots__ = ("_below", "_bounds_us", "_count", "_prefixes", "_sum_us", "_totals")
 
     def __init__(self, bounds_us: list[int], prefixes: list[str], totals: tuple[str, str]) -> None:
         self._bounds_us = bounds_us
-        self._counts = [0] * (len(bounds_us) + 1)
+        self._below = [0] * len(bounds_us)  # how many were at most so much
+        self._count = 0
         self._sum_us = 0
         self._prefixes = prefixes
         self._totals = totals
@@ -81,19 +83,16 @@ class HistogramChild:
     def observe(self, values_us: Iterable[int]) -> None:
         """Count these values. In order they are counted bucket by bucket, which for many takes a third of the time."""
         ordered = sorted(values_us)
-        ends = [0, *[bisect_right(ordered, bound_us) for bound_us in self._bounds_us], len(ordered)]
-        for bucket, (start, end) in enumerate(pairwise(ends)):
-            self._counts[bucket] += end - start
+        below = map(bisect_right, repeat(ordered), self._bounds_us)
+        self._below = list(map(add, self._below, below))
+        self._count += len(ordered)
         self._sum_us += sum(ordered)
 
     def render(self) -> str:
         """Buckets (cumulative), sum and count."""
-        seen = 0
-        lines = []
-        for prefix, count in zip(self._prefixes, self._counts, strict=True):
-            seen += count
-            lines.append(f"{prefix}{seen}\n")
-        lines.append(f"{self._totals[0]}{self._sum_us / 1e6}\n{self._totals[1]}{seen}\n")
+        buckets = zip(self._prefixes, (*self._below, self._count), strict=True)
+        lines = [f"{prefix}{count}\n" for prefix, count in buckets]
+        lines.append(f"{self._totals[0]}{self._sum_us / 1e6}\n{self._totals[1]}{self._count}\n")
         return "".join(lines)
 
 

@@ -15,7 +15,7 @@ from luntrex_proxy.observe.writer import Burst
 # What a line holds besides `event` and `time` (the moment the request ended).
 REQUEST_FIELDS: tuple[str, ...] = Outcome.__struct_fields__
 # A struct and not a dict: no other field can get in, and msgspec writes it in a third of the time.
-_Line = msgspec.defstruct("_Line", [("event", str), ("time", str), *((name, Any) for name in REQUEST_FIELDS)])
+_Line = msgspec.defstruct("_Line", [("event", str), ("time", str), *((name, Any) for name in REQUEST_FIELDS)], gc=False)
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 

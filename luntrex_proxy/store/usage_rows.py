@@ -20,7 +20,8 @@ COLUMNS = Outcome.__struct_fields__
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TURN_RECORDS = 1_000  # encoded at a time; then the loop may do other things
 _BEGIN, _END = b'["settle",', b"]"
-_TRAIL_END, _NO_TRAIL = b'"]', b',""]'  # the trail is the one text that can come last; nearly all records have none
+_BETWEEN = _END + b"\n" + _BEGIN
+_NO_TRAIL = b',""'  # the trail is the one text that can come last; nearly all records have none
 _FIRST_DAY = date(2025, 1, 1)  # no request came before it
 _FIRST = f"timestamptz '{_FIRST_DAY} 00:00Z'"
 
@@ -120,22 +121,15 @@ def lines_of(records: Sequence[bytes]) -> bytes:
 
     Raises ValueError when one is no outcome or holds a control character.
     """
-    lines = b"\n".join([_with_trail(record) for record in records])
-    between = _END + b"\n" + _BEGIN
-    if not lines.startswith(_BEGIN) or not lines.endswith(_END):
+    text = b"\n".join(records)
+    if not text.startswith(_BEGIN) or not text.endswith(_END):
         raise ValueError("not a usage record")
-    if not lines.count(b"\n") == lines.count(between) == len(records) - 1:
+    lines = text[len(_BEGIN) : -len(_END)].split(_BETWEEN)
+    if len(lines) != len(records) or b"\n" in b"".join(lines):
         raise ValueError("not a usage record")
-    if b"\\" in lines and b"\\" in lines.replace(b"\\\\", b"").replace(b'\\"', b""):
+    if b"\\" in text and b"\\" in text.replace(b"\\\\", b"").replace(b'\\"', b""):
         raise ValueError("a control character in a record")  # CSV knows no other escape than of these two
-    return lines[len(_BEGIN) : -len(_END)].replace(between, b"\n")
-
-
-def _with_trail(record: bytes) -> bytes:
-    """The record with all columns; one that ends otherwise than a record does stays, to be refused."""
-    if record.endswith(_TRAIL_END) or not record.endswith(_END):
-        return record
-    return record[: -len(_END)] + _NO_TRAIL
+    return b"\n".join([line if line.endswith(b'"') else line + _NO_TRAIL for line in lines])
 
 
 async def insert_rows(
