@@ -193,16 +193,17 @@ class Answer(Signal):
             self._plain_arrived(data)
             return
         out = reader.feed(data)
+        exchange = self._exchange
+        if out is data and chunk and exchange is not None:  # the usual event, which is no end
+            self._sent_at = self._connection.heard_at
+            exchange.send_chunk(chunk, len(out))
+            return
         if out:
-            exchange = self._exchange
-            if exchange is not None:
-                self._sent_at = self._connection.heard_at
-                if out is data and chunk:
-                    exchange.send_chunk(chunk, len(out))
-                else:
-                    exchange.send(out)
-            else:
+            if exchange is None:
                 self._gather(out)
+            else:
+                self._sent_at = self._connection.heard_at
+                exchange.send(out)
         if reader.ended:
             self.last = reader.held
             self.complete = not reader.failed

@@ -62,6 +62,16 @@ def test_whole_and_event_by_event(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.name)
+def test_a_read_that_passes_as_it_came_ends_nothing(sample: Sample) -> None:
+    """Who gets the very object back that was fed need not ask whether the stream has ended with it."""
+    reader = stream_reader(sample.grammar, withhold_usage=sample.withhold)
+    for piece in (*sample.events, sample.after):
+        if piece:
+            out = reader.feed(piece)
+            assert out is not piece or not reader.ended
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.name)
 def test_byte_by_byte_and_every_cut(sample: Sample) -> None:
     """One byte per read, and every cut in two."""
     sent = sample.sent
