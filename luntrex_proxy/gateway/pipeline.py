@@ -1,4 +1,4 @@
-"""The way of a request, top to bottom (`_travel`). Each station is a file of its own, named by its verb.
+"""The way of a request, top to bottom (`Pipeline.handle`). Each station is a file of its own, named by its verb.
 
 Nothing on this way awaits but the client's body and the upstream's answer; all else is in memory.
 """
@@ -81,7 +81,9 @@ class Pipeline:
         self._addresses.limit = limits.requests_per_address
         self.door.attempts.limit = limits.key_failures_per_minute
 
-    async def handle(self, exchange: Exchange) -> None:
+    async def handle(  # noqa: C901, PLR0912, PLR0915 -- the stations in their order, on one screen
+        self, exchange: Exchange
+    ) -> None:
         """Answer one request and put it on record, whatever happens."""
         if exchange.head.path in OPEN_PATHS and self._answer_openly(exchange):
             return
@@ -89,30 +91,66 @@ class Pipeline:
         draft = Draft(now, exchange.arrived_ns, self._outside)
         self.inflight += 1
         try:
-            await self._travel(exchange, draft, now)
-        except Refusal as refusal:
-            self._refuse(exchange, draft, refusal)
-        except asyncio.CancelledError:
-            self._break_off(exchange, draft)
-        except Exception as bug:  # noqa: BLE001 -- one request must not take the others with it
-            self._on_bug(bug)
-            self._refuse(exchange, draft, Refusal("internal_error"))
+            # 1 accept: the head alone decides, nothing is read for a path that does not exist.
+            call = accept(exchange.head)
+            draft.route = call.route.name
+            self._find_room(exchange)
+            # 2 authenticate: before the body, so that a wrong key never gets its body read.
+            caller = known_caller(call, self._keys, now)
+            if caller is None:
+                caller = await self._examined(exchange, draft, call, now)
+            self._let_in(exchange, draft, caller, call)
+            if call.route.method == "GET":
+                await self._travel_models(exchange, draft, call, caller)
+                return
+            try:
+                # 3 body: bounded bytes; the prompt never becomes a Python object.
+                body = exchange.take_body(self._body_limit_bytes, self._held)
+                if body is None:
+                    body, caller = await self._late_body(exchange, draft, call, caller)
+                fields = self._decode(exchange, draft, call, body)
+                # 4 authorise: the only source of a permit.
+                routing = self.routing
+                names = routing.names(caller.account_id) if routing.has_own else routing.catalogue
+                permit = authorise(caller, fields.model, call, names, routing.policy, fields)
+                draft.model = permit.resolution.name or OTHER
+                limited = self._limits.terms
+                if caller.account_id in limited or caller.key_id in limited:
+                    waits = take_room(self._limits, self._teller, permit, draft)
+                    if waits is not None:
+                        await waits
+                # 5 route: decided before anything is sent, so that a change of configuration can't split a request.
+                targets = choose(permit, routing, draft)
+                # What it may cost depends on who may serve it; nothing is sent that no budget has the money for.
+                if caller.account_id in self._budgets.accounts:
+                    waits = hold_money(self._budgets, self._lender, permit, targets, routing, draft)
+                    if waits is not None:
+                        await waits
+                # 6 forward: recorded as open, sent, and awaited until there is something to decide on.
+                answer = send_first(permit, targets, body, draft, routing)
+                if answer is not None:
+                    await answer.decided()
+                if answer is None or not is_good(answer):
+                    answer = await forward(permit, targets, body, draft, routing, answer)
+            finally:
+                exchange.leave_room()
+                if draft.answer is not None and not draft.answer.done:  # who leaves it pays for what it may have been
+                    note_longest(draft, fields)
+            del body, fields, permit  # an answer may take an hour; its prompt is not needed for it
+            # 7 relay: everything but the last piece goes to the client as it comes.
+            headers = own_headers(draft)
+            if self.told:
+                headers += told_headers(self.told, draft)
+            relayed = begin_relay(call.route, draft.request_id, headers, answer, exchange)
+            if relayed is None:
+                await answer.finished()
+                relayed = end_relay(call.route, draft.request_id, answer)
+            # 8 meter, 9 record: before the last piece is released, because SDKs stop reading there.
+            self._release(exchange, draft, relayed)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- one must not take the others with it
+            self._fail(exchange, draft, error)
         finally:
-            self.inflight -= 1
-            if exchange.address:
-                self._addresses.leave(exchange.address)
-            if draft.answer is not None and not draft.answer.done:
-                draft.answer.abandon()  # whatever way we left by: no upstream works for nobody
-            if not draft.recorded:
-                self._record_anyway(exchange, draft)
-            if draft.room is not None:
-                # In the same turn of the loop as the last bytes went out: given back or charged, as the meter said.
-                draft.room.settle(draft.tokens.input + draft.tokens.output, perf_counter_ns())
-            if draft.hold is not None:
-                draft.hold.settle(draft.cost_pico)  # what is on record, nothing else
-            conclude(draft)
-            if not draft.released:
-                exchange.connection.answered()
+            self._leave(exchange, draft)
 
     def _answer_openly(self, exchange: Exchange) -> bool:
         """Probes and the front page need no key and leave no record."""
@@ -123,67 +161,35 @@ class Pipeline:
         exchange.close()
         return True
 
-    async def _travel(  # noqa: C901 -- the stations in their order, on one screen
-        self, exchange: Exchange, draft: Draft, now: float
-    ) -> None:
-        # 1 accept: the head alone decides, nothing is read for a path that does not exist.
-        call = accept(exchange.head)
-        draft.route = call.route.name
-        self._find_room(exchange)
-        # 2 authenticate: before the body, so that a wrong key never gets its body read.
-        caller = known_caller(call, self._keys, now)
-        if caller is None:
-            begun_us = draft.elapsed_us()
-            caller = await self.door.examine(call.headers, now, self._origin(exchange))
-            draft.note_wait("key", begun_us)
-        self._let_in(exchange, draft, caller, call)
-        if call.route.method == "GET":
-            await self._travel_models(exchange, draft, call, caller)
-            return
-        try:
-            # 3 body: bounded bytes; the prompt never becomes a Python object.
-            body = exchange.take_body(self._body_limit_bytes, self._held)
-            if body is None:
-                body, caller = await self._late_body(exchange, draft, call, caller)
-            fields = self._decode(exchange, draft, call, body)
-            # 4 authorise: the only source of a permit.
-            routing = self.routing
-            names = routing.names(caller.account_id) if routing.has_own else routing.catalogue
-            permit = authorise(caller, fields.model, call, names, routing.policy, fields)
-            draft.model = permit.resolution.name or OTHER
-            limited = self._limits.terms
-            if caller.account_id in limited or caller.key_id in limited:
-                waits = take_room(self._limits, self._teller, permit, draft)
-                if waits is not None:
-                    await waits
-            # 5 route: decided before anything is sent, so that a change of configuration can't split a request.
-            targets = choose(permit, routing, draft)
-            # What it may cost depends on who may serve it; nothing is sent that no budget has the money for.
-            if caller.account_id in self._budgets.accounts:
-                waits = hold_money(self._budgets, self._lender, permit, targets, routing, draft)
-                if waits is not None:
-                    await waits
-            # 6 forward: recorded as open, sent, and awaited until there is something to decide on.
-            answer = send_first(permit, targets, body, draft, routing)
-            if answer is not None:
-                await answer.decided()
-            if answer is None or not is_good(answer):
-                answer = await forward(permit, targets, body, draft, routing, answer)
-        finally:
-            exchange.leave_room()
-            if draft.answer is not None and not draft.answer.done:  # who leaves it pays for what it may have been
-                note_longest(draft, fields)
-        del body, fields, permit  # an answer may take an hour; its prompt is not needed for it
-        # 7 relay: everything but the last piece goes to the client as it comes.
-        headers = own_headers(draft)
-        if self.told:
-            headers += told_headers(self.told, draft)
-        relayed = begin_relay(call.route, draft.request_id, headers, answer, exchange)
-        if relayed is None:
-            await answer.finished()
-            relayed = end_relay(call.route, draft.request_id, answer)
-        # 8 meter, 9 record: before the last piece is released, because SDKs stop reading there.
-        self._release(exchange, draft, relayed)
+    def _fail(self, exchange: Exchange, draft: Draft, error: BaseException) -> None:
+        """The request got no further: it is refused, was left or cut, or met a bug."""
+        if isinstance(error, Refusal):
+            self._refuse(exchange, draft, error)
+        elif isinstance(error, Exception):
+            self._on_bug(error)
+            self._refuse(exchange, draft, Refusal("internal_error"))
+        else:
+            self._break_off(exchange, draft)
+
+    def _leave(self, exchange: Exchange, draft: Draft) -> None:
+        """The last of a request, however it went: nothing that was taken for it stays taken."""
+        self.inflight -= 1
+        if exchange.address:
+            self._addresses.leave(exchange.address)
+        answer = draft.answer
+        if answer is not None and not answer.done:
+            answer.abandon()  # whatever way we left by: no upstream works for nobody
+        if not draft.recorded:
+            self._record_anyway(exchange, draft)
+        if draft.room is not None:
+            # In the same turn of the loop as the last bytes went out: given back or charged, as the meter said.
+            draft.room.settle(draft.tokens.input + draft.tokens.output, perf_counter_ns())
+        if draft.hold is not None:
+            draft.hold.settle(draft.cost_pico)  # what is on record, nothing else
+        if draft.health is not None:
+            conclude(draft)
+        if not draft.released:
+            exchange.connection.answered()
 
     def _find_room(self, exchange: Exchange) -> None:
         """Whether there is room for one more request, of all and of its address. Raises Refusal."""
@@ -194,6 +200,13 @@ class Pipeline:
         connection = exchange.connection
         if connection.address or connection.forwards:
             self._count_address(exchange)
+
+    async def _examined(self, exchange: Exchange, draft: Draft, call: Call, now: float) -> Caller:
+        """The caller whose key is not in memory. Raises Refusal."""
+        begun_us = draft.elapsed_us()
+        caller = await self.door.examine(call.headers, now, self._origin(exchange))
+        draft.note_wait("key", begun_us)
+        return caller
 
     def _let_in(self, exchange: Exchange, draft: Draft, caller: Caller, call: Call) -> None:
         """From now on it is this caller's request, if the key is one for it. Raises Refusal."""
