@@ -216,7 +216,7 @@ class AheadError(Exception):
     """So much was let in that others do not know of that it has to be told first."""
 
 
-class Room(msgspec.Struct, eq=False):
+class Room(msgspec.Struct, eq=False, gc=False):
     """What one request took; it is given back or charged by `settle`, once."""
 
     group: Group | None
@@ -294,17 +294,20 @@ class Limits:
 
     def applying(self, account_id: int, key_id: str, model: str, now_ns: int) -> Group:
         """Those that count for a request."""
-        asked = account_id, key_id, model
-        found = self._applying.get(asked)
-        if found is None:
-            buckets: tuple[Bucket, ...] = ()
-            for ident in (account_id, key_id):
-                if ident in self.terms:
-                    buckets += self._subject(ident, now_ns).of(model)
-            if len(self._applying) >= _REMEMBERED_MAX:
-                self._applying.clear()
-            found = self._applying[asked] = Group(buckets, self.news)
-        return found
+        try:
+            return self._applying[account_id, key_id, model]
+        except KeyError:
+            return self._find(account_id, key_id, model, now_ns)
+
+    def _find(self, account_id: int, key_id: str, model: str, now_ns: int) -> Group:
+        buckets: tuple[Bucket, ...] = ()
+        for ident in (account_id, key_id):
+            if ident in self.terms:
+                buckets += self._subject(ident, now_ns).of(model)
+        if len(self._applying) >= _REMEMBERED_MAX:
+            self._applying.clear()
+        group = self._applying[account_id, key_id, model] = Group(buckets, self.news)
+        return group
 
     def say(self, ident: int | str, terms: Terms, now_ns: int, *, is_open: bool = True) -> None:
         """What the limits of an account or a key are from now on; none at all: {}.

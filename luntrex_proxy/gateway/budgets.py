@@ -85,8 +85,7 @@ def _dearest(permit: Permit, targets: Sequence[Target], routing: Routing, tokens
     input_tokens, output_tokens = tokens
     dearest = None
     for target in targets:
-        price = target.price or routing.prices.price(permit.resolution, target.candidate, permit.model)
-        rates = price.rates
+        rates = (target.price or routing.prices.price(permit.resolution, target.candidate, permit.model)).rates
         if rates is None:
             continue
         if rates is not target.rates:  # another one as soon as anything of the price changes

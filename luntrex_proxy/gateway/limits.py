@@ -6,6 +6,7 @@ Nobody waits but who comes faster than other processes can be told of it.
 
 import time
 from collections.abc import Awaitable
+from time import perf_counter_ns
 
 from luntrex_proxy.core.buckets import AheadError, Group, LimitedError, Limits, Room, take
 from luntrex_proxy.core.call import OPENAI
@@ -25,7 +26,7 @@ def take_room(limits: Limits, teller: Teller, permit: Permit, draft: Draft) -> A
 
     Nearly always at once: only when something is returned it must be awaited.
     """
-    caller, now_ns = permit.caller, time.perf_counter_ns()
+    caller, now_ns = permit.caller, perf_counter_ns()
     group = limits.applying(caller.account_id, caller.key_id, permit.model, now_ns)
     if not group.buckets:
         return None
@@ -49,7 +50,7 @@ async def _wait_for_room(teller: Teller, group: Group, tokens: int, permit: Perm
     try:
         draft.room = room = await _take_when_told(teller, group, tokens, draft)
     except LimitedError as limited:
-        met, now_ns = limited.bucket, time.perf_counter_ns()
+        met, now_ns = limited.bucket, perf_counter_ns()
         draft.limit_headers += rate_limit_headers(dialect, group.buckets, now_ns, time.time(), met)
         unit = met.what.unit
         raise Refusal(
@@ -64,13 +65,13 @@ async def _wait_for_room(teller: Teller, group: Group, tokens: int, permit: Perm
 
 async def _take_when_told(teller: Teller, group: Group, tokens: int, draft: Draft) -> Room:
     """The same once others know of what was let in before: so fast comes only who is at the limit soon."""
-    deadline_ns, begun_us = time.perf_counter_ns() + _PATIENCE_NS, draft.elapsed_us()
+    deadline_ns, begun_us = perf_counter_ns() + _PATIENCE_NS, draft.elapsed_us()
     while True:
         try:
             is_known = await teller.tell(group.buckets)
         except TimeoutError:  # a burst that keeps this process from hearing is no outage: an open limit holds
             raise Refusal("limit_unknown") from None
-        now_ns = time.perf_counter_ns()
+        now_ns = perf_counter_ns()
         if is_known and now_ns > deadline_ns:
             raise Refusal("limit_unknown")  # a burst so large that its turn has not come: the bound holds all the same
         if not is_known:

@@ -26,7 +26,9 @@ class _Said(msgspec.Struct):
     """What stands around the numbers of what is left, for as long as no less is left than these floors."""
 
     dialect: Dialect
+    requests: Bucket
     requests_floor: int
+    tokens: Bucket
     tokens_floor: int
     before: str
     between: str
@@ -38,34 +40,32 @@ def room_headers(dialect: Dialect, group: Group, now_s: float) -> bytes:
 
     What is left is what this request leaves; when it is full again is true to FRESH_NS.
     """
-    requests, tokens = group.requests, group.tokens
-    if requests is None or tokens is None:
-        one = tokens if requests is None else requests
-        return b"" if one is None else _lines(dialect, one, one.room, now_s)
-    requests_left, tokens_left = requests.room, tokens.room
-    said = group.said
-    if (
-        said is None
-        or requests_left < said.requests_floor
-        or tokens_left < said.tokens_floor
-        or said.dialect is not dialect
-    ):
-        said = group.said = _say(dialect, requests, tokens, now_s)
-    if tokens_left < 0:  # noqa: PLR1730 -- a call costs as much as all of this
-        tokens_left = 0
+    said: _Said | None = group.said
+    if said is None or said.dialect is not dialect:
+        return _say(dialect, group, now_s)
+    requests_left, tokens_left = said.requests.room, said.tokens.room
+    if requests_left < said.requests_floor or tokens_left < said.tokens_floor:
+        return _say(dialect, group, now_s)
     # Of text: it takes half the time that it takes of bytes.
     return f"{said.before}{requests_left}{said.between}{tokens_left}{said.after}".encode()
 
 
-def _say(dialect: Dialect, requests: Bucket, tokens: Bucket, now_s: float) -> _Said:
+def _say(dialect: Dialect, group: Group, now_s: float) -> bytes:
+    """The same, and remember what stands around the numbers where both are named."""
+    requests, tokens = group.requests, group.tokens
+    if requests is None or tokens is None:
+        one = tokens if requests is None else requests
+        return b"" if one is None else _lines(dialect, one, one.room, now_s)
     before, between = _around(dialect, requests, now_s)
     more, after = _around(dialect, tokens, now_s)
-    return _Said(dialect, _floor(requests), _floor(tokens), before, between + more, after)
+    between += more
+    group.said = _Said(dialect, requests, _floor(requests), tokens, _floor(tokens), before, between, after)
+    return f"{before}{max(0, requests.room)}{between}{max(0, tokens.room)}{after}".encode()
 
 
 def _floor(bucket: Bucket) -> int:
-    """From there on it is full again FRESH_NS later."""
-    return bucket.room - bucket.amount * FRESH_NS // bucket.period_ns
+    """From there on it is full again FRESH_NS later, or what is left is no number to say."""
+    return max(0, bucket.room - bucket.amount * FRESH_NS // bucket.period_ns)
 
 
 def rate_limit_headers(
