@@ -45,7 +45,7 @@ ENDING_WORDS: dict[Ending, EndingWord] = {ending: ending.value for ending in End
 USAGE_WORDS: dict[UsageSource, UsageWord] = {source: source.value for source in UsageSource}
 
 
-class Tokens(msgspec.Struct, frozen=True, array_like=True):
+class Tokens(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Token counts by price class. The subsets are contained in `input` and `output`, never added to them."""
 
     input: int = 0  # all input, cached and cache-writing tokens included
@@ -62,7 +62,7 @@ class Tokens(msgspec.Struct, frozen=True, array_like=True):
         return {f"{name}_tokens": getattr(self, name) for name in self.__struct_fields__}
 
 
-class ServedTokens(Tokens, frozen=True, array_like=True):
+class ServedTokens(Tokens, frozen=True, array_like=True, gc=False):
     """The same of an answer that says that it came at another service tier than the standard one."""
 
     service: str = ""  # a word of SERVICES
@@ -71,7 +71,7 @@ class ServedTokens(Tokens, frozen=True, array_like=True):
 SERVICES = frozenset({"flex", "priority", "batch", "fast"})  # tiers with prices of their own; never another word
 
 
-class Opening(msgspec.Struct, frozen=True, array_like=True, tag="open"):
+class Opening(msgspec.Struct, frozen=True, array_like=True, tag="open", gc=False):
     """Written before the upstream sees the request; without a matching `Outcome` it becomes `interrupted`."""
 
     request_id: str  # UUIDv7, the value of the x-request-id header
@@ -88,7 +88,7 @@ class Opening(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     price_version: str = ""
 
 
-class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="settle"):
+class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="settle", gc=False):
     """The one record of a request; every sink (ledger, metrics, log line) gets this and nothing more."""
 
     request_id: str

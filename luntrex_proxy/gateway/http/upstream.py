@@ -100,7 +100,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = NEVER
         self.renew_at = NEVER  # on the ticker's clock; the origin sets it
 
-    def send(self, request: bytes, sink: AnswerSink, takes_whole: bool = False) -> None:  # noqa: FBT -- by name it takes longer
+    def send(self, request: bytes, sink: AnswerSink, takes_whole: bool = False) -> None:
         """Send a whole request; its answer goes to `sink`, with one call if it `takes_whole` what comes in one read."""
         self._sink = sink
         self._takes_whole = takes_whole
