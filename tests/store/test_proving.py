@@ -104,16 +104,16 @@ KINDS: dict[str, Kind] = {
 
 
 async def answers(prover: Prover, keys: list[bytes], network: str = HERE) -> list[tuple[str, int]]:
-    """What each of these keys at once gets, and after how many steps of 0.2 s; in the order in which they were sent."""
+    """What each of these keys at once gets, and after how many steps of 0.4 s; in the order in which they were sent."""
 
     async def one(key: bytes) -> tuple[str, int]:
         started_at = time.monotonic()
         try:
             caller = await prover.prove(key, network)
         except KeysBusyError:
-            return "busy", round((time.monotonic() - started_at) / 0.2)
+            return "busy", round((time.monotonic() - started_at) / 0.4)
         assert caller is None
-        return "wrong", round((time.monotonic() - started_at) / 0.2)
+        return "wrong", round((time.monotonic() - started_at) / 0.4)
 
     return list(await asyncio.gather(*(one(key) for key in keys)))
 
@@ -131,7 +131,7 @@ async def test_no_answer_tells_whether_an_id_exists(acme: Pool, checked: Counted
         raise ConnectionRefusedError
 
     async def attack(kind: Kind) -> list[list[tuple[str, int]]]:
-        prover = Prover(await loaded(acme, SECOND), away, wrong_after_s=0.4)
+        prover = Prover(await loaded(acme, SECOND), away, wrong_after_s=0.8)
         rounds = [
             await answers(prover, [kind(unproven, proven, n * 4 + turn) for n in range(at_once)]) for turn in range(3)
         ]
@@ -152,7 +152,7 @@ async def test_other_networks_do_not_see_it_either(acme: Pool, checked: Counted)
     proven = await make(acme, "proven", SECOND)
     said = {}
     for name, kind in KINDS.items():
-        prover = Prover(await loaded(acme, SECOND), lambda: acme, wrong_after_s=0.4)
+        prover = Prover(await loaded(acme, SECOND), lambda: acme, wrong_after_s=0.8)
         attack = asyncio.create_task(answers(prover, [kind(unproven, proven, n) for n in range(20)]))
         await asyncio.sleep(0)
         said[name] = [await answers(prover, [KINDS["unknown"](unproven, proven, 100 + n) for n in range(8)], ELSEWHERE)]
