@@ -28,8 +28,7 @@ _PORTS_PER_ADDRESS = 4000
 _OPENING_AT_ONCE = 100
 _FIRST_EVENTS_PER_S = 500  # what the slowest way (a TLS handshake for each stream) reaches on a slow core
 _NS_PER_S = 1_000_000_000
-_SLICE_S = 0.05
-_PACED_SLICE_S = 0.15
+_TURN_NS = 50_000_000
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -155,11 +154,6 @@ class Connection(asyncio.Protocol):
             self._busy = False
             self._on_done(self, failure)
 
-    @property
-    def events_under_way(self) -> int:
-        """Those that have come of an answer that is not over."""
-        return self.events if self._busy else 0
-
     def close(self) -> None:
         """Give the connection up, whatever is under way."""
         self._busy = False
@@ -182,12 +176,12 @@ async def closed_loop(
     connections: int,
     seconds: float,
     watched: bool = False,
-    look: Callable[[int], None] | None = None,
+    rest: Callable[[Callable[[], None]], None] | None = None,
 ) -> Tally:
     """Ask on every connection without a pause until the time is over; running answers are waited for.
 
-    `look` is called now and then with how many requests, or events of paced streams, are done: of requests while none
-    is under way.
+    With `rest` it asks for a moment at a time: that is called while no request is under way, at first too, and what it
+    is given goes on.
     """
     tally, everything = Tally(), asyncio.Event()
     requests = [question.to(target) for question in questions]
@@ -195,7 +189,6 @@ async def closed_loop(
     resting: list[Connection] = []  # until all have ended what they were at
     open_now = connections
     paced = questions[0].stream and questions[0].gap_us
-    slice_ns = int(_SLICE_S * _NS_PER_S) if look is not None and not paced else 0
 
     def ask(connection: Connection) -> None:
         which = connection.number % len(questions)
@@ -207,46 +200,41 @@ async def closed_loop(
         now_ns = time.monotonic_ns()
         if failure or now_ns >= until_ns:
             open_now -= 1
-        elif slice_ns and now_ns >= slice_ends_ns:
+        elif rest is not None and now_ns >= turn_ends_ns:
             resting.append(connection)
         else:
             ask(connection)
             return
         if not open_now:
             everything.set()
-        elif len(resting) == open_now:
-            begin_slice()
+        elif rest is not None and len(resting) == open_now:
+            rest(go_on)
 
-    def begin_slice() -> None:
-        nonlocal slice_ends_ns
-        if look is not None:
-            look(tally.requests)
-        slice_ends_ns = time.monotonic_ns() + slice_ns
+    def go_on() -> None:
+        nonlocal turn_ends_ns
+        turn_ends_ns = time.monotonic_ns() + _TURN_NS
         rested = resting.copy()
         resting.clear()
         for connection in rested:
             ask(connection)
 
-    async def look_now_and_then() -> None:
-        while look is not None and not everything.is_set():
-            await asyncio.sleep(_PACED_SLICE_S)
-            look(tally.events + sum(connection.events_under_way for connection in opened))
-
     tally.started_ns = time.monotonic_ns()
     until_ns = tally.started_ns + int(seconds * _NS_PER_S)
-    slice_ends_ns = tally.started_ns + slice_ns
-    looking = asyncio.ensure_future(look_now_and_then()) if paced else None
+    turn_ends_ns = 0
     for number in range(connections):
         connection = Connection(on_done, number, watched=watched)
         opened.append(await _connect(target, connection))
-        ask(connection)
+        if rest is None:
+            ask(connection)
+        else:
+            resting.append(connection)
         if paced and (watched or number % 8 == 7):
             await asyncio.sleep(0.002)  # spreads the phases of the streams; and no request waits behind others
+    if rest is not None:
+        rest(go_on)
     longest_s = max((question.events * question.gap_us / 1e6 for question in questions if question.stream), default=0)
     await _wait(everything, max(0.0, seconds) + longest_s + _GRACE_S)
     tally.ended_ns = time.monotonic_ns()
-    if looking is not None:
-        looking.cancel()
     tally.failures["no answer in time"] += open_now
     for connection in opened:
         connection.close()

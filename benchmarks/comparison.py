@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.slices import Quiet, Slices, longest_quiet_ms, quiet
-
 # Above these the figures say more about the box than about the proxies. 5 %: half of the smallest step that the
 # targets tell apart (1.1). Latency moves more from run to run than CPU time.
 MOST_CPU_NOISE = 0.05
@@ -27,28 +25,10 @@ class Found:
     failures: dict[str, collections.Counter[str]] = field(default_factory=dict)
     fidelity: dict[str, str] = field(default_factory=dict)
     other_load: float = 0.0
-    slices: dict[str, dict[str, list[tuple[Slices, float]]]] = field(default_factory=dict)
 
     def add(self, measure: str, name: str, value: float) -> None:
         """Enter one sample."""
         self.samples.setdefault(measure, {}).setdefault(name, []).append(value)
-
-    def add_slices(self, measure: str, name: str, slices: Slices, whole_us: float) -> None:
-        """Enter the slices of a measurement, and what a unit of it cost as a whole."""
-        self.slices.setdefault(measure, {}).setdefault(name, []).append((slices, whole_us))
-
-    def quiet_ms(self) -> float:
-        """Up to which spin the core counts as quiet."""
-        everything = (each for by_name in self.slices.values() for measured in by_name.values() for each in measured)
-        return longest_quiet_ms(spin for slices, _ in everything for spin in slices.spins_ms)
-
-    def quiet(self, measure: str, name: str) -> Quiet:
-        """What a unit costs in the slices in which the core was quiet."""
-        return quiet(self.slices.get(measure, {}).get(name, []), self.quiet_ms())
-
-    def quiet_ratio(self, measure: str, name: str, floor: str = FLOOR) -> float:
-        """The same beside the floor's."""
-        return self.quiet(measure, name).cpu_us / self.quiet(measure, floor).cpu_us
 
     def fail(self, name: str, failures: Mapping[str, int]) -> None:
         """Enter what went wrong."""
@@ -103,17 +83,11 @@ class Row:
     json_ratio_highest: float
     json_per_core_s: float
     json_beside_us: float
-    json_quiet_us: float
-    json_quiet_slices: int
-    json_quiet_ratio: float
     sse_us: float
     sse_user_us: float
     sse_ratio: float
     sse_ratio_lowest: float
     sse_ratio_highest: float
-    sse_quiet_us: float
-    sse_quiet_slices: int
-    sse_quiet_ratio: float
     added_p50_us: float
     added_p99_us: float
     added_ratio: float
@@ -148,7 +122,6 @@ def row(found: Found, name: str, version: str) -> Row:
     floor = FLOOR + tls if name.endswith(tls) else FLOOR
     json_ratio, sse_ratio = found.ratio("json_us", name, floor), found.ratio("sse_us", name, floor)
     json_us = found.median("json_us", name)
-    json_quiet, sse_quiet = found.quiet("json", name), found.quiet("sse", name)
     added, floor_added = (found.added("alone_p50_us", who) for who in (name, FLOOR))
     return Row(
         name=name,
@@ -160,17 +133,11 @@ def row(found: Found, name: str, version: str) -> Row:
         json_ratio_highest=json_ratio[2],
         json_per_core_s=1e6 / json_us if json_us > 0 else math.nan,
         json_beside_us=found.median("json_beside_us", name),
-        json_quiet_us=json_quiet.cpu_us,
-        json_quiet_slices=json_quiet.slices,
-        json_quiet_ratio=found.quiet_ratio("json", name, floor),
         sse_us=found.median("sse_us", name),
         sse_user_us=found.median("sse_user_us", name),
         sse_ratio=sse_ratio[0],
         sse_ratio_lowest=sse_ratio[1],
         sse_ratio_highest=sse_ratio[2],
-        sse_quiet_us=sse_quiet.cpu_us,
-        sse_quiet_slices=sse_quiet.slices,
-        sse_quiet_ratio=found.quiet_ratio("sse", name, floor),
         added_p50_us=added,
         added_p99_us=found.added("alone_p99_us", name),
         added_ratio=added / floor_added if floor_added > 0 and name != "direct" else math.nan,

@@ -21,7 +21,6 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _READY_WAIT_S = 120.0
 _STOP_WAIT_S = 20.0
 OPEN_FILES = 65536
-_SPIN_STEPS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +171,6 @@ def cores_busy_s() -> float:
             ticks = [int(field) for field in fields[:8]]
             busy += sum(ticks) - ticks[3] - ticks[4]  # without idle and iowait
     return busy / _TICKS_PER_S
-
-
-def spin_ms(core: int) -> float:
-    """How long a fixed piece of work takes on a core, in milliseconds of CPU time: how fast the core is just now."""
-    mine = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    began_ns, total = time.thread_time_ns(), 0
-    for step in range(_SPIN_STEPS):
-        total += step
-    took_ns = time.thread_time_ns() - began_ns
-    os.sched_setaffinity(0, mine)
-    return took_ns / 1e6
 
 
 class OtherLoad:

@@ -4,13 +4,14 @@ import asyncio
 import collections
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import uvloop
 
+from benchmarks import turns
 from benchmarks.client import HeldStreams, Tally, closed_loop, open_loop, percentile
 from benchmarks.questions import Question, Target
-from benchmarks.slices import Slices
 from benchmarks.starting import Proxy
 
 # What was put off (log lines, records on their way to the database) is paid within its own run.
@@ -50,17 +51,14 @@ class Cost:
         return self.user_us + self.system_us
 
 
-def cost(
-    proxy: Proxy, questions: list[Question], *, connections: int, seconds: float, slices: Slices | None = None
-) -> Cost:
+def cost(proxy: Proxy, questions: list[Question], *, connections: int, seconds: float) -> Cost:
     """Put the proxy under load in a closed loop and read its CPU time before and after.
 
     Per event when the questions are streams (their requests are paid by the events), else per request.
     """
     connections = max(1, round(connections * proxy.share))
     before, beside = proxy.cpu(), proxy.helpers_cpu()
-    look = None if slices is None else slices.look
-    tally = uvloop.run(closed_loop(proxy.target, questions, connections=connections, seconds=seconds, look=look))
+    tally = uvloop.run(closed_loop(proxy.target, questions, connections=connections, seconds=seconds))
     time.sleep(_SETTLE_S)
     used, used_beside = proxy.cpu() - before, proxy.helpers_cpu() - beside
     count = tally.events if questions[0].stream else tally.requests
@@ -69,6 +67,19 @@ def cost(
         used.user_s * unit_us, used.system_s * unit_us, used_beside.total_s * unit_us,
         count, tally.per_second, tally.failures,
     )  # fmt: skip
+
+
+def costs_in_turns(proxies: Sequence[Proxy], question: Question, *, connections: int, seconds: float) -> list[Cost]:
+    """The same per request of several proxies, which take turns on the box; in their order."""
+    costs = []
+    for load, used in turns.measure(proxies, question, connections, seconds):
+        count = load.tally.requests
+        cpu_us = used.cpu_s * 1e6 / max(1, count)
+        costs.append(Cost(
+            cpu_us * used.user_share, cpu_us * (1 - used.user_share), used.beside_s * 1e6 / max(1, count),
+            count, count / max(1e-9, load.turns_s), load.tally.failures,
+        ))  # fmt: skip
+    return costs
 
 
 def latency_alone(target: Target, seconds: float) -> Tally:

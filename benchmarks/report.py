@@ -57,14 +57,6 @@ def show(rows: Sequence[Row], stall: Stall | None, summary: dict[str, Any], cons
           _n(row.sse_us), _n(row.sse_user_us), _ratio(row, "sse"))
          for row in rows if not (math.isnan(row.json_us) or row.name.endswith(AGAIN))],
     ))  # fmt: skip
-    console.print(_table(
-        "The same in slices during which the core was at two thirds of its full speed or more\n"
-        f"A fixed loop took at most {summary['quiet_spin_ms']:.2f} ms before and after",
-        ("proxy", "slices", "µs/request", "x nginx", "slices", "µs/event", "x nginx"),
-        [(row.name, str(row.json_quiet_slices), _n(row.json_quiet_us), _n(row.json_quiet_ratio, 2),
-          str(row.sse_quiet_slices), _n(row.sse_quiet_us), _n(row.sse_quiet_ratio, 2))
-         for row in rows if row.json_quiet_slices or row.sse_quiet_slices],
-    ))  # fmt: skip
     seen = [row for row in rows if not math.isnan(row.rate_p50_ms)]
     console.print(_table(
         "What the client sees. Added: against direct. Jitter: change of the gap between events on the way",

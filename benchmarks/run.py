@@ -2,8 +2,9 @@
 
 Compared are nginx, HAProxy, LiteLLM, Portkey and sglang-router, as far as they are installed
 (benchmarks/peers/README.md says how). Each proxy is pinned to one core, the client and the pretend provider to
-another; runs are interleaved in random order; what is compared is first of all CPU time, because it is what a core can
-be divided by. Two equal measurements in each round (nginx against nginx, direct against direct) show how noisy the box
+another; runs are interleaved in random order, and JSON requests go to all proxies in turns of 50 ms, so that a box that
+slows down for a while does so for all; what is compared is first of all CPU time, because it is what a core can be
+divided by. Two equal measurements in each round (nginx against nginx, direct against direct) show how noisy the box
 is: too noisy, and nothing is reported.
 """
 
@@ -28,7 +29,6 @@ from benchmarks.client import percentile
 from benchmarks.comparison import AGAIN, FLOOR, Found, row
 from benchmarks.machine import Cores, OtherLoad, PythonBuild, allow_open_files, cpu_model
 from benchmarks.questions import Question, Target
-from benchmarks.slices import Slices
 from benchmarks.starting import (
     OURS,
     STARTS,
@@ -61,10 +61,9 @@ class Comparison:
 
     def round(self) -> list[Step]:
         """The measurements that are made again in each round, in random order; nginx and direct twice."""
-        steps: list[Step] = []
+        steps: list[Step] = [("all in turns: CPU per request", self._json)]
         for proxy in self.proxies:
-            for name in (proxy.name, proxy.name + AGAIN) if proxy.name == FLOOR else (proxy.name,):
-                steps.append((f"{name}: CPU per request", partial(self._json, proxy, name)))
+            for name in self._names(proxy):
                 steps.append((f"{name}: CPU per event", partial(self._sse, proxy, name)))
         targets = [(target.name, target) for target in self._targets()]
         for name, target in [*targets, (self.direct.name + AGAIN, self.direct)]:
@@ -96,23 +95,26 @@ class Comparison:
         measures.cost(proxy, [Question()], connections=8, seconds=0.3)
         measures.watched_streams(proxy.target, max(1, round(8 * proxy.share)), events=10, gap_us=20_000)
 
-    def _json(self, proxy: Proxy, name: str) -> None:
-        options, slices = self.options, Slices(proxy, self.cores.proxy)
-        self._enter("json", name, slices, measures.cost(
-            proxy, [Question()], connections=options.connections, seconds=options.seconds, slices=slices
-        ))  # fmt: skip
+    def _names(self, proxy: Proxy) -> tuple[str, ...]:
+        return (proxy.name, proxy.name + AGAIN) if proxy.name == FLOOR else (proxy.name,)
+
+    def _json(self) -> None:
+        options = self.options
+        measured = [(proxy, name) for proxy in self.proxies for name in self._names(proxy)]
+        costs = measures.costs_in_turns(
+            [proxy for proxy, _ in measured], Question(), connections=options.connections, seconds=options.seconds
+        )
+        for (_, name), cost in zip(measured, costs, strict=True):
+            self._enter("json", name, cost)
 
     def _sse(self, proxy: Proxy, name: str) -> None:
-        question, slices = Question(stream=True, events=self.options.events), Slices(proxy, self.cores.proxy)
-        self._enter("sse", name, slices, measures.cost(
-            proxy, [question], connections=self.options.streams, seconds=0, slices=slices
-        ))  # fmt: skip
+        question = Question(stream=True, events=self.options.events)
+        self._enter("sse", name, measures.cost(proxy, [question], connections=self.options.streams, seconds=0))
 
-    def _enter(self, what: str, name: str, slices: Slices, cost: measures.Cost) -> None:
+    def _enter(self, what: str, name: str, cost: measures.Cost) -> None:
         self.found.fail(name.removesuffix(AGAIN), cost.failures)
         if not cost.valid:
             return  # refusing is cheap: its cost says nothing
-        self.found.add_slices(what, name, slices, cost.cpu_us)
         self.found.add(f"{what}_us", name, cost.cpu_us)
         self.found.add(f"{what}_user_us", name, cost.user_us)
         self.found.add(f"{what}_beside_us", name, cost.beside_us)
@@ -258,7 +260,6 @@ def finish(options: argparse.Namespace, comparison: Comparison, rounds: int, cor
         "machine": cpu_model(), "cores": cores.said(), "python": build.said(), "optimised_python": build.optimised,
         "rounds": rounds, "noise": complaints, "rate_per_s": options.rate,
         "events_per_stream": options.events,
-        "quiet_spin_ms": round(found.quiet_ms(), 3),
         "stall": asdict(comparison.stall) if comparison.stall else None,
         "rows": [each.as_json() for each in rows],
     }  # fmt: skip

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 
 import pytest
 
@@ -53,34 +54,26 @@ async def test_a_closed_loop_counts_requests():
     assert len(tally.latencies_ns) == tally.requests
 
 
-async def test_it_rests_while_somebody_looks():
-    """Requests are cut into slices, between which none is under way; it goes on afterwards."""
-    asked, looks = [], []
+async def test_it_asks_for_a_moment_at_a_time():
+    """With `rest` nothing is asked before it says so, nothing is under way when it is called, and all goes on after."""
+    asked, rests = [], []
 
     class Counting(upstream.Provider):
         def _answer(self, body: bytes) -> None:
             asked.append(body)
             super()._answer(body)
 
-    def look(requests: int) -> None:
-        looks.append((requests, len(asked)))
+    def rest(go: Callable[[], None]) -> None:
+        rests.append(len(asked))
+        go()
 
     async with listening(Counting) as target:
-        tally = await closed_loop(target, [Question()], connections=4, seconds=0.4, look=look)
-    assert len(looks) > 1
-    assert all(requests == so_far for requests, so_far in looks)
-    assert tally.requests > looks[-1][0] > looks[0][0] > 0
+        tally = await closed_loop(target, [Question()], connections=4, seconds=0.4, rest=rest)
+    assert rests[0] == 0
+    assert len(rests) > 2
+    assert all(later - earlier >= 4 for earlier, later in pairwise(rests))
+    assert tally.requests == len(asked) > rests[-1]
     assert tally.failed == 0
-
-
-async def test_events_are_counted_while_they_come():
-    """Who looks at paced streams hears of events of answers that are not over."""
-    looks: list[int] = []
-    question = Question(stream=True, events=100, gap_us=5_000)
-    async with listening(upstream.Provider) as target:
-        tally = await closed_loop(target, [question], connections=3, seconds=0, look=looks.append)
-    assert 0 < looks[0] < tally.events
-    assert looks == sorted(looks)
 
 
 @pytest.mark.parametrize("gap_us", [0, 5_000])

@@ -3,7 +3,6 @@
 import collections
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -15,10 +14,9 @@ import pytest
 
 from benchmarks import instructions, report
 from benchmarks.comparison import AGAIN, Found, row
-from benchmarks.machine import Cores, Cpu, PythonBuild, cpu_of, resident_bytes, spin_ms, tree
+from benchmarks.machine import Cores, PythonBuild, cpu_of, resident_bytes, tree
 from benchmarks.measures import Cost
 from benchmarks.questions import Question, Target
-from benchmarks.slices import Slices, longest_quiet_ms
 from benchmarks.slopes import Point, line, microseconds_per_mib, per_doubling
 from benchmarks.starting import HERE, Place, fill
 
@@ -164,42 +162,3 @@ def test_without_valgrind_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SystemExit, match=r"^Not measured: valgrind is not installed: apt install valgrind\.$"):
         instructions.main()
-
-
-class _Pretended:
-    """A proxy whose CPU time is what the test says."""
-
-    def __init__(self) -> None:
-        self.used_s = 0.0
-
-    def cpu(self) -> Cpu:
-        return Cpu(self.used_s, 0)
-
-
-def test_quiet_slices_say_what_a_unit_costs_on_a_quiet_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slice counts if the core was fast before and after it; what lies outside of slices is paid in proportion."""
-    spins = iter([1.0, 1.0, 1.4, 9.0, 1.0, 1.0])
-    monkeypatch.setattr("benchmarks.slices.spin_ms", lambda _core: next(spins))
-    proxy = _Pretended()
-    slices = Slices(proxy, 0)
-    slices.look(50)  # what came before the first look is in no slice
-    units = 50
-    for cost_us in (100, 120, 900, 800, 110):
-        units += 10
-        proxy.used_s += 10 * cost_us / 1e6
-        slices.look(units)
-    found = Found()
-    found.add_slices("json", "ours", slices, 2 * (100 + 120 + 900 + 800 + 110) / 5)
-    assert found.quiet_ms() == 1.5
-    quiet = found.quiet("json", "ours")
-    assert quiet.slices == 3  # of 100, 120 and 110: the spin of 9 stands beside the two others
-    assert quiet.cpu_us == pytest.approx(220)
-    assert math.isnan(found.quiet("json", "nginx").cpu_us)
-    assert row(found, "ours", "").as_json()["json_quiet_ratio"] is None
-
-
-def test_a_core_is_quiet_by_what_it_can_do() -> None:
-    """By the fastest of many looks, but not by a single one that is too fast to be true; a spin takes time."""
-    assert longest_quiet_ms([0.1, *[2.0] * 199, *[4.0] * 100]) == 3.0
-    assert longest_quiet_ms([]) == 0.0
-    assert spin_ms(min(os.sched_getaffinity(0))) > 0.1
