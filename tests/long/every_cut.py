@@ -5,7 +5,7 @@
 About 150,000 requests, three to five minutes on one core. Prints a table: how often each code was recorded.
 """
 
-import sys
+import argparse
 import time
 
 import uvloop
@@ -42,4 +42,6 @@ async def main(step: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", type=int, nargs="?", default=1, help="cut at every so many bytes only (default 1)")
+    uvloop.run(main(parser.parse_args().step))
