@@ -87,10 +87,11 @@ def prepare(place: Place, wanted: Sequence[str], most_keys: int, console: Consol
             console.print(f"Filling a database with {keys:,} keys ...", highlight=False)
             points.append(Point("keys", keys, start_ours(place, keys=keys), [Question()], _CONNECTIONS))
     if "upstreams" in wanted:
-        many = start_ours(place, upstreams=_UPSTREAMS)
-        models = [MODEL, *(f"{MODEL}-{number}" for number in range(1, _UPSTREAMS))]
-        points.append(Point("upstreams", 1, ours, [Question()], _UPSTREAMS))
-        points.append(Point("upstreams", _UPSTREAMS, many, [Question(model=name) for name in models], _UPSTREAMS))
+        # Each asked for a model by another name than the upstream's, which is written into the body: that is no slope.
+        two, many = (start_ours(place, upstreams=count) for count in (2, _UPSTREAMS))
+        questions = [Question(model=f"{MODEL}-{number}") for number in range(1, _UPSTREAMS)]
+        points.append(Point("upstreams", 1, two, questions[:1], _UPSTREAMS))
+        points.append(Point("upstreams", _UPSTREAMS, many, questions, _UPSTREAMS))
     # 13 lines are the SDK's own and Authorization, Host and Content-Length; 100 are allowed.
     plans = {
         "header lines": [(lines, [Question(more_headers=lines)], _CONNECTIONS) for lines in (1, 20, 80)],

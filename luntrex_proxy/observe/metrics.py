@@ -16,7 +16,7 @@ from luntrex_proxy.core.call import ROUTE_NAMES
 from luntrex_proxy.core.outcome import Ending, Outcome, Tokens
 from luntrex_proxy.core.pricing import is_in_doubt
 from luntrex_proxy.core.refusals import REFUSALS
-from luntrex_proxy.observe.exposition import Counter, Histogram, HistogramChild, header, label_set, samples
+from luntrex_proxy.observe.exposition import Counter, Histogram, header, label_set, samples
 
 MODEL_LIMIT = 200
 OTHER = "other"
@@ -130,8 +130,6 @@ class _Joined(NamedTuple):
     requests: list[int]
     ending: list[int]
     denied: list[int] | None
-    duration: HistogramChild
-    first_byte: HistogramChild
     tokens: list[list[int]]
     unpriced: list[int]
 
@@ -184,8 +182,13 @@ class Metrics:
         kinds: defaultdict[_Row, list[_Row]] = defaultdict(list)
         for row in map(astuple, outcomes):
             kinds[row[_KIND]].append(row)
+        # By route alone: of many models and upstreams there may be as many kinds as requests.
+        routes: defaultdict[str, list[_Row]] = defaultdict(list)
         for kind, rows in kinds.items():
             self._count(kind, rows)
+            routes[kind[0]] += rows
+        for route, rows in routes.items():
+            self._observe(route if route in ROUTE_NAMES else OTHER, rows)
 
     def _count(self, kind: _Row, rows: list[_Row]) -> None:
         joined = self._joined.get(kind) or self._join(kind)
@@ -193,16 +196,18 @@ class Metrics:
         joined.ending[0] += len(rows)
         if joined.denied is not None:
             joined.denied[0] += len(rows)
-        # Field by field instead of request by request: nothing is done in Python for each of them.
-        fields = list(zip(*rows, strict=True))
-        joined.duration.observe(fields[_DURATION])
-        joined.first_byte.observe(filter(None, fields[_FIRST_BYTE]))
-        self._all_overhead.observe(compress(fields[_OVERHEAD], fields[_ATTEMPTS]))
-        for cell, counts in zip(joined.tokens, fields[_TOKENS], strict=True):
+        for cell, counts in zip(joined.tokens, zip(*[row[_TOKENS] for row in rows], strict=True), strict=True):
             cell[0] += sum(counts)
-        doubtful = set(filter(is_in_doubt, set(fields[_VERSION])))
+        doubtful = set(filter(is_in_doubt, {row[_VERSION] for row in rows}))
         if doubtful:
             joined.unpriced[0] += sum(row[_VERSION] in doubtful and any(row[_TOKENS]) for row in rows)
+
+    def _observe(self, route: str, rows: list[_Row]) -> None:
+        # Field by field instead of request by request: nothing is done in Python for each of them.
+        fields = list(zip(*rows, strict=True))
+        self._duration.child(route).observe(fields[_DURATION])
+        self._first_byte.child(route).observe(filter(None, fields[_FIRST_BYTE]))
+        self._all_overhead.observe(compress(fields[_OVERHEAD], fields[_ATTEMPTS]))
 
     def watch(self, name: str, reading: Reading) -> None:
         """Read `name` (one of WATCHED_NAMES) from `reading` at each scrape; without it the metric has no sample."""
@@ -254,8 +259,6 @@ class Metrics:
             requests=self._requests.cell(route, upstream, model, shown_status),
             ending=self._endings.cell(ending),
             denied=self._denied.cell(reason) if ending == Ending.REFUSED else None,
-            duration=self._duration.child(route),
-            first_byte=self._first_byte.child(route),
             tokens=self._token_cells(model),
             unpriced=self._unpriced.cell(model),
         )

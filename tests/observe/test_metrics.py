@@ -1,7 +1,7 @@
 """The metrics: right numbers under bounded labels, in text that Prometheus's own parser reads, and quickly."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 
 import prometheus_client
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from luntrex_proxy.core.outcome import Ending, Outcome, Tokens, UsageSource
-from luntrex_proxy.observe.exposition import Histogram
+from luntrex_proxy.observe.exposition import Histogram, HistogramChild
 from luntrex_proxy.observe.metrics import MODEL_LIMIT, WATCHED_NAMES, Metrics
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
@@ -80,6 +80,49 @@ def test_requests_without_a_known_price_are_counted(outcome: Callable[..., Outco
         metrics.take([outcome(**more)])
     metrics.take([outcome(price_version="", **nothing)])
     assert value(parsed(metrics.render()), "luntrex_unpriced_requests_total", model="mock-model") == 2
+
+
+def of_many_kinds(outcome: Callable[..., Outcome], count: int) -> list[Outcome]:
+    """Of two routes, and a model and an upstream for each."""
+    return [
+        outcome(
+            route=("chat.completions", "messages")[number % 2],
+            model=f"m{number}",
+            upstream=f"u{number}",
+            duration_us=1000 * number,
+            overhead_us=10 * number,
+            attempts=number % 3,
+            output_tokens=number,
+        )
+        for number in range(count)
+    ]
+
+
+def test_outcomes_of_many_kinds_count_together_as_one_by_one(outcome: Callable[..., Outcome]) -> None:
+    """However they come, the scrape says the same."""
+    outcomes = of_many_kinds(outcome, 60)
+    together, alone = (Metrics(version="1", models=[each.model for each in outcomes]) for _ in range(2))
+    together.take(outcomes)
+    for each in outcomes:
+        alone.take([each])
+    assert parsed(together.render()) == parsed(alone.render())
+    assert value(parsed(together.render()), "luntrex_request_duration_seconds_count", route="messages") == 30
+
+
+def test_durations_are_counted_by_route_and_not_by_kind(
+    outcome: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With as many models as requests each would else be sorted into three histograms by itself."""
+    metrics, observe, observed = Metrics(version="1"), HistogramChild.observe, 0
+
+    def counting(child: HistogramChild, values_us: Iterable[int]) -> None:
+        nonlocal observed
+        observed += 1
+        observe(child, values_us)
+
+    monkeypatch.setattr(HistogramChild, "observe", counting)
+    metrics.take(of_many_kinds(outcome, 60))
+    assert observed == 2 * 3
 
 
 def test_known_series_are_there_at_zero_before_the_first_request() -> None:
