@@ -235,7 +235,7 @@ async def closed_loop(
     longest_s = max((question.events * question.gap_us / 1e6 for question in questions if question.stream), default=0)
     await _wait(everything, max(0.0, seconds) + longest_s + _GRACE_S)
     tally.ended_ns = time.monotonic_ns()
-    tally.failures["no answer in time"] += open_now
+    tally.failures["no answer in time"] += open_now - len(resting)
     for connection in opened:
         connection.close()
     return tally

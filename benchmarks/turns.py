@@ -20,7 +20,7 @@ from benchmarks.starting import Proxy
 
 # What was put off (log lines, records on their way to the database) is paid within the measurement.
 _SETTLE_S = 1.0
-_IDLE_S = 1.0
+_IDLE_S = 2.0
 
 Go = Callable[[], None]
 
@@ -132,6 +132,7 @@ class _Meter:
 def measure(proxies: Sequence[Proxy], question: Question, connections: int, seconds: float) -> list[tuple[Load, Used]]:
     """Load these in turns; in their order. One that is there twice is measured twice."""
     meters = {id(proxy): _Meter(proxy) for proxy in proxies}
+    time.sleep(_SETTLE_S)  # what the measurement before has put off is no idling
     idle, idle_began_s = {key: meter.proxy.cpu() for key, meter in meters.items()}, time.monotonic()
     time.sleep(_IDLE_S)
     for key, meter in meters.items():

@@ -83,8 +83,8 @@ def failure_of(error: BaseException) -> Failure:
 async def on_files(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run blocking work on spool files in a thread; its OSError is not to be taken for the network's.
 
-    A thread cannot be cancelled: who is cancelled meanwhile goes only once it is done, so that nobody else is given
-    files that it is still at.
+    A thread cannot be cancelled: who is cancelled meanwhile (once; a stop that insists gets its way) goes only when it
+    is done, so that nobody else is given files that it is still at.
     """
     work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
     try:
@@ -93,3 +93,5 @@ async def on_files(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
         raise SpoolUnreadableError from None
     finally:
         await asyncio.wait({work})
+        if not work.cancelled():
+            work.exception()  # who was cancelled does not ask for it, and the loop would report that

@@ -64,6 +64,24 @@ async def test_one_that_fails_ends_and_the_others_go_on():
     assert loads[1].tally.failed == 0
 
 
+async def test_one_that_hangs_is_alone_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it has the turn the others cannot go on, but nothing of theirs was left unanswered."""
+    monkeypatch.setattr("benchmarks.client._GRACE_S", 0.2)
+    asked = 0
+
+    class Hanging(upstream.Provider):
+        def _answer(self, body: bytes) -> None:
+            nonlocal asked
+            asked += 1
+            if asked < 10:
+                super()._answer(body)
+
+    async with listening(upstream.Provider) as first, listening(Hanging) as second:
+        loads = await turns.take_turns([Pretended(first), Pretended(second)], Question(), 4, 0.2)
+    assert loads[0].tally.failed == 0
+    assert loads[1].tally.failures["no answer in time"] == 4
+
+
 def test_each_pays_for_what_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its turns, and its share of what was put off; not for what the proxy does while it is the others' turn."""
     now_s = 100.0
