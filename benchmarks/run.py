@@ -51,9 +51,8 @@ Step = tuple[str, Callable[[], None]]
 class Comparison:
     """One side-by-side run."""
 
-    def __init__(self, options: argparse.Namespace, cores: Cores, direct: Target, proxies: list[Proxy]) -> None:
+    def __init__(self, options: argparse.Namespace, direct: Target, proxies: list[Proxy]) -> None:
         self.options = options
-        self.cores = cores
         self.direct = direct
         self.proxies = proxies
         self.found = Found()
@@ -236,7 +235,7 @@ def main() -> None:
         proxies = start_all(options, place, console)
         proxies += start_tls(place, proxies, console) if options.tls else []
         os.sched_setaffinity(0, {cores.client})
-        comparison = Comparison(options, cores, Target("direct", upstream), proxies)
+        comparison = Comparison(options, Target("direct", upstream), proxies)
         columns = (TextColumn("{task.description:40}"), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
             rounds = measure(comparison, progress, options.minutes - (time.monotonic() - began_s) / 60)

@@ -87,11 +87,11 @@ async def on_files(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     is done, so that nobody else is given files that it is still at.
     """
     work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    # Who was cancelled does not ask how it went, which the loop would report.
+    work.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         return await asyncio.shield(work)
     except OSError:
         raise SpoolUnreadableError from None
     finally:
         await asyncio.wait({work})
-        if not work.cancelled():
-            work.exception()  # who was cancelled does not ask for it, and the loop would report that
