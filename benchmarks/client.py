@@ -28,7 +28,7 @@ _PORTS_PER_ADDRESS = 4000
 _OPENING_AT_ONCE = 100
 _FIRST_EVENTS_PER_S = 500  # what the slowest way (a TLS handshake for each stream) reaches on a slow core
 _NS_PER_S = 1_000_000_000
-_TURN_NS = 50_000_000
+_TURN_NS = 50_000_000  # short beside the seconds for which a shared core is fast or slow, long beside an answer
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -14,8 +14,6 @@ from benchmarks.client import HeldStreams, Tally, closed_loop, open_loop, percen
 from benchmarks.questions import Question, Target
 from benchmarks.starting import Proxy
 
-# What was put off (log lines, records on their way to the database) is paid within its own run.
-_SETTLE_S = 1.0
 _HELD_GAP_US = 1_000_000
 _MIB = 1 << 20
 MOST_FAILED = 0.001
@@ -59,7 +57,7 @@ def cost(proxy: Proxy, questions: list[Question], *, connections: int, seconds: 
     connections = max(1, round(connections * proxy.share))
     before, beside = proxy.cpu(), proxy.helpers_cpu()
     tally = uvloop.run(closed_loop(proxy.target, questions, connections=connections, seconds=seconds))
-    time.sleep(_SETTLE_S)
+    time.sleep(turns.SETTLE_S)
     used, used_beside = proxy.cpu() - before, proxy.helpers_cpu() - beside
     count = tally.events if questions[0].stream else tally.requests
     unit_us = 1e6 / max(1, count)

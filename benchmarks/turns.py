@@ -18,8 +18,8 @@ from benchmarks.machine import Cpu
 from benchmarks.questions import Question
 from benchmarks.starting import Proxy
 
-# What was put off (log lines, records on their way to the database) is paid within the measurement.
-_SETTLE_S = 1.0
+# What was put off (log lines, records on their way to the database) is paid within its own measurement.
+SETTLE_S = 1.0
 _IDLE_S = 2.0
 
 Go = Callable[[], None]
@@ -81,7 +81,7 @@ class Used:
 
 
 async def take_turns(proxies: Sequence[Proxy], question: Question, connections: int, seconds: float) -> list[Load]:
-    """A closed loop on each of these, `seconds` of turns each."""
+    """A closed loop on each of these, of `seconds` each if all take their turns equally fast."""
     turns, loads = Turns(), [Load(proxy) for proxy in proxies]
 
     async def run(load: Load) -> None:
@@ -132,13 +132,13 @@ class _Meter:
 def measure(proxies: Sequence[Proxy], question: Question, connections: int, seconds: float) -> list[tuple[Load, Used]]:
     """Load these in turns; in their order. One that is there twice is measured twice."""
     meters = {id(proxy): _Meter(proxy) for proxy in proxies}
-    time.sleep(_SETTLE_S)  # what the measurement before has put off is no idling
+    time.sleep(SETTLE_S)  # what the measurement before has put off is no idling
     idle, idle_began_s = {key: meter.proxy.cpu() for key, meter in meters.items()}, time.monotonic()
     time.sleep(_IDLE_S)
     for key, meter in meters.items():
         meter.begin(idle[key], time.monotonic() - idle_began_s)
     loads = uvloop.run(take_turns(proxies, question, connections, seconds))
-    time.sleep(_SETTLE_S)
+    time.sleep(SETTLE_S)
     used: dict[int, Used] = {}
     for key, meter in meters.items():
         own = [load for load in loads if id(load.proxy) == key]

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from itertools import compress
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from msgspec.structs import astuple
@@ -118,8 +119,10 @@ _FIELDS = Outcome.__struct_fields__
 # Outcomes of one kind are counted in the same cells: from `route` to `ending` they say the same.
 _KIND = slice(_FIELDS.index("route"), _FIELDS.index("ending") + 1)
 _TOKENS = slice(_FIELDS.index("input_tokens"), _FIELDS.index("output_audio_tokens") + 1)
-_DURATION, _FIRST_BYTE, _OVERHEAD = map(_FIELDS.index, ("duration_us", "first_byte_us", "overhead_us"))
-_ATTEMPTS, _VERSION = _FIELDS.index("attempts"), _FIELDS.index("price_version")
+_VERSION = _FIELDS.index("price_version")
+_duration, _first_byte, _overhead, _attempts = (
+    itemgetter(_FIELDS.index(name)) for name in ("duration_us", "first_byte_us", "overhead_us", "attempts")
+)
 WATCHED_NAMES = frozenset(_WATCHABLE)
 Reading = Callable[[], float | Mapping[str, float]]
 
@@ -204,10 +207,9 @@ class Metrics:
 
     def _observe(self, route: str, rows: list[_Row]) -> None:
         # Field by field instead of request by request: nothing is done in Python for each of them.
-        fields = list(zip(*rows, strict=True))
-        self._duration.child(route).observe(fields[_DURATION])
-        self._first_byte.child(route).observe(filter(None, fields[_FIRST_BYTE]))
-        self._all_overhead.observe(compress(fields[_OVERHEAD], fields[_ATTEMPTS]))
+        self._duration.child(route).observe(map(_duration, rows))
+        self._first_byte.child(route).observe(filter(None, map(_first_byte, rows)))
+        self._all_overhead.observe(compress(map(_overhead, rows), map(_attempts, rows)))
 
     def watch(self, name: str, reading: Reading) -> None:
         """Read `name` (one of WATCHED_NAMES) from `reading` at each scrape; without it the metric has no sample."""
